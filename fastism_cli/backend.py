@@ -1,0 +1,114 @@
+"""Everything that knows TensorFlow from JAX: compiling, stages, precision, devices, memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+BACKEND = keras.backend.backend()
+
+
+def stage(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile ``function`` by itself: nothing outside is fused into it, and it into nothing.
+
+    On TensorFlow a stage is an XLA-compiled function inside a graph that is not XLA-compiled; on JAX, where the whole
+    chunk is one compiled function, its inputs and outputs pass an optimisation barrier.
+    """
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, jit_compile=True, autograph=False)
+    if BACKEND == "jax":
+        import jax
+
+        def fenced(*args: Any) -> Any:
+            return jax.lax.optimization_barrier(function(*jax.lax.optimization_barrier(args)))
+
+        return fenced
+    return function
+
+
+def compiled(function: Callable[..., Any], variables: Sequence[Any] = ()) -> Callable[..., Any]:
+    """Compile a function of arrays that reads Keras ``variables`` (they stay arguments, never folded constants)."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, autograph=False)
+    if BACKEND == "jax":
+        import jax
+
+        def pure(values: Sequence[Any], *args: Any) -> Any:
+            with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+                return function(*args)
+
+        jitted = jax.jit(pure)
+        return lambda *args: jitted([v.value for v in variables], *args)
+    return function
+
+
+def compiled_naive(function: Callable[..., Any], variables: Sequence[Any] = ()) -> Callable[..., Any]:
+    """Compile a whole forward pass in the way that is fastest for an ordinary batch."""
+    return compiled(function, variables)
+
+
+def to_numpy(x: Any) -> np.ndarray:
+    return np.asarray(x) if BACKEND == "jax" else keras.ops.convert_to_numpy(x)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this is the backend's way of saying that the device has no memory left."""
+    text = f"{type(error).__name__}: {error}"
+    return isinstance(error, MemoryError) or any(
+        word in text for word in ("RESOURCE_EXHAUSTED", "ResourceExhausted", "Out of memory", "OOM when allocating")
+    )
+
+
+@contextlib.contextmanager
+def matrix_precision(precision: str) -> Iterator[None]:
+    """Multiply in true float32 unless TF32 is asked for: both backends would use TF32 on recent GPUs by default."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        before = tf.config.experimental.tensor_float_32_execution_enabled()
+        tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
+        try:
+            yield
+        finally:
+            tf.config.experimental.enable_tensor_float_32_execution(before)
+    elif BACKEND == "jax":
+        import jax
+
+        names = {"tf32": "tensorfloat32", "bfloat16": "bfloat16"}
+        with jax.default_matmul_precision(names.get(precision, "highest")):
+            yield
+    else:
+        yield
+
+
+def device_kind() -> str:
+    """ "gpu" or "cpu": what the arrays live on."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        return "gpu" if tf.config.list_physical_devices("GPU") else "cpu"
+    if BACKEND == "jax":
+        import jax
+
+        return "cpu" if jax.default_backend() == "cpu" else "gpu"
+    return "cpu"
+
+
+def versions() -> dict[str, str]:
+    """Versions of Keras and of the backend, for the output file."""
+    module = __import__(BACKEND)
+    return {"keras": keras.__version__, BACKEND: module.__version__}
+
+
+def quiet() -> None:
+    """Keep the backend's start-up chatter off the user's terminal. To be called before it is imported."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

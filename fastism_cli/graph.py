@@ -1,0 +1,234 @@
+"""A Keras model as a flat list of nodes. The only file that touches Keras' internals.
+
+Nested models are opened, so that a node is always one call of one layer (or of one ``keras.ops`` operation), and a
+shared layer is one layer in several nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+from keras.src.models.functional import Functional
+
+from fastism_cli.errors import ModelError
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of the model: ``shape`` has no batch axis."""
+
+    shape: Shape
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Node:
+    """One call of one layer.
+
+    ``call`` takes the arrays of ``inputs`` (tensor numbers, in order) and returns those of ``outputs``.
+    ``role`` is "layer", or "linear" / "activation" for the two halves of a layer that was split.
+    """
+
+    index: int
+    name: str
+    layer: Any
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    call: Callable[[Sequence[Any]], list[Any]]
+    role: str = "layer"
+
+    @property
+    def class_name(self) -> str:
+        return type(self.layer).__name__
+
+
+@dataclass(frozen=True)
+class Port:
+    """A named input or output of the model."""
+
+    name: str
+    tensor: int
+
+
+@dataclass(frozen=True)
+class LayerGraph:
+    """Nodes in topological order over numbered tensors."""
+
+    nodes: tuple[Node, ...]
+    tensors: tuple[Tensor, ...]
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    keeps_masks: bool
+
+    def consumers(self) -> dict[int, list[int]]:
+        """The nodes that read each tensor, once for every time that they read it."""
+        readers: dict[int, list[int]] = {t: [] for t in range(len(self.tensors))}
+        for node in self.nodes:
+            for tensor in node.inputs:
+                readers[tensor].append(node.index)
+        return readers
+
+    def run(self, inputs: Sequence[Any]) -> dict[int, Any]:
+        """Every tensor of the model for these input arrays, in the order of ``self.inputs``."""
+        values = {port.tensor: value for port, value in zip(self.inputs, inputs, strict=True)}
+        for node in self.nodes:
+            values.update(zip(node.outputs, node.call([values[t] for t in node.inputs]), strict=True))
+        return values
+
+    def extended(self, nodes: Sequence[Node], tensors: Sequence[Tensor], outputs: Sequence[Port]) -> LayerGraph:
+        """The graph with other nodes (numbered anew), more tensors and other outputs."""
+        numbered = tuple(replace(node, index=i) for i, node in enumerate(nodes))
+        return replace(self, nodes=numbered, tensors=(*self.tensors, *tensors), outputs=tuple(outputs))
+
+
+def function_of(model: Any) -> Any | None:
+    """The Keras function (a graph of nodes) inside a model, or None for a subclassed model that hides its calls."""
+    if isinstance(model, keras.Sequential) and type(model).call is keras.Sequential.call:
+        return model._functional
+    if isinstance(model, Functional) and type(model).call is Functional.call:
+        return model
+    return None
+
+
+def output_names(model: Any) -> list[str]:
+    """Names of the heads, as ``model.output_names`` gives them; made distinct where one layer gives several."""
+    function = function_of(model)
+    names = list(function.output_names) if function is not None else list(getattr(model, "output_names", None) or [])
+    if not names:
+        names = [f"output_{i}" for i, _ in enumerate(keras.tree.flatten(getattr(model, "outputs", None) or [None]))]
+    return [name if names.count(name) == 1 else f"{name}_{names[:i].count(name)}" for i, name in enumerate(names)]
+
+
+def layer_graph(model: Any, *, length: int | None = None) -> LayerGraph:
+    """Read a Keras model as a :class:`LayerGraph`.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Sequential, functional or nested. A subclassed model becomes a single node.
+    length : int, optional
+        Put in the place of a variable length (an axis that is None) of the inputs.
+
+    Raises
+    ------
+    ModelError
+        If an input's length is variable and no ``length`` was given.
+    """
+    function = function_of(model)
+    if function is None:
+        raise ModelError(
+            f"Model {model.name!r} is a subclass of keras.Model ({type(model).__name__}) whose graph cannot be read. "
+            "Wrap it: x = keras.Input((length, 4)); keras.Model(x, model(x))"
+        )
+    names = [x.name for x in function.inputs]
+    for name, x in zip(names, function.inputs, strict=True):
+        if None in x.shape[1:] and length is None:
+            raise ModelError(f"Input {name!r} has a variable length, shape {x.shape[1:]}. Give it with --length.")
+    builder = _Builder(length)
+    inputs = [builder.add_tensor(x, variable=None in x.shape[1:]) for x in function.inputs]
+    outputs = builder.add_function(function, inputs)
+    return LayerGraph(
+        nodes=tuple(builder.nodes),
+        tensors=tuple(Tensor(tuple(x.shape[1:]), str(x.dtype)) for x in builder.symbols),
+        inputs=tuple(Port(n, t) for n, t in zip(names, inputs, strict=True)),
+        outputs=tuple(Port(n, t) for n, t in zip(output_names(model), outputs, strict=True)),
+        keeps_masks=builder.keeps_masks,
+    )
+
+
+class _Builder:
+    """Collects nodes and symbolic tensors while it walks a model and the models inside it."""
+
+    def __init__(self, length: int | None) -> None:
+        self.length = length
+        self.nodes: list[Node] = []
+        self.symbols: list[Any] = []
+        self.respecify = False
+        self.keeps_masks = False
+
+    def add_tensor(self, symbol: Any, *, variable: bool = False) -> int:
+        if variable:
+            self.respecify = True
+            shape = tuple(symbol.shape[:1]) + tuple(self.length if n is None else n for n in symbol.shape[1:])
+            symbol = keras.KerasTensor(shape, dtype=symbol.dtype)
+        self.symbols.append(symbol)
+        return len(self.symbols) - 1
+
+    def add_function(self, function: Any, inputs: Sequence[int]) -> list[int]:
+        """Add the nodes of a function whose inputs are tensors of the graph; returns its output tensors."""
+        number_of = {id(x): t for x, t in zip(function.inputs, inputs, strict=True)}
+        for node in _calls(function):
+            if any(id(x) not in number_of for x in node.input_tensors):
+                continue
+            tensors = [number_of[id(x)] for x in node.input_tensors]
+            number_of.update(zip(map(id, node.outputs), self.add_call(node, tensors), strict=True))
+        return [number_of[id(x)] for x in function.outputs]
+
+    def add_call(self, node: Any, inputs: list[int]) -> list[int]:
+        nested = function_of(node.operation)
+        if nested is not None and self._is_plain(node, nested, inputs):
+            return self.add_function(nested, inputs)
+        outputs = [self.add_tensor(x) for x in self._specify(node, inputs)]
+        self.keeps_masks |= any(getattr(x, "_keras_mask", None) is not None for x in node.outputs)
+        operation = node.operation
+        self.nodes.append(
+            Node(len(self.nodes), operation.name, operation, tuple(inputs), tuple(outputs), _caller(node))
+        )
+        return outputs
+
+    def _is_plain(self, node: Any, nested: Any, inputs: list[int]) -> bool:
+        """Whether the call does nothing but hand its inputs to the nested model as they are."""
+        shapes = [tuple(self.symbols[t].shape[1:]) for t in inputs]
+        return (
+            len(inputs) == len(nested.inputs)
+            and set(node.arguments.kwargs) <= {"training", "mask"}
+            and not any(node.arguments.kwargs.values())
+            and all(_fits(a, tuple(b.shape[1:])) for a, b in zip(shapes, nested.inputs, strict=True))
+        )
+
+    def _specify(self, node: Any, inputs: list[int]) -> list[Any]:
+        """The node's output symbols; worked out anew when the shapes differ from those it was built with."""
+        same = all(
+            tuple(x.shape[1:]) == tuple(self.symbols[t].shape[1:])
+            for x, t in zip(node.input_tensors, inputs, strict=True)
+        )
+        if same and not any(None in x.shape[1:] for x in node.outputs):
+            return list(node.outputs)
+        symbols = {id(x): self.symbols[t] for x, t in zip(node.input_tensors, inputs, strict=True)}
+        args, kwargs = node.arguments.fill_in(symbols)
+        return list(keras.tree.flatten(node.operation.compute_output_spec(*args, **kwargs)))
+
+
+def _fits(shape: Shape, expected: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(expected) and all(b is None or a == b for a, b in zip(shape, expected, strict=True))
+
+
+def _calls(function: Any) -> Iterator[Any]:
+    """The function's nodes in the order in which Keras runs them, inputs left out."""
+    for depth in sorted(function._nodes_by_depth, reverse=True):
+        yield from (node for node in function._nodes_by_depth[depth] if node.operation and not node.is_input)
+
+
+def _caller(node: Any) -> Callable[[Sequence[Any]], list[Any]]:
+    """What Keras does for this node at inference: its own arguments, with ``training=False`` where it is known."""
+    context = getattr(node.operation, "_call_context_args", None) or ()
+    extra = {"training": False} if "training" in context else {}
+
+    def call(arrays: Sequence[Any]) -> list[Any]:
+        args, kwargs = node.arguments.fill_in({id(x): a for x, a in zip(node.input_tensors, arrays, strict=True)})
+        return list(keras.tree.flatten(node.operation(*args, **{**kwargs, **extra})))
+
+    return call
+
+
+def call_model(model: Any, arrays: Sequence[Any]) -> list[Any]:
+    """What the model itself predicts for these input arrays, in the order of its inputs: a list, one per head."""
+    function = function_of(model)
+    struct = function._inputs_struct if function is not None else arrays[0]
+    inputs = keras.tree.pack_sequence_as(struct, list(arrays))
+    return list(keras.tree.flatten(model(inputs, training=False)))

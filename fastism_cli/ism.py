@@ -1,0 +1,468 @@
+"""The library: in-silico saturation mutagenesis of one model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import keras
+import numpy as np
+from keras import ops
+
+from fastism_cli import backend
+from fastism_cli.alphabet import Alphabet
+from fastism_cli.engine import FastEngine
+from fastism_cli.errors import ModelError, ResourceError, SequenceError, UsageError
+from fastism_cli.graph import LayerGraph, Shape, call_model, function_of, layer_graph, output_names
+from fastism_cli.naive import NaiveEngine
+from fastism_cli.plan import Plan, make_plan, period_of, with_parts, with_reductions
+from fastism_cli.precision import DTYPES, with_dtype
+from fastism_cli.reduce import Reduction, parse_reduce
+from fastism_cli.windows import ChunkCall, cover
+
+ENGINES = ("auto", "fast", "naive")
+N_POLICIES = ("skip", "score")
+# Bytes of the largest stage that one call should not exceed: about the size of a shared cache on a CPU.
+WORKING_SET = {"cpu": 40e6, "gpu": 2e9}
+MOST_SUBSTITUTIONS = {"cpu": 1500, "gpu": 60_000}
+NAIVE_BATCH = {"cpu": 64, "gpu": 2048}
+
+
+class MutagenesisResult(NamedTuple):
+    """Scores of a batch of sequences.
+
+    Attributes
+    ----------
+    reference : dict of head name to float32 array, (n, T)
+        Predictions on the sequences as they are, in the model's output units.
+    delta : dict of head name to float32 array, (n, T, L, letters)
+        Substituted minus reference; exactly 0 at the reference letter, NaN where not computed.
+        A head kept whole has its own axes in the place of T.
+    """
+
+    reference: dict[str, np.ndarray]
+    delta: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Head:
+    """One output: ``shape`` as it is scored (without batch axis), ``full_shape`` as the model gives it."""
+
+    name: str
+    shape: Shape
+    full_shape: Shape
+    reduce: str
+
+
+class Engine(Protocol):
+    """What the fast and the naive engine have in common."""
+
+    batch: tuple[int, int, int]
+
+    def reference(self, inputs: Sequence[Any]) -> tuple[list[Any], Any]: ...
+
+    def deltas(self, call: ChunkCall, kept: Any, bases: np.ndarray) -> list[Any]: ...
+
+    def order(self, call: ChunkCall) -> tuple[int, ...]: ...
+
+
+class FastISM:
+    """Score every single-letter substitution of sequences with a Keras model (Nair et al. 2022).
+
+    Parameters
+    ----------
+    model : keras.Model or path
+        A built model, or a file that :func:`fastism_cli.io.models.load_model` reads.
+    sequence_input : str or int, optional
+        Name or index of the input to substitute in. Default: the only one of shape (length, letters).
+    length : int, optional
+        Length of the sequence, for a model whose input length is variable.
+    alphabet : str
+        Letters in the order of the model's channels.
+    reduce : str or dict of head name to str, optional
+        "sum" or "mean" of a positional head over its positions; "none" keeps it whole. A positional head
+        (shape (L_out, T)) must be given one.
+    batch_size : "auto" or int
+        Substituted sequences in one call of the compiled engine.
+    precision : "float32", "tf32", "bfloat16" or "float64"
+        What the model is computed in.
+    engine : "auto", "fast" or "naive"
+        Delta propagation, plain forward passes, or whichever is estimated to be faster.
+    n_policy : "skip" or "score"
+        Whether positions without a reference letter (N) are left NaN, or get all letters substituted.
+
+    Raises
+    ------
+    ModelError
+        If no input of the model can hold a sequence. Lists every input and why.
+    UsageError
+        If an option does not fit the model, such as a positional head without ``reduce``.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        sequence_input: str | int | None = None,
+        length: int | None = None,
+        alphabet: str = "ACGT",
+        reduce: str | Mapping[str, str] | None = None,
+        batch_size: str | int = "auto",
+        precision: str = "float32",
+        engine: str = "auto",
+        n_policy: str = "skip",
+    ) -> None:
+        require_one_of("engine", engine, ENGINES)
+        require_one_of("n_policy", n_policy, N_POLICIES)
+        require_one_of("precision", precision, tuple(DTYPES))
+        if batch_size != "auto" and not (isinstance(batch_size, int) and batch_size > 0):
+            raise UsageError(f"batch_size must be 'auto' or a positive int. Received: batch_size={batch_size!r}")
+        if isinstance(model, (str, Path)):
+            from fastism_cli.io.models import load_model
+
+            model = load_model(model)
+        self.alphabet = Alphabet(alphabet)
+        self.precision, self.n_policy, self.batch_size = precision, n_policy, batch_size
+        model = wrapped(model, length)
+        index = find_sequence_input(model, self.alphabet.size, sequence_input)
+        self.model = with_dtype(model, DTYPES[precision])
+        graph = layer_graph(self.model, length=length)
+        self.sequence_index = index
+        self.input_names = [port.name for port in graph.inputs]
+        self.input_shapes = [graph.tensors[port.tensor].shape for port in graph.inputs]
+        self.input_dtypes = [graph.tensors[port.tensor].dtype for port in graph.inputs]
+        self.input_length = self.input_shapes[index][0]
+        self.heads = self._heads(graph, reduce)
+        reductions = {head.name: head.reduce for head in self.heads}
+        self.graph = with_reductions(with_parts(graph), reductions)
+        self.input_tensor = graph.inputs[index].tensor
+        self.period = period_of(self.graph, self.input_tensor)
+        self.plan = self._whole_plan()
+        self.engine, self.engine_reason = self._choose(engine, graph.keeps_masks)
+        self._engines: dict[tuple[Any, ...], tuple[Engine, list[ChunkCall]]] = {}
+
+    # -- set-up --
+
+    def _heads(self, graph: LayerGraph, reduce: str | Mapping[str, str] | None) -> list[Head]:
+        shapes = {port.name: graph.tensors[port.tensor].shape for port in graph.outputs}
+        chosen = parse_reduce(dict(reduce) if isinstance(reduce, Mapping) else reduce, shapes)
+        positional = [name for name, shape in shapes.items() if len(shape) > 1 and name not in chosen]
+        if positional:
+            raise UsageError(self._unreduced(positional, shapes))
+        heads = []
+        for name, shape in shapes.items():
+            kind = chosen.get(name, "none")
+            scored = shape if kind == "none" else (shape[-1] if len(shape) > 1 else 1,)
+            heads.append(Head(name, scored, shape, kind))
+        return heads
+
+    def _unreduced(self, names: Sequence[str], shapes: Mapping[str, Shape]) -> str:
+        lines = []
+        for name in names:
+            size = 4 * prod(shapes[name]) * self.input_length * self.alphabet.size
+            lines.append(
+                f"head {name!r} has shape {shapes[name]}: kept whole, one region takes {size / 1e9:.3g} GB "
+                f"and 100,000 regions {size * 1e5 / 1e12:.3g} TB"
+            )
+        return "; ".join(lines) + ". Reduce it over its positions with --reduce sum or mean (none keeps it whole)."
+
+    def _whole_plan(self) -> Plan:
+        """The plan of a chunk in the middle of the sequence: what `inspect` shows and the estimates rest on."""
+        size = min(self.period, self.input_length, 256)
+        start = (self.input_length - size) // 2
+        return make_plan(self.graph, self.input_tensor, size=size, phase=start % self.period, period=self.period)
+
+    def _choose(self, engine: str, keeps_masks: bool) -> tuple[str, str]:
+        if keeps_masks:
+            return "naive", "a layer passes a mask on, which only the whole model carries rightly"
+        if engine != "auto":
+            return engine, "as asked"
+        gain = self.plan.predicted_speedup
+        if gain < 1.2:
+            return "naive", f"delta propagation would save nothing (estimate {gain:.2f}x)"
+        return "fast", f"estimate {gain:.1f}x over forward passes"
+
+    # -- scoring --
+
+    def __call__(self, inputs: Any, *, positions: Iterable[int] | None = None) -> MutagenesisResult:
+        """Score every substitution of each sequence.
+
+        Parameters
+        ----------
+        inputs : array (n, L, letters), or a list or dict with the model's other inputs too
+            Rows are one-hot; an N is a row of equal numbers (zeros, say).
+        positions : iterable of int, optional
+            Score only these; the length axis of ``delta`` has one entry for each, in this order.
+
+        Returns
+        -------
+        MutagenesisResult
+
+        Raises
+        ------
+        SequenceError
+            If an array has another shape than the model's input, or a row is neither one-hot nor an N.
+        """
+        arrays = self._arrays(inputs)
+        one_hot = arrays[self.sequence_index]
+        codes = letters_of(one_hot)
+        wanted = self._positions(positions)
+        reference = {h.name: np.empty((len(codes), *h.shape), "float32") for h in self.heads}
+        delta = {h.name: empty_delta(h, codes[:, wanted], self.alphabet.size) for h in self.heads}
+        if len(codes) and len(wanted):
+            with backend.matrix_precision(self.precision):
+                self._score(arrays, codes, wanted, reference, delta)
+        elif len(codes):
+            with backend.matrix_precision(self.precision):
+                self._reference_only(arrays, reference)
+        return MutagenesisResult(reference, delta)
+
+    def _arrays(self, inputs: Any) -> list[np.ndarray]:
+        if isinstance(inputs, Mapping):
+            missing = [name for name in self.input_names if name not in inputs]
+            if missing:
+                raise SequenceError(f"The model's inputs {missing} are not given. Received: {sorted(inputs)}")
+            inputs = [inputs[name] for name in self.input_names]
+        if not isinstance(inputs, (list, tuple)):
+            inputs = [inputs]
+        if len(inputs) != len(self.input_names):
+            raise SequenceError(
+                f"The model has {len(self.input_names)} inputs ({', '.join(self.input_names)}). Received: {len(inputs)}"
+            )
+        arrays = [np.asarray(x) for x in inputs]
+        n = len(arrays[self.sequence_index]) if arrays[self.sequence_index].ndim else 0
+        for name, shape, x in zip(self.input_names, self.input_shapes, arrays, strict=True):
+            if x.shape != (n, *shape):
+                raise SequenceError(f"Input {name!r} must have shape ({n}, {', '.join(map(str, shape))}). Received: {x.shape}")
+        return arrays
+
+    def _positions(self, positions: Iterable[int] | None) -> np.ndarray:
+        if positions is None:
+            return np.arange(self.input_length)
+        wanted = np.asarray(list(positions), dtype=int)
+        if wanted.size and not (0 <= wanted.min() and wanted.max() < self.input_length):
+            raise UsageError(
+                f"positions must lie in [0, {self.input_length}). Received: {wanted.min()} to {wanted.max()}"
+            )
+        return wanted
+
+    def _score(self, arrays: Any, codes: np.ndarray, wanted: np.ndarray, reference: Any, delta: Any) -> None:
+        n, done = len(codes), 0
+        while done < n:
+            size = self._batch()
+            engine, calls = self._engine(wanted, n - done, size)
+            rows = slice(done, min(done + engine.batch[0], n))
+            try:
+                self._score_batch(engine, calls, arrays, codes, rows, wanted, reference, delta)
+            except Exception as error:
+                if not backend.is_out_of_memory(error):
+                    raise
+                self._halve(size, error)
+                continue
+            done = rows.stop
+
+    def _score_batch(
+        self, engine: Engine, calls: Any, arrays: Any, codes: np.ndarray, rows: slice, wanted: Any, reference: Any, delta: Any
+    ) -> None:
+        """Score the sequences of one batch, filled up by repeating the last one."""
+        sequences, size, _ = engine.batch
+        take = np.minimum(np.arange(rows.start, rows.start + sequences), rows.stop - 1)
+        batch = [self._tensor(x[take], dtype) for x, dtype in zip(arrays, self.input_dtypes, strict=True)]
+        outputs, kept = engine.reference(batch)
+        count = rows.stop - rows.start
+        for head, output in zip(self.heads, outputs, strict=True):
+            reference[head.name][rows] = np.reshape(backend.to_numpy(output), (sequences, *head.shape))[:count]
+        columns = column_of(wanted, self.input_length)
+        for call in calls:
+            if not (columns[call.start : call.start + size] >= 0).any():
+                continue
+            for bases in alternates(codes[take], call.start, size, self.alphabet.size, self.n_policy):
+                deltas = engine.deltas(call, kept, bases)
+                order = np.asarray(engine.order(call))
+                at = np.append(columns, -1)[np.minimum(call.start + order, self.input_length)]
+                for head, values in zip(self.heads, deltas, strict=True):
+                    scatter(delta[head.name][rows], backend.to_numpy(values), at, bases[:count, order])
+        repeat_duplicates(delta, rows, wanted, columns)
+        if self.n_policy == "skip":
+            blank(delta, rows, codes[rows][:, wanted] >= self.alphabet.size)
+
+    def _tensor(self, x: np.ndarray, dtype: str) -> Any:
+        return ops.convert_to_tensor(x.astype(dtype if "int" in dtype or "bool" in dtype else DTYPES[self.precision]))
+
+    def _reference_only(self, arrays: Any, reference: Any) -> None:
+        outputs = self._predict([self._tensor(x, d) for x, d in zip(arrays, self.input_dtypes, strict=True)])
+        for head, output in zip(self.heads, outputs, strict=True):
+            reference[head.name][:] = np.reshape(backend.to_numpy(output), (-1, *head.shape))
+
+    def _predict(self, arrays: Sequence[Any]) -> list[Any]:
+        """Plain Keras, heads reduced: the definition."""
+        return [
+            Reduction(head.reduce)(y) if head.reduce != "none" else y
+            for head, y in zip(self.heads, call_model(self.model, arrays), strict=True)
+        ]
+
+    # -- batches --
+
+    def _batch(self) -> int:
+        """Substitutions in one call."""
+        if isinstance(self.batch_size, int):
+            return self.batch_size
+        kind = backend.device_kind()
+        if self.engine == "naive":
+            return NAIVE_BATCH[kind]
+        return int(max(24, min(MOST_SUBSTITUTIONS[kind], WORKING_SET[kind] / (4 * self.plan.working_set))))
+
+    def _halve(self, size: int, error: BaseException) -> None:
+        smallest = self.alphabet.size - 1
+        if size <= smallest:
+            raise ResourceError(
+                f"Out of memory with {size} substitutions in one call; the model does not fit the device."
+            ) from error
+        self.batch_size = max(size // 2, smallest)
+        self._engines.clear()
+
+    def _engine(self, wanted: np.ndarray, sequences: int, substitutions: int) -> tuple[Engine, list[ChunkCall]]:
+        """The compiled engine for chunks over these positions; made once for each batch shape."""
+        first, stop = int(wanted.min()), int(wanted.max()) + 1
+        others = self.alphabet.size - 1
+        size = max(substitutions // others, 1)
+        period = self.period if self.engine == "fast" else 1
+        size, calls = cover(first, stop, size=size, period=period)
+        together = max(min(substitutions // (others * size), sequences), 1)
+        key = (first, stop, size, together)
+        if key not in self._engines:
+            shape = {"size": size, "sequences": together, "alternates": others, "variables": self.model.variables}
+            engine: Engine
+            if self.engine == "fast":
+                engine = FastEngine(self.graph, self.input_tensor, calls, period=period, **shape)
+            else:
+                engine = NaiveEngine(self._predict, self.sequence_index, **shape)
+            self._engines[key] = engine, calls
+        return self._engines[key]
+
+
+# --- arrays ----------------------------------------------------------------------------------------------------------
+
+
+def letters_of(one_hot: np.ndarray) -> np.ndarray:
+    """Letter codes (n, L) of one-hot rows; an N, a row of equal numbers, gets the code after the last letter.
+
+    Raises
+    ------
+    SequenceError
+        If a row is neither, with its place.
+    """
+    size = one_hot.shape[-1]
+    is_letter = (one_hot.max(-1) == 1) & ((one_hot != 0).sum(-1) == 1)
+    is_n = (one_hot == one_hot[..., :1]).all(-1) & ~is_letter
+    if not (is_letter | is_n).all():
+        sequence, position = (int(i[0]) for i in np.nonzero(~(is_letter | is_n)))
+        row = one_hot[sequence, position].tolist()
+        raise SequenceError(f"Sequence {sequence}, position {position} is neither one-hot nor an N. Received: {row}")
+    return np.where(is_letter, one_hot.argmax(-1), size).astype("int32")
+
+
+def alternates(codes: np.ndarray, start: int, size: int, letters: int, n_policy: str) -> Iterable[np.ndarray]:
+    """Letters to substitute in a chunk: int32 (S, size, letters - 1), and for scored Ns the one left over."""
+    stop = min(start + size, codes.shape[1])
+    chunk = np.pad(codes[:, start:stop], [(0, 0), (0, start + size - stop)], constant_values=0)
+    others = np.arange(letters - 1, dtype="int32")
+    known = chunk < letters
+    yield np.where(known[..., None], (chunk[..., None] + 1 + others) % letters, others).astype("int32")
+    if n_policy == "score" and not known.all():
+        rest = (chunk[..., None] + 1 + others) % letters
+        yield np.where(known[..., None], rest, letters - 1).astype("int32")
+
+
+def empty_delta(head: Head, codes: np.ndarray, letters: int) -> np.ndarray:
+    """NaN everywhere but at the reference letters: (n, *head shape, positions, letters)."""
+    n, length = codes.shape
+    delta = np.full((n, prod(head.shape), length, letters), np.nan, "float32")
+    row, column = np.nonzero(codes < letters)
+    delta[row, :, column, codes[row, column]] = 0
+    return delta.reshape(n, *head.shape, length, letters)
+
+
+def column_of(wanted: np.ndarray, length: int) -> np.ndarray:
+    """Where in the result each position of the sequence goes, -1 for those not wanted (the first, if twice)."""
+    columns = np.full(length, -1)
+    columns[wanted[::-1]] = np.arange(len(wanted))[::-1]
+    return columns
+
+
+def scatter(delta: np.ndarray, values: np.ndarray, at: np.ndarray, bases: np.ndarray) -> None:
+    """Write a chunk's values (S, P, A, *head shape) into ``delta`` (n, *head shape, positions, letters)."""
+    n, letters = len(delta), delta.shape[-1]
+    flat = delta.reshape(n, -1, delta.shape[-2], letters)
+    assert np.shares_memory(flat, delta)
+    values = values.reshape(*values.shape[:3], -1)[:n]
+    keep = at >= 0
+    row = np.arange(n)[:, None, None]
+    flat[row, :, at[keep][None, :, None], bases[:, keep]] = values[:, keep]
+
+
+def blank(delta: Mapping[str, np.ndarray], rows: slice, where: np.ndarray) -> None:
+    """NaN at the positions (n, positions) that are not to be scored."""
+    row, column = np.nonzero(where)
+    for values in delta.values():
+        values[rows][row, ..., column, :] = np.nan
+
+
+def repeat_duplicates(delta: Mapping[str, np.ndarray], rows: slice, wanted: np.ndarray, columns: np.ndarray) -> None:
+    """Copy the scores of positions that were asked for more than once."""
+    again = np.nonzero(columns[wanted] != np.arange(len(wanted)))[0]
+    for values in delta.values():
+        values[rows][..., again, :] = values[rows][..., columns[wanted[again]], :]
+
+
+# --- the model's inputs ----------------------------------------------------------------------------------------------
+
+
+def require_one_of(name: str, value: Any, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise UsageError(f"{name} must be one of {', '.join(allowed)}. Received: {name}={value!r}")
+
+
+def wrapped(model: Any, length: int | None) -> Any:
+    """A subclassed model as the only layer of a functional one, so that it can be called by the engines."""
+    if not isinstance(model, keras.Model):
+        raise ModelError(f"model must be a Keras model or the path of one. Received: {type(model).__name__}")
+    if function_of(model) is not None:
+        return model
+    shapes = getattr(model, "_build_shapes_dict", None) or {}
+    shape = next(iter(shapes.values()), None) if len(shapes) == 1 else None
+    if not isinstance(shape, (list, tuple)) or (length is None and None in shape[1:]):
+        raise ModelError(
+            f"Model {model.name!r} is a subclass of keras.Model ({type(model).__name__}) that hides its inputs. "
+            "Wrap it: x = keras.Input((length, 4)); model = keras.Model(x, model(x))"
+        )
+    x = keras.Input([length if n is None else n for n in shape[1:]])
+    return keras.Model(x, model(x), name=model.name)
+
+
+def find_sequence_input(model: Any, letters: int, chosen: str | int | None) -> int:
+    """Index of the input that holds the sequence: the only one of shape (length, letters), or the chosen one."""
+    function = function_of(model)
+    assert function is not None
+    names = [x.name for x in function.inputs]
+    shapes = [tuple(x.shape[1:]) for x in function.inputs]
+    listing = "; ".join(f"{name!r} {shape}" for name, shape in zip(names, shapes, strict=True))
+    fitting = [i for i, shape in enumerate(shapes) if len(shape) == 2 and shape[1] == letters]
+    if chosen is None:
+        if len(fitting) != 1:
+            what = "No input" if not fitting else f"{len(fitting)} inputs"
+            hint = "" if not fitting else " Choose one with --sequence-input."
+            raise ModelError(f"{what} of the model can hold a sequence of shape (length, {letters}): {listing}.{hint}")
+        return fitting[0]
+    index = names.index(chosen) if chosen in names else chosen
+    if not isinstance(index, int) or not 0 <= index < len(names):
+        raise ModelError(f"The model has no input {chosen!r}. Its inputs: {listing}.")
+    if index not in fitting:
+        raise ModelError(f"Input {names[index]!r} has shape {shapes[index]}, not (length, {letters}). All: {listing}.")
+    return index
+
+
+__all__ = ["FastISM", "Head", "MutagenesisResult", "output_names"]

@@ -1,0 +1,81 @@
+"""The definition of the answer: every substituted sequence through the whole model. Also the fallback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from fastism_cli import backend
+from fastism_cli.windows import ChunkCall
+
+
+class NaiveEngine:
+    """In-silico mutagenesis by forward passes, with the same calls as the fast engine.
+
+    Parameters
+    ----------
+    predict : callable
+        From a list of input arrays (batch, ...) to the list of heads, reductions applied.
+    sequence_input : int
+        Index of the input that is substituted in.
+    size, sequences, alternates : int
+        Positions, sequences and alternates of every call: their product is the batch of a forward pass.
+    """
+
+    def __init__(
+        self,
+        predict: Callable[[Sequence[Any]], list[Any]],
+        sequence_input: int,
+        *,
+        size: int,
+        sequences: int,
+        alternates: int,
+        variables: Sequence[Any],
+    ) -> None:
+        self.sequence_input = sequence_input
+        self.batch = (sequences, size, alternates)
+        self._predict = predict
+        self._reference = backend.compiled(lambda inputs: predict(inputs), variables)
+        self._chunk = backend.compiled(self._deltas, variables)
+
+    def reference(self, inputs: Sequence[Any]) -> tuple[list[Any], Any]:
+        """Predictions of all heads (S, *shape), and what the chunks need."""
+        outputs = self._reference(list(inputs))
+        return outputs, (list(inputs), outputs)
+
+    def deltas(self, call: ChunkCall, kept: Any, bases: np.ndarray) -> list[Any]:
+        """Deltas of all heads for one chunk, (S, P, A, *head shape), positions in natural order."""
+        inputs, outputs = kept
+        arrays = [ops.convert_to_tensor(np.asarray(x, "int32")) for x in (call.start, bases)]
+        return self._chunk(inputs, outputs, *arrays)
+
+    def order(self, call: ChunkCall) -> tuple[int, ...]:
+        return tuple(range(self.batch[1]))
+
+    def _deltas(self, inputs: Sequence[Any], outputs: Sequence[Any], start: Any, bases: Any) -> list[Any]:
+        batch = [self._repeated(x) for x in inputs]
+        batch[self.sequence_input] = self._substituted(inputs[self.sequence_input], start, bases)
+        heads = self._predict(batch)
+        return [
+            ops.reshape(new, (*self.batch, *new.shape[1:])) - ops.reshape(old, (self.batch[0], 1, 1, *old.shape[1:]))
+            for new, old in zip(heads, outputs, strict=True)
+        ]
+
+    def _repeated(self, x: Any) -> Any:
+        shape = tuple(x.shape[1:])
+        x = ops.broadcast_to(ops.reshape(x, (self.batch[0], 1, 1, *shape)), (*self.batch, *shape))
+        return ops.reshape(x, (prod(self.batch), *shape))
+
+    def _substituted(self, x: Any, start: Any, bases: Any) -> Any:
+        """(S * P * A, L, letters): ``x`` (S, L, letters) with one row replaced in each copy."""
+        length, letters = x.shape[1:]
+        positions = start + np.arange(self.batch[1], dtype="int32")
+        here = ops.equal(positions[:, None], np.arange(length, dtype="int32")[None, :])
+        here = ops.reshape(here, (1, self.batch[1], 1, length, 1))
+        rows = ops.expand_dims(ops.one_hot(bases, letters, dtype=x.dtype), 3)
+        full = ops.where(here, rows, ops.reshape(x, (self.batch[0], 1, 1, length, letters)))
+        return ops.reshape(full, (prod(self.batch), length, letters))

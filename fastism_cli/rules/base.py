@@ -1,0 +1,234 @@
+"""What a rule is: how one kind of layer carries a change from its inputs to its output.
+
+A rule says which positions of the output change (:meth:`Rule.propagate`, integers only) and what they change to
+(:meth:`Rule.delta` or :meth:`Rule.value`, arrays). Arrays of a window have shape ``(S, P, A, width, *channels)``:
+sequences, substituted positions, alternates, positions of the frame, channels.
+
+Two forms of a window are computed with:
+
+* delta form: value(substituted) - value(reference), zero at invalid positions. Linear layers work on it alone.
+* value form: value(substituted), with the reference of the same frame carried beside it as a second array with
+  ``A = 1``. The same function is applied to both; the difference is taken at the end of the stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from math import prod
+from typing import Any
+
+from keras import ops
+
+from fastism_cli.graph import Node, Shape
+from fastism_cli.windows import Frame
+
+
+class Form(Enum):
+    DELTA = "delta"
+    VALUE = "value"
+    EITHER = "either"
+
+
+@dataclass(frozen=True)
+class Flat:
+    """How a window lies in a flattened tensor: element ``before + position * channels + channel`` of ``total``."""
+
+    before: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Window:
+    """State of a tensor that changes only inside ``frame``. ``channels`` is its shape after the length axis."""
+
+    frame: Frame
+    channels: Shape
+    flat: Flat | None = None
+
+    @property
+    def size(self) -> int:
+        return self.frame.width * prod(self.channels)
+
+
+@dataclass(frozen=True)
+class Everywhere:
+    """State of a tensor that may change anywhere."""
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """State of a tensor that does not depend on the substituted input."""
+
+
+State = Window | Everywhere | Unchanged
+EVERYWHERE = Everywhere()
+UNCHANGED = Unchanged()
+
+
+class Decline(Exception):
+    """This rule does not hold here; the message says why, and the node becomes opaque."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a rule may know of a node at plan time: its layer and integer shapes, no arrays.
+
+    ``states`` holds one state per input, ``shapes`` the input shapes without batch axis, ``shape`` the output's.
+    """
+
+    node: Node
+    states: tuple[State, ...]
+    shapes: tuple[Shape, ...]
+    shape: Shape
+
+    @property
+    def layer(self) -> Any:
+        return self.node.layer
+
+    @property
+    def window(self) -> Window:
+        """The state of the only input, which a rule of one input can take for a window."""
+        (state,) = self.states
+        assert isinstance(state, Window)
+        return state
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        return tuple(state for state in self.states if isinstance(state, Window))
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A cut of something that lies along the length axis: constants of the layer, or a running maximum.
+
+    ``source`` is the name of one of :meth:`Rule.constants`, or "prefix_max" (entry ``i``: maximum of the input's
+    reference before ``i``) or "suffix_max" (from ``i`` on). The cut has shape (S or 1, P or 1, frame.width, ...): one
+    for the whole chunk where the frame starts at the same place for all positions.
+    """
+
+    source: str
+    frame: Frame
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a rule may use while it computes, besides its input arrays.
+
+    Attributes
+    ----------
+    facts : Facts
+        As at plan time, with the frames that the inputs are delivered in.
+    output : State
+        What is to be returned; a window's array must fill ``output.frame``.
+    params : dict of arrays
+        What :meth:`Rule.prepare` made of the weights.
+    valid : callable
+        ``valid(frame)`` is a bool array (P, width): which positions of the frame lie inside the tensor.
+    first : callable
+        ``first(frame)`` is an int array (P,): the frames' absolute starts.
+    stage : callable
+        Wraps a function of arrays into a compiled stage of its own, so that nothing is fused across its edge.
+    extras : dict of arrays
+        What :meth:`Rule.extras` asked for.
+    """
+
+    facts: Facts
+    output: State
+    params: dict[str, Any]
+    valid: Callable[[Frame], Any]
+    first: Callable[[Frame], Any]
+    stage: Callable[[Callable[..., Any]], Callable[..., Any]]
+    extras: dict[str, Any]
+
+    @property
+    def layer(self) -> Any:
+        return self.facts.layer
+
+    @property
+    def frame(self) -> Frame:
+        assert isinstance(self.output, Window)
+        return self.output.frame
+
+
+class Rule:
+    """Base of all rules: a fact sheet of class attributes, and the methods that a family overrides.
+
+    Attributes
+    ----------
+    form : Form
+        The form that inputs are delivered in and the output is given in.
+    fused : bool
+        Elementwise work that may share a compiled stage with its neighbours. False for matrix products.
+    leaks : bool
+        In delta form, the output may be non-zero at invalid positions and is masked after the rule.
+    pulls : bool
+        The frame that the rule wants its input in is worth making where the input is made.
+    """
+
+    form: Form = Form.VALUE
+    fused: bool = True
+    leaks: bool = False
+    pulls: bool = True
+
+    def propagate(self, facts: Facts) -> State:
+        """The state of the output, or :class:`Decline` with the reason."""
+        raise NotImplementedError
+
+    def demand(self, facts: Facts, output: State) -> tuple[Frame | None, ...]:
+        """The frame in which each input must be delivered (None: as it is)."""
+        if isinstance(output, Window):
+            return tuple(output.frame for _ in facts.states)
+        return tuple(None for _ in facts.states)
+
+    def prepare(self, node: Node) -> dict[str, Any]:
+        """Arrays made once from the layer's weights."""
+        return {}
+
+    def constants(self, facts: Facts) -> dict[str, Any]:
+        """Weights that differ by position: arrays (length, ...) over the positions of the input."""
+        return {}
+
+    def extras(self, facts: Facts, output: State) -> dict[str, Extra]:
+        """What the rule reads besides its inputs, cut out for the chunk and given in ``call.extras``."""
+        return {}
+
+    def delta(self, call: Call, *inputs: Any) -> Any:
+        """Output delta from input deltas."""
+        raise NotImplementedError
+
+    def value(self, call: Call, *inputs: Any) -> Any:
+        """Output value from input values; called once for the substituted and once for the reference arrays."""
+        raise NotImplementedError
+
+    def split(self, node: Node) -> Callable[[Any], Any] | None:
+        """For a layer with a built-in activation: the layer without it, as a function of the input array."""
+        return None
+
+    def multiply_adds(self, facts: Facts, output: State) -> int:
+        """Multiplications with weights for one substitution."""
+        return 0
+
+    def scratch(self, facts: Facts) -> int:
+        """Elements that one substitution needs in between, besides inputs and output."""
+        return 0
+
+
+def merge_batch(x: Any) -> Any:
+    """(S, P, A, ...) -> (S * P * A, ...), the batch that a Keras layer expects."""
+    return ops.reshape(x, (-1, *x.shape[3:]))
+
+
+def split_batch(x: Any, like: Any) -> Any:
+    """(S * P * A, ...) -> (S, P, A, ...) with the first axes of ``like``."""
+    return ops.reshape(x, (*like.shape[:3], *x.shape[1:]))
+
+
+def per_position(mask: Any, rank: int) -> Any:
+    """A (P, width) array shaped to broadcast over (S, P, A, width, *channels) of this rank."""
+    return ops.reshape(mask, (1, mask.shape[0], 1, mask.shape[1], *(1,) * (rank - 4)))
+
+
+def only_kinds(states: Sequence[State], *kinds: type) -> bool:
+    return all(isinstance(state, kinds) for state in states)

@@ -1,0 +1,73 @@
+"""Moving a window's rows into another frame. Which way is cheapest depends on how the offsets are spread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from fastism_cli.windows import runs
+
+MOST_RUNS = 16
+MOST_SELECTS = 8
+
+
+def shift(x: Any, by: int, width: int, axis: int) -> Any:
+    """Rows of ``x`` from ``by`` on in a frame of ``width`` rows, zeros elsewhere; what does not fit is cut off."""
+    low, high = max(-by, 0), min(x.shape[axis], width - by)
+    if high <= low:
+        shape = list(x.shape)
+        shape[axis] = width
+        return ops.zeros(shape, dtype=x.dtype)
+    if (low, high) != (0, x.shape[axis]):
+        x = x[(slice(None),) * axis + (slice(low, high),)]
+    before = max(by, 0)
+    after = width - before - (high - low)
+    if not before and not after:
+        return x
+    return ops.pad(x, [(before, after) if i == axis else (0, 0) for i in range(len(x.shape))])
+
+
+def by_offset(x: Any, offsets: Sequence[int], move: Callable[[Any, int], Any]) -> Any:
+    """``move(x, offset)`` with an offset for each position (axis 1 of ``x``).
+
+    Positions are sorted by alignment, so that equal offsets mostly lie together: then each run of positions is
+    moved by itself. Where they do not, a few distinct offsets are selected among.
+    """
+    stretches = runs(offsets)
+    distinct = sorted(set(offsets))
+    if len(stretches) <= MOST_RUNS or len(stretches) <= len(distinct):
+        parts = [move(x[:, a:b] if len(stretches) > 1 else x, offset) for a, b, offset in stretches]
+        return ops.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+    result = move(x, distinct[0])
+    which = np.asarray(offsets)
+    for offset in distinct[1:]:
+        here = (which == offset).reshape(1, -1, *(1,) * (len(result.shape) - 2))
+        result = ops.where(here, move(x, offset), result)
+    return result
+
+
+def place(x: Any, offsets: Sequence[int], width: int) -> Any:
+    """Put windows into frames: ``x`` (S, P, A, w, ...) begins at ``offsets[j]`` of a frame of ``width`` rows.
+
+    Returns
+    -------
+    array, shape (S, P, A, width, ...)
+    """
+    if len(runs(offsets)) > MOST_RUNS and len(set(offsets)) > MOST_SELECTS:
+        return place_by_rows(x, ops.convert_to_tensor(np.asarray(offsets, "int32")), width)
+    return by_offset(x, offsets, lambda part, offset: shift(part, offset, width, axis=3))
+
+
+def place_by_rows(x: Any, offsets: Any, width: int) -> Any:
+    """:func:`place` for offsets that are data, an int array (P,): rows are gathered one by one."""
+    sequences, positions, alternates, rows = x.shape[:4]
+    padded = ops.pad(x, [(0, 0)] * 3 + [(0, 1)] + [(0, 0)] * (len(x.shape) - 4))
+    row = ops.arange(width, dtype="int32")[None, :] - offsets[:, None]
+    row = ops.where(ops.logical_and(row >= 0, row < rows), row, rows)
+    batch = np.arange(sequences * positions * alternates, dtype="int32").reshape(sequences, positions, alternates, 1)
+    index = ops.reshape(row, (1, positions, 1, width)) + batch * (rows + 1)
+    flat = ops.reshape(padded, (-1, *x.shape[4:]))
+    return ops.take(flat, index, axis=0)

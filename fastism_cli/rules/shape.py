@@ -1,0 +1,83 @@
+"""Layers that move positions without mixing them: cropping, padding, repeating, flattening."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import keras
+from keras import ops
+
+from fastism_cli.rules.base import Call, Decline, Facts, Flat, Form, Rule, State, Window
+from fastism_cli.rules.table import define
+from fastism_cli.windows import Frame
+
+
+class Move(Rule):
+    """Cropping1D and ZeroPadding1D: the same positions, counted from another origin."""
+
+    form = Form.DELTA
+    leaks = True
+
+    def __init__(self, amounts: str, sign: int) -> None:
+        self.amounts = amounts
+        self.sign = sign
+
+    def by(self, facts: Facts) -> int:
+        return self.sign * getattr(facts.layer, self.amounts)[0]
+
+    def propagate(self, facts: Facts) -> State:
+        return Window(facts.window.frame.moved(self.by(facts), facts.shape[0]), facts.window.channels)
+
+    def demand(self, facts: Facts, output: State) -> tuple[Frame | None, ...]:
+        assert isinstance(output, Window)
+        return (output.frame.moved(-self.by(facts), facts.shapes[0][0]),)
+
+    def delta(self, call: Call, *inputs: Any) -> Any:
+        return inputs[0]
+
+
+class Repeat(Rule):
+    """UpSampling1D: every position ``size`` times."""
+
+    form = Form.EITHER
+    pulls = False
+
+    def propagate(self, facts: Facts) -> State:
+        size, frame = facts.layer.size, facts.window.frame
+        starts = tuple(start * size for start in frame.starts)
+        return Window(Frame(starts, frame.width * size, frame.step * size, facts.shape[0]), facts.window.channels)
+
+    def demand(self, facts: Facts, output: State) -> tuple[Frame | None, ...]:
+        return (None,)
+
+    def value(self, call: Call, *inputs: Any) -> Any:
+        return ops.repeat(inputs[0], call.layer.size, axis=3)
+
+    delta = value
+
+
+class Flatten(Rule):
+    """A flattened window stays a window: its rows lie one after the other."""
+
+    form = Form.EITHER
+
+    def propagate(self, facts: Facts) -> State:
+        window = facts.window
+        if window.flat is not None:
+            return window
+        if getattr(facts.layer, "data_format", "channels_last") != "channels_last" and len(facts.shapes[0]) > 1:
+            raise Decline("data_format 'channels_first' puts the channels before the positions")
+        return Window(window.frame, (prod(window.channels),), Flat(0, prod(facts.shape)))
+
+    def value(self, call: Call, *inputs: Any) -> Any:
+        (x,) = inputs
+        return ops.reshape(x, (*x.shape[:4], prod(x.shape[4:])))
+
+    delta = value
+
+
+define(Move("cropping", -1), keras.layers.Cropping1D)
+define(Move("padding", +1), keras.layers.ZeroPadding1D)
+define(Repeat(), keras.layers.UpSampling1D)
+define(Flatten(), keras.layers.Flatten)

@@ -1,0 +1,190 @@
+"""Which positions of a layer change: integer functions on half-open intervals, nothing else.
+
+A chunk is a run of substituted positions that one compiled call handles. Every position of the chunk has a
+:class:`Frame` of one static width in every tensor that the change has reached, at a start of its own. Chunks begin
+at ``phase + period * q``: when ``q`` grows by one, all starts of a frame move by its ``step``, so one compiled call
+serves every chunk of the same phase with ``q`` as data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import lcm
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A static-width interval of a tensor's length axis, one start for each position of the chunk.
+
+    Attributes
+    ----------
+    starts : tuple of int, one per substituted position of the chunk
+        First tensor position of the frame in chunk ``q = 0``. May be negative or run past ``length``.
+    width : int
+        Positions in the frame, the same for all.
+    step : Fraction
+        How far ``starts`` move from one chunk to the next (a whole number once the period is right).
+    length : int
+        Length of the tensor's axis: positions outside ``[0, length)`` are invalid.
+    """
+
+    starts: tuple[int, ...]
+    width: int
+    step: Fraction
+    length: int
+
+    @property
+    def stops(self) -> tuple[int, ...]:
+        return tuple(start + self.width for start in self.starts)
+
+    def leaves(self, chunks: range) -> bool:
+        """Whether a frame of any of these chunks holds an invalid position."""
+        low, high = self.reach(chunks)
+        return low < 0 or high > self.length
+
+    def reach(self, chunks: range) -> tuple[int, int]:
+        """First and last-plus-one position that the frames of these chunks touch."""
+        moves = [int(self.step * q) for q in (chunks[0], chunks[-1])]
+        return min(self.starts) + min(moves), max(self.stops) + max(moves)
+
+    def take(self, order: Sequence[int]) -> Frame:
+        """The frames of the chunk's positions in another order."""
+        return replace(self, starts=tuple(self.starts[j] for j in order))
+
+    def moved(self, by: int, length: int) -> Frame:
+        """The same positions counted from another origin, in a tensor of another length."""
+        return replace(self, starts=tuple(start + by for start in self.starts), length=length)
+
+
+def dilated_span(kernel_size: int, dilation_rate: int) -> int:
+    """Input positions from the first to the last tap of a kernel, both included."""
+    return (kernel_size - 1) * dilation_rate + 1
+
+
+def pad_amounts(padding: str, *, span: int, stride: int, n_in: int) -> tuple[int, int]:
+    """Zeros that Keras puts to the left and the right of the length axis.
+
+    'same' makes ``ceil(n_in / stride)`` outputs and puts the odd zero on the right; 'causal' pads the left alone.
+    """
+    if padding == "valid":
+        return 0, 0
+    if padding == "causal":
+        return span - 1, 0
+    total = max((-(-n_in // stride) - 1) * stride + span - n_in, 0)
+    return total // 2, total - total // 2
+
+
+def n_outputs(n_in: int, *, span: int, stride: int, pads: tuple[int, int]) -> int:
+    """Outputs of a windowed layer over ``n_in`` positions."""
+    return max((n_in + sum(pads) - span) // stride + 1, 0)
+
+
+def changed_outputs(changed: Frame, *, span: int, stride: int, pad_left: int, n_out: int) -> Frame:
+    """Output positions whose window touches ``changed``.
+
+    Positions count from 0, ends are excluded::
+
+        input    . . . X . . . .      changed = [3, 4)
+        output   . . o o o . . .      span 3, stride 1, pad_left 1  ->  [2, 5)
+
+    With dilation the result may include outputs that skip the changed base:
+    too wide is slower, too narrow would be wrong.
+    """
+    starts = tuple(-((span - 1 - pad_left - start) // stride) for start in changed.starts)
+    stops = [(stop - 1 + pad_left) // stride + 1 for stop in changed.stops]
+    width = max(max(stop - start for start, stop in zip(starts, stops, strict=True)), 1)
+    return Frame(starts, width, changed.step / stride, n_out)
+
+
+def needed_inputs(out: Frame, *, span: int, stride: int, pad_left: int, n_in: int) -> Frame:
+    """Input positions that the outputs in ``out`` read, padding included: the layer is 'valid' on that frame.
+
+    ::
+
+        output   . o o . .            out = [1, 3), span 3, stride 3, pad_left 0
+        input    . . . i i i i i i .  ->  [3, 9)
+    """
+    starts = tuple(start * stride - pad_left for start in out.starts)
+    return Frame(starts, (out.width - 1) * stride + span, out.step * stride, n_in)
+
+
+def hull(frames: Iterable[Frame]) -> Frame:
+    """The narrowest frame that holds all of ``frames`` (of one tensor, or of tensors with aligned positions)."""
+    frames = list(frames)
+    starts = tuple(map(min, *(f.starts for f in frames))) if len(frames) > 1 else frames[0].starts
+    stops = tuple(map(max, *(f.stops for f in frames))) if len(frames) > 1 else frames[0].stops
+    width = max(stop - start for start, stop in zip(starts, stops, strict=True))
+    return replace(frames[0], starts=starts, width=width)
+
+
+def common_start(frame: Frame) -> Frame:
+    """One frame for the whole chunk: from its first start to its last stop."""
+    low, high = min(frame.starts), max(frame.stops)
+    return replace(frame, starts=(low,) * len(frame.starts), width=high - low)
+
+
+def offsets(inner: Frame, outer: Frame) -> tuple[int, ...]:
+    """Where each inner frame begins inside its outer frame (negative: it begins before it)."""
+    return tuple(a - b for a, b in zip(inner.starts, outer.starts, strict=True))
+
+
+def runs(values: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Stretches of equal values as ``(first, stop, value)``: ``[5, 5, 7] -> [(0, 2, 5), (2, 3, 7)]``."""
+    found: list[tuple[int, int, int]] = []
+    for j, value in enumerate(values):
+        if found and found[-1][2] == value:
+            found[-1] = (found[-1][0], j + 1, value)
+        else:
+            found.append((j, j + 1, value))
+    return found
+
+
+def whole_period(steps: Iterable[Fraction]) -> int:
+    """The smallest distance between chunks for which every frame moves by whole positions."""
+    return lcm(1, *(step.denominator for step in steps))
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The substituted positions of one compiled call: ``phase + period * q + order[j]``.
+
+    ``order`` sorts the positions so that those with the same alignment lie together.
+    """
+
+    size: int
+    phase: int
+    period: int
+    order: tuple[int, ...]
+
+    def positions(self, q: int) -> list[int]:
+        return [self.phase + self.period * q + j for j in self.order]
+
+
+@dataclass(frozen=True)
+class ChunkCall:
+    """One call of the chunk that begins at ``start = phase + period * q``."""
+
+    start: int
+    phase: int
+    q: int
+
+
+def cover(start: int, stop: int, *, size: int, period: int, most_phases: int = 3) -> tuple[int, list[ChunkCall]]:
+    """Chunks of one size that cover ``[start, stop)``, and that size: as few wasted positions as possible.
+
+    Few distinct phases (each is compiled once) are bought with at most 8 % of positions beyond ``stop``; where
+    that does not do, with up to ``most_phases`` phases, and beyond that with what rounding up to the period costs.
+    """
+    total = stop - start
+    number = -(-total // min(size, total))
+    size = -(-total // number)
+    rounded = -(-size // period) * period
+    phases = len({(start + i * size) % period for i in range(number)})
+    if number > 1 and phases > 1 and (rounded * -(-total // rounded) <= 1.08 * total or phases > most_phases):
+        size = rounded
+    starts = range(start, stop, size)
+    return size, [ChunkCall(s, s % period, s // period) for s in starts]
+
+
