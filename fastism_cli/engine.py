@@ -59,9 +59,7 @@ class FastEngine:
         phases = sorted({call.phase for call in calls})
         chunks = {phase: [call.q for call in calls if call.phase == phase] for phase in phases}
         self.ranges = {phase: range(min(qs), max(qs) + 1) for phase, qs in chunks.items()}
-        self.plans = {
-            phase: make_plan(graph, input_tensor, size=size, phase=phase, period=period) for phase in phases
-        }
+        self.plans = {phase: make_plan(graph, input_tensor, size=size, phase=phase, period=period) for phase in phases}
         self.reaches = reaches((plan, self.ranges[phase]) for phase, plan in self.plans.items())
         runners = {phase: ChunkRunner(plan, self.ranges[phase], self) for phase, plan in self.plans.items()}
         first = next(iter(runners.values()))
@@ -81,9 +79,10 @@ class FastEngine:
 
     def _padded(self, cut: Cut, x: Any, *, axis: int) -> Any:
         low, high = self.reaches[cut]
-        pads = [(-low, high - x.shape[axis]) if i == axis else (0, 0) for i in range(len(x.shape))]
-        edge = cut.source in ("prefix_max", "suffix_max")
-        return ops.pad(x, pads, mode="edge" if edge else "constant") if any(pads[axis]) else x
+        before, after = -low, high - x.shape[axis]
+        if cut.source in ("prefix_max", "suffix_max"):
+            return pad_with_edges(x, before, after)
+        return ops.pad(x, [(before, after) if i == axis else (0, 0) for i in range(len(x.shape))])
 
     # -- the reference pass --
 
@@ -95,7 +94,9 @@ class FastEngine:
     def _reference_pass(self, inputs: Sequence[Any]) -> tuple[list[Any], Arrays]:
         values = self.graph.run(inputs)
         kept: Arrays = {"full": {str(t): values[t] for t in self.full_tensors}}
-        kept["cuts"] = {key: self._padded(cut, self._along_length(cut, values), axis=1) for key, cut in self._cuts(constant=False)}
+        kept["cuts"] = {
+            key: self._padded(cut, self._along_length(cut, values), axis=1) for key, cut in self._cuts(constant=False)
+        }
         return [values[port.tensor] for port in self.graph.outputs], kept
 
     def _along_length(self, cut: Cut, values: Mapping[int, Any]) -> Any:
@@ -173,13 +174,20 @@ class ChunkRunner:
 
     # -- stages of rules --
 
-    def _run_stage(self, stage: Stage, tables: Arrays, deltas: dict[int, Any], params: Mapping[str, Arrays], q: Any) -> None:
+    def _run_stage(
+        self, stage: Stage, tables: Arrays, deltas: dict[int, Any], params: Mapping[str, Arrays], q: Any
+    ) -> None:
         """Run a stage: gather what it reads outside of it, compute inside, store its exports."""
         made = {t for step in stage.steps for t in step.node.outputs}
-        outer = {str(op.tensor): deltas[op.tensor] for step in stage.steps for op in step.operands if self._is_outer(op, made)}
+        outer = {
+            str(op.tensor): deltas[op.tensor]
+            for step in stage.steps
+            for op in step.operands
+            if self._is_outer(op, made)
+        }
         gathered = self._gather(stage, tables, q)
         weights = {str(step.node.index): params[str(step.node.index)] for step in stage.steps}
-        function = partial(self._compute, stage)
+        function: Callable[..., list[Any]] = partial(self._compute, stage)
         if stage.fused:
             function = backend.stage(function)
         deltas.update(zip(stage.exports, function(outer, gathered, weights, q), strict=True))
@@ -229,13 +237,17 @@ class ChunkRunner:
                 deltas[tensor] = self._delta_step(step, deltas, values, gathered, weights, q)
         return [self._as_delta(t, deltas, values, q) for t in stage.exports]
 
-    def _value_step(self, step: Step, deltas: Any, values: Any, gathered: Arrays, weights: Arrays, q: Any) -> tuple[Any, Any]:
+    def _value_step(
+        self, step: Step, deltas: Any, values: Any, gathered: Arrays, weights: Arrays, q: Any
+    ) -> tuple[Any, Any]:
         pairs = [self._value_operand(step, i, op, deltas, values, gathered, q) for i, op in enumerate(step.operands)]
         call = self._call(step, gathered, weights, q)
         assert step.rule is not None
         return step.rule.value(call, *[new for new, _ in pairs]), step.rule.value(call, *[ref for _, ref in pairs])
 
-    def _value_operand(self, step: Step, i: int, operand: Operand, deltas: Any, values: Any, gathered: Arrays, q: Any) -> tuple[Any, Any]:
+    def _value_operand(
+        self, step: Step, i: int, operand: Operand, deltas: Any, values: Any, gathered: Arrays, q: Any
+    ) -> tuple[Any, Any]:
         if operand.source == "value":
             return values[operand.tensor]
         reference = gathered[f"{step.node.index}:{i}"][:, :, None]
@@ -344,11 +356,23 @@ def cut_key(cut: Cut) -> str:
     return f"{cut.source}:{cut.tensor}:{cut.node}{flat}"
 
 
+def pad_with_edges(x: Any, before: int, after: int) -> Any:
+    """Repeat the first and the last row of (S, L, ...) outwards."""
+    left = ops.broadcast_to(x[:, :1], (x.shape[0], before, *x.shape[2:]))
+    right = ops.broadcast_to(x[:, -1:], (x.shape[0], after, *x.shape[2:]))
+    return ops.concatenate([left, x, right], axis=1)
+
+
 def running_max(x: Any, *, backwards: bool) -> Any:
-    """(S, L, C) -> (S, L + 1, C): entry ``i`` is the maximum of the rows before ``i`` (from ``i`` on, backwards)."""
-    least = ops.full((x.shape[0], 1, *x.shape[2:]), -np.inf, dtype=x.dtype)
+    """(S, L, C) -> (S, L + 1, C): entry ``i`` is the maximum of the rows before ``i`` (from ``i`` on, backwards).
+
+    Doubling: after ``k`` rounds every row holds the maximum of the last ``2 ** k`` rows.
+    """
     rows = ops.flip(x, axis=1) if backwards else x
-    running = ops.concatenate([least, ops.associative_scan(ops.maximum, rows, axis=1)], axis=1)
-    return ops.flip(running, axis=1) if backwards else running
-
-
+    length, reach = rows.shape[1], 1
+    least = ops.full((rows.shape[0], length + 1, *rows.shape[2:]), -np.inf, dtype=x.dtype)
+    rows = ops.concatenate([least[:, :1], rows], axis=1)
+    while reach <= length:
+        rows = ops.maximum(rows, ops.concatenate([least[:, :reach], rows[:, :-reach]], axis=1))
+        reach *= 2
+    return ops.flip(rows, axis=1) if backwards else rows

@@ -236,7 +236,9 @@ class FastISM:
         n = len(arrays[self.sequence_index]) if arrays[self.sequence_index].ndim else 0
         for name, shape, x in zip(self.input_names, self.input_shapes, arrays, strict=True):
             if x.shape != (n, *shape):
-                raise SequenceError(f"Input {name!r} must have shape ({n}, {', '.join(map(str, shape))}). Received: {x.shape}")
+                raise SequenceError(
+                    f"Input {name!r} must have shape ({n}, {', '.join(map(str, shape))}). Received: {x.shape}"
+                )
         return arrays
 
     def _positions(self, positions: Iterable[int] | None) -> np.ndarray:
@@ -265,7 +267,15 @@ class FastISM:
             done = rows.stop
 
     def _score_batch(
-        self, engine: Engine, calls: Any, arrays: Any, codes: np.ndarray, rows: slice, wanted: Any, reference: Any, delta: Any
+        self,
+        engine: Engine,
+        calls: Any,
+        arrays: Any,
+        codes: np.ndarray,
+        rows: slice,
+        wanted: Any,
+        reference: Any,
+        delta: Any,
     ) -> None:
         """Score the sequences of one batch, filled up by repeating the last one."""
         sequences, size, _ = engine.batch

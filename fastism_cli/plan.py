@@ -107,7 +107,9 @@ class Plan:
     def working_set(self) -> int:
         """Elements of the largest stage for one substitution: its output and what it holds in between."""
         tensors = self.graph.tensors
-        sizes = [step.scratch + sum(written(self.states[t], tensors[t]) for t in step.node.outputs) for step in self.steps]
+        sizes = [
+            step.scratch + sum(written(self.states[t], tensors[t]) for t in step.node.outputs) for step in self.steps
+        ]
         return max(sizes, default=1)
 
     @property

@@ -186,5 +186,3 @@ def cover(start: int, stop: int, *, size: int, period: int, most_phases: int = 3
         size = rounded
     starts = range(start, stop, size)
     return size, [ChunkCall(s, s % period, s // period) for s in starts]
-
-

@@ -16,7 +16,6 @@ from fastism_cli.rules.base import (
     Form,
     Rule,
     State,
-    Window,
     merge_batch,
     split_batch,
 )
@@ -161,5 +160,3 @@ define(Pointwise(unless=_per_position_weights), keras.layers.PReLU)
 define(ChannelScale(), keras.layers.BatchNormalization)
 
 ACTIVATION_PART = ActivationPart()
-
-
