@@ -260,7 +260,7 @@ class ChunkRunner:
         inputs = [None if op.source == "none" else self._placed(op, deltas, values, q) for op in step.operands]
         assert step.rule is not None
         output = step.rule.delta(self._call(step, gathered, weights, q), *inputs)
-        return self._masked(output, step.output, q) if step.rule.leaks else output
+        return self._masked(output, step.output, q) if step.masks else output
 
     def _placed(self, operand: Operand, deltas: Any, values: Any, q: Any) -> Any:
         delta = self._as_delta(operand.tensor, deltas, values, q)

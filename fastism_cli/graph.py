@@ -30,7 +30,8 @@ class Tensor:
 class Node:
     """One call of one layer.
 
-    ``call`` takes the arrays of ``inputs`` (tensor numbers, in order) and returns those of ``outputs``.
+    ``call`` takes the arrays of ``inputs`` (tensor numbers, in order), and if wanted another layer to call with
+    the same arguments; it returns the arrays of ``outputs``.
     ``role`` is "layer", or "linear" / "activation" for the two halves of a layer that was split.
     """
 
@@ -39,7 +40,7 @@ class Node:
     layer: Any
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    call: Callable[[Sequence[Any]], list[Any]]
+    call: Callable[..., list[Any]]
     role: str = "layer"
 
     @property
@@ -80,6 +81,14 @@ class LayerGraph:
             values.update(zip(node.outputs, node.call([values[t] for t in node.inputs]), strict=True))
         return values
 
+    def renamed(self, inputs: Sequence[str], outputs: Sequence[str]) -> LayerGraph:
+        """The graph with other names for its inputs and outputs."""
+        ports = [
+            tuple(Port(name, port.tensor) for name, port in zip(names, old, strict=True))
+            for names, old in ((inputs, self.inputs), (outputs, self.outputs))
+        ]
+        return replace(self, inputs=ports[0], outputs=ports[1])
+
     def extended(self, nodes: Sequence[Node], tensors: Sequence[Tensor], outputs: Sequence[Port]) -> LayerGraph:
         """The graph with other nodes (numbered anew), more tensors and other outputs."""
         numbered = tuple(replace(node, index=i) for i, node in enumerate(nodes))
@@ -93,6 +102,11 @@ def function_of(model: Any) -> Any | None:
     if isinstance(model, Functional) and type(model).call is Functional.call:
         return model
     return None
+
+
+def input_names(model: Any) -> list[str]:
+    """Names of the inputs, in the model's order."""
+    return [x.name for x in model.inputs]
 
 
 def output_names(model: Any) -> list[str]:
@@ -125,7 +139,7 @@ def layer_graph(model: Any, *, length: int | None = None) -> LayerGraph:
             f"Model {model.name!r} is a subclass of keras.Model ({type(model).__name__}) whose graph cannot be read. "
             "Wrap it: x = keras.Input((length, 4)); keras.Model(x, model(x))"
         )
-    names = [x.name for x in function.inputs]
+    names = input_names(function)
     for name, x in zip(names, function.inputs, strict=True):
         if None in x.shape[1:] and length is None:
             raise ModelError(f"Input {name!r} has a variable length, shape {x.shape[1:]}. Give it with --length.")
@@ -214,14 +228,14 @@ def _calls(function: Any) -> Iterator[Any]:
         yield from (node for node in function._nodes_by_depth[depth] if node.operation and not node.is_input)
 
 
-def _caller(node: Any) -> Callable[[Sequence[Any]], list[Any]]:
+def _caller(node: Any) -> Callable[..., list[Any]]:
     """What Keras does for this node at inference: its own arguments, with ``training=False`` where it is known."""
     context = getattr(node.operation, "_call_context_args", None) or ()
     extra = {"training": False} if "training" in context else {}
 
-    def call(arrays: Sequence[Any]) -> list[Any]:
+    def call(arrays: Sequence[Any], operation: Any = node.operation) -> list[Any]:
         args, kwargs = node.arguments.fill_in({id(x): a for x, a in zip(node.input_tensors, arrays, strict=True)})
-        return list(keras.tree.flatten(node.operation(*args, **{**kwargs, **extra})))
+        return list(keras.tree.flatten(operation(*args, **{**kwargs, **extra})))
 
     return call
 

@@ -16,7 +16,7 @@ from fastism_cli import backend
 from fastism_cli.alphabet import Alphabet
 from fastism_cli.engine import FastEngine
 from fastism_cli.errors import ModelError, ResourceError, SequenceError, UsageError
-from fastism_cli.graph import LayerGraph, Shape, call_model, function_of, layer_graph, output_names
+from fastism_cli.graph import LayerGraph, Shape, call_model, function_of, input_names, layer_graph, output_names
 from fastism_cli.naive import NaiveEngine
 from fastism_cli.plan import Plan, make_plan, period_of, with_parts, with_reductions
 from fastism_cli.precision import DTYPES, with_dtype
@@ -129,7 +129,7 @@ class FastISM:
         model = wrapped(model, length)
         index = find_sequence_input(model, self.alphabet.size, sequence_input)
         self.model = with_dtype(model, DTYPES[precision])
-        graph = layer_graph(self.model, length=length)
+        graph = layer_graph(self.model, length=length).renamed(input_names(model), output_names(model))
         self.sequence_index = index
         self.input_names = [port.name for port in graph.inputs]
         self.input_shapes = [graph.tensors[port.tensor].shape for port in graph.inputs]
@@ -475,4 +475,4 @@ def find_sequence_input(model: Any, letters: int, chosen: str | int | None) -> i
     return index
 
 
-__all__ = ["FastISM", "Head", "MutagenesisResult", "output_names"]
+__all__ = ["FastISM", "Head", "MutagenesisResult"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -47,7 +48,10 @@ class Operand:
 
 @dataclass(frozen=True)
 class Step:
-    """One node that the change passes through. ``rule`` None: the node is opaque, or all of its input changes."""
+    """One node that the change passes through. ``rule`` None: the node is opaque, or all of its input changes.
+
+    ``masks``: in delta form, invalid positions of the output must be set to zero, because a reader relies on it.
+    """
 
     node: Node
     rule: Rule | None
@@ -59,6 +63,7 @@ class Step:
     multiply_adds: int
     full_multiply_adds: int
     scratch: int
+    masks: bool
 
 
 @dataclass(frozen=True)
@@ -346,14 +351,30 @@ class _Planner:
         if rule is None:
             operands = tuple(Operand(t, Form.VALUE, "full", None) for t in node.inputs)
             reason = self.reasons[node.index]
-            return Step(node, None, facts, operands, output, Form.VALUE, reason, full, full, 0)
+            return Step(node, None, facts, operands, output, Form.VALUE, reason, full, full, 0, False)
         form = self._form(rule, node, forms)
         demands = rule.demand(facts, output)
         states = zip(node.inputs, facts.states, demands, strict=True)
         operands = tuple(self._operand(t, state, frame, form, forms) for t, state, frame in states)
         facts = replace(facts, states=tuple(_delivered(s, o) for s, o in zip(facts.states, operands, strict=True)))
         work, scratch = rule.multiply_adds(facts, output), rule.scratch(facts)
-        return Step(node, rule, facts, operands, output, form, None, work, full, scratch)
+        masks = self._masks.get(node.outputs[0], False)
+        return Step(node, rule, facts, operands, output, form, None, work, full, scratch, masks)
+
+    @cached_property
+    def _masks(self) -> dict[int, bool]:
+        """For every window that its rule may leave dirty at invalid positions, whether a reader minds."""
+        dirty: set[int] = set()
+        for node in self.graph.nodes:
+            rule = self.rules.get(node.index)
+            if rule is not None and (rule.leaks or (rule.keeps_places and node.inputs[0] in dirty)):
+                dirty.update(node.outputs)
+        return {t: any(self._minds(self.graph.nodes[reader]) for reader in self.readers[t]) for t in dirty}
+
+    def _minds(self, reader: Node) -> bool:
+        """Whether a reader computes valid positions from invalid ones of a delta."""
+        rule = self.rules.get(reader.index)
+        return rule is not None and rule.form is not Form.VALUE and not rule.keeps_places
 
     def _form(self, rule: Rule, node: Node, forms: dict[int, Form]) -> Form:
         if rule.form is not Form.EITHER:

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from fastism_cli.errors import ModelError
+from fastism_cli.graph import LayerGraph, Port, layer_graph
 
 DTYPES = {"float32": "float32", "tf32": "float32", "bfloat16": "bfloat16", "float64": "float64"}
 _FLOATS = frozenset({"float16", "bfloat16", "float32", "float64", "mixed_float16", "mixed_bfloat16"})
@@ -22,15 +23,55 @@ def with_dtype(model: Any, dtype: str) -> Any:
     """
     if {variable.dtype for variable in model.variables} <= {dtype} and _policies(model) <= {dtype}:
         return model
-    try:
-        config = _recast(keras.saving.serialize_keras_object(model), dtype)
-        config.pop("compile_config", None)
-        with keras.saving.CustomObjectScope(_classes(model)):
-            clone = keras.saving.deserialize_keras_object(config, safe_mode=False)
-        clone.set_weights(model.get_weights())
-    except (TypeError, ValueError, AttributeError, NotImplementedError, KeyError) as error:
-        raise ModelError(f"Model {model.name!r} cannot be computed in {dtype}: {error}") from error
+    for build in (_from_config, _call_by_call):
+        try:
+            return build(model, dtype)
+        except (TypeError, ValueError, AttributeError, NotImplementedError, KeyError) as error:
+            reason = error
+    raise ModelError(f"Model {model.name!r} cannot be computed in {dtype}: {reason}") from reason
+
+
+def _from_config(model: Any, dtype: str) -> Any:
+    """Build the whole model from its own configuration."""
+    config = _recast(keras.saving.serialize_keras_object(model), dtype)
+    config.pop("compile_config", None)
+    with keras.saving.CustomObjectScope(_classes(model)):
+        clone = keras.saving.deserialize_keras_object(config, safe_mode=False)
+    clone.set_weights(model.get_weights())
     return clone
+
+
+def _call_by_call(model: Any, dtype: str) -> Any:
+    """Build every layer anew and repeat all calls: for models in which inner and outer models share a layer."""
+    graph = layer_graph(model)
+    clones: dict[int, Any] = {}
+    symbols = {
+        port.tensor: keras.Input(graph.tensors[port.tensor].shape, name=port.name, dtype=_recast_dtype(graph, port, dtype))
+        for port in graph.inputs
+    }
+    for node in graph.nodes:
+        if id(node.layer) not in clones:
+            clones[id(node.layer)] = _clone(node.layer, dtype, name=f"{node.name}__{len(clones)}")
+        outputs = node.call([symbols[t] for t in node.inputs], clones[id(node.layer)])
+        symbols.update(zip(node.outputs, outputs, strict=True))
+    for node in graph.nodes:
+        if isinstance(node.layer, keras.Layer):
+            clones[id(node.layer)].set_weights(node.layer.get_weights())
+    inputs = [symbols[port.tensor] for port in graph.inputs]
+    return keras.Model(inputs, [symbols[port.tensor] for port in graph.outputs], name=model.name)
+
+
+def _clone(operation: Any, dtype: str, *, name: str) -> Any:
+    if not isinstance(operation, keras.Layer):
+        return operation
+    config = {**_recast(operation.get_config(), dtype), "name": name}
+    with keras.saving.CustomObjectScope(_classes(operation)):
+        return type(operation).from_config(config)
+
+
+def _recast_dtype(graph: LayerGraph, port: Port, dtype: str) -> str:
+    given = graph.tensors[port.tensor].dtype
+    return dtype if _is_float(given) else given
 
 
 def _operations(model: Any) -> list[Any]:

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import lcm
+from math import lcm, log2
+
+MOST_PHASES = 3
 
 
 @dataclass(frozen=True)
@@ -171,18 +173,27 @@ class ChunkCall:
     q: int
 
 
-def cover(start: int, stop: int, *, size: int, period: int, most_phases: int = 3) -> tuple[int, list[ChunkCall]]:
-    """Chunks of one size that cover ``[start, stop)``, and that size: as few wasted positions as possible.
+def cover(start: int, stop: int, *, size: int, period: int) -> tuple[int, list[ChunkCall]]:
+    """Chunks of one size near ``size`` that cover ``[start, stop)``, and that size.
 
-    Few distinct phases (each is compiled once) are bought with at most 8 % of positions beyond ``stop``; where
-    that does not do, with up to ``most_phases`` phases, and beyond that with what rounding up to the period costs.
+    Every distinct phase is compiled once, so one phase is best: a whole number of periods, if a size can be found
+    that computes at most 8 % of positions for nothing. Else chunks of equal size, if they have at most three phases.
     """
     total = stop - start
-    number = -(-total // min(size, total))
-    size = -(-total // number)
-    rounded = -(-size // period) * period
-    phases = len({(start + i * size) % period for i in range(number)})
-    if number > 1 and phases > 1 and (rounded * -(-total // rounded) <= 1.08 * total or phases > most_phases):
-        size = rounded
-    starts = range(start, stop, size)
-    return size, [ChunkCall(s, s % period, s // period) for s in starts]
+    equal = -(-total // -(-total // min(size, total)))
+    aligned = best_aligned(total, size=size, period=period)
+    phases = {(first + start) % period for first in range(0, total, equal)}
+    waste = -(-total // aligned) * aligned / total
+    chosen = equal if len(phases) == 1 or (waste > 1.08 and len(phases) <= MOST_PHASES) else aligned
+    return chosen, [ChunkCall(first, first % period, first // period) for first in range(start, stop, chosen)]
+
+
+def best_aligned(total: int, *, size: int, period: int) -> int:
+    """The multiple of ``period`` near ``size`` that covers ``total`` with the least waste."""
+    lowest, highest = max(size // (2 * period), 1), max(7 * size // (5 * period), 1)
+
+    def cost(number: int) -> float:
+        aligned = number * period
+        return -(-total // aligned) * aligned / total + 0.05 * abs(log2(aligned / size))
+
+    return min(range(lowest, highest + 1), key=cost) * period

@@ -163,6 +163,9 @@ class Rule:
         Elementwise work that may share a compiled stage with its neighbours. False for matrix products.
     leaks : bool
         In delta form, the output may be non-zero at invalid positions and is masked after the rule.
+    keeps_places : bool
+        In delta form, position ``i`` of the output depends on position ``i`` of the input alone and is computed from
+        it without looking at its validity, so that a mask may wait until after this rule.
     pulls : bool
         The frame that the rule wants its input in is worth making where the input is made.
     """
@@ -170,6 +173,7 @@ class Rule:
     form: Form = Form.VALUE
     fused: bool = True
     leaks: bool = False
+    keeps_places: bool = False
     pulls: bool = True
 
     def propagate(self, facts: Facts) -> State:

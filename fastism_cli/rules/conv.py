@@ -163,15 +163,17 @@ def fold(products: Any, shape: tuple[int, ...], dilation: int, shifts: tuple[int
     -----
     The sum is a stage of its own: fused into what follows, XLA would redo it for every reader.
     """
-    taps = shape[4]
+    rows, taps = shape[3], shape[4]
 
-    def add_taps(y: Any, offset: int, width: int = width) -> Any:
+    def add_up(y: Any, offset: int, width: int = width) -> Any:
+        if dilation == 1 and rows <= taps:
+            return sum(shift(y[:, :, :, i], offset + i, width, axis=3) for i in range(rows))
         return sum(shift(y[:, :, :, :, k], offset + k * dilation, width, axis=3) for k in range(taps))
 
     if len(runs(shifts)) <= MOST_RUNS:
-        return stage(lambda y: by_offset(ops.reshape(y, shape), shifts, add_taps))(products)
-    natural = shape[3] + (taps - 1) * dilation
-    y = stage(lambda y: add_taps(ops.reshape(y, shape), 0, natural))(products)
+        return stage(lambda y: by_offset(ops.reshape(y, shape), shifts, add_up))(products)
+    natural = rows + (taps - 1) * dilation
+    y = stage(lambda y: add_up(ops.reshape(y, shape), 0, natural))(products)
     return place_by_rows(y, ops.convert_to_tensor(np.asarray(shifts, "int32")), width)
 
 

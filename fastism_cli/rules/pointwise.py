@@ -58,6 +58,7 @@ class Identity(Pointwise):
     """Layers that hand their input on at inference."""
 
     form = Form.EITHER
+    keeps_places = True
 
     def delta(self, call: Call, *inputs: Any) -> Any:
         return inputs[0]
@@ -84,6 +85,7 @@ class ChannelScale(Rule):
     """``y = x * scale + shift`` per channel: the delta is scaled, the shift cancels."""
 
     form = Form.EITHER
+    keeps_places = True
 
     def propagate(self, facts: Facts) -> State:
         window = facts.window

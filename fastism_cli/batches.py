@@ -1,0 +1,22 @@
+"""Rows in the numbers that the compiled engine takes, so that the last block of a run compiles nothing new."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastism_cli.ism import FastISM
+
+
+def sequences_per_call(scorer: FastISM, columns: range) -> int:
+    """How many sequences one call of the engine holds when it scores ``columns``."""
+    engine, _ = scorer._engine(np.arange(columns.start, columns.stop), 2**31, scorer._batch())
+    return engine.batch[0]
+
+
+def fill_up(arrays: dict[str, Any], multiple: int) -> dict[str, np.ndarray]:
+    """Arrays (n, ...) with the last row repeated until ``n`` is a multiple."""
+    n = len(next(iter(arrays.values())))
+    take = np.minimum(np.arange(-(-n // multiple) * multiple), n - 1)
+    return {name: np.asarray(x)[take] for name, x in arrays.items()}

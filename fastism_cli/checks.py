@@ -1,0 +1,136 @@
+"""Everything about the inputs of a run that can be found out before Keras is loaded: a job that waited a day in a queue
+must not fail after ten minutes on the name of a contig. All problems are reported together."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastism_cli.alphabet import Alphabet
+from fastism_cli.errors import ModelError, OutputError
+from fastism_cli.inputs import read_inputs
+from fastism_cli.io.bed import STDIN, BedSource
+from fastism_cli.io.fasta import Genome, check_contigs, open_fasta
+from fastism_cli.io.hdf5 import check_output
+from fastism_cli.io.model_files import read_model_file
+from fastism_cli.problems import Problems
+from fastism_cli.reader import check_records
+from fastism_cli.run_options import RunOptions, parse_reduce
+from fastism_cli.targets import Units, parse_targets, read_target_names
+
+
+@dataclass(frozen=True)
+class ModelChoices:
+    """What was asked for of a model that is not loaded yet."""
+
+    alphabet: Alphabet
+    inputs: Mapping[str, np.ndarray | float]
+    targets: Mapping[str | None, Units | None]
+    target_names: Mapping[str | None, Sequence[str]]
+    reduce: Mapping[str | None, str]
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """Open, checked inputs. ``n_regions`` counts all records of the BED, ``n_rows`` those of the run."""
+
+    bed: BedSource
+    genome: Genome
+    n_regions: int
+    n_rows: int
+    choices: ModelChoices
+    output: str
+
+
+def check_run(
+    stack: ExitStack, model: Any, bed: str, fasta: str, output: str, options: RunOptions
+) -> RunInputs:
+    """Open and check all inputs; ``stack`` closes them.
+
+    Raises
+    ------
+    FastISMError
+        The one problem, or a :class:`UsageError` that lists all.
+    """
+    problems = Problems()
+    choices = check_choices(problems, model, options)
+    source, genome = problems.check(stack.enter_context, BedSource(bed)), _genome(problems, stack, fasta)
+    summary = problems.check(lambda: source.summary) if source else None
+    if summary and genome:
+        if options.missing_contig == "error":
+            problems.check(check_contigs, genome, summary.contigs, source.name)
+        limits = {"limit": options.limit, "edge": options.edge, "center": options.center}
+        problems.check(check_records, source, genome, **limits)
+    problems.check(check_new_file, output, [model, bed, fasta], overwrite=options.overwrite)
+    problems.raise_if_any()
+    n_rows = summary.count if options.limit is None else min(summary.count, options.limit)
+    return RunInputs(source, genome, summary.count, n_rows, choices, output)
+
+
+def check_choices(problems: Problems, model: Any, options: RunOptions) -> ModelChoices:
+    """The part that concerns the model alone."""
+    problems.check(check_model_file, model, options)
+    alphabet = problems.check(Alphabet, options.alphabet)
+    if alphabet and options.stranded:
+        problems.check(alphabet.reverse_complement, np.empty(0, np.uint8))
+    return ModelChoices(
+        alphabet,
+        problems.check(read_inputs, options.inputs),
+        problems.check(parse_targets, options.targets),
+        problems.check(read_target_names, options.target_names),
+        problems.check(parse_reduce, options.reduce),
+    )
+
+
+def check_model_file(model: Any, options: RunOptions) -> None:
+    """Whether the files of a model are there and look like what they should be. A loaded model passes."""
+    if isinstance(model, (str, os.PathLike)):
+        read_model_file(os.fspath(model), options.weights)
+    for spec in options.custom_objects:
+        if spec.endswith(".py") and not os.path.isfile(spec):
+            raise ModelError(f"--custom-objects {spec}: no such file")
+
+
+def _genome(problems: Problems, stack: ExitStack, fasta: str) -> Genome | None:
+    genome = problems.check(open_fasta, fasta)
+    return stack.enter_context(genome) if genome else None
+
+
+def check_new_file(output: str, inputs: Sequence[Any], *, overwrite: bool) -> None:
+    """Whether the output can be written, and is none of the inputs."""
+    for path in inputs:
+        is_path = isinstance(path, (str, os.PathLike)) and path != STDIN
+        if is_path and os.path.exists(output) and os.path.exists(path) and os.path.samefile(output, path):
+            raise OutputError(f"{output} is an input of this run. Choose another --output.")
+    check_output(output, overwrite=overwrite)
+
+
+def check_space(output: str, wanted: int) -> None:
+    """Refuse what cannot fit on the disk.
+
+    Raises
+    ------
+    OutputError
+        Says both numbers.
+    """
+    free = shutil.disk_usage(os.path.dirname(output) or ".").free
+    if wanted > free:
+        raise OutputError(
+            f"{output} will take up to {size_text(wanted)}, but only {size_text(free)} are free on its disk. "
+            "Choose fewer --targets, a smaller --window, --dtype float16, or another --output."
+        )
+
+
+def size_text(size: float) -> str:
+    """``1234567 -> 1.23 MB``"""
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if size < 1000 or unit == "TB":
+            return f"{size:.3g} {unit}" if unit != "bytes" else f"{size:.0f} bytes"
+        size /= 1000
+    raise AssertionError

@@ -1,0 +1,63 @@
+"""What a result file says about how it was made."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from fastism_cli.run_options import RunOptions
+
+
+def model_files(model: Any, weights: str | None) -> list[Path]:
+    """The files that a model was loaded from, sorted; none for a model that was given as an object."""
+    paths = [Path(path) for path in (model, weights) if isinstance(path, (str, os.PathLike))]
+    return [file for path in paths for file in _files(path)]
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+
+
+def sha256_of(files: list[Path]) -> str:
+    """Of one file as ``sha256sum`` prints it; of several, of their digests in order; ``""`` of none."""
+    digests = [_digest(file) for file in files]
+    if len(digests) < 2:
+        return "".join(digests)
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def _digest(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def run_attributes(model: Any, options: RunOptions, bed_sha256: str) -> dict[str, Any]:
+    """Attributes that need no look at the model: what was asked for, and of which files."""
+    model_sha256 = sha256_of(model_files(model, options.weights))
+    config = options.config()
+    asked = "\n".join([config, model_sha256, bed_sha256])
+    return {
+        "command": options.command,
+        "config": config,
+        "config_sha256": hashlib.sha256(asked.encode()).hexdigest(),
+        "model_path": os.fspath(model) if isinstance(model, (str, os.PathLike)) else "",
+        "model_sha256": model_sha256,
+        "bed_sha256": bed_sha256,
+        "stranded": options.stranded,
+        "precision": options.precision,
+        "tensorflow_version": installed("tensorflow"),
+        "keras_version": installed("keras"),
+    }
+
+
+def installed(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,65 @@
+"""Start the backend without its chatter: what C++ libraries say while they load helps nobody who gave a command."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+def import_backend(*, verbose: bool = False) -> None:
+    """Import Keras with its backend and find the devices.
+
+    TensorFlow logs before its own log level applies, so file descriptor 2 is turned away for these seconds; what was
+    written there is shown after all if the import fails. Later errors of the libraries do reach the terminal.
+    """
+    if not verbose:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        for name in ("tensorflow", "absl", "jax"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+    with held_back_stderr(show=verbose):
+        from fastism_cli import backend
+
+        backend.device_kind()
+
+
+@contextmanager
+def held_back_stderr(*, show: bool = False) -> Iterator[None]:
+    """Keep what is written to file descriptor 2 in a file; copy it there if the body fails."""
+    saved = None if show else _duplicate(2)
+    if saved is None:
+        yield
+        return
+    with tempfile.TemporaryFile() as file:
+        sys.stderr.flush()
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            _restore(saved)
+            _replay(file.fileno())
+            raise
+        _restore(saved)
+
+
+def _duplicate(descriptor: int) -> int | None:
+    try:
+        return os.dup(descriptor)
+    except OSError:  # closed, as in a daemon
+        return None
+
+
+def _restore(saved: int) -> None:
+    sys.stderr.flush()
+    os.dup2(saved, 2)
+    os.close(saved)
+
+
+def _replay(descriptor: int) -> None:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    with os.fdopen(os.dup(descriptor), "rb") as source, os.fdopen(os.dup(2), "wb") as terminal:
+        shutil.copyfileobj(source, terminal)

@@ -1,0 +1,239 @@
+"""Blocks of consecutive records with their sequences: the first of the three overlapping steps of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastism_cli.alphabet import Alphabet, Codes
+from fastism_cli.errors import RegionError, SequenceError
+from fastism_cli.io.bed import BedSource, Region
+from fastism_cli.io.fasta import Genome
+from fastism_cli.io.schema import REGION_COLUMNS, Status
+from fastism_cli.problems import refuse_regions
+from fastism_cli.regions import Geometry, Placement
+
+N_POLICIES = ("skip", "score", "error")
+PAST_END, EDGE_HINT = "pass an end of their contig", "Use --edge pad or --edge skip."
+N_HINT = "Use --n-policy skip or score."
+
+
+class Row(NamedTuple):
+    """One record as it is stored: the columns of ``/regions``.
+
+    ``strand`` is the strand that the model saw; ``status`` is PENDING as long as the row is to be scored.
+    """
+
+    chrom: str
+    start: int
+    end: int
+    input_start: int
+    strand: str
+    name: str
+    bed_row: int
+    status: Status
+    n_padded: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive rows.
+
+    Attributes
+    ----------
+    rows : tuple of Row
+    codes : uint8 (n, L)
+        As the model sees them.
+    one_hot : float32 (m, L, letters)
+        Of the rows that are to be scored.
+    """
+
+    rows: tuple[Row, ...]
+    codes: Codes
+    one_hot: np.ndarray
+
+    @property
+    def row_start(self) -> int:
+        return self.rows[0].bed_row
+
+    @property
+    def to_score(self) -> np.ndarray:
+        """Indices of the rows that the model is to be run on."""
+        return np.array([i for i, row in enumerate(self.rows) if row.status == Status.PENDING], dtype=int)
+
+    @property
+    def is_reverse(self) -> np.ndarray:
+        """Which rows are reverse complements, bool (n,)."""
+        return np.array([row.strand == "-" for row in self.rows])
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """The columns of ``/regions``, each (n,)."""
+        values = zip(*self.rows, strict=True)
+        return {
+            name: np.array(column, dtype=_NUMPY.get(name)) for name, column in zip(Row._fields, values, strict=True)
+        }
+
+    def with_statuses(self, statuses: Sequence[Status]) -> Block:
+        rows = tuple(row._replace(status=status) for row, status in zip(self.rows, statuses, strict=True))
+        return replace(self, rows=rows)
+
+
+_NUMPY: Mapping[str, Any] = {name: object if dtype == "text" else dtype for name, dtype in REGION_COLUMNS.items()}
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Turns the records of a BED into rows with sequences.
+
+    Attributes
+    ----------
+    limit : int or None
+        Read only the first records.
+    edge : "pad", "skip" or "error"
+        What becomes of an input that passes an end of its contig: scored with N there (``n_padded`` says how many), or
+        not scored (status 2).
+    n_policy : "skip", "score" or "error"
+        Only "score" runs the model where no base of the window is known.
+    max_n : float
+        Largest share of N in an input that is scored; above it, the status is 4.
+    """
+
+    bed: BedSource
+    genome: Genome
+    geometry: Geometry
+    alphabet: Alphabet
+    limit: int | None = None
+    edge: str = "pad"
+    n_policy: str = "skip"
+    max_n: float = 1.0
+
+    def regions(self) -> Iterator[Region]:
+        return islice(self.bed.regions(), self.limit)
+
+    def rows(self) -> Iterator[tuple[Row, Codes]]:
+        """Every record with its sequence, uint8 (L,), all unknown where it is not read."""
+        for number, region in enumerate(self.regions()):
+            yield self._row(number, region)
+
+    def blocks(self, *, to_score: int, most_rows: int) -> Generator[Block, None, None]:
+        """Consecutive rows, cut after ``to_score`` that are to be scored, or ``most_rows`` in all."""
+        rows: list[tuple[Row, Codes]] = []
+        scored = 0
+        for row, codes in self.rows():
+            rows.append((row, codes))
+            scored += row.status == Status.PENDING
+            if scored == to_score or len(rows) == most_rows:
+                yield block_of(rows, self.alphabet)
+                rows, scored = [], 0
+        if rows:
+            yield block_of(rows, self.alphabet)
+
+    def _row(self, number: int, region: Region) -> tuple[Row, Codes]:
+        place = self.geometry.place(region, self.genome.sizes.get(region.chrom))
+        strand = "-" if self.geometry.reverses(region) else "+"
+        status, codes = self._sequence(region, place, reverse=strand == "-")
+        names = (region.chrom, place.start, place.end, place.input_start, strand, region.name)
+        return Row(*names, number, status, place.n_padded), codes
+
+    def _sequence(self, region: Region, place: Placement, *, reverse: bool) -> tuple[Status, Codes]:
+        length = self.geometry.length
+        if region.chrom not in self.genome.sizes:
+            return Status.MISSING_CONTIG, self._unknown(length)
+        if place.n_padded and self.edge == "skip":
+            return Status.EDGE, self._unknown(length)
+        codes = self.genome.codes(region.chrom, place.input_start, place.input_start + length, self.alphabet)
+        codes = self.alphabet.reverse_complement(codes) if reverse else codes
+        return (Status.TOO_MANY_N if self._has_too_many_n(codes, reverse) else Status.PENDING), codes
+
+    def _unknown(self, length: int) -> Codes:
+        return np.full(length, self.alphabet.unknown, dtype=np.uint8)
+
+    def _has_too_many_n(self, codes: Codes, reverse: bool) -> bool:
+        columns = self.geometry.columns(reverse=reverse)
+        is_n = codes == self.alphabet.unknown
+        nothing_known = is_n.all() or (self.n_policy != "score" and is_n[columns.start : columns.stop].all())
+        return bool(nothing_known or is_n.mean() > self.max_n)
+
+    # -- what is refused before anything is scored --
+
+    def check(self) -> None:
+        """One pass over the records for what ``--edge error`` and ``--n-policy error`` refuse.
+
+        Raises
+        ------
+        RegionError, SequenceError
+            Lists the first 20.
+        """
+        if self.edge == "error":
+            problems = (f"line {r.line}: {self._past_end(r, p)}" for r, p in self._placed() if p.n_padded)
+            refuse_regions(problems, RegionError, bed=self.bed.name, fault=PAST_END, hint=EDGE_HINT)
+        if self.n_policy == "error":
+            problems = (f"line {r.line}: {n} N in the input {span(r.chrom, *ends)}" for r, ends, n in self._with_n())
+            fault = f"hold N in {self.genome.path}"
+            refuse_regions(problems, SequenceError, bed=self.bed.name, fault=fault, hint=N_HINT)
+
+    def _placed(self) -> Iterator[tuple[Region, Placement]]:
+        for region in self.regions():
+            if region.chrom in self.genome.sizes:
+                yield region, self.geometry.place(region, self.genome.sizes[region.chrom])
+
+    def _past_end(self, region: Region, place: Placement) -> str:
+        size = self.genome.sizes[region.chrom]
+        ends = (place.input_start, place.input_start + self.geometry.length)
+        return f"the input {span(region.chrom, *ends)} passes {_passed(region.chrom, *ends, size, self.genome.path)}"
+
+    def _with_n(self) -> Iterator[tuple[Region, tuple[int, int], int]]:
+        """Records whose input holds an N on the contig (what is padded is the concern of ``edge``)."""
+        for region, place in self._placed():
+            first = max(place.input_start, 0)
+            stop = min(place.input_start + self.geometry.length, self.genome.sizes[region.chrom])
+            if first < stop and not (place.n_padded and self.edge == "skip"):
+                codes = self.genome.codes(region.chrom, first, stop, self.alphabet)
+                count = int((codes == self.alphabet.unknown).sum())
+                if count:
+                    yield region, (first, stop), count
+
+
+def block_of(rows: Sequence[tuple[Row, Codes]], alphabet: Alphabet) -> Block:
+    block = Block(tuple(row for row, _ in rows), np.stack([codes for _, codes in rows]), np.empty(0))
+    return replace(block, one_hot=alphabet.one_hot(block.codes[block.to_score]))
+
+
+def check_records(bed: BedSource, genome: Genome, *, limit: int | None, edge: str, center: str) -> None:
+    """What can be refused before the model's length is known: records past the end of their contig, or without summit.
+
+    Raises
+    ------
+    RegionError
+        Lists the first 20.
+    """
+    if edge == "error":
+        problems = (f"line {r.line}: {_too_long(r, genome)}" for r in _past_end(bed, genome, limit))
+        refuse_regions(problems, RegionError, bed=bed.name, fault=PAST_END, hint=EDGE_HINT)
+    if center == "summit":
+        without = (r for r in islice(bed.regions(), limit) if r.summit is None)
+        problems = (f"line {r.line}: no summit (column 10 of narrowPeak)" for r in without)
+        hint = "Use --center auto or midpoint."
+        refuse_regions(problems, RegionError, bed=bed.name, fault="have no summit", hint=hint)
+
+
+def _past_end(bed: BedSource, genome: Genome, limit: int | None) -> Iterator[Region]:
+    regions = islice(bed.regions(), limit)
+    return (r for r in regions if r.chrom in genome.sizes and r.end > genome.sizes[r.chrom])
+
+
+def _too_long(r: Region, genome: Genome) -> str:
+    return f"{span(*r[:3])} passes {_passed(*r[:3], genome.sizes[r.chrom], genome.path)}"
+
+
+def _passed(chrom: str, start: int, end: int, size: int, fasta: str) -> str:
+    return f"the end of {chrom} ({size} in {fasta})" if end > size else f"the start of {chrom}"
+
+
+def span(chrom: str, start: int, end: int) -> str:
+    return f"{chrom}:{start}-{end}"

@@ -1,0 +1,121 @@
+"""From a region to the bases that the model sees and those that are substituted. Integers only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from fastism_cli.errors import UsageError
+from fastism_cli.io.bed import Region
+
+CENTERS = ("auto", "midpoint", "summit")
+EDGES = ("pad", "skip", "error")
+
+
+class Placement(NamedTuple):
+    """Where a region puts the model on its contig, in bases counted from 0.
+
+    Attributes
+    ----------
+    input_start : int
+        First base of the model's input; negative if it begins before the contig.
+    start, end : int
+        The substituted bases ``[start, end)``, as far as they lie on the contig.
+    n_padded : int
+        Positions of the input outside the contig.
+    """
+
+    input_start: int
+    start: int
+    end: int
+    n_padded: int
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a region becomes an input: the same for all regions of a run.
+
+    Parameters
+    ----------
+    length : int
+        Positions of the model's input.
+    window : int
+        Positions in its middle that are substituted.
+    center : "auto", "midpoint" or "summit"
+        What lies at input position ``length // 2``; "auto" is the summit where a region has one.
+    stranded : bool
+        Whether the model sees the reverse complement of a "-" region.
+    """
+
+    length: int
+    window: int
+    center: str = "auto"
+    stranded: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.window <= self.length:
+            raise UsageError(
+                f"--window must be from 1 to the length of the model's input, {self.length}. "
+                f"Received: --window {self.window}"
+            )
+
+    def place(self, region: Region, contig_size: int | None) -> Placement:
+        """Put the model on a region; ``contig_size`` None is a contig that nobody knows, where nothing is padded."""
+        centre = centre_of(region, self.center)
+        input_start = centre - self.length // 2
+        start = centre - self.window // 2
+        end = start + self.window
+        if contig_size is None:
+            return Placement(input_start, start, end, 0)
+        inside = overlap(input_start, input_start + self.length, contig_size)
+        return Placement(input_start, *clipped(start, end, contig_size), self.length - inside)
+
+    def reverses(self, region: Region) -> bool:
+        """Whether the model sees this region's reverse complement."""
+        return self.stranded and region.strand == "-"
+
+    def columns(self, *, reverse: bool) -> range:
+        """Input positions that are substituted.
+
+        The same bases on both strands, so one position apart when length and window are not both even or both odd::
+
+            base     0 1 2 3 4 5       length 6, window 3: centre 3, bases [2, 5)
+            forward  . . x x x .       columns [2, 5)
+            reverse  . x x x . .       columns [1, 4), base 4 first
+        """
+        first = self.length // 2 - self.window // 2
+        if reverse:
+            first = self.length - first - self.window
+        return range(first, first + self.window)
+
+    @property
+    def all_columns(self) -> range:
+        """The columns of either strand that the run can meet: what the engine is compiled for."""
+        forward = self.columns(reverse=False)
+        reverse = self.columns(reverse=self.stranded)
+        return range(min(forward.start, reverse.start), max(forward.stop, reverse.stop))
+
+
+def centre_of(region: Region, center: str) -> int:
+    """The base at the middle of the input.
+
+    Raises
+    ------
+    UsageError
+        If the summit is asked for and the region has none.
+    """
+    if center == "midpoint" or (center == "auto" and region.summit is None):
+        return (region.start + region.end) // 2
+    if region.summit is None:
+        raise UsageError(f"line {region.line} has no summit (column 10 of narrowPeak). Use --center auto or midpoint.")
+    return region.summit
+
+
+def overlap(start: int, end: int, size: int) -> int:
+    """How many positions of ``[start, end)`` lie in ``[0, size)``."""
+    return max(min(end, size) - max(start, 0), 0)
+
+
+def clipped(start: int, end: int, size: int) -> tuple[int, int]:
+    """The part of ``[start, end)`` in ``[0, size)``; empty at the nearer end if there is none."""
+    return min(max(start, 0), size), min(max(end, 0), size)

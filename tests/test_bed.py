@@ -1,0 +1,303 @@
+"""BED records, and the message for every way in which a line is not one."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import re
+import sys
+import tempfile
+import threading
+import tracemalloc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastism_cli.errors import RegionError, ResourceError
+from fastism_cli.io.bed import BedSource, Region, read_regions, summarise_regions
+
+BED6 = "chr1\t10\t20\tpeak1\t960\t+\nchr2\t0\t5\tpeak2\t0\t-\n"
+RECORDS = [Region("chr1", 10, 20, "peak1", "+", None, 1), Region("chr2", 0, 5, "peak2", "-", None, 2)]
+
+
+@pytest.fixture
+def bed(tmp_path):
+    """Write text to ``peaks.bed`` and return its path."""
+
+    def write(text: str | bytes, name: str = "peaks.bed") -> str:
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def stdin(monkeypatch):
+    """Put bytes on stdin."""
+
+    def feed(content: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+    return feed
+
+
+def read(path: str) -> list[Region]:
+    return list(read_regions(path))
+
+
+def test_bed6(bed):
+    assert read(bed(BED6)) == RECORDS
+
+
+def test_bed3_has_no_name_and_no_strand(bed):
+    assert read(bed("chrX\t1\t2")) == [Region("chrX", 1, 2, "", ".", None, 1)]
+
+
+def test_dot_is_no_name_and_empty_is_no_strand(bed):
+    assert read(bed("chrX\t1\t2\t.\t0\t\tx\n")) == [Region("chrX", 1, 2, "", ".", None, 1)]
+
+
+def test_headers_and_blank_lines_are_skipped_but_counted(bed):
+    text = "track name=x\nbrowser position chr1\n# note\n\n   \nchr1\t10\t20\n\t\nchr2\t0\t5\n"
+    assert [(region.chrom, region.line) for region in read(bed(text))] == [("chr1", 6), ("chr2", 8)]
+
+
+@pytest.mark.parametrize("chrom", ["tracker", "browser2", "track", "@1", "b", "HLA-A*01:01", "1", "é"])
+def test_contig_names_are_taken_as_they_are(bed, chrom):
+    expected = [] if chrom == "track" else [chrom]
+    assert [region.chrom for region in read(bed(f"{chrom}\t1\t2\n"))] == expected
+
+
+def test_crlf_and_a_byte_order_mark(bed):
+    assert read(bed(b"\xef\xbb\xbf" + BED6.replace("\n", "\r\n").encode())) == RECORDS
+
+
+def test_narrowpeak_summit_is_a_position_on_the_contig(bed):
+    line = "chr1\t100\t200\tp\t0\t.\t5.1\t3.0\t-1\t{}\n"
+    summits = [region.summit for region in read(bed(line.format(40) + line.format(-1) + line.format(0)))]
+    assert summits == [140, None, 100]
+
+
+def test_bed12_has_no_summit_and_is_not_taken_for_sam(bed):
+    bed12 = "chr1\t1000\t5000\t7\t960\t+\t1000\t5000\t0\t2\t567,488,\t0,3512\n"
+    assert read(bed(bed12)) == [Region("chr1", 1000, 5000, "7", "+", None, 1)]
+
+
+def test_a_bed_that_looks_like_vcf(bed):
+    assert read(bed("chr1\t5\t9\tA\t30\t.\tPASS\tx\n")) == [Region("chr1", 5, 9, "A", ".", None, 1)]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.text("abcXYZ019._*:-|", min_size=1).filter(lambda name: name.strip()),
+            st.integers(0, 2**32 - 2),
+            st.integers(1, 10**6),
+            st.text("peak_019 é/", max_size=8).map(str.strip),
+            st.sampled_from("+-."),
+        )
+    )
+)
+def test_what_is_written_is_read(records):
+    expected = [
+        Region(chrom, start, min(start + length, 2**32 - 1), name, strand, None, line)
+        for line, (chrom, start, length, name, strand) in enumerate(records, start=1)
+    ]
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
+        for region in expected:
+            print(region.chrom, region.start, region.end, region.name, 0, region.strand, sep="\t", file=file)
+        file.flush()
+        assert read(file.name) == expected
+        assert summarise_regions(file.name).count == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("record", "problem"),
+    [
+        ("chr1\t500\t400", "start 500 is after end 400"),
+        ("chr1\t500\t500", "start and end are both 500: the region has no bases"),
+        ("chr1\t-5\t400", "start -5 is negative"),
+        ("chr1\t5\t-400", "end -400 is negative"),
+        ("chr1\t5.0\t400", "start '5.0' is not a whole number"),
+        ("chr1\t1_000\t4000", "start '1_000' is not a whole number"),
+        ("chr1\t1,000\t4000", "start '1,000' is not a whole number"),
+        ("chr1\t1\t٣", "end '٣' is not a whole number"),
+        ("chr1\t5\tx", "end 'x' is not a whole number"),
+        ("chr1\t5\t", "2 columns, but BED needs at least contig, start and end. Received: 'chr1\\t5'"),
+        ("chr\tchromStart\tchromEnd", "is not a whole number. A line of column names must begin with '#'"),
+        ("chr1", "1 column, but BED needs at least contig, start and end. Received: 'chr1'"),
+        ("chr1 5 400", "columns are separated by spaces, but BED needs tabs: tr -s ' ' '\\t'"),
+        ("\t5\t400", "the first column, the contig, is empty"),
+        ("chr1\t5\t99999999999", "end 99999999999 is longer than any contig can be (4294967295)"),
+        ("chr1\t5\t400\tn\t0\t1", "strand '1' is not '+', '-' or '.'. If column 6 is no strand: cut -f1-5"),
+        ("chr1\t5\t9\tn\t0\t.\t1\t1\t1\t4", "summit '4' (column 10 of narrowPeak) is neither -1 nor an offset below 4"),
+        ("chr1\t5\t9\tn\t0\t.\t1\t1\t1\tx", "If this is not narrowPeak: cut -f1-6"),
+        ("x" * 100, "Received: '" + "x" * 37 + "...'"),
+    ],
+)  # fmt: skip
+def test_a_faulty_line_is_named(bed, record, problem):
+    path = bed(f"# header\nchr1\t1\t2\n{record}\nchr1\t1\t2\n")
+    for consume in (read, summarise_regions):
+        with pytest.raises(RegionError) as caught:
+            consume(path)
+        assert str(caught.value).startswith(f"{path} line 3: ")
+        assert problem in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_the_message_of_the_style_guide(bed, monkeypatch, tmp_path):
+    bed("chr1\t1\t2\n" * 217 + "chr1\t500\t400\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RegionError, match=r"^peaks\.bed line 218: start 500 is after end 400$"):
+        read("peaks.bed")
+
+
+def test_records_before_the_fault_are_streamed(bed):
+    regions = read_regions(bed("chr1\t1\t2\nchr1\t3\t2\n"))
+    assert next(regions).end == 2
+    with pytest.raises(RegionError, match="line 2: start 3 is after end 2"):
+        next(regions)
+
+
+def test_all_problems_are_reported_together(bed):
+    path = bed("chr1\t3\t2\nchr1\t1\t2\nchr1\tx\t2\nchr1 1 2\n")
+    with pytest.raises(RegionError) as caught:
+        summarise_regions(path)
+    assert str(caught.value).splitlines() == [
+        f"3 lines of {path} are not BED:",
+        "  line 1: start 3 is after end 2",
+        "  line 3: start 'x' is not a whole number",
+        "  line 4: columns are separated by spaces, but BED needs tabs: tr -s ' ' '\\t'",
+    ]
+
+
+def test_at_most_twenty_problems_are_listed(bed):
+    with pytest.raises(RegionError) as caught:
+        summarise_regions(bed("chr1\t3\t2\n" * 20))
+    assert str(caught.value).splitlines()[-1] == "  line 20: start 3 is after end 2"
+    with pytest.raises(RegionError) as caught:
+        summarise_regions(bed("chr1\t3\t2\n" * 24))
+    first, *shown, last = str(caught.value).splitlines()
+    assert first.startswith("24 lines of ")
+    assert (len(shown), last) == (20, "  ... and 4 more")
+
+
+@pytest.mark.parametrize("content", [b"\x89HDF\r\n\x1a\n", BED6.encode("utf-16"), BED6.encode("utf-16-le")])
+def test_what_is_not_text_is_told(bed, content):
+    with pytest.raises(RegionError, match=re.escape("line 1: is not text (UTF-8). Is this a BED file?")):
+        read(bed(content))
+
+
+def test_summary(bed):
+    text = "# h\nchr2\t1\t2\nchr1\t1\t2\nchr2\t5\t6\n"
+    summary = summarise_regions(bed(text))
+    assert summary.count == 3
+    assert list(summary.contigs.items()) == [("chr2", 2), ("chr1", 3)]
+    assert summary.sha256 == hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("text", ["", "# only a header\n", "\n"])
+def test_a_file_without_records_is_valid(bed, text):
+    path = bed(text)
+    assert read(path) == []
+    assert (summarise_regions(path).count, summarise_regions(path).contigs) == (0, {})
+
+
+@pytest.mark.parametrize("name", ["peaks.bed.gz", "peaks.bed"])
+def test_gzip_is_told_by_content(bed, name):
+    compressed = gzip.compress(BED6.encode()) + gzip.compress(b"chr3\t1\t2\n")  # as bgzip writes: several members
+    path = bed(compressed, name)
+    assert read(path) == [*RECORDS, Region("chr3", 1, 2, "", ".", None, 3)]
+    assert summarise_regions(path).sha256 == hashlib.sha256(compressed).hexdigest()
+
+
+@pytest.mark.parametrize("damage", [lambda z: z[:-9], lambda z: z[:20] + b"\0\0\0\0" + z[24:], lambda z: z + b"junk"])
+def test_damaged_gzip(bed, damage):
+    path = bed(damage(gzip.compress(os.urandom(30) + BED6.encode() * 50)), "peaks.bed.gz")
+    with pytest.raises(RegionError, match=re.escape(f"{path} is a damaged gzip file (")):
+        summarise_regions(path)
+
+
+def test_missing_file_and_folder(tmp_path):
+    missing = str(tmp_path / "none.bed")
+    for consume in (read, summarise_regions):
+        with pytest.raises(RegionError, match=f"^{re.escape(missing)} does not exist$"):
+            consume(missing)
+        with pytest.raises(RegionError, match=f"^{re.escape(str(tmp_path))} cannot be read: Is a directory$"):
+            consume(str(tmp_path))
+
+
+def test_stdin_is_read_as_often_as_needed(stdin):
+    stdin(BED6.encode())
+    with BedSource("-") as source:
+        assert source.name == "stdin"
+        assert source.summary.count == 2
+        assert source.sha256 == hashlib.sha256(BED6.encode()).hexdigest()
+        assert list(source.regions()) == list(source.regions()) == RECORDS
+        copy = source.path
+        assert os.path.exists(copy)
+    assert not os.path.exists(copy)
+
+
+def test_stdin_may_be_gzipped_and_its_faults_have_lines(stdin):
+    stdin(gzip.compress(b"chr1\t1\t2\nchr1\t2\t1\n"))
+    with pytest.raises(RegionError, match=r"^stdin line 2: start 2 is after end 1$"):
+        read("-")
+
+
+def test_the_copy_of_stdin_is_removed_after_an_error(stdin, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    stdin(b"chr1\t2\t1\n")
+    with pytest.raises(RegionError):
+        summarise_regions("-")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_room_for_stdin(stdin, tmp_path, monkeypatch):
+    def fail(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("shutil.copyfileobj", fail)
+    stdin(BED6.encode())
+    with pytest.raises(ResourceError, match=r"^stdin could not be copied to .*: No space left on device\. Set TMPDIR"):
+        read("-")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_read_as_often_as_needed(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(BED6,))
+    writer.start()
+    with BedSource(str(pipe)) as source:
+        assert source.name == str(pipe)
+        assert source.summary.count == 2
+        assert list(source.regions()) == RECORDS
+    writer.join()
+
+
+def test_abandoning_the_stream_closes_the_file(bed):
+    regions = read_regions(bed(BED6))
+    next(regions)
+    regions.close()  # a ResourceWarning would fail this test
+
+
+def test_memory_does_not_grow_with_the_file(bed):
+    path = bed("".join(f"chr1\t{start}\t{start + 500}\tpeak{start}\t0\t+\n" for start in range(20_000)))
+    next(read_regions(path))  # imports and caches
+    tracemalloc.start()
+    assert sum(1 for _ in read_regions(path)) == 20_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200_000
+
+
+def test_no_bedtools_binary_is_needed(bed, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert read(bed(BED6)) == RECORDS

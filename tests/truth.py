@@ -1,0 +1,70 @@
+"""The engine against the definition: plain Keras predictions of every substituted sequence, in float64."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastism_cli.ism import FastISM
+from tests.sequences import extra_inputs, random_one_hot
+
+# Positions are scored at both ends and in the middle, so that every kind of edge is met.
+SAMPLE = 24
+
+
+class Errors(NamedTuple):
+    """Largest absolute errors over all heads, against naive in float64."""
+
+    fast: float
+    naive: float
+    largest: float
+
+    @property
+    def allowed(self) -> float:
+        """Three times naive's own float32 error; a few units in the last place where naive happens to be exact."""
+        return max(3 * self.naive, 4e-7 * max(self.largest, 1.0))
+
+
+def sampled(length: int) -> list[int]:
+    """Both ends and the middle of a sequence, in order."""
+    third = SAMPLE // 3
+    middle = range(length // 2 - third // 2, length // 2 + third // 2)
+    return sorted({p for p in (*range(third), *middle, *range(length - third, length)) if 0 <= p < length})
+
+
+def inputs_of(
+    model: Any, rng: np.random.Generator, *, sequence: str | None = None, n: int = 2
+) -> dict[str, np.ndarray]:
+    """One-hot sequences, the second with Ns in it, and random arrays for all other inputs."""
+    shapes = {x.name: tuple(x.shape[1:]) for x in model.inputs}
+    name = sequence or next(name for name, shape in shapes.items() if len(shape) == 2 and shape[1] == 4)
+    length = shapes[name][0]
+    one_hot = np.concatenate([random_one_hot(rng, n - 1, length), random_one_hot(rng, 1, length, n_fraction=0.1)])
+    return {name: one_hot, **extra_inputs(model, n, rng, sequence=name)}
+
+
+def errors_of(model: Any, inputs: dict[str, np.ndarray], *, sequence: str | None = None, **options: Any) -> Errors:
+    """Score the sampled positions three times and compare; positions of N must be NaN in all of them."""
+    options = {"sequence_input": sequence, "reduce": "none", **options}
+    fast = FastISM(model, engine="fast", batch_size=options.pop("batch_size", 30), **options)
+    positions = sampled(fast.input_length)
+    truth = FastISM(model, engine="naive", precision="float64", batch_size=600, **options)(inputs, positions=positions)
+    naive = FastISM(model, engine="naive", batch_size=600, **options)(inputs, positions=positions)
+    scores = fast(inputs, positions=positions)
+    assert list(scores.delta) == list(truth.delta)
+    worst = Errors(0.0, 0.0, 0.0)
+    for head, expected in truth.delta.items():
+        np.testing.assert_array_equal(np.isnan(scores.delta[head]), np.isnan(expected))
+        np.testing.assert_allclose(scores.reference[head], truth.reference[head], rtol=2e-4, atol=2e-5)
+        worst = Errors(
+            max(worst.fast, largest(scores.delta[head] - expected)),
+            max(worst.naive, largest(naive.delta[head] - expected)),
+            max(worst.largest, largest(expected)),
+        )
+    return worst
+
+
+def largest(x: np.ndarray) -> float:
+    """Largest magnitude, Ns left out."""
+    return float(np.nanmax(np.abs(x), initial=0.0))
