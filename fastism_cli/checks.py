@@ -15,7 +15,7 @@ import numpy as np
 from fastism_cli.alphabet import Alphabet
 from fastism_cli.errors import ModelError, OutputError
 from fastism_cli.inputs import read_inputs
-from fastism_cli.io.bed import STDIN, BedSource
+from fastism_cli.io.bed import STDIN, BedSource, BedSummary
 from fastism_cli.io.fasta import Genome, check_contigs, open_fasta
 from fastism_cli.io.hdf5 import check_output
 from fastism_cli.io.model_files import read_model_file
@@ -37,20 +37,33 @@ class ModelChoices:
 
 
 @dataclass(frozen=True)
-class RunInputs:
-    """Open, checked inputs. ``n_regions`` counts all records of the BED, ``n_rows`` those of the run."""
+class RegionInputs:
+    """An open BED and the genome it lies on. ``n_regions`` counts all records."""
 
     bed: BedSource
     genome: Genome
     n_regions: int
-    n_rows: int
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """Open, checked inputs."""
+
+    regions: RegionInputs
     choices: ModelChoices
     output: str
+    n_rows: int
+
+    @property
+    def bed(self) -> BedSource:
+        return self.regions.bed
+
+    @property
+    def genome(self) -> Genome:
+        return self.regions.genome
 
 
-def check_run(
-    stack: ExitStack, model: Any, bed: str, fasta: str, output: str, options: RunOptions
-) -> RunInputs:
+def check_run(stack: ExitStack, model: Any, bed: str, fasta: str, output: str, options: RunOptions) -> RunInputs:
     """Open and check all inputs; ``stack`` closes them.
 
     Raises
@@ -60,17 +73,28 @@ def check_run(
     """
     problems = Problems()
     choices = check_choices(problems, model, options)
-    source, genome = problems.check(stack.enter_context, BedSource(bed)), _genome(problems, stack, fasta)
-    summary = problems.check(lambda: source.summary) if source else None
-    if summary and genome:
-        if options.missing_contig == "error":
-            problems.check(check_contigs, genome, summary.contigs, source.name)
-        limits = {"limit": options.limit, "edge": options.edge, "center": options.center}
-        problems.check(check_records, source, genome, **limits)
+    regions = open_regions(problems, stack, bed, fasta, options)
     problems.check(check_new_file, output, [model, bed, fasta], overwrite=options.overwrite)
     problems.raise_if_any()
-    n_rows = summary.count if options.limit is None else min(summary.count, options.limit)
-    return RunInputs(source, genome, summary.count, n_rows, choices, output)
+    assert regions is not None  # or its problem was raised
+    n_rows = regions.n_regions if options.limit is None else min(regions.n_regions, options.limit)
+    return RunInputs(regions, choices, output, n_rows)
+
+
+def open_regions(
+    problems: Problems, stack: ExitStack, bed: str, fasta: str, options: RunOptions
+) -> RegionInputs | None:
+    """Open a BED and a FASTA and check that they fit; None if ``problems`` were found."""
+    source: BedSource = problems.check(stack.enter_context, BedSource(bed))
+    genome: Genome = problems.check(lambda: stack.enter_context(open_fasta(fasta)))
+    summary: BedSummary | None = problems.check(lambda: source.summary) if source else None
+    if not (summary and genome):
+        return None
+    if options.missing_contig == "error":
+        problems.check(check_contigs, genome, summary.contigs, source.name)
+    chosen = {"limit": options.limit, "edge": options.edge, "center": options.center}
+    problems.check(check_records, source, genome, **chosen)
+    return RegionInputs(source, genome, summary.count)
 
 
 def check_choices(problems: Problems, model: Any, options: RunOptions) -> ModelChoices:
@@ -95,11 +119,6 @@ def check_model_file(model: Any, options: RunOptions) -> None:
     for spec in options.custom_objects:
         if spec.endswith(".py") and not os.path.isfile(spec):
             raise ModelError(f"--custom-objects {spec}: no such file")
-
-
-def _genome(problems: Problems, stack: ExitStack, fasta: str) -> Genome | None:
-    genome = problems.check(open_fasta, fasta)
-    return stack.enter_context(genome) if genome else None
 
 
 def check_new_file(output: str, inputs: Sequence[Any], *, overwrite: bool) -> None:

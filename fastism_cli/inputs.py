@@ -85,7 +85,9 @@ def fit_inputs(given: Mapping[str, np.ndarray | float], wanted: Mapping[str, Sha
     unknown = [name for name in given if name not in wanted]
     if unknown:
         others = ", ".join(f"{name!r} {shape}" for name, shape in wanted.items()) or "none"
-        raise UsageError(f"--input {unknown[0]}: the model has no such input beside the sequence. Those it has: {others}.")
+        raise UsageError(
+            f"--input {unknown[0]}: the model has no such input beside the sequence. Those it has: {others}."
+        )
     check_all_given(given, wanted)
     constant, by_row = {}, {}
     for name, shape in wanted.items():

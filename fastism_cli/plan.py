@@ -272,13 +272,14 @@ class _Planner:
         return rule, None, output
 
     def _saves(self, rule: Rule, facts: Facts, output: Window) -> bool:
-        """Whether the window costs less than the whole layer."""
+        """Whether the window costs less than the whole layer, for which the input has to be laid out in full."""
         if output.frame.width < output.frame.length:
             return True
         elements = prod(output.channels) * MULTIPLY_ADDS_PER_ELEMENT
         window = rule.multiply_adds(facts, output) + output.frame.width * elements
         full = weighted_multiply_adds(facts.layer, facts.shapes, facts.shape) + output.frame.length * elements
-        return window < full
+        laid_out = 2 * MULTIPLY_ADDS_PER_ELEMENT * sum(prod(shape) for shape in facts.shapes)
+        return window < full + laid_out
 
     def _pull_frames(self, node: Node) -> None:
         """Let a tensor with one reader be kept in the frame that this reader wants."""

@@ -1,4 +1,4 @@
-"""The options of a run, as the command line and the library give them. No Keras here: they are checked before it loads."""
+"""The options of a run, as the command line and the library give them. They are checked before Keras loads."""
 
 from __future__ import annotations
 

@@ -53,7 +53,9 @@ def parse_targets(values: Sequence[str]) -> dict[str | None, Units | None]:
     chosen: dict[str | None, Units | None] = {}
     for head, text in split_named(values):
         if head in chosen:
-            raise UsageError(f"--targets names {'all heads' if head is None else repr(head)} twice. Join them by commas.")
+            raise UsageError(
+                f"--targets names {'all heads' if head is None else repr(head)} twice. Join them by commas."
+            )
         chosen[head] = None if text == "all" else _units(text)
     if None in chosen and len(chosen) > 1:
         raise UsageError("--targets: give either one list for the only head, or HEAD=LIST for each head to keep.")
@@ -72,7 +74,9 @@ def _range(item: str, text: str) -> range:
     first, _, last = item.partition("-")
     ends = [first, last] if "-" in item else [first, first]
     if not all(end.isascii() and end.isdigit() for end in ends):
-        raise UsageError(f"--targets {text}: {item!r} is neither a number nor a range. Write 0,3-5, HEAD=0,3-5 or HEAD=all.")
+        raise UsageError(
+            f"--targets {text}: {item!r} is neither a number nor a range. Write 0,3-5, HEAD=0,3-5 or HEAD=all."
+        )
     start, stop = int(ends[0]), int(ends[1]) + 1
     if stop <= start:
         raise UsageError(f"--targets {text}: {item} ends before it starts.")
@@ -121,7 +125,9 @@ def _by_head(option: str, heads: Sequence[ScoredHead], given: Mapping[str | None
     """``given`` with the None of a model of one head replaced by its name."""
     known = [head.name for head in heads]
     if None in given and len(known) > 1:
-        raise UsageError(f"{option}: the model has several heads. Name one: {', '.join(f'{name}=...' for name in known)}.")
+        raise UsageError(
+            f"{option}: the model has several heads. Name one: {', '.join(f'{name}=...' for name in known)}."
+        )
     for name in given:
         if name is not None and name not in known:
             raise UsageError(f"{option}: the model has no head {name!r}. Its heads: {', '.join(known)}.")

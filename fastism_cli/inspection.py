@@ -1,0 +1,112 @@
+"""What the engine will do with a model, node by node, and what it saves: integers from the plan, no sequence needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastism_cli.graph import Node, Shape
+from fastism_cli.ism import FastISM
+from fastism_cli.plan import Step
+from fastism_cli.rules.base import Window
+
+FAST, OPAQUE, WHOLE, UNCHANGED = "fast", "opaque", "whole", "unchanged"
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """One node.
+
+    Attributes
+    ----------
+    state : str
+        "fast": by a rule, on a window or on all positions; "opaque": the layer itself on its whole input, for
+        ``reason``; "whole": the same, because all of its input may change; "unchanged": does not see the sequence.
+    width, length : int or None
+        Positions of the output that may change, and all of them; None where they are not along the sequence.
+    multiply_adds, full_multiply_adds : int
+        Of one substitution by the engine, and by a forward pass.
+    """
+
+    name: str
+    class_name: str
+    output: Shape
+    state: str
+    reason: str | None
+    width: int | None
+    length: int | None
+    multiply_adds: int
+    full_multiply_adds: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A model as the engine sees it. ``limit`` is the ratio of the multiply-adds, ``speedup`` the estimate in time."""
+
+    name: str
+    inputs: dict[str, Shape]
+    sequence_input: str
+    heads: dict[str, Shape]
+    reduce: dict[str, str]
+    nodes: tuple[NodeReport, ...]
+    multiply_adds: int
+    full_multiply_adds: int
+    limit: float
+    speedup: float
+    engine: str
+    reason: str
+
+    def count(self, state: str) -> int:
+        return sum(node.state == state for node in self.nodes)
+
+
+def inspect_scorer(scorer: FastISM) -> Inspection:
+    """Read the plan of a model that is loaded."""
+    plan = scorer.plan
+    steps = {step.node.index: step for step in plan.steps}
+    return Inspection(
+        name=scorer.model.name,
+        inputs=dict(zip(scorer.input_names, scorer.input_shapes, strict=True)),
+        sequence_input=scorer.input_names[scorer.sequence_index],
+        heads={head.name: head.full_shape for head in scorer.heads},
+        reduce={head.name: head.reduce for head in scorer.heads if head.reduce != "none"},
+        nodes=tuple(_node_report(scorer, node, steps.get(node.index)) for node in scorer.graph.nodes),
+        multiply_adds=plan.multiply_adds,
+        full_multiply_adds=plan.full_multiply_adds,
+        limit=plan.limit,
+        speedup=plan.predicted_speedup,
+        engine=scorer.engine,
+        reason=scorer.engine_reason,
+    )
+
+
+def _node_report(scorer: FastISM, node: Node, step: Step | None) -> NodeReport:
+    output = scorer.graph.tensors[node.outputs[0]].shape
+    if step is None:
+        return NodeReport(node.name, _class_text(node), output, UNCHANGED, None, None, None, 0, 0)
+    frame = step.output.frame if isinstance(step.output, Window) else None
+    return NodeReport(
+        node.name,
+        _class_text(node),
+        output,
+        _state(step),
+        step.reason,
+        frame.width if frame else None,
+        frame.length if frame else None,
+        step.multiply_adds,
+        step.full_multiply_adds,
+    )
+
+
+def _state(step: Step) -> str:
+    if step.rule is not None:
+        return FAST
+    return OPAQUE if step.reason else WHOLE
+
+
+def _class_text(node: Node) -> str:
+    """The class of a layer; its activation where that is a node of its own."""
+    if node.role != "activation":
+        return node.class_name
+    activation: Any = getattr(node.layer, "activation", None)
+    return f"{node.class_name}: {getattr(activation, '__name__', type(activation).__name__)}"

@@ -1,0 +1,177 @@
+"""Plain Keras as the judge of the engine: in float64 where the model can be had in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from fastism_cli import backend
+from fastism_cli.alphabet import Codes
+from fastism_cli.batches import fill_up, sequences_per_call
+from fastism_cli.errors import ModelError
+from fastism_cli.graph import call_model
+from fastism_cli.ism import FastISM, letters_of
+from fastism_cli.precision import with_dtype
+from fastism_cli.reduce import Reduction
+
+NAIVE_BATCH = 8
+
+Arrays = Mapping[str, np.ndarray]
+Heads = list[np.ndarray]  # one array (rows, units) for each head, float64
+Place = tuple[int, int]  # position, letter
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sequence: deltas by the judge, by plain Keras in the run's precision and by the engine, each of all heads
+    (substitutions, units), and the predictions (1, units)."""
+
+    exact: Heads
+    naive: Heads
+    fast: Heads
+    values: Heads
+
+
+class Judge:
+    """Runs a model plainly: in float64, or as it is where it cannot be rebuilt so.
+
+    Attributes
+    ----------
+    precision : str
+        Of the judgement.
+    note : str
+        Why it is not float64.
+    """
+
+    def __init__(self, scorer: FastISM) -> None:
+        self.scorer = scorer
+        self.note = ""
+        try:
+            self._model = with_dtype(scorer.model, "float64")
+        except ModelError as error:
+            self._give_up(str(error))
+
+    @property
+    def is_precise(self) -> bool:
+        return not self.note
+
+    @property
+    def precision(self) -> str:
+        return "float64" if self.is_precise else self.scorer.precision
+
+    def sample(self, inputs: Arrays, positions: Sequence[int] | int, columns: range) -> Sample:
+        """Deltas of all substitutions at some positions of one sequence.
+
+        Parameters
+        ----------
+        inputs : mapping of input name to array (1, ...)
+        positions : sequence of int, or int
+            Which, or how many of ``columns``.
+        """
+        places = self._places(inputs, positions, columns)
+        values = self._predict(self.scorer.model, inputs)
+        naive = self._deltas(self.scorer.model, inputs, places)
+        exact = self._exact(inputs, places, values)
+        return Sample(exact or naive, naive, self._engine(inputs, places, columns), values)
+
+    @property
+    def _sequence(self) -> str:
+        return self.scorer.input_names[self.scorer.sequence_index]
+
+    def _places(self, inputs: Arrays, positions: Sequence[int] | int, columns: range) -> list[Place]:
+        """Substitutions at the positions that hold a letter."""
+        codes, letters = letters_of(inputs[self._sequence])[0], self.scorer.alphabet.size
+        if isinstance(positions, int):
+            positions = sample_positions(codes, columns, letters=letters, count=positions)
+        return [(p, x) for p in positions if codes[p] < letters for x in range(letters) if x != codes[p]]
+
+    def _exact(self, inputs: Arrays, places: Sequence[Place], values: Heads) -> Heads | None:
+        """The deltas in float64, or None if there are none to be had."""
+        if not self.is_precise:
+            return None
+        try:
+            precise = self._predict(self._model, inputs)
+            deltas = self._deltas(self._model, inputs, places)
+        except Exception as error:  # a custom layer may do anything with a type that it does not expect
+            self._give_up(f"the model does not run in float64: {type(error).__name__}")
+            return None
+        if all(_agree(a, b) for a, b in zip(precise, values, strict=True)):
+            return deltas
+        self._give_up("rebuilt in float64, the model predicts something else")
+        return None
+
+    def _give_up(self, why: str) -> None:
+        self._model, self.note = None, why.splitlines()[0]
+
+    def _deltas(self, model: Any, inputs: Arrays, places: Sequence[Place]) -> Heads:
+        """Substituted - reference, each substituted sequence through the whole model."""
+        references = self._predict(model, inputs)
+        batches = [places[i : i + NAIVE_BATCH] for i in range(0, len(places), NAIVE_BATCH)]
+        rows = [self._predict(model, self._substituted(inputs, batch)) for batch in batches]
+        return [np.concatenate([row[i] for row in rows] or [x[:0]]) - x for i, x in enumerate(references)]
+
+    def _substituted(self, inputs: Arrays, places: Sequence[Place]) -> Arrays:
+        """The inputs once for each place, with the letter there replaced."""
+        batch = {name: np.repeat(x, len(places), axis=0) for name, x in inputs.items()}
+        for row, (position, letter) in zip(batch[self._sequence], places, strict=True):
+            row[position] = 0
+            row[position, letter] = 1
+        return batch
+
+    def _predict(self, model: Any, inputs: Arrays) -> Heads:
+        """Plain Keras, heads reduced."""
+        is_precise = model is not self.scorer.model or self.scorer.precision == "float64"
+        arrays = [self._tensor(name, x, "float64" if is_precise else "float32") for name, x in inputs.items()]
+        with backend.matrix_precision(self.scorer.precision):
+            outputs = call_model(model, arrays)
+            heads = zip(self.scorer.heads, outputs, strict=True)
+            reduced = [y if head.reduce == "none" else Reduction(head.reduce)(y) for head, y in heads]
+        return [np.asarray(backend.to_numpy(y), "float64").reshape(len(y), -1) for y in reduced]
+
+    def _tensor(self, name: str, x: np.ndarray, floats: str) -> Any:
+        dtype = self.scorer.input_dtypes[self.scorer.input_names.index(name)]
+        return ops.convert_to_tensor(x.astype(dtype if "int" in dtype or "bool" in dtype else floats))
+
+    def _engine(self, inputs: Arrays, places: Sequence[Place], columns: range) -> Heads:
+        """The engine's deltas, in calls of the shape that a run makes, so that nothing is compiled twice."""
+        scorer = self.scorer
+        wanted = sorted({*(position for position, _ in places), columns.start, columns.stop - 1})
+        result = scorer(fill_up(inputs, sequences_per_call(scorer, columns)), positions=wanted)
+        at = [wanted.index(position) for position, _ in places]
+        letters = [letter for _, letter in places]
+        deltas = (result.delta[head.name][0].reshape(-1, len(wanted), scorer.alphabet.size) for head in scorer.heads)
+        return [x[:, at, letters].T.astype("float64") for x in deltas]
+
+
+def sample_positions(codes: Codes, columns: range, *, letters: int, count: int) -> list[int]:
+    """``count`` positions of ``columns`` that hold a letter: a third each at both ends and in the middle."""
+    known = [position for position in columns if codes[position] < letters]
+    if len(known) <= count:
+        return known
+    side = max(count // 3, 1)
+    middle = (len(known) - (count - 2 * side)) // 2
+    return known[:side] + known[middle : middle + count - 2 * side] + known[-side:]
+
+
+def largest_error(found: np.ndarray, exact: np.ndarray) -> float:
+    """Largest difference; infinite if one has a number where the other has none, 0 if neither has."""
+    both = np.isfinite(found) & np.isfinite(exact)
+    if (np.isfinite(found) != np.isfinite(exact)).any():
+        return float("inf")
+    return float(np.abs(found[both] - exact[both]).max(initial=0))
+
+
+def largest(values: np.ndarray) -> float:
+    """Largest absolute value of those that are numbers."""
+    return float(np.abs(values[np.isfinite(values)]).max(initial=0))
+
+
+def _agree(precise: np.ndarray, plain: np.ndarray) -> bool:
+    """Whether two predictions differ by no more than rounding can explain (a NaN is for others to judge)."""
+    if not np.isfinite(plain).all():
+        return True
+    return largest_error(precise, plain) <= 1e-4 + 0.02 * largest(plain)
