@@ -229,6 +229,7 @@ class _Planner:
         self.rules: dict[int, Rule | None] = {}
         self.reasons: dict[int, str | None] = {}
         self.readers = graph.consumers()
+        self.makers = {t: node.index for node in graph.nodes for t in node.outputs}
         self.changed: list[State] = [UNCHANGED] * len(graph.tensors)
         shape = graph.tensors[input_tensor].shape
         self.changed[input_tensor] = Window(Frame(tuple(positions), 1, step, shape[0]), shape[1:])
@@ -289,10 +290,15 @@ class _Planner:
         demands = rule.demand(self.facts(node, self.changed), self.stored[node.outputs[0]])
         for tensor, wanted in zip(node.inputs, demands, strict=True):
             state = self.stored[tensor]
-            single = len(self.readers[tensor]) == 1 and tensor not in {p.tensor for p in self.graph.outputs}
-            if isinstance(state, Window) and wanted is not None and single and tensor != self.input_tensor:
+            if isinstance(state, Window) and wanted is not None and self._can_fill(tensor):
                 if all(0 <= o <= wanted.width - state.frame.width for o in offsets(state.frame, wanted)):
                     self.stored[tensor] = replace(state, frame=wanted)
+
+    def _can_fill(self, tensor: int) -> bool:
+        """Whether the tensor has one reader, and a maker that can put it into a wider frame."""
+        maker = self.rules.get(self.makers.get(tensor, -1))
+        heads = {port.tensor for port in self.graph.outputs}
+        return maker is not None and maker.fills and len(self.readers[tensor]) == 1 and tensor not in heads
 
     def alignments(self) -> list[tuple[int, ...]]:
         """For every move of rows into another frame, the offset of each position: what the chunk is sorted by."""

@@ -65,6 +65,28 @@ def errors_of(model: Any, inputs: dict[str, np.ndarray], *, sequence: str | None
     return worst
 
 
+def rounding_error(model: Any, inputs: dict[str, np.ndarray], *, sequence: str | None = None) -> float:
+    """What rounding the weights to float32 alone does to the scores: a yardstick for ill-conditioned models.
+
+    Weights move by half a unit in the last place at random; the change is measured in float64.
+    """
+    rng = np.random.default_rng(1)
+    options = {
+        "sequence_input": sequence,
+        "reduce": "none",
+        "engine": "naive",
+        "precision": "float64",
+        "batch_size": 600,
+    }
+    exact = FastISM(model, **options)
+    positions = sampled(exact.input_length)
+    before = exact(inputs, positions=positions).delta
+    moved = FastISM(model, **options)
+    moved.model.set_weights([w * (1 + 6e-8 * rng.choice([-1, 1], w.shape)) for w in moved.model.get_weights()])
+    after = moved(inputs, positions=positions).delta
+    return max(largest(after[head] - before[head]) for head in before)
+
+
 def largest(x: np.ndarray) -> float:
     """Largest magnitude, Ns left out."""
     return float(np.nanmax(np.abs(x), initial=0.0))

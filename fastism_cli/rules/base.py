@@ -166,6 +166,8 @@ class Rule:
     keeps_places : bool
         In delta form, position ``i`` of the output depends on position ``i`` of the input alone and is computed from
         it without looking at its validity, so that a mask may wait until after this rule.
+    fills : bool
+        The output can be made in a wider frame than the natural one. False: it comes as :meth:`propagate` says.
     pulls : bool
         The frame that the rule wants its input in is worth making where the input is made.
     """
@@ -174,6 +176,7 @@ class Rule:
     fused: bool = True
     leaks: bool = False
     keeps_places: bool = False
+    fills: bool = True
     pulls: bool = True
 
     def propagate(self, facts: Facts) -> State:

@@ -22,6 +22,7 @@ class Dense(Rule):
     form = Form.DELTA
     fused = False
     pulls = False
+    fills = False
 
     def propagate(self, facts: Facts) -> State:
         window = facts.window

@@ -42,6 +42,7 @@ class Repeat(Rule):
 
     form = Form.EITHER
     pulls = False
+    fills = False
 
     def propagate(self, facts: Facts) -> State:
         size, frame = facts.layer.size, facts.window.frame

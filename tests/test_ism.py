@@ -1,0 +1,237 @@
+"""The library call: shapes, names, options, invariants, and what it refuses."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from fastism_cli import FastISM
+from fastism_cli.errors import ModelError, SequenceError, UsageError
+from fastism_cli.plan import Plan
+from fastism_cli.rules.base import Window
+from tests.sequences import random_one_hot
+from tests.truth import errors_of, inputs_of
+from tests.zoo import randomise
+
+
+def small(length: int = 60, heads: int = 1) -> keras.Model:
+    """inp -> C -> P -> C -> F -> D(3) [-> and D(1)]"""
+    x = inputs = keras.Input((length, 4), name="sequence")
+    x = layers.Conv1D(6, 5, padding="same", activation="relu")(x)
+    x = layers.MaxPooling1D(3)(x)
+    x = layers.Conv1D(5, 3, activation="relu")(x)
+    x = layers.Flatten()(x)
+    outputs = [layers.Dense(3, name="first")(x), layers.Dense(1, name="second")(x)][:heads]
+    return randomise(keras.Model(inputs, outputs if heads > 1 else outputs[0]), seed=1)
+
+
+def positional(length: int = 40) -> keras.Model:
+    """inp -> C -> (40, 2)"""
+    inputs = keras.Input((length, 4))
+    return randomise(keras.Model(inputs, layers.Conv1D(2, 7, padding="same", name="profile")(inputs)), seed=2)
+
+
+def predicted(model: keras.Model, one_hot: np.ndarray, position: int, letter: int) -> np.ndarray:
+    """The definition, written out for one substitution: prediction after minus prediction before."""
+    mutated = one_hot.copy()
+    mutated[:, position] = np.eye(4)[letter]
+    return np.asarray(model(mutated)) - np.asarray(model(one_hot))
+
+
+def test_every_entry_is_the_difference_of_two_predictions(rng):
+    model, one_hot = small(), random_one_hot(rng, 2, 60)
+    result = FastISM(model)(one_hot)
+    assert result.delta["first"].shape == (2, 3, 60, 4) and result.delta["first"].dtype == np.float32
+    np.testing.assert_allclose(result.reference["first"], np.asarray(model(one_hot)), rtol=1e-5, atol=1e-6)
+    for position in (0, 1, 29, 30, 58, 59):
+        for letter in range(4):
+            expected = predicted(model, one_hot, position, letter)
+            np.testing.assert_allclose(result.delta["first"][:, :, position, letter], expected, atol=2e-6)
+
+
+def test_reference_letter_is_exactly_zero_and_n_is_nan(rng):
+    one_hot = random_one_hot(rng, 2, 60)
+    one_hot[0, 7] = 0
+    one_hot[1, 59] = 0.25
+    delta = FastISM(small())(one_hot).delta["first"]
+    at_reference = np.where(one_hot[:, None] == 1, delta, 0)
+    assert (at_reference == 0).all()
+    where_nan = np.isnan(delta).all(axis=(1, 3))
+    assert where_nan.sum() == 2 and where_nan[0, 7] and where_nan[1, 59]
+
+
+@pytest.mark.parametrize("engine", ["fast", "naive"])
+def test_scored_ns_get_all_four_letters(rng, engine):
+    model, one_hot = small(), random_one_hot(rng, 1, 60)
+    one_hot[0, 30] = 0
+    delta = FastISM(model, n_policy="score", engine=engine)(one_hot).delta["first"]
+    assert not np.isnan(delta).any()
+    for letter in range(4):
+        np.testing.assert_allclose(delta[:, :, 30, letter], predicted(model, one_hot, 30, letter), atol=2e-6)
+
+
+def test_positions_come_in_the_order_asked_for(rng):
+    engine, one_hot = FastISM(small(), batch_size=20), random_one_hot(rng, 3, 60)
+    whole = engine(one_hot).delta["first"]
+    asked = [59, 3, 3, 0, 31]
+    np.testing.assert_allclose(engine(one_hot, positions=asked).delta["first"], whole[:, :, asked], atol=1e-6)
+    assert engine(one_hot, positions=[]).delta["first"].shape == (3, 3, 0, 4)
+
+
+@pytest.mark.parametrize("engine", ["fast", "naive"])
+@pytest.mark.parametrize("batch_size", [1, 7, 50, 181, 1000, "auto"])
+def test_result_does_not_depend_on_the_batch_size(rng, engine, batch_size):
+    one_hot = random_one_hot(rng, 5, 60)
+    expected = FastISM(small(), engine="naive", batch_size=90)(one_hot)
+    result = FastISM(small(), engine=engine, batch_size=batch_size)(one_hot)
+    np.testing.assert_allclose(result.delta["first"], expected.delta["first"], atol=1e-6)
+    np.testing.assert_allclose(result.reference["first"], expected.reference["first"], atol=1e-6)
+
+
+def test_result_does_not_depend_on_the_order_of_sequences(rng):
+    engine, one_hot = FastISM(small(), batch_size=400), random_one_hot(rng, 5, 60)
+    order = [3, 0, 4, 1, 2]
+    np.testing.assert_allclose(engine(one_hot[order]).delta["first"], engine(one_hot).delta["first"][order], atol=1e-6)
+
+
+def test_heads_have_the_names_that_keras_gives_them(rng):
+    result = FastISM(small(heads=2))(random_one_hot(rng, 1, 60))
+    assert list(result.delta) == ["first", "second"]
+    assert result.delta["second"].shape == (1, 1, 60, 4)
+    sequential = keras.Sequential([keras.Input((20, 4)), layers.Flatten(), layers.Dense(2, name="out")])
+    assert list(FastISM(sequential)(random_one_hot(rng, 1, 20)).delta) == ["out"]
+
+
+def test_a_positional_head_is_refused_with_its_size():
+    with pytest.raises(UsageError, match=r"head 'profile' has shape \(40, 2\).*100,000 regions .* TB.*--reduce"):
+        FastISM(positional())
+
+
+@pytest.mark.parametrize("kind", ["sum", "mean"])
+@pytest.mark.parametrize("engine", ["fast", "naive"])
+def test_reductions_are_those_of_numpy(rng, kind, engine):
+    model, one_hot = positional(), random_one_hot(rng, 2, 40)
+    whole = FastISM(model, reduce="none", engine="naive")(one_hot)
+    assert whole.delta["profile"].shape == (2, 40, 2, 40, 4)
+    result = FastISM(model, reduce=kind, engine=engine)(one_hot)
+    np.testing.assert_allclose(result.delta["profile"], getattr(whole.delta["profile"], kind)(axis=1), atol=2e-5)
+    np.testing.assert_allclose(
+        result.reference["profile"], getattr(whole.reference["profile"], kind)(axis=1), atol=2e-5
+    )
+
+
+def test_a_flat_head_is_reduced_only_by_name(rng):
+    one_hot = random_one_hot(rng, 1, 60)
+    whole = FastISM(small(heads=2), reduce="sum")(one_hot)
+    assert whole.delta["first"].shape == (1, 3, 60, 4)
+    named = FastISM(small(heads=2), reduce={"first": "sum"})(one_hot)
+    np.testing.assert_allclose(named.delta["first"][:, 0], whole.delta["first"].sum(axis=1), atol=1e-5)
+
+
+def test_other_inputs_as_list_and_as_dict(rng):
+    sequence, features = keras.Input((30, 4), name="sequence"), keras.Input((6,), name="features")
+    x = layers.Flatten()(layers.Conv1D(4, 3)(sequence))
+    model = keras.Model([sequence, features], layers.Dense(2)(layers.Concatenate()([x, features])))
+    one_hot, extra = random_one_hot(rng, 2, 30), rng.normal(size=(2, 6)).astype("float32")
+    engine = FastISM(model)
+    (as_list,), (as_dict,) = (
+        engine(inputs).delta.values() for inputs in ([one_hot, extra], {"features": extra, "sequence": one_hot})
+    )
+    np.testing.assert_array_equal(as_list, as_dict)
+    with pytest.raises(SequenceError, match=r"\['features'\] are not given"):
+        engine({"sequence": one_hot})
+    with pytest.raises(SequenceError, match=r"Input 'features' must have shape \(2, 6\). Received: \(2, 5\)"):
+        engine([one_hot, extra[:, :5]])
+
+
+def test_variable_length_needs_a_length(rng):
+    inputs = keras.Input((None, 4))
+    y = layers.Dense(1)(layers.GlobalMaxPooling1D()(layers.Conv1D(5, 3)(inputs)))
+    model = keras.Model(inputs, y)
+    with pytest.raises(ModelError, match="has a variable length.*--length"):
+        FastISM(model)
+    errors = errors_of(model, {model.inputs[0].name: random_one_hot(rng, 2, 33)}, length=33)
+    assert errors.fast <= errors.allowed
+
+
+def test_a_subclassed_model_is_opaque_but_exact(rng):
+    @keras.saving.register_keras_serializable("tests")
+    class Hidden(keras.Model):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.conv, self.out = layers.Conv1D(3, 5), layers.Dense(1)
+
+        def call(self, x):
+            return self.out(layers.Flatten()(self.conv(x)))
+
+    model = Hidden()
+    one_hot = random_one_hot(rng, 1, 20)
+    model(one_hot)
+    result = FastISM(model, length=20)(one_hot)
+    (delta,) = result.delta.values()
+    np.testing.assert_allclose(delta[..., 4, 1], predicted(model, one_hot, 4, 1), atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"engine": "quick"}, "engine must be one of auto, fast, naive. Received: engine='quick'"),
+        ({"batch_size": 0}, "batch_size must be 'auto' or a positive int. Received: batch_size=0"),
+        ({"precision": "half"}, "precision must be one of"),
+        ({"reduce": {"nothing": "sum"}}, "the model has no head 'nothing'. Its heads: first"),
+        ({"reduce": {"first": "median"}}, "--reduce first=median: not known. Choose one of: none, sum, mean"),
+        ({"sequence_input": "dna"}, "The model has no input 'dna'. Its inputs: 'sequence'"),
+        ({"alphabet": "ACDEFGHIKLMNPQRSTVWY"}, r"No input of the model can hold a sequence of shape \(length, 20\)"),
+    ],
+)
+def test_a_wrong_option_is_explained(options, message):
+    with pytest.raises((UsageError, ModelError), match=message):
+        FastISM(small(), **options)
+
+
+def test_a_row_that_is_no_letter_is_found(rng):
+    one_hot = random_one_hot(rng, 2, 60)
+    one_hot[1, 8] = [0.5, 0.5, 0, 0]
+    with pytest.raises(SequenceError, match="Sequence 1, position 8 is neither one-hot nor an N"):
+        FastISM(small())(one_hot)
+
+
+def test_a_window_that_is_one_too_narrow_is_caught(rng, monkeypatch):
+    """A test of the tests: were a rule to forget one changed position, the comparison above would fail."""
+    from fastism_cli.rules import conv
+
+    honest = conv.changed_outputs
+
+    def narrow(*args, **options):
+        frame = honest(*args, **options)
+        return type(frame)(frame.starts, max(frame.width - 1, 1), frame.step, frame.length)
+
+    model = small()
+    monkeypatch.setattr(conv, "changed_outputs", narrow)
+    errors = errors_of(model, inputs_of(model, rng))
+    assert errors.fast > 100 * errors.allowed
+
+
+def test_a_deep_narrow_model_stays_in_windows():
+    plan: Plan = FastISM(small(300)).plan
+    kept = [state for state in plan.states if isinstance(state, Window)]
+    assert len(kept) >= 6 and all(state.frame.width <= 9 for state in kept)
+    assert plan.limit > 20
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(rng, monkeypatch):
+    from fastism_cli.engine import FastEngine
+
+    honest = FastEngine.deltas
+
+    def hungry(self, call, kept, bases):
+        if bases.size > 40:
+            raise MemoryError("no room")
+        return honest(self, call, kept, bases)
+
+    one_hot = random_one_hot(rng, 2, 60)
+    expected = FastISM(small())(one_hot).delta["first"]
+    monkeypatch.setattr(FastEngine, "deltas", hungry)
+    engine = FastISM(small(), batch_size=200, engine="fast")
+    np.testing.assert_allclose(engine(one_hot).delta["first"], expected, atol=1e-6)
+    assert engine.batch_size <= 50
