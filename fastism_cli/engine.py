@@ -62,8 +62,7 @@ class FastEngine:
         self.plans = {phase: make_plan(graph, input_tensor, size=size, phase=phase, period=period) for phase in phases}
         self.reaches = reaches((plan, self.ranges[phase]) for phase, plan in self.plans.items())
         runners = {phase: ChunkRunner(plan, self.ranges[phase], self) for phase, plan in self.plans.items()}
-        first = next(iter(runners.values()))
-        self.params = first.prepare()
+        self.params = {key: value for runner in runners.values() for key, value in runner.prepare().items()}
         self.constants = {key: self._pad_constant(cut) for key, cut in self._cuts(constant=True)}
         self._run = {phase: backend.compiled(runner.run, variables) for phase, runner in runners.items()}
         self._reference = backend.compiled(self._reference_pass, variables)
@@ -72,8 +71,8 @@ class FastEngine:
         return [(cut_key(cut), cut) for cut in self.reaches if (cut.node is not None) == constant]
 
     def _pad_constant(self, cut: Cut) -> Any:
-        plan = next(iter(self.plans.values()))
-        step = next(step for step in plan.steps if step.node.index == cut.node)
+        steps = (step for plan in self.plans.values() for step in plan.steps)
+        step = next(step for step in steps if step.node.index == cut.node and step.rule is not None)
         assert step.rule is not None
         return ops.expand_dims(self._padded(cut, step.rule.constants(step.facts)[cut.source], axis=0), 0)
 
@@ -112,8 +111,8 @@ class FastEngine:
     @cached_property
     def full_tensors(self) -> list[int]:
         """Tensors whose whole reference the chunks read: all that opaque nodes read, and the heads."""
-        plan = next(iter(self.plans.values()))
-        read = {op.tensor for step in plan.steps for op in step.operands if op.source == "full"}
+        steps = [step for plan in self.plans.values() for step in plan.steps]
+        read = {op.tensor for step in steps for op in step.operands if op.source == "full"}
         return sorted(read | {port.tensor for port in self.graph.outputs} | {self.input_tensor})
 
     # -- the chunks --

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BLOCK_ROWS = 64
+BLOCK_SUBSTITUTIONS = 30_000  # a second or so of work: progress is told, and the other steps get on, once a block
 BLOCK_BYTES = 16e6  # of deltas; about five blocks exist at a time
 
 
@@ -90,9 +90,11 @@ class Job:
     @property
     def block_rows(self) -> int:
         """Rows to score at a time: whole calls of the engine, in bounded memory."""
+        letters = self.reader.alphabet.size
         heads = sum(prod(head.shape) for head in self.scorer.heads)
-        row = 4 * heads * self.geometry.length * self.reader.alphabet.size
-        rows = int(min(max(BLOCK_BYTES // row, 1), BLOCK_ROWS))
+        by_bytes = BLOCK_BYTES // (4 * heads * self.geometry.length * letters)
+        by_work = BLOCK_SUBSTITUTIONS // (self.geometry.window * (letters - 1))
+        rows = int(max(min(by_bytes, by_work), 1))
         return -(-rows // self.sequences) * self.sequences
 
     def plan(self, model: Any) -> RunPlan:

@@ -33,6 +33,8 @@ def aligned_hull(facts: Facts) -> Frame:
         raise Decline("another input changes everywhere")
     if len({window.frame.length for window in facts.windows}) > 1:
         raise Decline("its inputs differ in length")
+    if len({window.frame.step for window in facts.windows}) > 1:
+        raise Decline("its inputs follow the sequence at different strides")
     return hull(window.frame for window in facts.windows)
 
 

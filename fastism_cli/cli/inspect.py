@@ -1,0 +1,70 @@
+"""``fastism inspect``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fastism_cli.cli.options import loading_options, logging_options
+from fastism_cli.cli.table import aligned, human
+
+if TYPE_CHECKING:
+    from fastism_cli.inspection import Inspection, NodeReport
+
+HEADER = ("node", "class", "output", "rule", "window", "multiply-adds", "of a forward pass")
+
+
+@click.command(short_help="Show what the engine does with a model.")
+@click.argument("model")
+@loading_options
+@click.option("--json", "as_json", is_flag=True, help="JSON on stdout in place of the table.")
+@logging_options
+def inspect(model: str, as_json: bool, **options: Any) -> None:
+    """Show the nodes of MODEL: rule, window and multiply-adds of one substitution, and the saving over forward passes.
+
+    Needs no sequence. Positional heads are summed unless --reduce says otherwise.
+
+    The rule of a node is "fast" (on the window alone), "whole" (the layer itself, as all of its input may change),
+    "opaque" (the layer itself, for the reason given), or "unchanged" (it does not see the sequence).
+    """
+    from fastism_cli.companions import inspect_model
+
+    found = inspect_model(model, **options)
+    click.echo(json.dumps(asdict(found), indent=2) if as_json else "\n".join(text(found)))
+
+
+def text(found: Inspection) -> list[str]:
+    """The table and the totals."""
+    rows = [_row(node) for node in found.nodes]
+    total = ("total", "", "", "", "", human(found.multiply_adds), human(found.full_multiply_adds))
+    inputs = ", ".join(f"{name} {shape}" for name, shape in found.inputs.items())
+    heads = ", ".join(f"{name} {shape}{_reduced(found, name)}" for name, shape in found.heads.items())
+    return [
+        f"model {found.name}: inputs {inputs}; sequence in {found.sequence_input}; heads {heads}",
+        "",
+        *aligned([HEADER, *rows, total], right=(4, 5, 6)),
+        "",
+        f"{_counts(found)}; multiply-adds of one substitution",
+        f"limit {found.limit:.1f}x fewer multiply-adds; estimated saving in time {found.speedup:.1f}x",
+        f"engine auto: {found.engine} ({found.reason})",
+    ]
+
+
+def _row(node: NodeReport) -> tuple[str, ...]:
+    rule = f"{node.state}: {node.reason}" if node.reason else node.state
+    is_changed = node.state != "unchanged"
+    window = f"{node.width:,}/{node.length:,}" if node.width is not None else "all" if is_changed else "-"
+    work = (human(node.multiply_adds), human(node.full_multiply_adds)) if is_changed else ("-", "-")
+    return (node.name, node.class_name, str(node.output), rule, window, *work)
+
+
+def _reduced(found: Inspection, head: str) -> str:
+    return f" by {found.reduce[head]}" if head in found.reduce else ""
+
+
+def _counts(found: Inspection) -> str:
+    states = ("fast", "opaque", "whole", "unchanged")
+    return ", ".join(f"{found.count(state)} {state}" for state in states if found.count(state)) or "no nodes"

@@ -1,0 +1,133 @@
+"""Options that several commands share, in groups: each is a decorator."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from fastism_cli.cli.log import start_logging
+
+Command = Callable[..., Any]
+
+
+class AutoOrInt(click.ParamType):
+    """``auto`` or a whole number from 1 on."""
+
+    name = "auto|int"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "auto" or isinstance(value, int):
+            return value
+        if not (value.isascii() and value.isdigit()) or int(value) < 1:
+            self.fail(f"{value!r} is neither auto nor a whole number from 1 on.", param, ctx)
+        return int(value)
+
+
+class NameOrIndex(click.ParamType):
+    """The name of an input, or its number from 0."""
+
+    name = "name|index"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+
+
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """One decorator of several options, shown by --help in this order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def logging_options(command: Command) -> Command:
+    """-q and -v, which take effect before the command begins."""
+
+    @click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors on stderr.")
+    @click.option("-v", "--verbose", is_flag=True, help="Also what the libraries say, and tracebacks.")
+    @functools.wraps(command)
+    def with_logging(*args: Any, quiet: bool, verbose: bool, **kwargs: Any) -> Any:
+        start_logging(quiet=quiet, verbose=verbose)
+        return command(*args, **kwargs)
+
+    return with_logging
+
+
+loading_options = together(
+    click.option("--weights", metavar="FILE", help="Weights of an architecture .json."),
+    click.option(
+        "--custom-objects",
+        multiple=True,
+        metavar="FILE.py|MODULE[:NAME]",
+        help="Your own layers and functions. Repeatable.",
+    ),
+    click.option("--allow-lambda", is_flag=True, help="Run the code that Lambda layers store in the model file."),
+    click.option(
+        "--sequence-input", type=NameOrIndex(), help="Input to substitute in.  [default: the only one of shape (L, 4)]"
+    ),
+    click.option("--length", type=click.IntRange(min=1), help="Length of a variable-length input."),
+    click.option("--alphabet", default="ACGT", show_default=True, help="Letters in the order of the model's channels."),
+    click.option(
+        "--reduce",
+        multiple=True,
+        metavar="[HEAD=]sum|mean|none",
+        help="Reduce positional heads over their positions; none keeps them whole. Repeatable.",
+    ),
+)
+
+model_option = click.option(
+    "-m",
+    "--model",
+    required=True,
+    metavar="MODEL",
+    help="Keras model: .keras, .h5, SavedModel folder, or .json with --weights.",
+)
+
+input_option = click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="NAME=zeros|ones|FILE.npy",
+    help="Values of another input of the model: one row for all regions, or a row for each. Repeatable.",
+)
+
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["float32", "tf32", "bfloat16", "float64"]),
+    default="float32",
+    show_default=True,
+    help="What the model is computed in.",
+)
+
+batch_option = click.option(
+    "--batch-size", type=AutoOrInt(), default="auto", show_default=True, help="Substituted sequences in one call."
+)
+
+placing_options = together(
+    click.option(
+        "--center",
+        type=click.Choice(["auto", "midpoint", "summit"]),
+        default="auto",
+        show_default=True,
+        help="Middle of the input; auto is the summit of a narrowPeak, else the midpoint.",
+    ),
+    click.option(
+        "--stranded/--ignore-strand",
+        default=False,
+        show_default=True,
+        help='Show the model the reverse complement of "-" records.',
+    ),
+    click.option(
+        "--edge",
+        type=click.Choice(["pad", "skip", "error"]),
+        default="pad",
+        show_default=True,
+        help="Inputs that pass an end of their contig: scored with N there, kept unscored, or refused.",
+    ),
+)

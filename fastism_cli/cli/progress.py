@@ -1,0 +1,79 @@
+"""Progress of a run: a bar on a terminal, else a line a minute; never a carriage return in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fastism_cli.cli.log import LOGGER, is_quiet
+from fastism_cli.pipeline import Progress, Silent
+
+SECONDS_BETWEEN_LINES = 60.0
+
+
+@contextmanager
+def shown_progress() -> Iterator[Progress]:
+    """Whatever fits where stderr goes."""
+    if is_quiet():
+        yield Silent()
+    elif sys.stderr.isatty():
+        with _bar() as bar:
+            yield bar
+    else:
+        yield Lines()
+
+
+class Lines:
+    """A line in the log every minute."""
+
+    def __init__(self) -> None:
+        self.total = self.rows = self.substitutions = 0
+        self.started = self.told = time.monotonic()
+
+    def start(self, rows: int) -> None:
+        self.total = rows
+        self.started = self.told = time.monotonic()
+
+    def advance(self, rows: int, substitutions: int) -> None:
+        self.rows += rows
+        self.substitutions += substitutions
+        now = time.monotonic()
+        if now - self.told >= SECONDS_BETWEEN_LINES:
+            self.told = now
+            LOGGER.info(self.line(now - self.started))
+
+    def line(self, seconds: float) -> str:
+        """``1,200 of 100,000 regions (1.2 %), 2,000,000 substitutions/s, 1 h 22 min left``"""
+        left = seconds * (self.total - self.rows) / max(self.rows, 1)
+        return (
+            f"{self.rows:,} of {self.total:,} regions ({100 * self.rows / max(self.total, 1):.1f} %), "
+            f"{self.substitutions / max(seconds, 1e-9):,.0f} substitutions/s, {_duration(left)} left"
+        )
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+
+
+class _Bar:
+    def __init__(self, bar: object) -> None:
+        self.bar = bar
+
+    def start(self, rows: int) -> None:
+        self.bar.reset(total=rows)  # type: ignore[attr-defined]
+
+    def advance(self, rows: int, substitutions: int) -> None:
+        self.bar.update(rows)  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    """tqdm's bar, with the log's lines above it."""
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    with logging_redirect_tqdm([LOGGER]), tqdm(unit=" regions", file=sys.stderr, disable=None, leave=False) as bar:
+        yield _Bar(bar)

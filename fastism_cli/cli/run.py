@@ -1,0 +1,131 @@
+"""``fastism run``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fastism_cli.cli.log import LOGGER
+from fastism_cli.cli.options import (
+    batch_option,
+    input_option,
+    loading_options,
+    logging_options,
+    model_option,
+    placing_options,
+    precision_option,
+    together,
+)
+
+if TYPE_CHECKING:
+    from fastism_cli.pipeline import RunSummary
+
+what_options = together(
+    click.option("--window", type=click.IntRange(min=1), help="Bases to substitute, centred.  [default: the input]"),
+    click.option(
+        "--n-policy",
+        type=click.Choice(["skip", "score", "error"]),
+        default="skip",
+        show_default=True,
+        help="Positions that hold an N: left NaN, all letters substituted, or refused.",
+    ),
+    click.option(
+        "--max-n",
+        type=click.FloatRange(0, 1),
+        default=1.0,
+        show_default=True,
+        help="Largest share of N in an input that is scored.",
+    ),
+    click.option(
+        "--missing-contig",
+        type=click.Choice(["error", "skip"]),
+        default="error",
+        show_default=True,
+        help="Records on contigs that the FASTA lacks: refused, or kept unscored.",
+    ),
+    click.option("--limit", type=click.IntRange(min=1), help="Only the first records."),
+    click.option(
+        "--targets",
+        multiple=True,
+        metavar="[HEAD=]0,3-5",
+        help="Targets to store, numbered from 0; HEAD=all for a whole head. Repeatable.",
+    ),
+    click.option(
+        "--target-names", multiple=True, metavar="[HEAD=]FILE", help="Names of all targets of a head, one a line."
+    ),
+)
+
+how_options = together(
+    click.option(
+        "--engine",
+        type=click.Choice(["auto", "fast", "naive"]),
+        default="auto",
+        show_default=True,
+        help="Delta propagation, forward passes, or whichever is estimated to be faster.",
+    ),
+    batch_option,
+    precision_option,
+    click.option(
+        "--check/--no-check",
+        default=True,
+        show_default=True,
+        help="Compare with plain Keras on the first region, and refuse to write wrong numbers.",
+    ),
+)
+
+output_options = together(
+    click.option("-o", "--output", metavar="FILE", help="Result.  [default: <BED stem>.ism.h5 in this folder]"),
+    click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True),
+    click.option("--compression", type=click.Choice(["gzip", "lzf", "none"]), default="gzip", show_default=True),
+    click.option("--overwrite", is_flag=True, help="Replace the result if it exists."),
+    click.option("--dry-run", is_flag=True, help="Check everything, load the model, say what would be done, and stop."),
+)
+
+
+@click.command(short_help="Score every substitution in the regions of a BED.")
+@model_option
+@click.option("-b", "--bed", required=True, metavar="BED", help='BED or narrowPeak, gzipped or not; "-" is stdin.')
+@click.option("-f", "--fasta", required=True, metavar="FASTA", help="Genome, plain or compressed by bgzip.")
+@placing_options
+@what_options
+@input_option
+@loading_options
+@how_options
+@output_options
+@logging_options
+@click.pass_context
+def run(
+    ctx: click.Context, model: str, bed: str, fasta: str, output: str | None, dry_run: bool, **options: Any
+) -> None:
+    """Score every substitution in the regions of BED.
+
+    For each record, the sequence of the model's input length that is centred on it, with every base replaced by the
+    three others: HDF5 of substituted - reference for every target. Records that cannot be scored keep their row, and
+    "status" says why.
+
+    Exit codes: 0 done, 1 some regions failed or the run did, 2 wrong input.
+    """
+    from fastism_cli.cli.progress import shown_progress
+    from fastism_cli.pipeline import plan_run, score_regions
+
+    options["command"] = shlex.join(["fastism", *sys.argv[1:]])
+    if dry_run:
+        for line in plan_run(model, bed, fasta, output, **options).lines():
+            click.echo(line, err=True)
+        return
+    with shown_progress() as progress:
+        summary = score_regions(model, bed, fasta, output, progress=progress, **options)
+    report(ctx, summary)
+
+
+def report(ctx: click.Context, summary: RunSummary) -> None:
+    """The line at the end, what was not scored, and exit code 1 if regions failed."""
+    LOGGER.info(summary.line)
+    if summary.unscored:
+        LOGGER.info(f"not scored: {summary.unscored} (see regions/status)")
+    if summary.failed:
+        click.echo(f"Error: {summary.failed_line}", err=True)
+        ctx.exit(1)

@@ -1,0 +1,1 @@
+"""Files in and out: models, sequences, regions, results."""

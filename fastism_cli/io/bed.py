@@ -1,0 +1,381 @@
+"""BED, BED6 and narrowPeak: plain, gzipped or from stdin; streamed, and every fault told with its line."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import shutil
+import stat
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import IO, NamedTuple
+
+from pybedtools import Interval, IntervalIterator
+
+from fastism_cli.errors import RegionError, ResourceError
+
+STDIN = "-"
+
+_PROBLEMS_SHOWN = 20
+_LARGEST_COORDINATE = 2**32 - 1  # what the C++ reader holds
+_NARROWPEAK_COLUMNS = 10
+_NO_SUMMIT = -1
+
+_Report = Callable[[int, str], None]
+
+
+class Region(NamedTuple):
+    """One record of a BED file: bases ``[start, end)`` of ``chrom``, counted from 0.
+
+    Attributes
+    ----------
+    name : str
+        ``""`` where the file has none or a dot.
+    strand : str
+        ``"+"``, ``"-"`` or ``"."``.
+    summit : int or None
+        Position on the contig, not relative to ``start``; only narrowPeak (10 columns) has one.
+    line : int
+        Line of the file, counted from 1, headers and blank lines included.
+    """
+
+    chrom: str
+    start: int
+    end: int
+    name: str
+    strand: str
+    summit: int | None
+    line: int
+
+
+@dataclass(frozen=True)
+class BedSummary:
+    """What one pass over a valid BED file finds.
+
+    Attributes
+    ----------
+    count : int
+        Number of records.
+    sha256 : str
+        Of the file's bytes, as ``sha256sum`` prints it (of the compressed bytes if it is compressed).
+    contigs : dict of str to int
+        Each contig in order of appearance, with the first line on which it occurs.
+    """
+
+    count: int
+    sha256: str
+    contigs: dict[str, int]
+
+
+class BedSource:
+    """A BED file that can be read several times, whatever it comes from.
+
+    Stdin and pipes can be read only once, so entering the context copies them to a temporary file, which leaving
+    the context removes.
+
+    Parameters
+    ----------
+    source : str
+        A path, gzipped or not, or ``"-"`` for stdin.
+
+    Attributes
+    ----------
+    name : str
+        What messages call it: the path as given, or ``stdin``.
+    path : str
+        The regular file that is read.
+
+    Examples
+    --------
+    >>> with BedSource("peaks.bed") as bed:
+    ...     bed.summary.count
+    ...     for region in bed.regions(): ...
+    """
+
+    def __init__(self, source: str) -> None:
+        self.source = os.fspath(source)
+        self.name = "stdin" if self.source == STDIN else self.source
+        self.path = self.source
+        self._exit = ExitStack()
+
+    def __enter__(self) -> BedSource:
+        if self.source == STDIN:
+            self._spool(sys.stdin.buffer)
+        elif not _is_regular_file(self.path):
+            with _open(self.path, self.name) as pipe:
+                self._spool(pipe)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._exit.close()
+
+    def regions(self) -> Iterator[Region]:
+        """Every record, in the order of the file; each call reads the file anew.
+
+        Raises
+        ------
+        RegionError
+            At the first line that is not BED.
+        """
+        return _regions(self.path, self.name, self._refuse)
+
+    @cached_property
+    def summary(self) -> BedSummary:
+        """One pass over all lines.
+
+        Raises
+        ------
+        RegionError
+            If any line is not BED; lists the first 20 of them.
+        """
+        return _summarise(self.path, self.name)
+
+    @property
+    def sha256(self) -> str:
+        """Of the file's bytes."""
+        return self.summary.sha256
+
+    def _refuse(self, line: int, problem: str) -> None:
+        raise RegionError(f"{self.name} line {line}: {problem}")
+
+    def _spool(self, stream: IO[bytes]) -> None:
+        try:
+            # unbuffered: all of the copy must be in the file before it is opened again by its path
+            copy = self._exit.enter_context(tempfile.NamedTemporaryFile("wb", buffering=0, suffix=".bed"))
+            shutil.copyfileobj(stream, copy)
+        except BaseException as error:
+            self._exit.close()
+            if not isinstance(error, OSError):
+                raise
+            raise ResourceError(
+                f"{self.name} could not be copied to {tempfile.gettempdir()}: {error.strerror}. "
+                "Set TMPDIR to a folder with more space."
+            ) from error
+        self.path = copy.name
+
+
+def read_regions(source: str) -> Iterator[Region]:
+    """Stream the records of a BED file, a gzipped one, or ``"-"`` for stdin; memory does not grow with its length.
+
+    Yields
+    ------
+    Region
+
+    Raises
+    ------
+    RegionError
+        At the first line that is not BED, or if the file cannot be read.
+    """
+    with BedSource(source) as bed:
+        yield from bed.regions()
+
+
+def summarise_regions(source: str) -> BedSummary:
+    """Validate a whole BED file: its record count, sha256 and contigs, or all its faults in one error.
+
+    Raises
+    ------
+    RegionError
+        Lists the first 20 faulty lines and how many more there are.
+    """
+    with BedSource(source) as bed:
+        return bed.summary
+
+
+@dataclass
+class _Problems:
+    """Counts all faulty lines and keeps the first few."""
+
+    name: str
+    count: int = 0
+    shown: list[tuple[int, str]] = field(default_factory=list)
+
+    def add(self, line: int, problem: str) -> None:
+        self.count += 1
+        if self.count <= _PROBLEMS_SHOWN:
+            self.shown.append((line, problem))
+
+    def raise_if_any(self) -> None:
+        if self.count == 1:
+            raise RegionError(f"{self.name} line {self.shown[0][0]}: {self.shown[0][1]}")
+        if self.count:
+            lines = [f"line {line}: {problem}" for line, problem in self.shown]
+            if self.count > len(lines):
+                lines.append(f"... and {self.count - len(lines)} more")
+            raise RegionError("\n  ".join([f"{self.count} lines of {self.name} are not BED:", *lines]))
+
+
+def _summarise(path: str, name: str) -> BedSummary:
+    problems, contigs, count = _Problems(name), dict[str, int](), 0
+    for region in _regions(path, name, problems.add):
+        count += 1
+        contigs.setdefault(region.chrom, region.line)
+    problems.raise_if_any()
+    return BedSummary(count=count, sha256=_sha256(path), contigs=contigs)
+
+
+def _regions(path: str, name: str, report: _Report) -> Iterator[Region]:
+    """Records of ``path``; ``report(line, problem)`` is called for each line that is not one."""
+    with closing(_checked_rows(path, name, report)) as rows:
+        # Alone, pybedtools names neither file nor line of a fault, drops contigs whose name begins with "track", and
+        # takes some BED12 for SAM. So it is given rows of eight checked columns, of which the last two are ours.
+        for interval in IntervalIterator(rows):
+            yield _to_region(interval)
+
+
+def _to_region(interval: Interval) -> Region:
+    name, _score, strand, summit, line = interval.fields[3:]
+    position = int(summit)
+    return Region(
+        interval.chrom,
+        interval.start,
+        interval.end,
+        name,
+        strand,
+        None if position == _NO_SUMMIT else position,
+        int(line),
+    )
+
+
+def _checked_rows(path: str, name: str, report: _Report) -> Generator[list[str], None, None]:
+    """chrom, start, end, name, score, strand, summit position, line: all as text, for each record."""
+    for line, raw in enumerate(_raw_lines(path, name), start=1):
+        try:
+            text = _text(raw, is_first=line == 1)
+            if text and not _is_header(text):
+                yield [*_columns(text), str(line)]
+        except _NotBed as problem:
+            report(line, str(problem))
+
+
+class _NotBed(Exception):
+    """Why one line is not a BED record."""
+
+
+def _text(raw: bytes, *, is_first: bool) -> str:
+    """A line without its end, and without the byte order mark that Windows may put before the first."""
+    try:
+        text = raw.decode("utf-8-sig" if is_first else "utf-8").rstrip()
+    except UnicodeDecodeError as error:
+        raise _NotBed("is not text (UTF-8). Is this a BED file?") from error
+    if "\0" in text:  # UTF-16 and many binary files; nor could HDF5 store it
+        raise _NotBed("is not text (UTF-8). Is this a BED file?")
+    return text
+
+
+def _is_header(text: str) -> bool:
+    return text[0] == "#" or (text[0] in "tb" and text.split(None, 1)[0] in ("track", "browser"))
+
+
+def _columns(text: str) -> list[str]:
+    """The seven columns that are used, normalised."""
+    columns = text.split("\t")
+    if len(columns) < 3 or not columns[0]:
+        raise _NotBed(_why_not_three(text, columns))
+    chrom, start, end = columns[:3]
+    _check_interval(start, end)
+    name = columns[3] if len(columns) > 3 and columns[3] != "." else ""
+    return [chrom, start, end, name, ".", _strand(columns), _summit(columns)]
+
+
+def _why_not_three(text: str, columns: list[str]) -> str:
+    if len(columns) >= 3:
+        return "the first column, the contig, is empty"
+    if len(text.split()) >= 3:
+        return "columns are separated by spaces, but BED needs tabs: tr -s ' ' '\\t'"
+    noun = "column" if len(columns) == 1 else "columns"
+    return f"{len(columns)} {noun}, but BED needs at least contig, start and end. Received: {_brief(text)}"
+
+
+def _check_interval(start: str, end: str) -> None:
+    if not (_is_integer(start) and _is_integer(end)):
+        raise _NotBed(_why_no_integers(start, end))
+    first, stop = int(start), int(end)
+    if first > stop:
+        raise _NotBed(f"start {first} is after end {stop}")
+    if first == stop:
+        raise _NotBed(f"start and end are both {first}: the region has no bases")
+    if stop > _LARGEST_COORDINATE:
+        raise _NotBed(f"end {stop} is longer than any contig can be ({_LARGEST_COORDINATE})")
+
+
+def _is_integer(value: str) -> bool:
+    return value.isascii() and value.isdigit()
+
+
+def _why_no_integers(start: str, end: str) -> str:
+    label, value = ("end", end) if _is_integer(start) else ("start", start)
+    if value[:1] == "-" and _is_integer(value[1:]):
+        return f"{label} {value} is negative"
+    names_columns = not any(character.isdigit() for character in start + end)
+    hint = ". A line of column names must begin with '#'" if names_columns else ""
+    return f"{label} {_brief(value)} is not a whole number{hint}"
+
+
+def _strand(columns: list[str]) -> str:
+    strand = columns[5] if len(columns) > 5 else "."
+    if strand not in ("+", "-", ".", ""):
+        raise _NotBed(f"strand {_brief(strand)} is not '+', '-' or '.'. If column 6 is no strand: cut -f1-5")
+    return strand or "."
+
+
+def _summit(columns: list[str]) -> str:
+    """Position of the summit on the contig, or -1; BED12 has more columns and no summit."""
+    if len(columns) != _NARROWPEAK_COLUMNS or columns[-1] == str(_NO_SUMMIT):
+        return str(_NO_SUMMIT)
+    length = int(columns[2]) - int(columns[1])
+    if not _is_integer(columns[-1]) or int(columns[-1]) >= length:
+        raise _NotBed(
+            f"summit {_brief(columns[-1])} (column 10 of narrowPeak) is neither -1 nor an offset below {length}. "
+            "If this is not narrowPeak: cut -f1-6"
+        )
+    return str(int(columns[1]) + int(columns[-1]))
+
+
+def _brief(value: str) -> str:
+    return repr(value if len(value) <= 40 else value[:37] + "...")
+
+
+def _raw_lines(path: str, name: str) -> Iterator[bytes]:
+    """Lines of a plain or gzipped file, told apart by content: names such as ``peaks.bed.gz.tmp`` are common."""
+    with _open(path, name) as file:
+        is_gzip = file.peek(2)[:2] == b"\x1f\x8b"
+        try:
+            yield from gzip.open(file) if is_gzip else file
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise RegionError(f"{name} is a damaged gzip file ({error}). Make or copy it again.") from error
+        except OSError as error:
+            raise RegionError(f"{name} cannot be read: {error.strerror}") from error
+
+
+def _open(path: str, name: str) -> io.BufferedReader:
+    try:
+        return open(path, "rb")
+    except FileNotFoundError as error:
+        raise RegionError(f"{name} does not exist") from error
+    except OSError as error:
+        raise RegionError(f"{name} cannot be read: {error.strerror}") from error
+
+
+def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _is_regular_file(path: str) -> bool:
+    """Whether ``path`` can be read twice; a missing file and a folder count, for reading them tells what is wrong."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return True
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)

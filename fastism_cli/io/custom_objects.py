@@ -1,0 +1,126 @@
+"""The user's own layers and functions, imported from what --custom-objects names."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FunctionType, ModuleType
+
+from fastism_cli.errors import ModelError
+
+Objects = dict[str, object]
+
+# What a file imports to do its work is not what it offers: a Keras 3 `Dense` would replace that of tf_keras.
+FOREIGN = {"keras", "tf_keras", "tensorflow", "numpy", "jax", "torch", *sys.stdlib_module_names}
+
+
+def load_custom_objects(specs: Iterable[str]) -> Objects:
+    """Import classes and functions: the only code that loading a model runs besides Keras.
+
+    Parameters
+    ----------
+    specs : iterable of str
+        ``FILE.py`` or ``package.module`` for every class and function in it, ``package.module:name`` for one.
+        Modules are also looked for in the working directory.
+
+    Returns
+    -------
+    dict
+        The objects by name, and by registered name (``package>name``) where they have one.
+
+    Raises
+    ------
+    ModelError
+        Something does not import or does not exist. Carries the error of the import itself.
+    """
+    objects: Objects = {}
+    for spec in specs:
+        objects.update(_load(spec))
+    return {**objects, **_registered_names(objects)}
+
+
+def _load(spec: str) -> Objects:
+    try:
+        module = _import_file(Path(spec)) if spec.endswith(".py") else _import_module(spec.partition(":")[0])
+    except ModelError:
+        raise
+    except (Exception, SystemExit) as error:
+        fault = f"{_place(spec, error)} {type(error).__name__}: {error}"
+        raise ModelError(f"--custom-objects {spec} does not import:{fault}") from error
+    name = "" if spec.endswith(".py") else spec.partition(":")[2]
+    return _one(module, name, spec) if name else _offered(module, spec)
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ModelError(f"--custom-objects {path}: no such file")
+    # Two files of one name stay two modules; the same file twice (two models) is imported once and registers once.
+    name = f"{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ModelError(f"--custom-objects {path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with _search(path.resolve().parent):
+            spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _import_module(name: str) -> ModuleType:
+    with _search(Path.cwd()):
+        return importlib.import_module(name)
+
+
+def _place(spec: str, error: BaseException) -> str:
+    """The last line of the user's own file that was running."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).name == Path(spec).name]
+    return f" line {lines[-1]}:" if lines else ""
+
+
+@contextmanager
+def _search(folder: Path) -> Iterator[None]:
+    """Let imports find neighbours in ``folder``, after everything installed: a local numpy.py must not win."""
+    sys.path.append(str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _one(module: ModuleType, name: str, spec: str) -> Objects:
+    if not hasattr(module, name):
+        raise ModelError(f"--custom-objects {spec}: {module.__name__} has no {name}")
+    return {name: getattr(module, name)}
+
+
+def _offered(module: ModuleType, spec: str) -> Objects:
+    found = {name: value for name, value in vars(module).items() if _is_offered(name, value)}
+    if not found:
+        raise ModelError(f"--custom-objects {spec}: defines no class and no function")
+    return found
+
+
+def _is_offered(name: str, value: object) -> bool:
+    if name.startswith("_") or not isinstance(value, (type, FunctionType)):
+        return False
+    return value.__module__.partition(".")[0] not in FOREIGN
+
+
+def _registered_names(objects: Objects) -> Objects:
+    import keras
+
+    names = {name: keras.saving.get_registered_name(value) for name, value in objects.items()}
+    return {names[name]: objects[name] for name in objects if names[name] != name}

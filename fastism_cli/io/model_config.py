@@ -1,0 +1,142 @@
+"""The configuration of a model as JSON holds it: its entries, and which class of Keras or of the user each means."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Config = dict[str, Any]
+
+EVERY_LAYER_TAKES = {"name", "dtype", "trainable", "activity_regularizer", "autocast"}
+MODEL_MODULES = {
+    "Sequential": "keras.src.models.sequential",
+    "Functional": "keras.src.models.functional",
+}
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a repair may need besides the layer: the user's objects by name, and whether Keras 2 wrote the file."""
+
+    objects: Mapping[str, object] = field(default_factory=dict)
+    keras2: bool = True
+
+
+def objects_in(value: Any) -> Iterator[Config]:
+    """The nearest ``{"class_name", "config"}`` entries inside a value, outermost only."""
+    if isinstance(value, dict) and isinstance(value.get("class_name"), str) and "config" in value:
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from objects_in(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from objects_in(inner)
+
+
+def all_entries(value: Any) -> Iterator[Config]:
+    """Every entry at any depth, outer before inner."""
+    for entry in objects_in(value):
+        yield entry
+        for inner in (entry["config"], entry.get("inbound_nodes")):
+            yield from all_entries(inner)
+
+
+def is_layer_entry(entry: Config) -> bool:
+    """Whether an entry may be a layer, rather than a stored function, tensor or tuple."""
+    stored_value = entry["class_name"] == "function" or entry["class_name"].startswith("__")
+    return not stored_value and isinstance(entry["config"], (dict, list))
+
+
+def decode(value: Any) -> Any:
+    """Undo the wrappings of earlier JSON encoders: tuples, tensor shapes, arrays."""
+    if isinstance(value, list):
+        return [decode(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("class_name") in ("__tuple__", "TensorShape") and "items" in value:
+        return [decode(item) for item in value["items"]]
+    if set(value) == {"type", "value"}:
+        return decode(value["value"])
+    return {key: decode(item) for key, item in value.items()}
+
+
+def function_name(value: Any) -> str:
+    """The name of a stored function: a bare string in Keras 2, an entry of class "function" in Keras 3."""
+    if isinstance(value, dict):
+        value = value.get("config") if value.get("class_name") == "function" else None
+    return value if isinstance(value, str) else ""
+
+
+def named_function(name: str) -> Config:
+    return {"module": None, "class_name": "function", "config": name, "registered_name": name}
+
+
+def is_bytecode(value: Any) -> bool:
+    """Whether a stored value is a Python function: marshalled code, defaults and closure."""
+    if isinstance(value, dict):
+        return value.get("class_name") == "__lambda__"
+    return isinstance(value, list) and len(value) == 3 and isinstance(value[0], str)
+
+
+def known_names(entry: Config) -> tuple[Any, ...]:
+    """The names under which the user may have given the class of an entry, the fullest first."""
+    return entry.get("registered_name"), entry["class_name"], entry["class_name"].rpartition(">")[2]
+
+
+def plain_name(name: str) -> str:
+    return name.replace("/", "_")
+
+
+def is_custom(layer: Config, context: Context) -> bool:
+    """Whether the class is the user's: the file says it is outside Keras, or says nothing and its name is given."""
+    if is_foreign(layer):
+        return True
+    names = {layer.get("registered_name"), None if layer.get("module") else layer["class_name"]}
+    return bool(names & set(context.objects))
+
+
+def is_foreign(layer: Config) -> bool:
+    """Whether the file says that the class lives outside Keras."""
+    package = (layer.get("module") or "keras").partition(".")[0]
+    return package not in ("keras", "tf_keras", "tensorflow", "builtins") or ">" in layer["class_name"]
+
+
+def builtin_class(layer: Config, context: Context) -> type | None:
+    """The class of ``keras.layers`` (or the model class) that an entry means; None for anything else."""
+    import keras
+
+    if is_custom(layer, context):
+        return None
+    if layer["class_name"] in MODEL_MODULES:
+        return keras.Sequential if layer["class_name"] == "Sequential" else keras.Model
+    found = getattr(keras.layers, layer["class_name"], None)
+    return found if inspect.isclass(found) and _is_of_layers(layer) else None
+
+
+def _is_of_layers(layer: Config) -> bool:
+    """Keras 3 also stores operations: `keras.src.ops.numpy` has an `Add` too."""
+    module = layer.get("module") or "keras.layers"
+    return ".layers" in module or not module.startswith("keras")
+
+
+def accepted_arguments(cls: type) -> set[str]:
+    """Every argument that a class of Keras takes, those that it hands on to its base classes included."""
+    accepted: set[str] = set()
+    for base in (base for base in cls.__mro__ if "__init__" in vars(base)):
+        parameters = inspect.signature(vars(base)["__init__"]).parameters
+        accepted |= set(parameters)
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            return accepted - {"self"}
+    return accepted | EVERY_LAYER_TAKES
+
+
+def unknown_arguments(layer: Config, context: Context) -> Config:
+    """Arguments of a repaired entry that its Keras class will refuse."""
+    cls = builtin_class(layer, context)
+    if cls is None or layer["class_name"] in MODEL_MODULES:
+        return {}
+    accepted = accepted_arguments(cls)
+    return {name: value for name, value in layer["config"].items() if name not in accepted}

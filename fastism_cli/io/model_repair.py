@@ -1,0 +1,352 @@
+"""Rewrite the configuration of a model that an older Keras wrote into the form and the meaning that Keras 3 knows.
+
+In memory only: the user's file is never written. Each repair is one small function; the tables say what it cures.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from types import FunctionType
+from typing import Any, NamedTuple
+
+from fastism_cli.io.model_config import (
+    MODEL_MODULES,
+    Config,
+    Context,
+    all_entries,
+    builtin_class,
+    decode,
+    function_name,
+    is_bytecode,
+    is_custom,
+    is_layer_entry,
+    known_names,
+    named_function,
+    objects_in,
+    plain_name,
+    unknown_arguments,
+)
+from fastism_cli.io.model_rewire import rewire
+
+HARD_SIGMOID = "keras2_hard_sigmoid"
+
+
+class Repair(NamedTuple):
+    """``cure`` changes the entry of one layer in place; it leaves an entry without the ``fault`` alone."""
+
+    fault: str
+    cure: Callable[[Config, Context], None]
+
+
+# --- facts ------------------------------------------------------------------------------------------------------------
+
+RENAMED = {
+    "Model": "Functional",
+    "Network": "Functional",
+    "Container": "Functional",
+    "BatchNormalizationV1": "BatchNormalization",
+    "BatchNormalizationV2": "BatchNormalization",
+    "SyncBatchNormalization": "BatchNormalization",
+    "UnifiedLSTM": "LSTM",
+    "UnifiedGRU": "GRU",
+    "CuDNNLSTM": "LSTM",
+    "CuDNNGRU": "GRU",
+}
+
+# What a class did before it was renamed and that its new name does not do by default.
+RENAMED_WITH: dict[str, Config] = {
+    "CuDNNLSTM": {"activation": "tanh", "recurrent_activation": "sigmoid"},
+    "CuDNNGRU": {"activation": "tanh", "recurrent_activation": "sigmoid", "reset_after": True},
+}
+
+
+def _anything(value: object) -> bool:
+    return True
+
+
+def _falsy(value: object) -> bool:
+    return not value
+
+
+# Arguments that some Keras wrote and another refuses, and the values with which they change no prediction.
+# An argument that is not here is never dropped: Keras then refuses the layer, and the message names it.
+HARMLESS: dict[str, Callable[[Any], bool]] = {
+    "time_major": _falsy,
+    "implementation": _anything,  # how an RNN multiplies, not what
+    "num_constants": _falsy,
+    "groups": lambda value: value in (None, 1),
+    "ragged": _falsy,
+    "sparse": _falsy,
+    "optional": _falsy,
+    "dynamic": _falsy,
+    "fused": _anything,
+    "virtual_batch_size": _anything,  # of training only
+    "adjustment": _falsy,
+    "renorm": _falsy,
+    "renorm_clipping": _anything,
+    "renorm_momentum": _anything,
+    "synchronized": _anything,  # of training only
+    "input_length": _anything,
+    "experimental_autocast": _anything,
+    "query_shape": _anything,  # MultiHeadAttention finds its shapes when it is called
+    "key_shape": _anything,
+    "value_shape": _anything,
+    "softmax_robust_masking": _falsy,
+    "data_format": lambda value: value in (None, "channels_last"),
+    "noise_shape": _anything,  # of training only, as is the next
+    "trainable": _anything,
+    "rng_type": _anything,  # of random layers, which do nothing at inference
+    "force_generator": _anything,
+    # written by later versions of Keras 3
+    "quantization_config": _falsy,
+    "lora_rank": _falsy,
+    "lora_alpha": _anything,
+    "gptq_unpacked_column_size": _anything,
+    "use_gate": _falsy,
+    "sliding_window": _falsy,
+    "flash_attention": _anything,
+    "use_cudnn": _anything,
+    "seed": _anything,
+}
+
+TRAINING_ONLY = {"_initializer": "zeros", "_regularizer": None, "_constraint": None}
+BYTECODE = ("code", "defaults", "closure")
+LAMBDA_BOOKKEEPING = ("module", "function_type", "output_shape_type", "output_shape_module")
+
+
+def keras2_hard_sigmoid(x: Any) -> Any:
+    """``hard_sigmoid`` as Keras 1 and 2 computed it: ``clip(0.2 x + 0.5, 0, 1)``. Keras 3 has ``x / 6 + 0.5``."""
+    from keras import ops
+
+    return ops.clip(0.2 * x + 0.5, 0.0, 1.0)
+
+
+# --- the whole configuration ------------------------------------------------------------------------------------------
+
+
+def repair_config(config: Config, *, keras2: bool = True, objects: Mapping[str, object] | None = None) -> Config:
+    """A copy of a model's configuration that Keras 3 reads, with every argument meaning what it meant to its writer.
+
+    Parameters
+    ----------
+    config : dict
+        ``{"class_name": ..., "config": ...}`` as stored in the model file.
+    keras2 : bool
+        Whether Keras 1 or 2 wrote it. Then ``hard_sigmoid`` is that of Keras 2, and a GRU that does not say
+        ``reset_after`` means False: Keras 3 would take such a file and compute something else.
+    objects : mapping, optional
+        The user's classes and functions by name; a layer of these classes keeps its arguments as they are.
+    """
+    context = Context({**registered_objects(), **(objects or {})}, keras2)
+    repaired = decode(copy.deepcopy(config))
+    repair_layer(repaired, context)
+    return repaired
+
+
+def repair_layer(layer: Config, context: Context) -> None:
+    """Apply every repair to the entry of one layer, then to the entries inside it."""
+    if function_name(layer) in context.objects:
+        layer.update(named_function(function_name(layer)))
+    if not is_layer_entry(layer):
+        return
+    for repair in LAYER_REPAIRS:
+        repair.cure(layer, context)
+    for inner in objects_in(layer["config"]):
+        repair_layer(inner, context)
+
+
+def registered_objects() -> Mapping[str, object]:
+    """What the user's modules registered with Keras when they were imported."""
+    import keras
+
+    return keras.saving.get_custom_objects()
+
+
+def use_own_functions(config: Config, objects: Mapping[str, object]) -> Config:
+    """A copy in which each Lambda layer that has the name of a user's function runs that, not the code of the file.
+
+    Bytecode only runs in the Python version that wrote it, so this is often the only way to load such a layer.
+    """
+    config = decode(copy.deepcopy(config))
+    for entry in all_entries(config):
+        name = entry["config"].get("name", "") if isinstance(entry["config"], dict) else ""
+        if entry["class_name"] == "Lambda" and isinstance(objects.get(name), FunctionType):
+            entry["config"] = {key: value for key, value in entry["config"].items() if not is_bytecode(value)}
+            entry["config"].update(function=_like(entry, name), function_type="function", module=None)
+    return config
+
+
+def _like(entry: Config, name: str) -> Any:
+    return named_function(name) if entry.get("module") else name
+
+
+def plain_config(config: Config, objects: Mapping[str, object]) -> Config:
+    """A copy as Keras 2 wrote it before it named modules: tf_keras then finds its own classes and imports nothing."""
+    config = copy.deepcopy(config)
+    context = Context(objects)
+    for entry in filter(is_layer_entry, all_entries(config)):
+        rename_class(entry, context)
+        entry["class_name"] = next((name for name in known_names(entry) if name in objects), entry["class_name"])
+        for key in ("module", "registered_name", "compile_config", "build_config"):
+            entry.pop(key, None)
+    return config
+
+
+# --- repairs of one layer ---------------------------------------------------------------------------------------------
+
+
+def rename_class(layer: Config, context: Context) -> None:
+    old = layer["class_name"]
+    if old in RENAMED and not is_custom(layer, context):
+        layer["class_name"] = RENAMED[old]
+        layer["config"] = {**RENAMED_WITH.get(old, {}), **_mapping(layer["config"])}
+
+
+def _mapping(config: Any) -> Config:
+    return config if isinstance(config, dict) else {"layers": config}
+
+
+def name_sequential(layer: Config, context: Context) -> None:
+    if layer["class_name"] != "Sequential" or is_custom(layer, context):
+        return
+    layer["config"] = {"name": layer.get("name", "sequential"), **_mapping(layer["config"])}
+
+
+def add_input_layer(layer: Config, context: Context) -> None:
+    if layer["class_name"] != "Sequential" or is_custom(layer, context) or not layer["config"]["layers"]:
+        return
+    first = layer["config"]["layers"][0]
+    shape = first["config"].get("batch_input_shape") if isinstance(first["config"], dict) else None
+    if first["class_name"] != "InputLayer" and shape is not None:
+        layer["config"]["layers"].insert(0, _input_layer(first["config"], shape))
+
+
+def _input_layer(first: Config, shape: list[int | None]) -> Config:
+    dtype = first.get("dtype") if isinstance(first.get("dtype"), str) else None
+    name = f"{first.get('name', 'sequential')}_input"
+    return {"class_name": "InputLayer", "config": {"batch_shape": shape, "dtype": dtype, "name": name}}
+
+
+def shape_of_input(layer: Config, context: Context) -> None:
+    if layer["class_name"] == "InputLayer" and "batch_input_shape" in layer["config"]:
+        layer["config"]["batch_shape"] = layer["config"].pop("batch_input_shape")
+
+
+def forget_input_shape(layer: Config, context: Context) -> None:
+    for name in ("batch_input_shape", "input_dtype"):
+        layer["config"].pop(name, None)
+
+
+def name_of_policy(layer: Config, context: Context) -> None:
+    policy = layer["config"].get("dtype")
+    if not context.keras2 or not isinstance(policy, dict):
+        return
+    name = policy.get("config", {}).get("name")
+    layer["config"]["dtype"] = None if name in (None, "infer", "_infer") else name.removesuffix("_vars")
+
+
+def single_axis(layer: Config, context: Context) -> None:
+    axis = layer["config"].get("axis")
+    if layer["class_name"] == "BatchNormalization" and isinstance(axis, list) and len(axis) == 1:
+        layer["config"]["axis"] = axis[0]
+
+
+def forget_training(layer: Config, context: Context) -> None:
+    """The weights come from the file, so how they started and what held them back does not matter."""
+    layer.pop("compile_config", None)
+    if builtin_class(layer, context) is None:
+        return
+    for name in layer["config"]:
+        for suffix, neutral in TRAINING_ONLY.items():
+            if name.endswith(suffix):
+                layer["config"][name] = neutral
+    if context.keras2:
+        layer.pop("build_config", None)
+
+
+def activation_of_keras2(layer: Config, context: Context) -> None:
+    if builtin_class(layer, context) is None:
+        return
+    for name in (name for name in layer["config"] if name.endswith("activation")):
+        called = function_name(layer["config"][name])
+        if context.keras2 and called == "hard_sigmoid":
+            layer["config"][name] = named_function(HARD_SIGMOID)
+        elif called in context.objects:
+            layer["config"][name] = named_function(called)
+
+
+def gru_of_keras2(layer: Config, context: Context) -> None:
+    if context.keras2 and layer["class_name"] in ("GRU", "GRUCell") and builtin_class(layer, context):
+        layer["config"].setdefault("reset_after", False)
+
+
+def slope_of_leaky_relu(layer: Config, context: Context) -> None:
+    if layer["class_name"] == "LeakyReLU" and "alpha" in layer["config"] and builtin_class(layer, context):
+        layer["config"]["negative_slope"] = layer["config"].pop("alpha")
+
+
+def function_of_lambda(layer: Config, context: Context) -> None:
+    if layer["class_name"] != "Lambda" or is_custom(layer, context):
+        return
+    config = layer["config"]
+    for name in LAMBDA_BOOKKEEPING:
+        config.pop(name, None)
+    for name in ("function", "output_shape", "mask"):
+        config[name] = _function_entry(config.get(name))
+        if config[name] is None:
+            del config[name]
+
+
+def _function_entry(value: Any) -> Any:
+    if is_bytecode(value):
+        stored = value if isinstance(value, list) else [value["config"].get(part) for part in BYTECODE]
+        # All three under "code": there, and only there, Keras turns a list of defaults back into a tuple.
+        return {"class_name": "__lambda__", "config": {**dict.fromkeys(BYTECODE), "code": stored}}
+    return named_function(value) if isinstance(value, str) else value
+
+
+def drop_harmless(layer: Config, context: Context) -> None:
+    for name, value in unknown_arguments(layer, context).items():
+        of_training = name.endswith(tuple(TRAINING_ONLY))
+        if of_training or (name in HARMLESS and HARMLESS[name](value)):
+            del layer["config"][name]
+
+
+def name_module(layer: Config, context: Context) -> None:
+    if builtin_class(layer, context) is not None:
+        layer["module"] = MODEL_MODULES.get(layer["class_name"], "keras.layers")
+        layer["registered_name"] = None
+    elif is_custom(layer, context):
+        names = [name for name in known_names(layer) if name]
+        layer["module"] = None  # found by name among the user's objects, never by import
+        layer["registered_name"] = next((name for name in names if name in context.objects), names[0])
+        layer["class_name"] = names[-1]
+
+
+def plain_names(layer: Config, context: Context) -> None:
+    """Keras 3 refuses a slash in the name of a layer."""
+    for entry in (layer, layer["config"]):
+        if isinstance(entry.get("name"), str):
+            entry["name"] = plain_name(entry["name"])
+
+
+# Order matters: classes first, for the others look them up; arguments are dropped when all are renamed; module last.
+LAYER_REPAIRS = (
+    Repair("classes that were renamed, cuDNN layers", rename_class),
+    Repair("a Sequential saved by Keras <= 2.1 is a list", name_sequential),
+    Repair("the input shape lies on the first layer", add_input_layer),
+    Repair("batch_input_shape of an InputLayer", shape_of_input),
+    Repair("batch_input_shape of any other layer", forget_input_shape),
+    Repair("the calls of a graph as Keras 1 and 2 wrote them", rewire),
+    Repair("dtype as a policy of tf.keras", name_of_policy),
+    Repair("the axis of batch normalisation as a list of one", single_axis),
+    Repair("unknown initializers, regularizers, constraints, losses", forget_training),
+    Repair("functions by name; hard_sigmoid meant something else", activation_of_keras2),
+    Repair("GRU without reset_after", gru_of_keras2),
+    Repair("LeakyReLU(alpha)", slope_of_leaky_relu),
+    Repair("Lambda as Keras 2 wrote it", function_of_lambda),
+    Repair("arguments that are gone", drop_harmless),
+    Repair("slashes in names", plain_names),
+    Repair("entries that do not say their module", name_module),
+)

@@ -1,0 +1,290 @@
+"""Load a Keras model from any file that the field has: Keras 3, then repaired metadata, then tf_keras, then an error.
+
+Nothing that a model file holds is run unless the user says so: a Lambda layer is Python bytecode, and a configuration
+can name any importable function. Both are found in the configuration before anything is built, in every format. What
+the graph of a SavedModel or a TensorFlow operation does when it is *called* (some read or write files) is outside this
+guard: a model from a source that you do not trust needs a sandbox.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastism_cli.errors import ModelError
+from fastism_cli.io.custom_objects import load_custom_objects
+from fastism_cli.io.model_config import Config, all_entries, is_foreign
+from fastism_cli.io.model_files import KERAS_FOLDER, KERAS_ZIP, LEGACY, SAVED_MODEL, ModelFile, read_model_file
+from fastism_cli.io.model_repair import (
+    HARD_SIGMOID,
+    keras2_hard_sigmoid,
+    plain_config,
+    repair_config,
+    use_own_functions,
+)
+from fastism_cli.io.model_scan import describe_problems, stored_code
+from fastism_cli.io.model_weights import copy_weights, load_weights, under_name
+
+if TYPE_CHECKING:
+    import keras
+
+Objects = Mapping[str, object]
+Rung = Callable[[ModelFile, Objects, bool], Any]
+
+__all__ = ["describe_problems", "load_model", "read_model_file"]
+
+
+def load_model(
+    path: str | Path,
+    *,
+    weights: str | Path | None = None,
+    custom_objects: Iterable[str] = (),
+    allow_lambda: bool = False,
+) -> keras.Model:
+    """Load a model for inference: never compiled, so unknown losses, metrics and optimizers do not matter.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.keras``, HDF5 under any name, SavedModel folder, or architecture ``.json``: recognised by content.
+    weights : str or Path, optional
+        File of weights, required with a ``.json``; with a whole model they replace those that it holds.
+    custom_objects : iterable of str
+        ``FILE.py``, ``package.module`` or ``package.module:name``: the user's layers and functions. A function with the
+        name of a Lambda layer is run in place of the code that the file holds for it.
+    allow_lambda : bool
+        Run the Python code that Lambda layers store in the file.
+
+    Returns
+    -------
+    keras.Model
+        Or a ``tf_keras.Model`` where only tf_keras can build the layers.
+
+    Raises
+    ------
+    ModelError
+        The path is not a model, or layers of it cannot be loaded: names each, its class and the flag that helps.
+    """
+    file = read_model_file(path, weights)
+    refuse_keras1(file)
+    objects = load_custom_objects(custom_objects)
+    if file.config is not None:
+        file = replace(file, config=use_own_functions(file.config, objects))
+        refuse_code(file, objects, allow_lambda)
+    with quiet():
+        return _climb(file, objects, allow_lambda)
+
+
+def refuse_keras1(file: ModelFile) -> None:
+    if file.keras_version.startswith(("0.", "1.")):
+        writer = f"Keras {file.keras_version}"
+        raise ModelError(f"{file.path} was saved by {writer}: load and save it once with Keras 2.2, which reads it")
+
+
+def refuse_code(file: ModelFile, objects: Objects, allow_lambda: bool) -> None:
+    """Raise if building the model would run or import what the user did not ask for; say what else is wrong, too."""
+    if stored_code(file.config, objects=objects, allow_lambda=allow_lambda):
+        raise ModelError(_headed(file.path, _problems(file, objects, allow_lambda)))
+
+
+def _problems(file: ModelFile, objects: Objects, allow_lambda: bool) -> list[str]:
+    return describe_problems(_config(file), keras2=file.is_keras2, objects=objects, allow_lambda=allow_lambda)
+
+
+def _headed(path: Path, lines: list[str]) -> str:
+    layers = "1 layer" if len(lines) == 1 else f"{len(lines)} layers"
+    return "\n  ".join([f"{layers} cannot be loaded from {path}:", *lines])
+
+
+# --- the ladder -------------------------------------------------------------------------------------------------------
+
+
+def _climb(file: ModelFile, objects: Objects, allow_lambda: bool) -> Any:
+    failures: dict[str, Exception] = {}
+    for name, rung in rungs(file).items():
+        try:
+            return rung(file, objects, allow_lambda)
+        except Exception as error:  # a file of another age can make Keras raise anything at all
+            failures[name] = error
+    first = next(iter(failures.values()))
+    raise _explain(file, objects, allow_lambda, failures) from first
+
+
+def _explain(file: ModelFile, objects: Objects, allow_lambda: bool, failures: Mapping[str, Exception]) -> ModelError:
+    """The layers at fault where the configuration shows them, else what each rung of the ladder said."""
+    lines = _problems(file, objects, allow_lambda) if file.config is not None else []
+    if lines:
+        return ModelError(_headed(file.path, lines))
+    said = [f"{name}: {_summary(error)}" for name, error in failures.items()]
+    own = next((error for error in failures.values() if isinstance(error, ModelError)), None)
+    return ModelError(str(own)) if own else ModelError("\n  ".join([f"{file.path} cannot be loaded:", *said]))
+
+
+def _summary(error: Exception, limit: int = 300) -> str:
+    """The cause inside the envelopes of Keras: one line, without the configuration that it repeats."""
+    cause = str(error).rpartition("Exception encountered:")[2].strip() or type(error).__name__
+    line = " ".join(cause.partition("Full object config:")[0].split())
+    return line if len(line) <= limit else f"{line[:limit]}..."
+
+
+def rungs(file: ModelFile) -> dict[str, Rung]:
+    """The ways to try for a file, best first.
+
+    A file of Keras 2 never goes to Keras 3 as it is: `hard_sigmoid` and GRU would be accepted and mean something else,
+    and layers of equal shape could be swapped. Its weights by place in the model are safe only in the Keras that wrote
+    them, so there tf_keras comes first.
+    """
+    if file.kind == SAVED_MODEL:
+        return {"tf_keras": from_saved_model}
+    if not file.is_keras2:
+        as_it_is = {"Keras": as_keras3} if file.is_whole and not _names_code(file) else {}
+        return {**as_it_is, "Keras, repaired": as_repaired}
+    if file.weights is not None and file.weights.layout == LEGACY:
+        return {"Keras, repaired": as_repaired, "tf_keras": as_tf_keras}
+    return {"tf_keras": as_tf_keras, "Keras, repaired": as_repaired}
+
+
+def _names_code(file: ModelFile) -> bool:
+    """Whether the file itself says what to run or import: the configuration in memory says the user's choice instead.
+
+    Some versions of Keras 3 import the module that a class is said to live in; a repaired configuration names none.
+    """
+    return any(entry["class_name"] == "Lambda" or is_foreign(entry) for entry in all_entries(file.config))
+
+
+def as_keras3(file: ModelFile, objects: Objects, allow_lambda: bool) -> Any:
+    """Rung 1: a file of Keras 3, left to Keras 3."""
+    import keras
+
+    suffix = {KERAS_ZIP: ".keras", KERAS_FOLDER: ""}.get(file.kind, ".h5")
+    with under_name(file.path, suffix) as path:
+        return keras.saving.load_model(path, custom_objects=dict(objects), compile=False, safe_mode=not allow_lambda)
+
+
+def as_repaired(file: ModelFile, objects: Objects, allow_lambda: bool) -> Any:
+    """Rung 2: rebuild from repaired metadata, then assign the weights."""
+    config = repair_config(_config(file), keras2=file.is_keras2, objects=objects)
+    model = build(config, objects, allow_lambda)
+    if not model.built:
+        raise ModelError(f"{file.path} does not say the shape of its input: save the model after calling it once")
+    if file.weights is not None:
+        load_weights(model, config, file.weights)
+    return model
+
+
+def build(config: Config, objects: Objects, allow_lambda: bool) -> Any:
+    """A Keras 3 model, with weights that are yet to be assigned, from a repaired configuration."""
+    import keras
+
+    own = {**objects, HARD_SIGMOID: keras2_hard_sigmoid}
+    with keras.saving.custom_object_scope(own):
+        return keras.saving.deserialize_keras_object(config, safe_mode=not allow_lambda)
+
+
+def _config(file: ModelFile) -> Config:
+    assert file.config is not None, "only a SavedModel has no configuration, and it has its own rung"
+    return file.config
+
+
+# --- rung 3: tf_keras, imported only here -----------------------------------------------------------------------------
+
+
+def as_tf_keras(file: ModelFile, objects: Objects, allow_lambda: bool) -> Any:
+    """Rung 3: Keras 2 itself, and from there to a Keras 3 model where every layer has an equal."""
+    tf_keras = _import_tf_keras()
+    config = plain_config(_config(file), objects)
+    # Lambda layers count on what the module of Keras 2 that defines them has imported.
+    own = {"K": tf_keras.backend, "keras": tf_keras, **objects} if allow_lambda else dict(objects)
+    with _safe_mode(allow_lambda):
+        model = tf_keras.models.model_from_json(json.dumps(config), custom_objects=own)
+    if file.weights is not None:
+        load_weights(model, config, file.weights)
+    return lifted(model, objects, allow_lambda)
+
+
+def from_saved_model(file: ModelFile, objects: Objects, allow_lambda: bool) -> Any:
+    """Rung 3 for a SavedModel folder, whose layers only tf_keras can list."""
+    tf_keras = _import_tf_keras()
+    configs = saved_configs(file.path)
+    if not configs:
+        raise ModelError(f"{file.path} holds a graph for serving, without layers: save it with model.save('m.keras')")
+    lines = stored_code(configs, objects=objects, allow_lambda=allow_lambda)
+    if lines:
+        raise ModelError(_headed(file.path, lines))
+    with _safe_mode(allow_lambda):
+        model = tf_keras.models.load_model(file.path, custom_objects=dict(objects), compile=False)
+    return lifted(model, objects, allow_lambda)
+
+
+def _safe_mode(allow_lambda: bool) -> AbstractContextManager[None]:
+    """A second fence: tf_keras refuses bytecode by itself, too."""
+    from tf_keras.src.saving.serialization_lib import SafeModeScope
+
+    return SafeModeScope(not allow_lambda)
+
+
+def _import_tf_keras() -> Any:
+    try:
+        import tf_keras
+    except ImportError as error:
+        raise ModelError("this model needs tf_keras and TensorFlow: pip install tf-keras") from error
+    return tf_keras
+
+
+def lifted(model: Any, objects: Objects, allow_lambda: bool) -> Any:
+    """The same model in Keras 3, which the fast engine can follow; or the model itself where a layer has no equal."""
+    try:
+        if any(type(layer).__module__.startswith("tf_keras.src.saving") for layer in model.submodules):
+            return model  # a layer that was revived as a graph: its class may share the name of another
+        config = repair_config(use_own_functions(json.loads(model.to_json()), objects), objects=objects)
+        twin = build(config, objects, allow_lambda)
+        copy_weights(model, twin, config)
+    except Exception:
+        return model
+    return twin
+
+
+def saved_configs(folder: Path) -> list[Config]:
+    """The configuration of every Keras object in a SavedModel folder."""
+    from tf_keras.protobuf import saved_metadata_pb2
+
+    metadata = folder / "keras_metadata.pb"
+    if metadata.is_file():
+        nodes = saved_metadata_pb2.SavedMetadata.FromString(metadata.read_bytes()).nodes
+        return _decoded(node.metadata for node in nodes)
+    return _configs_before_tf25(folder)
+
+
+def _configs_before_tf25(folder: Path) -> list[Config]:
+    """TensorFlow 2.0 to 2.4 kept the configurations inside the graph."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    nodes = (node for graph in saved.meta_graphs for node in graph.object_graph_def.nodes)
+    return _decoded(node.user_object.metadata for node in nodes)
+
+
+def _decoded(texts: Iterable[str]) -> list[Config]:
+    return [json.loads(text) for text in texts if text.lstrip().startswith("{")]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what Keras and TensorFlow say about compiling, names and retracing off the user's terminal."""
+    loggers = [logging.getLogger(name) for name in ("absl", "tensorflow")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
