@@ -27,6 +27,14 @@ logger = logging.getLogger(__name__)
 MOST_UNSCORED = 16  # a block may hold this many times its rows when most of them cannot be scored
 
 
+WORDS = {
+    Status.EDGE: "past the end of their contig",
+    Status.MISSING_CONTIG: "on a missing contig",
+    Status.TOO_MANY_N: "with too many N",
+    Status.FAILED: "failed",
+}
+
+
 class Progress(Protocol):
     """Told how a run goes on."""
 
@@ -60,9 +68,8 @@ class RunSummary:
 
     @property
     def unscored(self) -> str:
-        """``2 edge, 1 too many N``; empty if every region was scored."""
-        words = {status: status.name.lower().replace("_", " ") for status in Status}
-        return ", ".join(f"{n:,} {words[s]}" for s, n in sorted(self.statuses.items()) if s != Status.OK)
+        """``2 on a missing contig, 1 with too many N``; empty if every region was scored."""
+        return ", ".join(f"{n:,} {WORDS[s]}" for s, n in sorted(self.statuses.items()) if s != Status.OK)
 
     @property
     def failed_line(self) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from fastism_cli.cli.log import LOGGER, is_quiet
 from fastism_cli.pipeline import Progress, Silent
@@ -19,8 +19,8 @@ def shown_progress() -> Iterator[Progress]:
     if is_quiet():
         yield Silent()
     elif sys.stderr.isatty():
-        with _bar() as bar:
-            yield bar
+        with ExitStack() as stack:
+            yield Bar(stack)
     else:
         yield Lines()
 
@@ -58,22 +58,20 @@ def _duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 
 
-class _Bar:
-    def __init__(self, bar: object) -> None:
-        self.bar = bar
+class Bar:
+    """tqdm's bar, with the log's lines above it, from ``start`` on."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.stack = stack
+        self.update: Callable[[int], object] = lambda rows: None
 
     def start(self, rows: int) -> None:
-        self.bar.reset(total=rows)  # type: ignore[attr-defined]
+        from tqdm import tqdm
+        from tqdm.contrib.logging import logging_redirect_tqdm
+
+        bar = tqdm(total=rows, unit=" regions", file=sys.stderr, disable=None, leave=False)
+        self.update = self.stack.enter_context(bar).update
+        self.stack.enter_context(logging_redirect_tqdm([LOGGER]))
 
     def advance(self, rows: int, substitutions: int) -> None:
-        self.bar.update(rows)  # type: ignore[attr-defined]
-
-
-@contextmanager
-def _bar() -> Iterator[Progress]:
-    """tqdm's bar, with the log's lines above it."""
-    from tqdm import tqdm
-    from tqdm.contrib.logging import logging_redirect_tqdm
-
-    with logging_redirect_tqdm([LOGGER]), tqdm(unit=" regions", file=sys.stderr, disable=None, leave=False) as bar:
-        yield _Bar(bar)
+        self.update(rows)

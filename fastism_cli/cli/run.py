@@ -125,7 +125,7 @@ def report(ctx: click.Context, summary: RunSummary) -> None:
     """The line at the end, what was not scored, and exit code 1 if regions failed."""
     LOGGER.info(summary.line)
     if summary.unscored:
-        LOGGER.info(f"not scored: {summary.unscored} (see regions/status)")
+        LOGGER.info(f"regions not scored: {summary.unscored} (see regions/status)")
     if summary.failed:
         click.echo(f"Error: {summary.failed_line}", err=True)
         ctx.exit(1)
