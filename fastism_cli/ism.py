@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -28,7 +30,7 @@ N_POLICIES = ("skip", "score")
 # Bytes of the largest stage that one call should not exceed: about the size of a shared cache on a CPU.
 WORKING_SET = {"cpu": 40e6, "gpu": 2e9}
 MOST_SUBSTITUTIONS = {"cpu": 1500, "gpu": 60_000}
-NAIVE_BATCH = {"cpu": 64, "gpu": 2048}
+NAIVE_BATCHES = {"cpu": (32, 128, 512), "gpu": (512, 2048, 8192)}
 
 
 class MutagenesisResult(NamedTuple):
@@ -322,8 +324,38 @@ class FastISM:
             return self.batch_size
         kind = backend.device_kind()
         if self.engine == "naive":
-            return NAIVE_BATCH[kind]
+            return self._naive_batch
         return int(max(24, min(MOST_SUBSTITUTIONS[kind], WORKING_SET[kind] / (4 * self.plan.working_set))))
+
+    @cached_property
+    def _naive_batch(self) -> int:
+        """The batch of forward passes with the least time a sequence, tried on blank sequences."""
+        others = self.alphabet.size - 1
+        blank = [np.zeros((1, *shape), "float32") for shape in self.input_shapes]
+        seconds: dict[int, float] = {}
+        for batch in NAIVE_BATCHES[backend.device_kind()]:
+            if seconds and batch > self.input_length * others:
+                break
+            try:
+                seconds[batch] = self._time_naive(blank, max(batch // others, 1)) / batch
+            except Exception as error:
+                if not (seconds and backend.is_out_of_memory(error)):
+                    raise
+                break
+        return min(seconds, key=seconds.__getitem__)
+
+    def _time_naive(self, blank: Sequence[np.ndarray], positions: int) -> float:
+        """Seconds of one call over so many positions of a single sequence, after a call to compile."""
+        others = self.alphabet.size - 1
+        shape = {"size": positions, "sequences": 1, "alternates": others, "variables": self.model.variables}
+        engine = NaiveEngine(self._predict, self.sequence_index, **shape)
+        _, kept = engine.reference([self._tensor(x, d) for x, d in zip(blank, self.input_dtypes, strict=True)])
+        bases = np.zeros((1, positions, others), "int32")
+        for _ in range(2):
+            began = time.perf_counter()
+            [backend.to_numpy(x) for x in engine.deltas(ChunkCall(0, 0, 0), kept, bases)]
+            spent = time.perf_counter() - began
+        return spent
 
     def _halve(self, size: int, error: BaseException) -> None:
         smallest = self.alphabet.size - 1

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from fastism_cli.errors import RegionError
 from fastism_cli.io.hdf5 import ResultWriter
 from fastism_cli.io.schema import Status
 from fastism_cli.job import Job, RunPlan, prepared
@@ -180,7 +181,7 @@ class _Run:
     def __init__(self, job: Job, progress: Progress) -> None:
         self.job, self.progress = job, progress
         self.statuses: Counter[Status] = Counter()
-        self.substitutions = 0
+        self.rows = self.substitutions = 0
 
     def score(self) -> RunSummary:
         job, started = self.job, time.monotonic()
@@ -201,14 +202,26 @@ class _Run:
             overwrite=job.options.overwrite,
         )
 
+    def _count(self, block: Block) -> None:
+        self.rows += len(block.rows)
+        if self.rows > self.job.inputs.n_rows:
+            raise self._changed()
+
+    def _changed(self) -> RegionError:
+        name, n = self.job.inputs.bed.name, self.job.inputs.n_rows
+        return RegionError(f"{name} had {n:,} records and has changed since this run began. Start it again.")
+
     def _stream(self, blocks: Generator[Block, None, None], writer: ResultWriter) -> None:
         with read_ahead(blocks) as ready, write_behind(partial(write_block, writer)) as put:
             for block in ready:
+                self._count(block)
                 scored = score_block(self.job, block)
                 put(scored)
                 self.statuses.update(row.status for row in scored.block.rows)
                 self.substitutions += scored.substitutions
                 self.progress.advance(len(block.rows), scored.substitutions)
+        if self.rows < self.job.inputs.n_rows:
+            raise self._changed()
 
 
 def score_block(job: Job, block: Block) -> Scored:

@@ -1,0 +1,89 @@
+"""Where a region puts the model: integers against brute force."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastism_cli.errors import UsageError
+from fastism_cli.io.bed import Region
+from fastism_cli.regions import Geometry, Placement, centre_of, clipped, overlap
+
+
+def region(start: int, end: int, *, strand: str = "+", summit: int | None = None) -> Region:
+    return Region("chr1", start, end, "r", strand, summit, 7)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "middle"), [(0, 2, 1), (0, 3, 1), (1, 4, 2), (5, 6, 5), (10, 20, 15), (10, 21, 15)]
+)
+def test_midpoint_is_half_of_the_sum_rounded_down(start, end, middle):
+    assert centre_of(region(start, end), "auto") == centre_of(region(start, end), "midpoint") == middle
+
+
+def test_summit_wins_where_there_is_one():
+    peak = region(100, 200, summit=103)
+    assert [centre_of(peak, how) for how in ("auto", "summit", "midpoint")] == [103, 103, 150]
+
+
+def test_summit_that_is_not_there_is_refused():
+    with pytest.raises(UsageError, match="line 7 has no summit"):
+        centre_of(region(0, 9), "summit")
+
+
+def test_input_is_centred_for_even_and_odd_lengths():
+    places = [Geometry(length, 1).place(region(10, 20), 100).input_start for length in (1, 2, 3, 4)]
+    assert places == [15, 14, 14, 13]
+
+
+def test_ends_of_the_contig():
+    at_start = Geometry(40, 40).place(region(0, 10), 300)
+    assert at_start == Placement(input_start=-15, start=0, end=25, n_padded=15)
+    at_end = Geometry(40, 40).place(region(50, 60), 60)
+    assert at_end == Placement(input_start=35, start=35, end=60, n_padded=15)
+    shorter = Geometry(40, 40).place(region(2, 4), 10)
+    assert shorter == Placement(input_start=-17, start=0, end=10, n_padded=30)
+    beyond = Geometry(4, 4).place(region(500, 510), 100)
+    assert beyond == Placement(input_start=503, start=100, end=100, n_padded=4)
+
+
+def test_unknown_contig_pads_nothing():
+    assert Geometry(40, 10).place(region(0, 10), None) == Placement(-15, 0, 10, 0)
+
+
+@pytest.mark.parametrize("window", [0, 41])
+def test_window_must_fit_the_input(window):
+    with pytest.raises(UsageError, match=f"from 1 to the length of the model's input, 40.*Received: --window {window}"):
+        Geometry(40, window)
+
+
+@given(st.integers(1, 60), st.data(), st.integers(0, 200), st.integers(1, 50), st.booleans())
+def test_columns_hold_the_same_bases_on_both_strands(length, data, start, size, reverse):
+    window = data.draw(st.integers(1, length))
+    geometry = Geometry(length, window, stranded=True)
+    place = geometry.place(region(start, start + size), 10**6)
+    bases = list(range(place.input_start, place.input_start + length))
+    seen = bases[::-1] if reverse else bases
+    substituted = sorted(seen[column] for column in geometry.columns(reverse=reverse))
+    middle = (start + start + size) // 2
+    assert substituted == list(range(middle - window // 2, middle - window // 2 + window))
+    assert set(geometry.columns(reverse=reverse)) <= set(geometry.all_columns) <= set(range(length))
+    assert len(geometry.all_columns) <= window + 1
+
+
+def test_unstranded_runs_need_no_second_set_of_columns():
+    assert Geometry(40, 3).all_columns == Geometry(40, 3).columns(reverse=False)
+
+
+@pytest.mark.parametrize(
+    ("strand", "stranded", "reverses"), [("-", True, True), ("-", False, False), ("+", True, False), (".", True, False)]
+)
+def test_only_minus_regions_of_a_stranded_run_are_reversed(strand, stranded, reverses):
+    assert Geometry(4, 4, stranded=stranded).reverses(region(0, 4, strand=strand)) == reverses
+
+
+@given(st.integers(-20, 30), st.integers(0, 30), st.integers(1, 20))
+def test_overlap_and_clip_by_counting(start, width, size):
+    inside = [base for base in range(start, start + width) if 0 <= base < size]
+    assert overlap(start, start + width, size) == len(inside)
+    first, stop = clipped(start, start + width, size)
+    assert list(range(first, stop)) == inside and 0 <= first <= stop <= size
