@@ -56,6 +56,14 @@ def compiled_naive(function: Callable[..., Any], variables: Sequence[Any] = ()) 
     return compiled(function, variables)
 
 
+def allow_float64() -> None:
+    """Let arrays be float64: JAX cuts them to float32 until it is told not to."""
+    if BACKEND == "jax":
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+
+
 def to_numpy(x: Any) -> np.ndarray:
     return np.asarray(x) if BACKEND == "jax" else keras.ops.convert_to_numpy(x)
 

@@ -267,7 +267,7 @@ def _spread(delta: np.ndarray, geometry: Geometry, reverse: np.ndarray, dtype: s
     if len(geometry.all_columns) == geometry.length == geometry.window:
         return delta
     full = np.full((*delta.shape[:-2], geometry.length, delta.shape[-1]), np.nan, dtype)
-    for flag in (False, True):
+    for flag in set(reverse.tolist()):
         columns = geometry.columns(reverse=flag)
         rows = np.nonzero(reverse == flag)[0]
         full[rows, ..., columns.start : columns.stop, :] = delta[
@@ -279,7 +279,7 @@ def _spread(delta: np.ndarray, geometry: Geometry, reverse: np.ndarray, dtype: s
 def _substituted(job: Job, codes: np.ndarray, reverse: np.ndarray) -> np.ndarray:
     """Which positions of each row have scores, bool (n, L)."""
     expected = np.zeros(codes.shape, bool)
-    for flag in (False, True):
+    for flag in set(reverse.tolist()):
         columns = job.geometry.columns(reverse=flag)
         expected[np.nonzero(reverse == flag)[0], columns.start : columns.stop] = True
     return expected if job.options.n_policy == "score" else expected & (codes < job.reader.alphabet.size)

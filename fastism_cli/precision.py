@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from fastism_cli import backend
 from fastism_cli.errors import ModelError
 from fastism_cli.graph import LayerGraph, Port, layer_graph
 
@@ -23,6 +24,8 @@ def with_dtype(model: Any, dtype: str) -> Any:
     """
     if {variable.dtype for variable in model.variables} <= {dtype} and _policies(model) <= {dtype}:
         return model
+    if dtype == "float64":
+        backend.allow_float64()
     for build in (_from_config, _call_by_call):
         try:
             return build(model, dtype)
@@ -46,7 +49,9 @@ def _call_by_call(model: Any, dtype: str) -> Any:
     graph = layer_graph(model)
     clones: dict[int, Any] = {}
     symbols = {
-        port.tensor: keras.Input(graph.tensors[port.tensor].shape, name=port.name, dtype=_recast_dtype(graph, port, dtype))
+        port.tensor: keras.Input(
+            graph.tensors[port.tensor].shape, name=port.name, dtype=_recast_dtype(graph, port, dtype)
+        )
         for port in graph.inputs
     }
     for node in graph.nodes:
