@@ -114,7 +114,10 @@ def _cpuinfo() -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-HEADER = f"{'model':18} {'L':>5} {'fast s':>8} {'naive s':>8} {'batch':>5} {'speedup':>8} {'range':>13} {'limit':>6} {'of it':>5}"
+HEADER = (
+    f"{'model':18} {'L':>5} {'fast s':>8} {'naive s':>8} {'batch':>5} {'speedup':>8} {'range':>13} "
+    f"{'limit':>6} {'of it':>5}"
+)
 
 
 def line(row: Row) -> str:

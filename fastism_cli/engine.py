@@ -17,7 +17,7 @@ from keras import ops
 
 from fastism_cli import backend
 from fastism_cli.graph import LayerGraph
-from fastism_cli.plan import Cut, Operand, Plan, Stage, Step, extra_cut, make_plan, reaches, reference_cut
+from fastism_cli.plan import Cut, Operand, Plan, Stage, Step, cuts, make_plan, reaches
 from fastism_cli.rules.base import Call, Everywhere, Form, State, Unchanged, Window, per_position
 from fastism_cli.rules.place import place, place_by_rows
 from fastism_cli.windows import ChunkCall, Frame, offsets
@@ -199,22 +199,9 @@ class ChunkRunner:
         """Cut from the reference, and from constants, the frames that the stage reads."""
         found: Arrays = {}
         for step in stage.steps:
-            for key, cut, frame in self._cuts(step):
+            for key, cut, frame in cuts(step, self.plan.states):
                 if key not in found:
                     found[key] = self._cut(tables[cut_key(cut)], frame, self.engine.reaches[cut][0], q)
-        return found
-
-    def _cuts(self, step: Step) -> list[tuple[str, Cut, Frame]]:
-        found = []
-        window = next(s for s in step.facts.states if isinstance(s, Window))
-        for i, operand in enumerate(step.operands):
-            if operand.source == "reference" or (operand.source == "delta" and operand.form is Form.VALUE):
-                assert operand.frame is not None
-                cut = reference_cut(operand.tensor, self.plan.states, window)
-                found.append((f"{step.node.index}:{i}", cut, operand.frame))
-        assert step.rule is not None
-        for name, extra in step.rule.extras(step.facts, step.output).items():
-            found.append((f"{step.node.index}:{name}", extra_cut(step, extra.source, extra.frame), extra.frame))
         return found
 
     def _cut(self, table: Any, frame: Frame, low: int, q: Any) -> Any:

@@ -419,17 +419,18 @@ class Cut:
     length: int
 
 
-def cuts(step: Step, states: Sequence[State]) -> list[tuple[Cut, Frame]]:
-    """Every cut that a step makes, with its frame."""
+def cuts(step: Step, states: Sequence[State]) -> list[tuple[str, Cut, Frame]]:
+    """Every cut that a step makes: a key for it ("node:operand" or "node:extra"), what is cut, and its frame."""
+    if step.rule is None:
+        return []
+    window = next(s for s in step.facts.states if isinstance(s, Window))
     found = []
-    window = next((s for s in step.facts.states if isinstance(s, Window)), None)
-    for operand in step.operands:
+    for i, operand in enumerate(step.operands):
         if operand.source == "reference" or (operand.source == "delta" and operand.form is Form.VALUE):
-            assert operand.frame is not None and window is not None
-            found.append((reference_cut(operand.tensor, states, window), operand.frame))
-    if step.rule is not None and window is not None:
-        for extra in step.rule.extras(step.facts, step.output).values():
-            found.append((extra_cut(step, extra.source, extra.frame), extra.frame))
+            assert operand.frame is not None
+            found.append((f"{step.node.index}:{i}", reference_cut(operand.tensor, states, window), operand.frame))
+    for name, extra in step.rule.extras(step.facts, step.output).items():
+        found.append((f"{step.node.index}:{name}", extra_cut(step, extra.source, extra.frame), extra.frame))
     return found
 
 
@@ -449,7 +450,7 @@ def reaches(plans: Iterable[tuple[Plan, range]]) -> dict[Cut, tuple[int, int]]:
     found: dict[Cut, tuple[int, int]] = {}
     for plan, chunks in plans:
         for step in plan.steps:
-            for cut, frame in cuts(step, plan.states):
+            for _, cut, frame in cuts(step, plan.states):
                 low, high = frame.reach(chunks)
                 before = found.get(cut, (0, cut.length))
                 found[cut] = (min(low, before[0]), max(high, before[1]))

@@ -148,7 +148,7 @@ def test_variable_length_needs_a_length(rng):
     inputs = keras.Input((None, 4))
     y = layers.Dense(1)(layers.GlobalMaxPooling1D()(layers.Conv1D(5, 3)(inputs)))
     model = keras.Model(inputs, y)
-    with pytest.raises(ModelError, match="has a variable length.*--length"):
+    with pytest.raises(ModelError, match=r"has a variable length.*--length"):
         FastISM(model)
     errors = errors_of(model, {model.inputs[0].name: random_one_hot(rng, 2, 33)}, length=33)
     assert errors.fast <= errors.allowed

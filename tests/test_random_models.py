@@ -7,7 +7,6 @@ from fastism_cli import backend
 from tests.stacks import Stack, build, stacks
 from tests.truth import errors_of, inputs_of, rounding_error
 
-
 # Shrinking a model that takes a second to try would take longer than reading it.
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 
