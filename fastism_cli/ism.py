@@ -23,6 +23,7 @@ from fastism_cli.naive import NaiveEngine
 from fastism_cli.plan import Plan, make_plan, period_of, with_parts, with_reductions
 from fastism_cli.precision import DTYPES, with_dtype
 from fastism_cli.reduce import Reduction, parse_reduce
+from fastism_cli.scores import alternates, blank, column_of, empty_delta, letters_of, repeat_duplicates, scatter
 from fastism_cli.windows import ChunkCall, cover
 
 ENGINES = ("auto", "fast", "naive")
@@ -213,7 +214,7 @@ class FastISM:
         codes = letters_of(one_hot)
         wanted = self._positions(positions)
         reference = {h.name: np.empty((len(codes), *h.shape), "float32") for h in self.heads}
-        delta = {h.name: empty_delta(h, codes[:, wanted], self.alphabet.size) for h in self.heads}
+        delta = {h.name: empty_delta(h.shape, codes[:, wanted], self.alphabet.size) for h in self.heads}
         if len(codes) and len(wanted):
             with backend.matrix_precision(self.precision):
                 self._score(arrays, codes, wanted, reference, delta)
@@ -384,80 +385,6 @@ class FastISM:
                 engine = NaiveEngine(self._predict, self.sequence_index, **shape)
             self._engines[key] = engine, calls
         return self._engines[key]
-
-
-# --- arrays ----------------------------------------------------------------------------------------------------------
-
-
-def letters_of(one_hot: np.ndarray) -> np.ndarray:
-    """Letter codes (n, L) of one-hot rows; an N, a row of equal numbers, gets the code after the last letter.
-
-    Raises
-    ------
-    SequenceError
-        If a row is neither, with its place.
-    """
-    size = one_hot.shape[-1]
-    is_letter = (one_hot.max(-1) == 1) & ((one_hot != 0).sum(-1) == 1)
-    is_n = (one_hot == one_hot[..., :1]).all(-1) & ~is_letter
-    if not (is_letter | is_n).all():
-        sequence, position = (int(i[0]) for i in np.nonzero(~(is_letter | is_n)))
-        row = one_hot[sequence, position].tolist()
-        raise SequenceError(f"Sequence {sequence}, position {position} is neither one-hot nor an N. Received: {row}")
-    return np.where(is_letter, one_hot.argmax(-1), size).astype("int32")
-
-
-def alternates(codes: np.ndarray, start: int, size: int, letters: int, n_policy: str) -> Iterable[np.ndarray]:
-    """Letters to substitute in a chunk: int32 (S, size, letters - 1), and for scored Ns the one left over."""
-    stop = min(start + size, codes.shape[1])
-    chunk = np.pad(codes[:, start:stop], [(0, 0), (0, start + size - stop)], constant_values=0)
-    others = np.arange(letters - 1, dtype="int32")
-    known = chunk < letters
-    yield np.where(known[..., None], (chunk[..., None] + 1 + others) % letters, others).astype("int32")
-    if n_policy == "score" and not known.all():
-        rest = (chunk[..., None] + 1 + others) % letters
-        yield np.where(known[..., None], rest, letters - 1).astype("int32")
-
-
-def empty_delta(head: Head, codes: np.ndarray, letters: int) -> np.ndarray:
-    """NaN everywhere but at the reference letters: (n, *head shape, positions, letters)."""
-    n, length = codes.shape
-    delta = np.full((n, prod(head.shape), length, letters), np.nan, "float32")
-    row, column = np.nonzero(codes < letters)
-    delta[row, :, column, codes[row, column]] = 0
-    return delta.reshape(n, *head.shape, length, letters)
-
-
-def column_of(wanted: np.ndarray, length: int) -> np.ndarray:
-    """Where in the result each position of the sequence goes, -1 for those not wanted (the first, if twice)."""
-    columns = np.full(length, -1)
-    columns[wanted[::-1]] = np.arange(len(wanted))[::-1]
-    return columns
-
-
-def scatter(delta: np.ndarray, values: np.ndarray, at: np.ndarray, bases: np.ndarray) -> None:
-    """Write a chunk's values (S, P, A, *head shape) into ``delta`` (n, *head shape, positions, letters)."""
-    n, letters = len(delta), delta.shape[-1]
-    flat = delta.reshape(n, -1, delta.shape[-2], letters)
-    assert np.shares_memory(flat, delta)
-    values = values.reshape(*values.shape[:3], -1)[:n]
-    keep = at >= 0
-    row = np.arange(n)[:, None, None]
-    flat[row, :, at[keep][None, :, None], bases[:, keep]] = values[:, keep]
-
-
-def blank(delta: Mapping[str, np.ndarray], rows: slice, where: np.ndarray) -> None:
-    """NaN at the positions (n, positions) that are not to be scored."""
-    row, column = np.nonzero(where)
-    for values in delta.values():
-        values[rows][row, ..., column, :] = np.nan
-
-
-def repeat_duplicates(delta: Mapping[str, np.ndarray], rows: slice, wanted: np.ndarray, columns: np.ndarray) -> None:
-    """Copy the scores of positions that were asked for more than once."""
-    again = np.nonzero(columns[wanted] != np.arange(len(wanted)))[0]
-    for values in delta.values():
-        values[rows][..., again, :] = values[rows][..., columns[wanted[again]], :]
 
 
 # --- the model's inputs ----------------------------------------------------------------------------------------------

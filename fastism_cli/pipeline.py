@@ -6,27 +6,22 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
-from math import prod
 from typing import Any, Protocol
 
-import numpy as np
-
+from fastism_cli.blocks import score_block, write_block
 from fastism_cli.errors import RegionError
 from fastism_cli.io.hdf5 import ResultWriter
 from fastism_cli.io.schema import Status
 from fastism_cli.job import Job, RunPlan, prepared
 from fastism_cli.overlap import read_ahead, write_behind
 from fastism_cli.reader import Block
-from fastism_cli.regions import Geometry
 from fastism_cli.run_options import RunOptions
 
 logger = logging.getLogger(__name__)
 
 MOST_UNSCORED = 16  # a block may hold this many times its rows when most of them cannot be scored
-
 
 WORDS = {
     Status.EDGE: "past the end of their contig",
@@ -164,17 +159,6 @@ def check_engine(job: Job) -> None:
 # --- scoring ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Scored:
-    """A block with its scores, by head, for the rows ``block.to_score`` alone."""
-
-    block: Block
-    scored: np.ndarray  # bool (n,): rows that have scores
-    reference: dict[str, np.ndarray] = field(default_factory=dict)
-    delta: dict[str, np.ndarray] = field(default_factory=dict)
-    substitutions: int = 0
-
-
 class _Run:
     """The three steps, each on its own block at the same time."""
 
@@ -222,93 +206,3 @@ class _Run:
                 self.progress.advance(len(block.rows), scored.substitutions)
         if self.rows < self.job.inputs.n_rows:
             raise self._changed()
-
-
-def score_block(job: Job, block: Block) -> Scored:
-    """Run the engine on the rows of a block that can be scored, and give every row its status."""
-    at = block.to_score
-    if not len(at):
-        return Scored(block, np.zeros(len(block.rows), bool))
-    reference, delta = _engine_scores(job, block, at)
-    reverse = block.is_reverse[at]
-    delta = {name: _spread(x, job.geometry, reverse, job.options.dtype) for name, x in delta.items()}
-    expected = _substituted(job, block.codes[at], reverse)
-    good = _finite(reference, delta, expected)
-    for x in delta.values():
-        x[~good] = np.nan
-    scored = np.zeros(len(block.rows), bool)
-    scored[at] = True
-    statuses = [row.status for row in block.rows]
-    for i, is_good in zip(at, good, strict=True):
-        statuses[i] = Status.OK if is_good else Status.FAILED
-    letters = job.reader.alphabet.size
-    known = (block.codes[at] < letters) & expected
-    count = int(((letters - 1) * known + letters * (expected & ~known))[good].sum())
-    return Scored(block.with_statuses(statuses), scored, reference, delta, count)
-
-
-def _engine_scores(job: Job, block: Block, at: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """References (n, T) and deltas (n, T, window, letters) of the chosen targets."""
-    from fastism_cli.batches import fill_up
-
-    scorer, n = job.scorer, len(at)
-    inputs = job.others.rows([block.rows[i].bed_row for i in at])
-    inputs[scorer.input_names[scorer.sequence_index]] = block.one_hot
-    result = scorer(fill_up(inputs, job.sequences), positions=job.geometry.all_columns)
-    reference = {o.name: o.take(result.reference[o.name][:n], axis=-1) for o in job.outputs}
-    return reference, {o.name: o.take(result.delta[o.name][:n], axis=-3) for o in job.outputs}
-
-
-def _spread(delta: np.ndarray, geometry: Geometry, reverse: np.ndarray, dtype: str) -> np.ndarray:
-    """(n, T, L, letters) in the type of the file, from (n, T, window, letters): NaN outside of the window."""
-    with np.errstate(over="ignore"):  # what is too large for float16 becomes infinite, and its row fails
-        delta = delta.astype(dtype, copy=False)
-    first = geometry.all_columns.start
-    if len(geometry.all_columns) == geometry.length == geometry.window:
-        return delta
-    full = np.full((*delta.shape[:-2], geometry.length, delta.shape[-1]), np.nan, dtype)
-    for flag in set(reverse.tolist()):
-        columns = geometry.columns(reverse=flag)
-        rows = np.nonzero(reverse == flag)[0]
-        full[rows, ..., columns.start : columns.stop, :] = delta[
-            rows, ..., columns.start - first : columns.stop - first, :
-        ]
-    return full
-
-
-def _substituted(job: Job, codes: np.ndarray, reverse: np.ndarray) -> np.ndarray:
-    """Which positions of each row have scores, bool (n, L)."""
-    expected = np.zeros(codes.shape, bool)
-    for flag in set(reverse.tolist()):
-        columns = job.geometry.columns(reverse=flag)
-        expected[np.nonzero(reverse == flag)[0], columns.start : columns.stop] = True
-    return expected if job.options.n_policy == "score" else expected & (codes < job.reader.alphabet.size)
-
-
-def _finite(reference: Mapping[str, np.ndarray], delta: Mapping[str, np.ndarray], expected: np.ndarray) -> np.ndarray:
-    """Rows whose every score is a number, bool (n,)."""
-    n = len(expected)
-    good = np.ones(n, bool)
-    for name, x in delta.items():
-        wanted = expected.sum(1) * x.shape[-1] * prod(x.shape[1:-2])
-        good &= np.isfinite(x).reshape(n, -1).sum(1) == wanted
-        good &= np.isfinite(reference[name]).reshape(n, -1).all(1)
-    return good
-
-
-def write_block(writer: ResultWriter, scored: Scored) -> None:
-    """Store a block: rows without scores keep the file's NaN."""
-    block, done = scored.block, 0
-    edges = [0, *(np.nonzero(np.diff(scored.scored))[0] + 1), len(block.rows)]
-    for start, stop in pairwise(edges):
-        values = {}
-        if scored.scored[start]:
-            here = slice(done, done + stop - start)
-            done = here.stop
-            values = {"reference": _rows(scored.reference, here), "delta": _rows(scored.delta, here)}
-        rows = _rows(block.columns, slice(start, stop))
-        writer.write_rows(block.row_start + start, regions=rows, seq=block.codes[start:stop], **values)
-
-
-def _rows(arrays: Mapping[str, np.ndarray], rows: slice) -> dict[str, np.ndarray]:
-    return {name: x[rows] for name, x in arrays.items()}

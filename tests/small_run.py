@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from fastism_cli.io.fasta import open_fasta
+
 LENGTH = 40
 LETTERS = "ACGT"
 
@@ -53,6 +55,7 @@ def make_folder(path: Path) -> Folder:
         keras.utils.set_random_seed(len(name))
         models[name] = str(path / f"{name}.keras")
         build().save(models[name])
+    open_fasta(fasta).close()  # so that its index is there before any run
     folder = Folder(path, str(fasta), "", models)
     return folder._replace(bed=folder.bed_of("peaks.bed", *RECORDS))
 

@@ -111,7 +111,7 @@ def test_overwrite_replaces_a_result(folder, here):
 def test_a_dry_run_does_everything_but_write(folder, here):
     result = run(folder, "--dry-run", "--limit", 3)
     assert result.exit_code == 0 and result.stdout == "" and list(here.iterdir()) == []
-    assert "3 regions, 40 bases of each substituted -> peaks.ism.h5 (up to 5.9 kB)" in result.stderr
+    assert "3 regions, 40 bases of each substituted -> peaks.ism.h5 (up to 5.92 kB)" in result.stderr
 
 
 def test_failed_regions_are_told_and_exit_1(folder, here):

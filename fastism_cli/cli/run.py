@@ -78,8 +78,20 @@ how_options = together(
 
 output_options = together(
     click.option("-o", "--output", metavar="FILE", help="Result.  [default: <BED stem>.ism.h5 in this folder]"),
-    click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True),
-    click.option("--compression", type=click.Choice(["gzip", "lzf", "none"]), default="gzip", show_default=True),
+    click.option(
+        "--dtype",
+        type=click.Choice(["float32", "float16"]),
+        default="float32",
+        show_default=True,
+        help="Of the stored deltas; a region with one that is too large for float16 fails.",
+    ),
+    click.option(
+        "--compression",
+        type=click.Choice(["gzip", "lzf", "none"]),
+        default="gzip",
+        show_default=True,
+        help="Of the result: small, or fast.",
+    ),
     click.option("--overwrite", is_flag=True, help="Replace the result if it exists."),
     click.option("--dry-run", is_flag=True, help="Check everything, load the model, say what would be done, and stop."),
 )

@@ -1,0 +1,81 @@
+"""Arrays around the engines: letters of one-hot rows, letters to substitute, and where scores are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import prod
+
+import numpy as np
+
+from fastism_cli.errors import SequenceError
+
+
+def letters_of(one_hot: np.ndarray) -> np.ndarray:
+    """Letter codes (n, L) of one-hot rows; an N, a row of equal numbers, gets the code after the last letter.
+
+    Raises
+    ------
+    SequenceError
+        If a row is neither, with its place.
+    """
+    size = one_hot.shape[-1]
+    is_letter = (one_hot.max(-1) == 1) & ((one_hot != 0).sum(-1) == 1)
+    is_n = (one_hot == one_hot[..., :1]).all(-1) & ~is_letter
+    if not (is_letter | is_n).all():
+        sequence, position = (int(i[0]) for i in np.nonzero(~(is_letter | is_n)))
+        row = one_hot[sequence, position].tolist()
+        raise SequenceError(f"Sequence {sequence}, position {position} is neither one-hot nor an N. Received: {row}")
+    return np.where(is_letter, one_hot.argmax(-1), size).astype("int32")
+
+
+def alternates(codes: np.ndarray, start: int, size: int, letters: int, n_policy: str) -> Iterable[np.ndarray]:
+    """Letters to substitute in a chunk: int32 (S, size, letters - 1), and for scored Ns the one left over."""
+    stop = min(start + size, codes.shape[1])
+    chunk = np.pad(codes[:, start:stop], [(0, 0), (0, start + size - stop)], constant_values=0)
+    others = np.arange(letters - 1, dtype="int32")
+    known = chunk < letters
+    yield np.where(known[..., None], (chunk[..., None] + 1 + others) % letters, others).astype("int32")
+    if n_policy == "score" and not known.all():
+        rest = (chunk[..., None] + 1 + others) % letters
+        yield np.where(known[..., None], rest, letters - 1).astype("int32")
+
+
+def empty_delta(shape: tuple[int, ...], codes: np.ndarray, letters: int) -> np.ndarray:
+    """NaN everywhere but at the reference letters: (n, *shape, positions, letters)."""
+    n, length = codes.shape
+    delta = np.full((n, prod(shape), length, letters), np.nan, "float32")
+    row, column = np.nonzero(codes < letters)
+    delta[row, :, column, codes[row, column]] = 0
+    return delta.reshape(n, *shape, length, letters)
+
+
+def column_of(wanted: np.ndarray, length: int) -> np.ndarray:
+    """Where in the result each position of the sequence goes, -1 for those not wanted (the first, if twice)."""
+    columns = np.full(length, -1)
+    columns[wanted[::-1]] = np.arange(len(wanted))[::-1]
+    return columns
+
+
+def scatter(delta: np.ndarray, values: np.ndarray, at: np.ndarray, bases: np.ndarray) -> None:
+    """Write a chunk's values (S, P, A, *head shape) into ``delta`` (n, *head shape, positions, letters)."""
+    n, letters = len(delta), delta.shape[-1]
+    flat = delta.reshape(n, -1, delta.shape[-2], letters)
+    assert np.shares_memory(flat, delta)
+    values = values.reshape(*values.shape[:3], -1)[:n]
+    keep = at >= 0
+    row = np.arange(n)[:, None, None]
+    flat[row, :, at[keep][None, :, None], bases[:, keep]] = values[:, keep]
+
+
+def blank(delta: Mapping[str, np.ndarray], rows: slice, where: np.ndarray) -> None:
+    """NaN at the positions (n, positions) that are not to be scored."""
+    row, column = np.nonzero(where)
+    for values in delta.values():
+        values[rows][row, ..., column, :] = np.nan
+
+
+def repeat_duplicates(delta: Mapping[str, np.ndarray], rows: slice, wanted: np.ndarray, columns: np.ndarray) -> None:
+    """Copy the scores of positions that were asked for more than once."""
+    again = np.nonzero(columns[wanted] != np.arange(len(wanted)))[0]
+    for values in delta.values():
+        values[rows][..., again, :] = values[rows][..., columns[wanted[again]], :]
