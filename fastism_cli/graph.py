@@ -104,9 +104,19 @@ def function_of(model: Any) -> Any | None:
     return None
 
 
+def is_tf_keras(model: Any) -> bool:
+    """Whether this is a functional or Sequential model of tf_keras, which only that package can call."""
+    return any(cls.__module__.startswith("tf_keras.") for cls in type(model).__mro__) and bool(model.inputs)
+
+
 def input_names(model: Any) -> list[str]:
     """Names of the inputs, in the model's order."""
-    return [x.name for x in model.inputs]
+    return list(model.input_names) if is_tf_keras(model) else [x.name for x in model.inputs]
+
+
+def input_shapes(model: Any) -> list[tuple[int | None, ...]]:
+    """Shapes of the inputs without the batch axis; None where the length is variable."""
+    return [tuple(x.shape[1:]) for x in model.inputs]
 
 
 def output_names(model: Any) -> list[str]:
@@ -133,6 +143,8 @@ def layer_graph(model: Any, *, length: int | None = None) -> LayerGraph:
     ModelError
         If an input's length is variable and no ``length`` was given.
     """
+    if is_tf_keras(model):
+        return _single_node(model, length)
     function = function_of(model)
     if function is None:
         raise ModelError(
@@ -140,9 +152,7 @@ def layer_graph(model: Any, *, length: int | None = None) -> LayerGraph:
             "Wrap it: x = keras.Input((length, 4)); keras.Model(x, model(x))"
         )
     names = input_names(function)
-    for name, x in zip(names, function.inputs, strict=True):
-        if None in x.shape[1:] and length is None:
-            raise ModelError(f"Input {name!r} has a variable length, shape {x.shape[1:]}. Give it with --length.")
+    _require_length(model, length)
     builder = _Builder(length)
     inputs = [builder.add_tensor(x, variable=None in x.shape[1:]) for x in function.inputs]
     outputs = builder.add_function(function, inputs)
@@ -153,6 +163,33 @@ def layer_graph(model: Any, *, length: int | None = None) -> LayerGraph:
         outputs=tuple(Port(n, t) for n, t in zip(output_names(model), outputs, strict=True)),
         keeps_masks=builder.keeps_masks,
     )
+
+
+def _require_length(model: Any, length: int | None) -> None:
+    for name, shape in zip(input_names(model), input_shapes(model), strict=True):
+        if None in shape and length is None:
+            raise ModelError(f"Input {name!r} has a variable length, shape {shape}. Give it with --length.")
+
+
+def _single_node(model: Any, length: int | None) -> LayerGraph:
+    """A model whose inside is left alone: one node, which calls it as a whole."""
+    _require_length(model, length)
+    inputs = [tuple(n if n is not None else length or 0 for n in shape) for shape in input_shapes(model)]
+    outputs = [tuple(y.shape[1:]) for y in keras.tree.flatten(model(_zeros(model, inputs), training=False))]
+    dtypes = [x.dtype.name for x in (*model.inputs, *model.outputs)]
+    tensors = tuple(Tensor(*pair) for pair in zip((*inputs, *outputs), dtypes, strict=True))
+    first, last = tuple(range(len(inputs))), tuple(range(len(inputs), len(tensors)))
+    node = Node(0, model.name, model, first, last, lambda arrays: call_model(model, arrays))
+    ports = [
+        tuple(Port(n, t) for n, t in zip(*pair, strict=True))
+        for pair in ((input_names(model), first), (output_names(model), last))
+    ]
+    return LayerGraph((node,), tensors, ports[0], ports[1], keeps_masks=False)
+
+
+def _zeros(model: Any, shapes: Sequence[Shape]) -> Any:
+    arrays = [keras.ops.zeros((1, *shape), x.dtype.name) for shape, x in zip(shapes, model.inputs, strict=True)]
+    return arrays if len(arrays) > 1 else arrays[0]
 
 
 class _Builder:
@@ -243,6 +280,7 @@ def _caller(node: Any) -> Callable[..., list[Any]]:
 def call_model(model: Any, arrays: Sequence[Any]) -> list[Any]:
     """What the model itself predicts for these input arrays, in the order of its inputs: a list, one per head."""
     function = function_of(model)
-    struct = function._inputs_struct if function is not None else arrays[0]
-    inputs = keras.tree.pack_sequence_as(struct, list(arrays))
+    inputs: Any = list(arrays) if len(arrays) > 1 else arrays[0]
+    if function is not None:
+        inputs = keras.tree.pack_sequence_as(function._inputs_struct, list(arrays))
     return list(keras.tree.flatten(model(inputs, training=False)))

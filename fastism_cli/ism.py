@@ -18,7 +18,17 @@ from fastism_cli import backend
 from fastism_cli.alphabet import Alphabet
 from fastism_cli.engine import FastEngine
 from fastism_cli.errors import ModelError, ResourceError, SequenceError, UsageError
-from fastism_cli.graph import LayerGraph, Shape, call_model, function_of, input_names, layer_graph, output_names
+from fastism_cli.graph import (
+    LayerGraph,
+    Shape,
+    call_model,
+    function_of,
+    input_names,
+    input_shapes,
+    is_tf_keras,
+    layer_graph,
+    output_names,
+)
 from fastism_cli.naive import NaiveEngine
 from fastism_cli.plan import Plan, make_plan, period_of, with_parts, with_reductions
 from fastism_cli.precision import DTYPES, with_dtype
@@ -397,6 +407,8 @@ def require_one_of(name: str, value: Any, allowed: Sequence[str]) -> None:
 
 def wrapped(model: Any, length: int | None) -> Any:
     """A subclassed model as the only layer of a functional one, so that it can be called by the engines."""
+    if is_tf_keras(model):
+        return model
     if not isinstance(model, keras.Model):
         raise ModelError(f"model must be a Keras model or the path of one. Received: {type(model).__name__}")
     if function_of(model) is not None:
@@ -414,10 +426,7 @@ def wrapped(model: Any, length: int | None) -> Any:
 
 def find_sequence_input(model: Any, letters: int, chosen: str | int | None) -> int:
     """Index of the input that holds the sequence: the only one of shape (length, letters), or the chosen one."""
-    function = function_of(model)
-    assert function is not None
-    names = [x.name for x in function.inputs]
-    shapes = [tuple(x.shape[1:]) for x in function.inputs]
+    names, shapes = input_names(model), input_shapes(model)
     listing = "; ".join(f"{name!r} {shape}" for name, shape in zip(names, shapes, strict=True))
     fitting = [i for i, shape in enumerate(shapes) if len(shape) == 2 and shape[1] == letters]
     if chosen is None:

@@ -8,7 +8,7 @@ import keras
 
 from fastism_cli import backend
 from fastism_cli.errors import ModelError
-from fastism_cli.graph import LayerGraph, Port, layer_graph
+from fastism_cli.graph import LayerGraph, Port, is_tf_keras, layer_graph
 
 DTYPES = {"float32": "float32", "tf32": "float32", "bfloat16": "bfloat16", "float64": "float64"}
 _FLOATS = frozenset({"float16", "bfloat16", "float32", "float64", "mixed_float16", "mixed_bfloat16"})
@@ -22,6 +22,10 @@ def with_dtype(model: Any, dtype: str) -> Any:
     ModelError
         If the model cannot be built again from its configuration.
     """
+    if is_tf_keras(model):
+        if dtype != "float32":
+            raise ModelError(f"Model {model.name!r} is one of tf_keras, which computes it in float32 alone.")
+        return model
     if {variable.dtype for variable in model.variables} <= {dtype} and _policies(model) <= {dtype}:
         return model
     if dtype == "float64":

@@ -235,3 +235,24 @@ def test_out_of_memory_halves_the_batch_and_goes_on(rng, monkeypatch):
     engine = FastISM(small(), batch_size=200, engine="fast")
     np.testing.assert_allclose(engine(one_hot).delta["first"], expected, atol=1e-6)
     assert engine.batch_size <= 50
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf_keras needs TensorFlow")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_model_that_only_tf_keras_can_call(rng):
+    """inp, extra -> LocallyConnected1D -> F -> concatenate -> D: a layer that Keras 3 does not have."""
+    tf_keras = pytest.importorskip("tf_keras")
+    sequence, extra = tf_keras.Input((20, 4), name="dna"), tf_keras.Input((2,), name="extra")
+    x = tf_keras.layers.Flatten()(tf_keras.layers.LocallyConnected1D(3, 5)(sequence))
+    x = tf_keras.layers.Concatenate()([x, extra])
+    model = tf_keras.Model([sequence, extra], tf_keras.layers.Dense(2, name="out")(x))
+    one_hot, others = random_one_hot(rng, 2, 20), np.ones((2, 2), "float32")
+    engine = FastISM(model)
+    assert engine.engine == "naive" and engine.input_names == ["dna", "extra"]
+    delta = engine({"dna": one_hot, "extra": others}).delta["out"]
+    mutated = one_hot.copy()
+    mutated[:, 7] = np.eye(4)[2]
+    expected = np.asarray(model([mutated, others])) - np.asarray(model([one_hot, others]))
+    np.testing.assert_allclose(delta[:, :, 7, 2], expected, atol=2e-6)
+    with pytest.raises(ModelError, match="computes it in float32 alone"):
+        FastISM(model, precision="float64")
