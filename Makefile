@@ -7,7 +7,7 @@ OUT := examples/out
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format bench bench-memory train clean
+.PHONY: help demo test test-all check format bench bench-report bench-auto bench-memory train clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,12 @@ format: $(VENV)/installed  ## format the code
 
 bench: $(VENV)/installed  ## speed against naive on the paper's three architectures
 	$(BIN)/python -m benchmarks.bench --json benchmarks/results.json
+
+bench-report: $(VENV)/installed  ## write the figures of the last `make bench` into the pages
+	$(BIN)/python -m benchmarks.report
+
+bench-auto: $(VENV)/installed  ## that `--engine auto` does not lose to naive
+	$(BIN)/python -m benchmarks.auto
 
 bench-memory: $(VENV)/installed  ## peak memory of `fastism run` for 10 and for 1,000 regions
 	$(BIN)/python -m benchmarks.memory
