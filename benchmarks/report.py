@@ -17,9 +17,9 @@ COLUMNS = (
 
 def table(figures: dict) -> str:
     rows = [
-        f"| {r['model']} | {r['length']} | {r['naive_seconds']:.2f} (batch {r['naive_batch']}) | {r['fast_seconds']:.3f} "
-        f"| **{r['speedup']:.1f}x** | {r['speedup_low']:.1f} to {r['speedup_high']:.1f} | {r['limit']:.1f}x "
-        f"| {r['efficiency']:.2f} |"
+        f"| {r['model']} | {r['length']} | {r['naive_seconds']:.2f} (batch {r['naive_batch']}) "
+        f"| {r['fast_seconds']:.3f} | **{r['speedup']:.1f}x** "
+        f"| {r['speedup_low']:.1f} to {r['speedup_high']:.1f} | {r['limit']:.1f}x | {r['efficiency']:.2f} |"
         for r in figures["rows"]
     ]
     return "\n".join([COLUMNS, *rows])
