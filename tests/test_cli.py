@@ -89,7 +89,7 @@ def test_quiet_says_nothing(folder, here):
     result = run(folder, "-q", "-o", "o.h5", "--no-check")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
     with read_result(here / "o.h5") as written:
-        assert written.complete and written.attrs["command"].startswith("fastism ")
+        assert written.complete and written.attrs["command"].startswith("fastism")
 
 
 def test_stdin(folder, here):
