@@ -451,7 +451,7 @@ def _write_header(
     file.attrs["complete"] = False
     file.attrs["fastism_version"] = __version__
     file.attrs["h5py_version"] = h5py.__version__
-    file.attrs["created"] = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    file.attrs["created"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     file.attrs["alphabet"] = layout.alphabet
     file.attrs["score"] = "delta"
     for name, value in attributes.items():
