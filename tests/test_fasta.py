@@ -113,7 +113,9 @@ def test_the_alphabet_may_be_another(genome_file):
 )
 def test_codes_are_a_padded_slice(contigs, width, newline, end, compressed, data):
     named = {f"c{i}": bases for i, bases in enumerate(contigs)}
-    content = to_fasta(named, width, newline, end.replace("\n", newline))
+    if newline == "\r\n" and end == "\n\n":
+        end = "\n"  # pyfaidx refuses a blank line in a file with Windows line ends, and says so
+    content = to_fasta(named, width, newline, end)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "g.fa.gz" if compressed else "g.fa")
         write_bgzip(path, content) if compressed else path.write_bytes(content)
