@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -49,11 +48,6 @@ def compiled(function: Callable[..., Any], variables: Sequence[Any] = ()) -> Cal
         jitted = jax.jit(pure)
         return lambda *args: jitted([v.value for v in variables], *args)
     return function
-
-
-def compiled_naive(function: Callable[..., Any], variables: Sequence[Any] = ()) -> Callable[..., Any]:
-    """Compile a whole forward pass in the way that is fastest for an ordinary batch."""
-    return compiled(function, variables)
 
 
 def allow_float64() -> None:
@@ -115,8 +109,3 @@ def versions() -> dict[str, str]:
     """Versions of Keras and of the backend, for the output file."""
     module = __import__(BACKEND)
     return {"keras": keras.__version__, BACKEND: module.__version__}
-
-
-def quiet() -> None:
-    """Keep the backend's start-up chatter off the user's terminal. To be called before it is imported."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
