@@ -7,7 +7,7 @@ one stage to the next are the exports, always in delta form.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from math import prod
 from typing import Any
@@ -18,9 +18,11 @@ from keras import ops
 from fastism_cli import backend
 from fastism_cli.graph import LayerGraph
 from fastism_cli.plan import Cut, Operand, Plan, Stage, Step, cuts, make_plan, reaches
-from fastism_cli.rules.base import Call, Everywhere, Form, State, Unchanged, Window, per_position
-from fastism_cli.rules.place import place, place_by_rows
-from fastism_cli.windows import ChunkCall, Frame, offsets
+from fastism_cli.rules.base import Everywhere, Unchanged, Window
+from fastism_cli.rules.place import place_by_rows
+from fastism_cli.rules.strips import Strip
+from fastism_cli.stage import StageRun, first_rows
+from fastism_cli.windows import ChunkCall, Frame
 
 Arrays = dict[str, Any]
 
@@ -123,19 +125,14 @@ class FastEngine:
         Parameters
         ----------
         bases : int32 array (S, P, A)
-            Letters to substitute, for the chunk's positions in natural order.
+            Letters to substitute.
 
         Returns
         -------
-        list of arrays (S, P, A, *head shape), positions in the order of :meth:`order`.
+        list of arrays (S, P, A, *head shape)
         """
-        order = list(self.plans[call.phase].chunk.order)
-        arrays = [ops.convert_to_tensor(np.asarray(x, "int32")) for x in (call.q, bases[:, order])]
+        arrays = [ops.convert_to_tensor(np.asarray(x, "int32")) for x in (call.q, bases)]
         return self._run[call.phase](kept, self.constants, self.params, *arrays)
-
-    def order(self, call: ChunkCall) -> tuple[int, ...]:
-        """Which natural position of the chunk each position of the result is."""
-        return self.plans[call.phase].chunk.order
 
 
 class ChunkRunner:
@@ -160,134 +157,114 @@ class ChunkRunner:
             if stage.steps[0].rule is None:
                 self._run_full(stage.steps[0], kept["full"], deltas, values, q)
             else:
-                self._run_stage(stage, tables, deltas, params, q)
+                deltas.update(zip(stage.exports, self._run_stage(stage, tables, deltas, params, q), strict=True))
         return [self._head(port.tensor, kept["full"], deltas, values, q) for port in self.graph.outputs]
 
     def _first_delta(self, kept: Arrays, q: Any, bases: Any) -> Any:
         x = kept["full"][str(self.plan.input_tensor)]
         state = self.plan.states[self.plan.input_tensor]
         assert isinstance(state, Window)
-        at = ops.clip(self._first(state.frame, q), 0, x.shape[1] - 1)
+        at = ops.clip(first_rows(state.frame, q), 0, x.shape[1] - 1)
         here = ops.take(x, at, axis=1)[:, :, None]
         return ops.expand_dims(ops.one_hot(bases, x.shape[-1], dtype=x.dtype) - here, 3)
 
     # -- stages of rules --
 
     def _run_stage(
-        self, stage: Stage, tables: Arrays, deltas: dict[int, Any], params: Mapping[str, Arrays], q: Any
-    ) -> None:
-        """Run a stage: gather what it reads outside of it, compute inside, store its exports."""
+        self, stage: Stage, tables: Arrays, deltas: Mapping[int, Any], params: Mapping[str, Arrays], q: Any
+    ) -> list[Any]:
+        """The exports of a stage, in the order of its positions.
+
+        In the graph, outside of any compiled stage: rows of the reference are gathered, and the matrix product of the
+        first step is taken. All else is one compiled function, in which the positions go through run by run.
+        """
         made = {t for step in stage.steps for t in step.node.outputs}
-        outer = {
-            str(op.tensor): deltas[op.tensor]
-            for step in stage.steps
-            for op in step.operands
-            if self._is_outer(op, made)
-        }
+        read = {op.tensor for step in stage.steps for op in step.operands if op.source in ("delta", "value")} - made
+        outer = {str(t): self._in_order(t, deltas[t], stage.order) for t in read}
         gathered = self._gather(stage, tables, q)
         weights = {str(step.node.index): params[str(step.node.index)] for step in stage.steps}
-        function: Callable[..., list[Any]] = partial(self._compute, stage)
-        if stage.fused:
-            function = backend.stage(function)
-        deltas.update(zip(stage.exports, function(outer, gathered, weights, q), strict=True))
+        product = self._product(stage, outer, gathered, weights, q) if stage.has_product else None
+        if stage.has_product:
+            outer = {t: x for t, x in outer.items() if int(t) in self._read_later(stage)}
+        return backend.stage(partial(self._compute, stage))(product, outer, gathered, weights, q)
 
     @staticmethod
-    def _is_outer(operand: Operand, made: set[int]) -> bool:
-        return operand.source in ("delta", "value") and operand.tensor not in made
+    def _read_later(stage: Stage) -> set[int]:
+        """Tensors that other steps than the first read."""
+        return {op.tensor for step in stage.steps[1:] for op in step.operands}
+
+    def _product(self, stage: Stage, outer: Arrays, gathered: Arrays, weights: Arrays, q: Any) -> Any:
+        """The matrix product of the first step: nothing is fused to it."""
+        first = stage.steps[0]
+        assert first.rule is not None
+        if any(self._moves(operand) for operand in first.operands):
+            inputs = backend.stage(partial(self._placed, stage))(outer, q)
+        else:
+            inputs = [outer[str(op.tensor)] for op in first.operands]
+        whole = self._stage_run(stage, (0, len(stage.order)), outer, gathered, weights, q)
+        return first.rule.product(whole.call(first), *inputs)
+
+    def _moves(self, operand: Operand) -> bool:
+        state = self.plan.states[operand.tensor]
+        return isinstance(state, Window) and operand.frame not in (None, state.frame)
+
+    def _placed(self, stage: Stage, outer: Arrays, q: Any) -> list[Any]:
+        """The inputs of the first step in the frames that it wants, all runs together."""
+        first, parts = stage.steps[0], []
+        for run in stage.runs:
+            part = self._stage_run(stage, run, outer, {}, {}, q)
+            parts.append([part.array(part.placed(op), op) for op in first.operands])
+        return [joined(arrays) for arrays in zip(*parts, strict=True)]
+
+    def _compute(
+        self, stage: Stage, product: Any, outer: Arrays, gathered: Arrays, weights: Arrays, q: Any
+    ) -> list[Any]:
+        """What a compiled stage holds: every run of positions through all steps."""
+        parts = [
+            self._stage_run(stage, run, outer, gathered, weights, q).run(positions_of(product, run))
+            for run in stage.runs
+        ]
+        return [joined(arrays) for arrays in zip(*parts, strict=True)]
+
+    def _stage_run(
+        self, stage: Stage, run: tuple[int, int], outer: Arrays, gathered: Arrays, weights: Arrays, q: Any
+    ) -> StageRun:
+        deltas = {int(t): self._as_strip(int(t), positions_of(x, run)) for t, x in outer.items()}
+        return StageRun(
+            stage=stage,
+            states=self.plan.states,
+            chunks=self.chunks,
+            positions=stage.order[run[0] : run[1]],
+            batch=self.batch,
+            deltas=deltas,
+            gathered={key: positions_of(x, run) for key, x in gathered.items()},
+            weights=weights,
+            q=q,
+            wrap=backend.stage,
+        )
+
+    def _as_strip(self, tensor: int, x: Any) -> Any:
+        return Strip.of(x) if isinstance(self.plan.states[tensor], Window) else x
+
+    def _in_order(self, tensor: int, x: Any, order: Sequence[int]) -> Any:
+        """A stored delta (S, P, A, ...) with its positions in this order."""
+        stored = self.plan.orders.get(tensor, tuple(range(len(order))))
+        if stored == tuple(order):
+            return x
+        place_of = {j: i for i, j in enumerate(stored)}
+        return ops.take(x, np.array([place_of[j] for j in order], "int32"), axis=1)
 
     def _gather(self, stage: Stage, tables: Arrays, q: Any) -> Arrays:
         """Cut from the reference, and from constants, the frames that the stage reads."""
         found: Arrays = {}
         for step in stage.steps:
             for key, cut, frame in cuts(step, self.plan.states):
-                if key not in found:
-                    found[key] = self._cut(tables[cut_key(cut)], frame, self.engine.reaches[cut][0], q)
+                table, low = tables[cut_key(cut)], self.engine.reaches[cut][0]
+                if cut.separate:
+                    found[key] = slices(table, frame, low, q)
+                else:
+                    found[key] = frames(table, frame.take(stage.order), low, q)
         return found
-
-    def _cut(self, table: Any, frame: Frame, low: int, q: Any) -> Any:
-        """(S, P or 1, width, ...) rows of ``table`` (S, length, ...), whose first row is position ``low``."""
-        single = len(set(frame.starts)) == 1
-        first = self._first(frame, q)[:1] if single else self._first(frame, q)
-        rows = first[:, None] + (np.arange(frame.width, dtype="int32")[None, :] - np.int32(low))
-        return ops.take(table, rows, axis=1)
-
-    def _compute(self, stage: Stage, outer: Arrays, gathered: Arrays, weights: Arrays, q: Any) -> list[Any]:
-        """The steps of one stage on their arrays; returns the exports in delta form."""
-        deltas = {int(t): x for t, x in outer.items()}
-        values: dict[int, tuple[Any, Any]] = {}
-        for step in stage.steps:
-            (tensor,) = step.node.outputs
-            if step.form is Form.VALUE:
-                values[tensor] = self._value_step(step, deltas, values, gathered, weights, q)
-            else:
-                deltas[tensor] = self._delta_step(step, deltas, values, gathered, weights, q)
-        return [self._as_delta(t, deltas, values, q) for t in stage.exports]
-
-    def _value_step(
-        self, step: Step, deltas: Any, values: Any, gathered: Arrays, weights: Arrays, q: Any
-    ) -> tuple[Any, Any]:
-        pairs = [self._value_operand(step, i, op, deltas, values, gathered, q) for i, op in enumerate(step.operands)]
-        call = self._call(step, gathered, weights, q)
-        assert step.rule is not None
-        return step.rule.value(call, *[new for new, _ in pairs]), step.rule.value(call, *[ref for _, ref in pairs])
-
-    def _value_operand(
-        self, step: Step, i: int, operand: Operand, deltas: Any, values: Any, gathered: Arrays, q: Any
-    ) -> tuple[Any, Any]:
-        if operand.source == "value":
-            return values[operand.tensor]
-        reference = gathered[f"{step.node.index}:{i}"][:, :, None]
-        if operand.source == "reference":
-            return reference, reference
-        delta = self._placed(operand, deltas, values, q)
-        return delta + reference, reference
-
-    def _delta_step(self, step: Step, deltas: Any, values: Any, gathered: Arrays, weights: Arrays, q: Any) -> Any:
-        inputs = [None if op.source == "none" else self._placed(op, deltas, values, q) for op in step.operands]
-        assert step.rule is not None
-        output = step.rule.delta(self._call(step, gathered, weights, q), *inputs)
-        return self._masked(output, step.output, q) if step.masks else output
-
-    def _placed(self, operand: Operand, deltas: Any, values: Any, q: Any) -> Any:
-        delta = self._as_delta(operand.tensor, deltas, values, q)
-        state = self.plan.states[operand.tensor]
-        assert isinstance(state, Window) and operand.frame is not None
-        if operand.frame == state.frame:
-            return delta
-        return place(delta, offsets(state.frame, operand.frame), operand.frame.width)
-
-    def _as_delta(self, tensor: int, deltas: Any, values: Any, q: Any) -> Any:
-        if tensor not in deltas:
-            new, reference = values[tensor]
-            deltas[tensor] = self._masked(new - reference, self.plan.states[tensor], q)
-        return deltas[tensor]
-
-    def _masked(self, delta: Any, state: State, q: Any) -> Any:
-        """Zeros at positions that lie outside of the tensor."""
-        if not isinstance(state, Window) or not state.frame.leaves(self.chunks):
-            return delta
-        return ops.where(per_position(self._valid(state.frame, q), len(delta.shape)), delta, ops.zeros((), delta.dtype))
-
-    def _call(self, step: Step, gathered: Arrays, weights: Arrays, q: Any) -> Call:
-        assert step.rule is not None
-        index = str(step.node.index)
-        return Call(
-            facts=step.facts,
-            output=step.output,
-            params=weights[index],
-            valid=lambda frame: self._valid(frame, q),
-            first=lambda frame: self._first(frame, q),
-            stage=backend.stage,
-            extras={n: gathered[f"{index}:{n}"] for n in step.rule.extras(step.facts, step.output)},
-        )
-
-    def _first(self, frame: Frame, q: Any) -> Any:
-        starts = ops.convert_to_tensor(np.asarray(frame.starts, "int32"))
-        return starts + q * np.int32(int(frame.step))
-
-    def _valid(self, frame: Frame, q: Any) -> Any:
-        rows = self._first(frame, q)[:, None] + np.arange(frame.width, dtype="int32")[None, :]
-        return ops.logical_and(rows >= 0, rows < frame.length)
 
     # -- nodes whose whole input may change --
 
@@ -315,11 +292,11 @@ class ChunkRunner:
     def _full_delta(self, tensor: int, shape: tuple[int, ...], deltas: dict[int, Any], q: Any) -> Any:
         """(S, P, A, *shape)"""
         state = self.plan.states[tensor]
-        delta = deltas[tensor]
+        delta = self._in_order(tensor, deltas[tensor], range(self.batch[1]))
         if isinstance(state, Everywhere):
             return delta
         assert isinstance(state, Window)
-        rows = place_by_rows(delta, self._first(state.frame, q), state.frame.length)
+        rows = place_by_rows(delta, first_rows(state.frame, q), state.frame.length)
         if state.flat is None:
             return rows
         rows = ops.reshape(rows, (*self.batch, state.frame.length * prod(state.channels)))
@@ -335,6 +312,33 @@ class ChunkRunner:
             return self._full_delta(tensor, shape, deltas, q)
         value = ops.reshape(values[tensor], (*self.batch, *shape))
         return value - ops.reshape(reference, (self.batch[0], 1, 1, *shape))
+
+
+def positions_of(x: Any, run: tuple[int, int]) -> Any:
+    """The positions of a run: axis 1, if the array has one for each (a single row stands for all)."""
+    if x is None or isinstance(x, list) or x.shape[1] == 1 or run == (0, x.shape[1]):
+        return x
+    return x[:, run[0] : run[1]]
+
+
+def joined(arrays: Sequence[Any]) -> Any:
+    return ops.concatenate(arrays, axis=1) if len(arrays) > 1 else arrays[0]
+
+
+def frames(table: Any, frame: Frame, low: int, q: Any) -> Any:
+    """(S, P or 1, width, ...) rows of ``table`` (S, length, ...), whose first row is position ``low``."""
+    first = first_rows(frame, q)
+    first = first[:1] if len(set(frame.starts)) == 1 else first
+    rows = first[:, None] + (np.arange(frame.width, dtype="int32")[None, :] - np.int32(low))
+    return ops.take(table, rows, axis=1)
+
+
+def slices(table: Any, frame: Frame, low: int, q: Any) -> list[Any]:
+    """The frames of a constant (1, length, ...) one by one, (1, width, ...): slices, which TensorFlow does not copy."""
+    rows = ops.reshape(table, table.shape[1:])
+    rest = table.shape[2:]
+    starts = [start - low + q * np.int32(int(frame.step)) for start in frame.starts]
+    return [ops.slice(rows, [start, *(0,) * len(rest)], [frame.width, *rest])[None] for start in starts]
 
 
 def cut_key(cut: Cut) -> str:

@@ -79,8 +79,6 @@ class Engine(Protocol):
 
     def deltas(self, call: ChunkCall, kept: Any, bases: np.ndarray) -> list[Any]: ...
 
-    def order(self, call: ChunkCall) -> tuple[int, ...]: ...
-
 
 class FastISM:
     """Score every single-letter substitution of sequences with a Keras model (Nair et al. 2022).
@@ -304,10 +302,9 @@ class FastISM:
                 continue
             for bases in alternates(codes[take], call.start, size, self.alphabet.size, self.n_policy):
                 deltas = engine.deltas(call, kept, bases)
-                order = np.asarray(engine.order(call))
-                at = np.append(columns, -1)[np.minimum(call.start + order, self.input_length)]
+                at = np.append(columns, -1)[np.minimum(call.start + np.arange(size), self.input_length)]
                 for head, values in zip(self.heads, deltas, strict=True):
-                    scatter(delta[head.name][rows], backend.to_numpy(values), at, bases[:count, order])
+                    scatter(delta[head.name][rows], backend.to_numpy(values), at, bases[:count])
         repeat_duplicates(delta, rows, wanted, columns)
         if self.n_policy == "skip":
             blank(delta, rows, codes[rows][:, wanted] >= self.alphabet.size)

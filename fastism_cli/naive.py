@@ -53,9 +53,6 @@ class NaiveEngine:
         arrays = [ops.convert_to_tensor(np.asarray(x, "int32")) for x in (call.start, bases)]
         return self._chunk(inputs, outputs, *arrays)
 
-    def order(self, call: ChunkCall) -> tuple[int, ...]:
-        return tuple(range(self.batch[1]))
-
     def _deltas(self, inputs: Sequence[Any], outputs: Sequence[Any], start: Any, bases: Any) -> list[Any]:
         batch = [self._repeated(x) for x in inputs]
         batch[self.sequence_input] = self._substituted(inputs[self.sequence_input], start, bases)

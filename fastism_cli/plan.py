@@ -17,6 +17,7 @@ from fastism_cli.rules.base import (
     UNCHANGED,
     Decline,
     Everywhere,
+    Extra,
     Facts,
     Flat,
     Form,
@@ -26,10 +27,14 @@ from fastism_cli.rules.base import (
     Window,
 )
 from fastism_cli.rules.pointwise import ACTIVATION_PART
-from fastism_cli.windows import Chunk, Frame, offsets, whole_period
+from fastism_cli.windows import Chunk, Frame, offsets, runs, whole_period
 
 # An element that is read and written costs about as much as this many multiply-adds in a matrix product.
 MULTIPLY_ADDS_PER_ELEMENT = 30
+# More runs of positions than this make a stage slower to compile than they save.
+MOST_RUNS = 16
+# The same for the slices that a stage adds up: with more, a kernel's taps are summed in a stage of their own.
+MOST_TERMS = 700
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,31 @@ class Step:
 
 @dataclass(frozen=True)
 class Stage:
-    """Steps that are compiled together. ``exports`` are the tensors that later stages read, in delta form."""
+    """Steps that are compiled together, after the matrix product of the first where it has one.
+
+    Attributes
+    ----------
+    exports : tuple of int
+        The tensors that later stages read; they are stored in delta form.
+    order : tuple of int
+        The positions of the chunk, sorted so that those which lie alike in all frames of the stage stand together.
+    runs : tuple of (first, stop)
+        Those stretches of ``order``; a single one where there would be too many.
+    cuts : bool
+        Whether windows are cut into pieces by rows.
+    """
 
     steps: tuple[Step, ...]
-    fused: bool
     exports: tuple[int, ...]
+    order: tuple[int, ...]
+    runs: tuple[tuple[int, int], ...]
+    cuts: bool
+
+    @property
+    def has_product(self) -> bool:
+        """Whether a matrix product stands before the stage."""
+        rule = self.steps[0].rule
+        return rule is not None and not rule.fused
 
 
 @dataclass(frozen=True)
@@ -101,6 +126,11 @@ class Plan:
     def full_multiply_adds(self) -> int:
         """Multiply-adds of one substitution by a forward pass (of what depends on the input)."""
         return sum(step.full_multiply_adds for step in self.steps)
+
+    @property
+    def orders(self) -> dict[int, tuple[int, ...]]:
+        """The order of the chunk's positions in each stored tensor that is not in the natural one."""
+        return {t: stage.order for stage in self.stages for t in stage.exports if stage.steps[0].rule is not None}
 
     @property
     def elements(self) -> int:
@@ -212,12 +242,8 @@ def make_plan(graph: LayerGraph, input_tensor: int, *, size: int, phase: int, pe
     input_tensor : int
         The tensor that is substituted in.
     """
-    natural = [phase + j for j in range(size)]
-    keys = _Planner(graph, input_tensor, natural, Fraction(period)).alignments()
-    order = sorted(range(size), key=lambda j: tuple(key[j] for key in keys))
-    planner = _Planner(graph, input_tensor, [natural[j] for j in order], Fraction(period))
-    chunk = Chunk(size, phase, period, tuple(order))
-    return Plan(graph, chunk, input_tensor, tuple(planner.stored), tuple(planner.stages()))
+    planner = _Planner(graph, input_tensor, [phase + j for j in range(size)], Fraction(period))
+    return Plan(graph, Chunk(size, phase, period), input_tensor, tuple(planner.stored), tuple(planner.stages()))
 
 
 class _Planner:
@@ -226,6 +252,7 @@ class _Planner:
     def __init__(self, graph: LayerGraph, input_tensor: int, positions: Sequence[int], step: Fraction) -> None:
         self.graph = graph
         self.input_tensor = input_tensor
+        self.positions = positions
         self.rules: dict[int, Rule | None] = {}
         self.reasons: dict[int, str | None] = {}
         self.readers = graph.consumers()
@@ -300,43 +327,37 @@ class _Planner:
         heads = {port.tensor for port in self.graph.outputs}
         return maker is not None and maker.fills and len(self.readers[tensor]) == 1 and tensor not in heads
 
-    def alignments(self) -> list[tuple[int, ...]]:
-        """For every move of rows into another frame, the offset of each position: what the chunk is sorted by."""
-        keys = []
-        for step in (step for stage in self.stages() for step in stage.steps):
-            for operand in step.operands:
-                state = self.stored[operand.tensor]
-                if isinstance(state, Window) and operand.frame is not None:
-                    keys.append(offsets(state.frame, operand.frame))
-            if step.rule is not None and isinstance(step.output, Window):
-                natural = step.rule.propagate(step.facts)
-                assert isinstance(natural, Window)
-                keys.append(offsets(natural.frame, step.output.frame))
-        return keys
-
     def stages(self) -> list[Stage]:
-        """Group the steps: neighbours that are elementwise and hand a tensor on share a compiled stage."""
+        """Group the steps: elementwise work joins the stage that makes what it reads."""
         groups: list[list[Step]] = []
-        forms: dict[int, Form] = {}
+        forms: list[dict[int, Form]] = []
+        made_in: dict[int, int] = {}
         for node in self.graph.nodes:
             if node.index not in self.rules:
                 continue
             rule = self.rules[node.index]
-            joins = bool(groups) and self._joins(node, rule, groups[-1])
-            if not joins:
+            number = max((made_in[t] for t in node.inputs if t in made_in), default=-1)
+            if number < 0 or not self._joins(rule, groups[number]):
+                number = len(groups)
                 groups.append([])
-                forms = {}
-            step = self._step(node, rule, forms)
-            forms[node.outputs[0]] = step.form
-            groups[-1].append(step)
+                forms.append({})
+            step = self._step(node, rule, forms[number])
+            forms[number][node.outputs[0]] = step.form
+            groups[number].append(step)
+            made_in.update(dict.fromkeys(node.outputs, number))
         return [self._stage(group) for group in groups]
 
-    def _joins(self, node: Node, rule: Rule | None, group: list[Step]) -> bool:
-        last = group[-1].rule
-        if rule is None or last is None or not (rule.fused and last.fused):
+    def _joins(self, rule: Rule | None, group: list[Step]) -> bool:
+        first = group[0]
+        if rule is None or first.rule is None or not rule.fused:
             return False
-        made = {t for step in group for t in step.node.outputs}
-        return any(t in made for t in node.inputs)
+        return first.rule.fused or self._terms(first) <= MOST_TERMS
+
+    def _terms(self, step: Step) -> int:
+        """Slices that the first step of a stage adds up, over all runs of positions."""
+        if step.rule is None or not isinstance(step.output, Window):
+            return 0
+        return step.rule.terms(step.facts, step.output) * len(set(zip(*self._moves(step), strict=True)) or {()})
 
     def _stage(self, group: list[Step]) -> Stage:
         inside = {step.node.index for step in group}
@@ -347,8 +368,34 @@ class _Planner:
             for t in step.node.outputs
             if t in heads or any(reader not in inside for reader in self.readers[t])
         ]
-        fused = group[0].rule is not None and group[0].rule.fused
-        return Stage(tuple(group), fused, tuple(dict.fromkeys(exports)))
+        order, stretches = self._runs(group)
+        cuts = self._terms(group[0]) <= MOST_TERMS
+        return Stage(tuple(group), tuple(dict.fromkeys(exports)), order, stretches, cuts)
+
+    def _runs(self, group: list[Step]) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
+        """The chunk's positions sorted by how they lie in the frames of these steps, and the stretches alike."""
+        size = len(self.positions)
+        keys = [tuple(key) for key in zip(*(move for step in group for move in self._moves(step)), strict=True)]
+        if not keys or len(set(keys)) > MOST_RUNS:
+            return tuple(range(size)), ((0, size),)
+        order = sorted(range(size), key=lambda j: (keys[j], j))
+        number = {key: i for i, key in enumerate(sorted(set(keys)))}
+        return tuple(order), tuple((a, b) for a, b, _ in runs([number[keys[j]] for j in order]))
+
+    def _moves(self, step: Step) -> list[tuple[int, ...]]:
+        """For every move of rows into another frame, the offset of each position."""
+        if step.rule is None:
+            return []
+        moves = []
+        for operand in step.operands:
+            state = self.stored[operand.tensor]
+            if isinstance(state, Window) and operand.frame is not None:
+                moves.append(offsets(state.frame, operand.frame))
+        if isinstance(step.output, Window):
+            natural = step.rule.propagate(step.facts)
+            assert isinstance(natural, Window)
+            moves.append(offsets(natural.frame, step.output.frame))
+        return moves
 
     def _step(self, node: Node, rule: Rule | None, forms: dict[int, Form]) -> Step:
         facts = self.facts(node, self.stored)
@@ -408,7 +455,8 @@ def _delivered(state: State, operand: Operand) -> State:
 class Cut:
     """Something along a length axis that frames are cut from.
 
-    ``source`` is "reference", "prefix_max" or "suffix_max" of ``tensor``, or the name of a constant of ``node``.
+    ``source`` is "reference", "prefix_max" or "suffix_max" of ``tensor``, or the name of a constant of ``node``;
+    ``separate`` as in :class:`~fastism_cli.rules.base.Extra`.
     """
 
     source: str
@@ -417,6 +465,7 @@ class Cut:
     flat: Flat | None
     channels: Shape
     length: int
+    separate: bool = False
 
 
 def cuts(step: Step, states: Sequence[State]) -> list[tuple[str, Cut, Frame]]:
@@ -430,7 +479,7 @@ def cuts(step: Step, states: Sequence[State]) -> list[tuple[str, Cut, Frame]]:
             assert operand.frame is not None
             found.append((f"{step.node.index}:{i}", reference_cut(operand.tensor, states, window), operand.frame))
     for name, extra in step.rule.extras(step.facts, step.output).items():
-        found.append((f"{step.node.index}:{name}", extra_cut(step, extra.source, extra.frame), extra.frame))
+        found.append((f"{step.node.index}:{name}", extra_cut(step, extra), extra.frame))
     return found
 
 
@@ -440,9 +489,10 @@ def reference_cut(tensor: int, states: Sequence[State], like: Window) -> Cut:
     return Cut("reference", tensor, None, window.flat, window.channels, window.frame.length)
 
 
-def extra_cut(step: Step, source: str, frame: Frame) -> Cut:
-    derived = source in ("prefix_max", "suffix_max")
-    return Cut(source, step.node.inputs[0], None if derived else step.node.index, None, (), frame.length)
+def extra_cut(step: Step, extra: Extra) -> Cut:
+    derived = extra.source in ("prefix_max", "suffix_max")
+    node = None if derived else step.node.index
+    return Cut(extra.source, step.node.inputs[0], node, None, (), extra.frame.length, extra.separate)
 
 
 def reaches(plans: Iterable[tuple[Plan, range]]) -> dict[Cut, tuple[int, int]]:

@@ -121,12 +121,6 @@ def hull(frames: Iterable[Frame]) -> Frame:
     return replace(frames[0], starts=starts, width=width)
 
 
-def common_start(frame: Frame) -> Frame:
-    """One frame for the whole chunk: from its first start to its last stop."""
-    low, high = min(frame.starts), max(frame.stops)
-    return replace(frame, starts=(low,) * len(frame.starts), width=high - low)
-
-
 def offsets(inner: Frame, outer: Frame) -> tuple[int, ...]:
     """Where each inner frame begins inside its outer frame (negative: it begins before it)."""
     return tuple(a - b for a, b in zip(inner.starts, outer.starts, strict=True))
@@ -150,18 +144,11 @@ def whole_period(steps: Iterable[Fraction]) -> int:
 
 @dataclass(frozen=True)
 class Chunk:
-    """The substituted positions of one compiled call: ``phase + period * q + order[j]``.
-
-    ``order`` sorts the positions so that those with the same alignment lie together.
-    """
+    """The substituted positions of one compiled call: ``phase + period * q + j`` for ``j`` below ``size``."""
 
     size: int
     phase: int
     period: int
-    order: tuple[int, ...]
-
-    def positions(self, q: int) -> list[int]:
-        return [self.phase + self.period * q + j for j in self.order]
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ LAYERS = [
     {"graph", "backend", "io", "reduce"},
     {"quiet", "precision", "rules", "regions"},
     {"plan", "reader"},
+    {"stage"},
     {"engine", "naive", "run_options", "scores"},
     {"ism", "targets", "provenance"},
     {"batches", "inspection", "checks"},

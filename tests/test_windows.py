@@ -2,14 +2,16 @@
 
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastism_cli.rules.conv import tap_pieces
+from fastism_cli.rules.dense import start_groups
 from fastism_cli.windows import (
     Frame,
     changed_outputs,
-    common_start,
     cover,
     dilated_span,
     hull,
@@ -86,7 +88,6 @@ def test_hull_and_offsets():
     both = hull([a, b])
     assert (both.starts, both.width) == ((1, 5), 4)
     assert offsets(a, both) == (2, 0)
-    assert (common_start(a).starts, common_start(a).width) == ((3, 3), 4)
 
 
 def test_reach_and_leaves_over_chunks():
@@ -117,3 +118,22 @@ def test_cover_uses_one_phase_where_that_is_cheap():
     size, calls = cover(0, 1000, size=250, period=48)
     assert len({call.phase for call in calls}) == 1
     assert size * len(calls) <= 1080
+
+
+@given(st.integers(1, 12), st.integers(1, 9), st.integers(1, 5))
+def test_tap_pieces_name_every_product_once(rows, taps, dilation):
+    expected = {(i + k * dilation, k) for i in range(rows) for k in range(taps)}
+    pieces = tap_pieces(rows, taps, dilation)
+    assert [first for first, _, _ in pieces] == [0, *(stop for _, stop, _ in pieces[:-1])]
+    found = [(j, k) for first, stop, present in pieces for j in range(first, stop) for k in present]
+    assert sorted(found) == sorted(expected)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.integers(1, 6))
+def test_groups_of_starts_hold_every_frame(moves, width):
+    starts = tuple(np.cumsum(moves).tolist())
+    groups = start_groups(Frame(starts, width, Fraction(1), 500))
+    assert [first for first, _ in groups.bounds] == [0, *(stop for _, stop in groups.bounds[:-1])]
+    assert groups.bounds[-1][1] == len(starts)
+    for (first, stop), begin in zip(groups.bounds, (starts[a] for a, _ in groups.bounds), strict=True):
+        assert all(begin <= starts[j] and starts[j] + width <= begin + groups.width for j in range(first, stop))

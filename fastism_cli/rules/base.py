@@ -22,6 +22,7 @@ from typing import Any
 from keras import ops
 
 from fastism_cli.graph import Node, Shape
+from fastism_cli.rules.strips import Strip
 from fastism_cli.windows import Frame
 
 
@@ -29,6 +30,19 @@ class Form(Enum):
     DELTA = "delta"
     VALUE = "value"
     EITHER = "either"
+
+
+class Splits(Enum):
+    """How much of a frame a rule looks at at once, inside a compiled stage (see :mod:`fastism_cli.rules.strips`).
+
+    WHOLE: all rows, as one array. ROWS: every row by itself, so that any rows can be given and returned. VIEWS: as
+    ROWS, on the strips that :meth:`Rule.views` makes of the input. STRIPS: the rule handles strips itself.
+    """
+
+    WHOLE = "whole"
+    ROWS = "rows"
+    VIEWS = "views"
+    STRIPS = "strips"
 
 
 @dataclass(frozen=True)
@@ -105,11 +119,13 @@ class Extra:
 
     ``source`` is the name of one of :meth:`Rule.constants`, or "prefix_max" (entry ``i``: maximum of the input's
     reference before ``i``) or "suffix_max" (from ``i`` on). The cut has shape (S or 1, P or 1, frame.width, ...): one
-    for the whole chunk where the frame starts at the same place for all positions.
+    for the whole chunk where the frame starts at the same place for all positions. One that is ``separate`` has starts
+    of its own, not one for each position: a list of slices (1, frame.width, ...), which are not copied.
     """
 
     source: str
     frame: Frame
+    separate: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,7 +147,11 @@ class Call:
     stage : callable
         Wraps a function of arrays into a compiled stage of its own, so that nothing is fused across its edge.
     extras : dict of arrays
-        What :meth:`Rule.extras` asked for.
+        What :meth:`Rule.extras` asked for; a list of arrays for one that is ``separate``.
+    move : callable
+        ``move(strip, old, new)``: a strip in another frame of the same tensor.
+    cuts : bool
+        Whether the stage computes by pieces of rows.
     """
 
     facts: Facts
@@ -141,6 +161,8 @@ class Call:
     first: Callable[[Frame], Any]
     stage: Callable[[Callable[..., Any]], Callable[..., Any]]
     extras: dict[str, Any]
+    move: Callable[[Strip, Frame, Frame], Strip]
+    cuts: bool
 
     @property
     def layer(self) -> Any:
@@ -160,7 +182,10 @@ class Rule:
     form : Form
         The form that inputs are delivered in and the output is given in.
     fused : bool
-        Elementwise work that may share a compiled stage with its neighbours. False for matrix products.
+        Elementwise work that may share a compiled stage with its neighbours. False for matrix products: the rule's
+        :meth:`product` is computed by itself, and its :meth:`finish` begins a stage.
+    splits : Splits
+        How much of a frame :meth:`delta` and :meth:`value` look at at once.
     leaks : bool
         In delta form, the output may be non-zero at invalid positions and is masked after the rule.
     keeps_places : bool
@@ -174,6 +199,7 @@ class Rule:
 
     form: Form = Form.VALUE
     fused: bool = True
+    splits: Splits = Splits.WHOLE
     leaks: bool = False
     keeps_places: bool = False
     fills: bool = True
@@ -208,6 +234,22 @@ class Rule:
     def value(self, call: Call, *inputs: Any) -> Any:
         """Output value from input values; called once for the substituted and once for the reference arrays."""
         raise NotImplementedError
+
+    def product(self, call: Call, *inputs: Any) -> Any:
+        """The matrix product of a rule that is not ``fused``, an array (S, P, A, ...)."""
+        return self.delta(call, *inputs)
+
+    def finish(self, call: Call, product: Any) -> Any:
+        """Output delta from the product: elementwise work."""
+        return product
+
+    def views(self, call: Call, strip: Strip) -> list[Strip]:
+        """The strips, all cut at the same rows, that are the inputs of a rule that ``splits`` into VIEWS."""
+        return [strip]
+
+    def terms(self, facts: Facts, output: Window) -> int:
+        """Slices of the product that :meth:`finish` adds up when it computes by pieces; 0: it does nothing."""
+        return 0
 
     def split(self, node: Node) -> Callable[[Any], Any] | None:
         """For a layer with a built-in activation: the layer without it, as a function of the input array."""

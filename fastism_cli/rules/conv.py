@@ -8,18 +8,21 @@ of recomputing the output window, as fastISM does (Nair et al. 2022).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import reduce
+from itertools import pairwise
 from math import prod
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from fastism_cli.graph import Node
 from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, State, Window, merge_batch, split_batch
-from fastism_cli.rules.place import MOST_RUNS, by_offset, place_by_rows, shift
+from fastism_cli.rules.place import shift
+from fastism_cli.rules.strips import Piece, Strip
 from fastism_cli.rules.table import define
-from fastism_cli.windows import Frame, changed_outputs, dilated_span, needed_inputs, offsets, pad_amounts, runs
+from fastism_cli.windows import Frame, changed_outputs, dilated_span, needed_inputs, pad_amounts
 
 
 def strip_activation(layer: Any, linear: Callable[[Any], Any]) -> Callable[[Any], Any] | None:
@@ -126,17 +129,31 @@ class Conv(Convolution):
             data_format=layer.data_format,
         )
 
-    def delta(self, call: Call, *inputs: Any) -> Any:
+    def product(self, call: Call, *inputs: Any) -> Any:
+        """Every row times the whole kernel: (S, P, A, rows, taps, filters)."""
         layer = call.layer
         if not self.folds(layer):
-            return super().delta(call, *inputs)
+            return self.delta(call, *inputs)
         (x,) = inputs
-        taps, dilation = layer.kernel_size[0], layer.dilation_rate[0]
+        products = ops.matmul(ops.reshape(x, (-1, x.shape[-1])), call.params["matrix"])
+        return ops.reshape(products, (*x.shape[:4], layer.kernel_size[0], layer.filters))
+
+    def finish(self, call: Call, product: Any) -> Any:
+        """The products added up, in the frame that the output is wanted in."""
+        if not self.folds(call.layer):
+            return product
         natural = self.propagate(call.facts)
         assert isinstance(natural, Window)
-        products = ops.matmul(ops.reshape(x, (-1, x.shape[-1])), call.params["matrix"])
-        shape = (*x.shape[:4], taps, layer.filters)
-        return fold(products, shape, dilation, offsets(natural.frame, call.frame), call.frame.width, call.stage)
+        fold = fold_by_pieces if call.cuts else fold_padded
+        strip = fold(product, call.layer.dilation_rate[0])
+        return call.move(strip, replace(natural.frame, width=strip.width), call.frame)
+
+    def terms(self, facts: Facts, output: Window) -> int:
+        layer = facts.layer
+        if not self.folds(layer):
+            return 0
+        taps, rows = layer.kernel_size[0], facts.window.frame.width
+        return sum(len(present) for _, _, present in tap_pieces(rows, taps, layer.dilation_rate[0]))
 
     def multiply_adds(self, facts: Facts, output: State) -> int:
         assert isinstance(output, Window)
@@ -148,33 +165,42 @@ class Conv(Convolution):
         return facts.window.frame.width * layer.kernel_size[0] * layer.filters if self.folds(layer) else 0
 
 
-def fold(products: Any, shape: tuple[int, ...], dilation: int, shifts: tuple[int, ...], width: int, stage: Any) -> Any:
-    """Add the products of each tap where they belong, in the frame that the output is wanted in.
+def tap_pieces(rows: int, taps: int, dilation: int) -> list[tuple[int, int, list[int]]]:
+    """Stretches of output rows to which the same taps contribute, as ``(first, stop, taps)``.
 
-    Parameters
-    ----------
-    products : array, (S * P * A * rows, taps * filters)
-        Row ``i``, tap ``k`` belongs to output position ``i + k * dilation``.
-    shape : (S, P, A, rows, taps, filters)
-    shifts : P ints
-        Where the outputs begin in their frame of ``width`` rows.
+    Input row ``i`` contributes by tap ``k`` to output row ``i + k * dilation``::
 
-    Notes
-    -----
-    The sum is a stage of its own: fused into what follows, XLA would redo it for every reader.
+        rows 2, taps 3     a a b . .        ->  (0, 1, [0]), (1, 2, [0, 1]), (2, 3, [1, 2]), (3, 4, [2])
+                           . a b b .
     """
-    rows, taps = shape[3], shape[4]
+    edges = sorted({k * dilation + end for k in range(taps) for end in (0, rows)})
+    return [
+        (first, stop, [k for k in range(taps) if k * dilation <= first and stop <= k * dilation + rows])
+        for first, stop in pairwise(edges)
+    ]
 
-    def add_up(y: Any, offset: int, width: int = width) -> Any:
-        if dilation == 1 and rows <= taps:
-            return sum(shift(y[:, :, :, i], offset + i, width, axis=3) for i in range(rows))
-        return sum(shift(y[:, :, :, :, k], offset + k * dilation, width, axis=3) for k in range(taps))
 
-    if len(runs(shifts)) <= MOST_RUNS:
-        return stage(lambda y: by_offset(ops.reshape(y, shape), shifts, add_up))(products)
+def fold_by_pieces(y: Any, dilation: int) -> Strip:
+    """Add up products (S, P, A, rows, taps, filters) where they belong, a piece for each set of taps."""
+    return Strip(
+        tuple(
+            Piece(first, stop, _sum_of([y[:, :, :, first - k * dilation : stop - k * dilation, k] for k in present]))
+            for first, stop, present in tap_pieces(y.shape[3], y.shape[4], dilation)
+        )
+    )
+
+
+def fold_padded(y: Any, dilation: int) -> Strip:
+    """The same sum in one piece, every term padded with zeros: for kernels that would make too many pieces."""
+    rows, taps = y.shape[3], y.shape[4]
     natural = rows + (taps - 1) * dilation
-    y = stage(lambda y: add_up(ops.reshape(y, shape), 0, natural))(products)
-    return place_by_rows(y, ops.convert_to_tensor(np.asarray(shifts, "int32")), width)
+    if dilation == 1 and rows <= taps:
+        return Strip.of(_sum_of([shift(y[:, :, :, i], i, natural, axis=3) for i in range(rows)]))
+    return Strip.of(_sum_of([shift(y[:, :, :, :, k], k * dilation, natural, axis=3) for k in range(taps)]))
+
+
+def _sum_of(terms: list[Any]) -> Any:
+    return reduce(ops.add, terms) if terms else None
 
 
 define(Conv(), keras.layers.Conv1D)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -12,8 +14,9 @@ from keras import ops
 from fastism_cli.graph import Node
 from fastism_cli.rules.base import EVERYWHERE, Call, Extra, Facts, Form, Rule, State, Window
 from fastism_cli.rules.conv import strip_activation
+from fastism_cli.rules.place import place
 from fastism_cli.rules.table import define
-from fastism_cli.windows import Frame, common_start
+from fastism_cli.windows import Frame, runs
 
 
 class Dense(Rule):
@@ -28,9 +31,6 @@ class Dense(Rule):
         window = facts.window
         return Window(window.frame, facts.shape[1:]) if window.flat is None else EVERYWHERE
 
-    def demand(self, facts: Facts, output: State) -> tuple[Frame | None, ...]:
-        return (None,) if isinstance(output, Window) else (common_start(facts.window.frame),)
-
     def constants(self, facts: Facts) -> dict[str, Any]:
         flat, window = facts.window.flat, facts.window
         if flat is None:
@@ -41,7 +41,11 @@ class Dense(Rule):
         return {"rows": ops.reshape(rows, (window.frame.length, channels, kernel.shape[1]))}
 
     def extras(self, facts: Facts, output: State) -> dict[str, Extra]:
-        return {} if isinstance(output, Window) else {"rows": Extra("rows", facts.window.frame)}
+        if isinstance(output, Window):
+            return {}
+        frame, groups = facts.window.frame, start_groups(facts.window.frame)
+        starts = tuple(frame.starts[first] for first, _ in groups.bounds)
+        return {"rows": Extra("rows", replace(frame, starts=starts, width=groups.width), separate=True)}
 
     def split(self, node: Node) -> Callable[[Any], Any] | None:
         layer = node.layer
@@ -52,20 +56,65 @@ class Dense(Rule):
 
         return strip_activation(layer, linear)
 
-    def delta(self, call: Call, *inputs: Any) -> Any:
+    def product(self, call: Call, *inputs: Any) -> Any:
         (x,) = inputs
         if isinstance(call.output, Window):
             return ops.matmul(x, call.layer.kernel)
-        rows = call.extras["rows"]
-        products = ops.matmul(
-            ops.reshape(x, (prod(x.shape[:3]), prod(x.shape[3:]))),
-            ops.reshape(rows, (prod(x.shape[3:]), rows.shape[-1])),
-        )
-        return ops.reshape(products, (*x.shape[:3], rows.shape[-1]))
+        frame, groups = call.facts.window.frame, start_groups(call.facts.window.frame)
+        if groups.width != frame.width:
+            x = call.stage(lambda x: place(x, groups.offsets(frame), groups.width))(x)
+        parts = [self._rows_product(x[:, a:b], k) for (a, b), k in zip(groups.bounds, call.extras["rows"], strict=True)]
+        return ops.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+
+    @staticmethod
+    def _rows_product(x: Any, kernel: Any) -> Any:
+        """(S, P, A, width, channels) times (1, width, channels, units)."""
+        elements, units = prod(x.shape[3:]), kernel.shape[-1]
+        products = ops.matmul(ops.reshape(x, (-1, elements)), ops.reshape(kernel, (elements, units)))
+        return ops.reshape(products, (*x.shape[:3], units))
 
     def multiply_adds(self, facts: Facts, output: State) -> int:
         window, units = facts.window, facts.layer.kernel.shape[1]
-        return window.size * units
+        width = window.frame.width if isinstance(output, Window) else start_groups(window.frame).width
+        return width * prod(window.channels) * units
+
+
+@dataclass(frozen=True)
+class StartGroups:
+    """Neighbouring positions that share one slice of ``width`` rows of the kernel.
+
+    ``bounds`` are (first, stop) positions of the chunk; a group's slice begins where its first position's frame does.
+    """
+
+    bounds: tuple[tuple[int, int], ...]
+    width: int
+
+    def offsets(self, frame: Frame) -> tuple[int, ...]:
+        """Where each position's frame begins in the slice of its group."""
+        return tuple(frame.starts[j] - frame.starts[first] for first, stop in self.bounds for j in range(first, stop))
+
+
+# A matrix product costs about as much as one with so many positions more: the slice of the kernel is read from memory.
+OVERHEAD_POSITIONS = 13
+
+
+@cache
+def start_groups(frame: Frame) -> StartGroups:
+    """Groups for the least work: few positions read few rows that are not theirs, many make large products."""
+    stretches = runs(frame.starts)
+    sizes = [2**i for i in range(len(stretches).bit_length() + 1)]
+    return min((_grouped(frame, stretches, size) for size in sizes), key=lambda found: _work(found, len(frame.starts)))
+
+
+def _grouped(frame: Frame, stretches: list[tuple[int, int, int]], size: int) -> StartGroups:
+    parts = [stretches[i : i + size] for i in range(0, len(stretches), size)]
+    bounds = tuple((part[0][0], part[-1][1]) for part in parts)
+    spread = max(part[-1][2] - part[0][2] for part in parts)
+    return StartGroups(bounds, frame.width + spread)
+
+
+def _work(groups: StartGroups, positions: int) -> int:
+    return groups.width * (positions + OVERHEAD_POSITIONS * len(groups.bounds))
 
 
 define(Dense(), keras.layers.Dense)

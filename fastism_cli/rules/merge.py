@@ -17,6 +17,7 @@ from fastism_cli.rules.base import (
     Flat,
     Form,
     Rule,
+    Splits,
     State,
     Unchanged,
     Window,
@@ -40,6 +41,8 @@ def aligned_hull(facts: Facts) -> Frame:
 
 class Merge(Rule):
     """Add, Multiply and the like: every output element from the same element of each input."""
+
+    splits = Splits.ROWS
 
     def propagate(self, facts: Facts) -> State:
         frame = aligned_hull(facts)
@@ -75,6 +78,7 @@ class Concatenate(Rule):
     """Along the channels windows are put side by side; flattened tensors one after the other."""
 
     form = Form.DELTA
+    splits = Splits.ROWS
 
     def propagate(self, facts: Facts) -> State:
         if all(window.flat is not None for window in facts.windows):

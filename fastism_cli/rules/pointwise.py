@@ -15,6 +15,7 @@ from fastism_cli.rules.base import (
     Facts,
     Form,
     Rule,
+    Splits,
     State,
     merge_batch,
     split_batch,
@@ -36,6 +37,7 @@ class Pointwise(Rule):
     """
 
     form = Form.VALUE
+    splits = Splits.ROWS
 
     def __init__(self, *, unless: Condition | None = None, elementwise: bool = True) -> None:
         self.unless = unless
@@ -85,6 +87,7 @@ class ChannelScale(Rule):
     """``y = x * scale + shift`` per channel: the delta is scaled, the shift cancels."""
 
     form = Form.EITHER
+    splits = Splits.ROWS
     keeps_places = True
 
     def propagate(self, facts: Facts) -> State:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import reduce
+from itertools import pairwise
 from typing import Any
 
 import keras
@@ -17,10 +18,12 @@ from fastism_cli.rules.base import (
     Facts,
     Form,
     Rule,
+    Splits,
     State,
     Window,
     per_position,
 )
+from fastism_cli.rules.strips import Piece, Strip, by_pieces, rows
 from fastism_cli.rules.table import define
 from fastism_cli.windows import Frame, changed_outputs, needed_inputs, pad_amounts
 
@@ -58,39 +61,55 @@ class Pool(Rule):
             ),
         )
 
-    def pooled(self, call: Call, x: Any, combine: Any) -> Any:
-        """Combine the ``pool_size`` shifted views of the frame, row by row of the output."""
+    def views(self, call: Call, strip: Strip) -> list[Strip]:
+        """For each offset of the window, the rows that it meets; all cut where any of them enters another piece."""
         size, stride, width = call.layer.pool_size[0], call.layer.strides[0], call.frame.width
-        if stride == 1:
-            views = [x[:, :, :, i : i + width] for i in range(size)]
-        else:
-            views = [x[:, :, :, i : i + (width - 1) * stride + 1 : stride] for i in range(size)]
-        return reduce(combine, views)
+        edges = {-(-(row - offset) // stride) for row in strip.breaks for offset in range(size)}
+        breaks = sorted({0, width} | {row for row in edges if 0 < row < width})
+        cuts = list(pairwise(breaks))
+        return [
+            Strip(tuple(Piece(a, b, strided(strip, offset + a * stride, b - a, stride)) for a, b in cuts))
+            for offset in range(size)
+        ]
+
+
+def strided(strip: Strip, first: int, count: int, stride: int) -> Any:
+    """``count`` rows from ``first`` on, that lie in one piece of the strip."""
+    piece = next(p for p in strip.pieces if p.first <= first < p.stop)
+    if piece.array is None:
+        return None
+    return rows(piece.array, first - piece.first, first - piece.first + (count - 1) * stride + 1, stride)
 
 
 class MaxPool(Pool):
     """Maximum of values; positions past an edge are -inf, not 0."""
 
     form = Form.VALUE
+    splits = Splits.VIEWS
+
+    def views(self, call: Call, strip: Strip) -> list[Strip]:
+        if any(self.pads(call.facts)):
+            strip = without_invalid(call, strip)
+        return super().views(call, strip)
 
     def value(self, call: Call, *inputs: Any) -> Any:
-        (x,) = inputs
-        if any(self.pads(call.facts)):
-            inside = call.valid(call.facts.window.frame)
-            x = ops.where(per_position(inside, len(x.shape)), x, lowest(x.dtype))
-        return self.pooled(call, x, ops.maximum)
+        return reduce(ops.maximum, inputs)
 
 
 class AveragePool(Pool):
     """Mean of deltas over the positions that Keras counts: those past an edge are not."""
 
     form = Form.DELTA
+    splits = Splits.STRIPS
     leaks = True
 
     def delta(self, call: Call, *inputs: Any) -> Any:
-        (x,) = inputs
-        total = self.pooled(call, x, ops.add)
-        return total / per_position(self.counted(call, x.dtype), len(x.shape))
+        (strip,) = inputs
+        total = by_pieces(
+            lambda *arrays: reduce(ops.add, [x for x in arrays if x is not None]), self.views(call, strip)
+        )
+        counted = self.counted(call, strip.known.dtype)
+        return total.map(lambda x, first, stop: x / per_position(counted[:, first:stop], len(x.shape)))
 
     def counted(self, call: Call, dtype: str) -> Any:
         """How many positions each output averages over: (P, width)."""
@@ -102,17 +121,29 @@ class AveragePool(Pool):
         return ops.cast(ops.maximum(count, 1), dtype)
 
 
+def add_present(*arrays: Any) -> Any:
+    """The sum of those that are not None."""
+    return reduce(ops.add, [x for x in arrays if x is not None])
+
+
+def without_invalid(call: Call, strip: Strip) -> Strip:
+    """Values of the lowest number at positions that lie outside of the tensor."""
+    inside = call.valid(call.facts.window.frame)
+    return strip.map(lambda x, a, b: ops.where(per_position(inside[:, a:b], len(x.shape)), x, lowest(x.dtype)))
+
+
 class GlobalAveragePool(Rule):
     """Sum of the window over the length: the rest of the tensor is never touched."""
 
     form = Form.DELTA
+    splits = Splits.STRIPS
 
     def propagate(self, facts: Facts) -> State:
         require_channels_last(facts)
         return EVERYWHERE
 
     def delta(self, call: Call, *inputs: Any) -> Any:
-        total = ops.sum(inputs[0], axis=3, keepdims=call.layer.keepdims)
+        total = inputs[0].total(lambda x: ops.sum(x, axis=3, keepdims=call.layer.keepdims), ops.add)
         return total / call.facts.window.frame.length
 
 
@@ -120,6 +151,7 @@ class GlobalMaxPool(Rule):
     """The larger of three maxima: before the window, in it, and after it."""
 
     form = Form.VALUE
+    splits = Splits.STRIPS
 
     def propagate(self, facts: Facts) -> State:
         require_channels_last(facts)
@@ -133,9 +165,8 @@ class GlobalMaxPool(Rule):
         }
 
     def value(self, call: Call, *inputs: Any) -> Any:
-        (x,) = inputs
-        inside = per_position(call.valid(call.facts.window.frame), len(x.shape))
-        inner = ops.max(ops.where(inside, x, lowest(x.dtype)), axis=3, keepdims=True)
+        strip = without_invalid(call, inputs[0])
+        inner = strip.total(lambda x: ops.max(x, axis=3, keepdims=True), ops.maximum)
         outer = ops.maximum(call.extras["before"], call.extras["after"])
         result = ops.maximum(inner, ops.expand_dims(outer, 2))
         return result if call.layer.keepdims else ops.squeeze(result, 3)

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from fastism_cli.rules.base import Call, Decline, Facts, Flat, Form, Rule, State, Window
+from fastism_cli.rules.base import Call, Decline, Facts, Flat, Form, Rule, Splits, State, Window
 from fastism_cli.rules.table import define
 from fastism_cli.windows import Frame
 
@@ -17,6 +17,7 @@ class Move(Rule):
     """Cropping1D and ZeroPadding1D: the same positions, counted from another origin."""
 
     form = Form.DELTA
+    splits = Splits.ROWS
     leaks = True
 
     def __init__(self, amounts: str, sign: int) -> None:
@@ -62,6 +63,7 @@ class Flatten(Rule):
     """A flattened window stays a window: its rows lie one after the other."""
 
     form = Form.EITHER
+    splits = Splits.ROWS
 
     def propagate(self, facts: Facts) -> State:
         window = facts.window

@@ -1,0 +1,120 @@
+"""Windows inside a compiled stage: cut along their rows into pieces, each computed by itself.
+
+The sum over a kernel's taps has other terms in almost every row. Written as one padded sum, XLA decides for every
+element which terms it has, and decides again for every reader. Cut where the terms change, each piece is a sum of
+plain slices, and activation and pooling work on the pieces as they are: the whole stage becomes one loop that reads
+every product once (measured on two cores: 0.4 to 1.0 of the time of separate stages of padded sums).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from keras import ops
+
+
+def rows(x: Any, first: int, stop: int, stride: int = 1) -> Any:
+    """Rows of an array (S, P, A, rows, ...): ``first``, ``first + stride``, ... before ``stop``."""
+    if (first, stop, stride) == (0, x.shape[3], 1):
+        return x
+    return x[:, :, :, first:stop] if stride == 1 else x[:, :, :, first:stop:stride]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows ``[first, stop)`` of a strip; ``array`` (S, p, A, rows, ...), or None where nothing changes."""
+
+    first: int
+    stop: int
+    array: Any
+
+    def cut(self, first: int, stop: int) -> Piece:
+        array = None if self.array is None else rows(self.array, first - self.first, stop - self.first)
+        return Piece(first, stop, array)
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One window as pieces that lie side by side from row 0 to ``width``."""
+
+    pieces: tuple[Piece, ...]
+
+    @classmethod
+    def of(cls, array: Any) -> Strip:
+        """An array (S, p, A, rows, ...) in one piece."""
+        return cls((Piece(0, array.shape[3], array),))
+
+    @property
+    def width(self) -> int:
+        return self.pieces[-1].stop
+
+    @property
+    def breaks(self) -> set[int]:
+        """Rows at which a piece begins or ends."""
+        return {0, *(piece.stop for piece in self.pieces)}
+
+    def at(self, breaks: Iterable[int]) -> Strip:
+        """The same rows, cut at ``breaks`` too."""
+        edges = sorted({*breaks} | self.breaks)
+        cuts = list(pairwise(edges))
+        return Strip(tuple(p.cut(a, b) for p in self.pieces for a, b in cuts if p.first <= a and b <= p.stop))
+
+    def moved(self, by: int, width: int) -> Strip:
+        """In a frame of ``width`` rows, ``by`` rows further on; what does not fit is cut off."""
+        moved = [Piece(p.first + by, p.stop + by, p.array) for p in self.pieces]
+        inside = [p.cut(max(p.first, 0), min(p.stop, width)) for p in moved if p.first < width and p.stop > 0]
+        if not inside:
+            return Strip((Piece(0, width, None),))
+        before = [Piece(0, inside[0].first, None)] if inside[0].first > 0 else []
+        after = [Piece(inside[-1].stop, width, None)] if inside[-1].stop < width else []
+        return Strip((*before, *inside, *after))
+
+    def map(self, function: Callable[[Any, int, int], Any]) -> Strip:
+        """``function(array, first, stop)`` of every piece that changes."""
+        return Strip(
+            tuple(
+                p if p.array is None else Piece(p.first, p.stop, function(p.array, p.first, p.stop))
+                for p in self.pieces
+            )
+        )
+
+    def total(self, function: Callable[[Any], Any], combine: Callable[[Any, Any], Any]) -> Any:
+        """``function`` of every piece that changes, combined."""
+        results = [function(p.array) for p in self.pieces if p.array is not None]
+        total = results[0]
+        for result in results[1:]:
+            total = combine(total, result)
+        return total
+
+    def whole(self, like: tuple[int, ...], dtype: str) -> Any:
+        """One array; pieces in which nothing changes are zeros of (``*like[:3]``, rows, ``*like[4:]``)."""
+        arrays = [
+            ops.zeros((*like[:3], p.stop - p.first, *like[4:]), dtype) if p.array is None else p.array
+            for p in self.pieces
+        ]
+        return ops.concatenate(arrays, axis=3) if len(arrays) > 1 else arrays[0]
+
+    @property
+    def known(self) -> Any | None:
+        """The array of any piece that changes: its shape and type are those of all."""
+        return next((p.array for p in self.pieces if p.array is not None), None)
+
+
+def common_breaks(strips: Sequence[Strip | None]) -> set[int]:
+    return {row for strip in strips if strip is not None for row in strip.breaks}
+
+
+def by_pieces(function: Callable[..., Any], strips: Sequence[Strip | None]) -> Strip:
+    """A function of rows that treats each by itself; where no input changes, neither does the output."""
+    breaks = common_breaks(strips)
+    cut = [strip.at(breaks).pieces if strip is not None else None for strip in strips]
+    edges = sorted(breaks)
+    pieces = []
+    for i, (first, stop) in enumerate(pairwise(edges)):
+        arrays = [None if piece is None else piece[i].array for piece in cut]
+        changes = any(array is not None for array in arrays)
+        pieces.append(Piece(first, stop, function(*arrays) if changes else None))
+    return Strip(tuple(pieces))

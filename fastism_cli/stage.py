@@ -1,0 +1,253 @@
+"""What one compiled stage computes, for one run of its positions: no matrix products, and nothing moves by data.
+
+The positions of a run lie alike in all frames of the stage, so that every move is a plain slice. Windows are strips of
+pieces (see :mod:`fastism_cli.rules.strips`); inside the stage a tensor is a delta, or a pair of values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from keras import ops
+
+from fastism_cli.plan import Operand, Stage, Step
+from fastism_cli.rules.base import Call, Form, Splits, State, Window
+from fastism_cli.rules.place import place
+from fastism_cli.rules.strips import Piece, Strip, by_pieces, common_breaks
+from fastism_cli.windows import Frame, offsets
+
+
+class Pair(NamedTuple):
+    """A tensor in value form: ``new`` is None where it equals ``reference``, whose arrays have A = 1."""
+
+    new: Strip
+    reference: Strip
+
+    def at(self, breaks: set[int]) -> Pair:
+        return Pair(self.new.at(breaks), self.reference.at(breaks))
+
+    def filled(self, batch: tuple[int, int, int]) -> Strip:
+        """``new`` with the reference where nothing changes."""
+        pieces = zip(self.new.pieces, self.reference.pieces, strict=True)
+        return Strip(tuple(_spread(r, batch) if n.array is None else n for n, r in pieces))
+
+
+def _spread(piece: Piece, batch: tuple[int, int, int]) -> Piece:
+    return replace(piece, array=ops.broadcast_to(piece.array, (*batch, *piece.array.shape[3:])))
+
+
+@dataclass
+class StageRun:
+    """One run of positions through the steps of a stage.
+
+    Attributes
+    ----------
+    positions : sequence of int
+        Which positions of the chunk these are.
+    deltas : dict of tensor number to Strip, or to an array for what is not a window
+        What the stage reads; what its steps make is added.
+    gathered : dict of arrays
+        Cuts of references and constants, by step and operand.
+    """
+
+    stage: Stage
+    states: Sequence[State]
+    chunks: range
+    positions: Sequence[int]
+    batch: tuple[int, int, int]
+    deltas: dict[int, Any]
+    gathered: Mapping[str, Any]
+    weights: Mapping[str, Any]
+    q: Any
+    wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
+
+    def __post_init__(self) -> None:
+        self.pairs: dict[int, Pair] = {}
+
+    def run(self, product: Any) -> list[Any]:
+        """The exports in delta form, as arrays (S, p, A, ...); ``product`` is the first step's, if it has one."""
+        for i, step in enumerate(self.stage.steps):
+            (tensor,) = step.node.outputs
+            if step.form is Form.VALUE:
+                self._store_value(step, tensor)
+            elif i == 0 and product is not None:
+                assert step.rule is not None
+                self._store_delta(step, tensor, step.rule.finish(self.call(step), product))
+            else:
+                self._store_delta(step, tensor, self._delta(step))
+        return [self._exported(tensor) for tensor in self.stage.exports]
+
+    def _exported(self, tensor: int) -> Any:
+        delta = self.as_delta(tensor)
+        if not isinstance(delta, Strip):
+            return delta
+        state = self.states[tensor]
+        assert isinstance(state, Window)
+        return delta.whole((*self.shape, 0, *state.channels), self.dtype)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """First axes of every delta: sequences, positions of the run, alternates."""
+        return self.batch[0], len(self.positions), self.batch[2]
+
+    @property
+    def dtype(self) -> str:
+        arrays = [x.known if isinstance(x, Strip) else x for x in self.deltas.values()]
+        return next(x.dtype for x in arrays if x is not None)
+
+    # -- delta form --
+
+    def _store_delta(self, step: Step, tensor: int, output: Any) -> None:
+        if isinstance(step.output, Window) and not isinstance(output, Strip):
+            output = Strip.of(output)
+        self.deltas[tensor] = self.masked(output, step.output) if step.masks else output
+
+    def _delta(self, step: Step) -> Any:
+        rule = step.rule
+        assert rule is not None
+        inputs = [None if op.source == "none" else self.placed(op) for op in step.operands]
+        call = self.call(step)
+        if rule.splits is Splits.ROWS:
+            return by_pieces(lambda *arrays: rule.delta(call, *arrays), inputs)
+        inputs = [self._known(x, op) for x, op in zip(inputs, step.operands, strict=True)]
+        if rule.splits is Splits.STRIPS:
+            return rule.delta(call, *inputs)
+        return rule.delta(call, *[self.array(x, op) for x, op in zip(inputs, step.operands, strict=True)])
+
+    def _known(self, strip: Any, operand: Operand) -> Any:
+        """A strip that has an array somewhere, so that its shape and type are known."""
+        if not isinstance(strip, Strip) or strip.known is not None:
+            return strip
+        return Strip.of(self.array(strip, operand))
+
+    def array(self, strip: Any, operand: Operand) -> Any:
+        if not isinstance(strip, Strip):
+            return strip
+        state = self.states[operand.tensor]
+        assert isinstance(state, Window)
+        return strip.whole((*self.shape, 0, *state.channels), self.dtype)
+
+    def placed(self, operand: Operand) -> Any:
+        """The operand's delta in the frame in which it is wanted."""
+        state = self.states[operand.tensor]
+        assert isinstance(state, Window) and operand.frame is not None
+        return self.move(self.as_delta(operand.tensor), state.frame, operand.frame, operand)
+
+    def move(self, strip: Strip, old: Frame, new: Frame, operand: Operand | None = None) -> Strip:
+        if old == new:
+            return strip
+        by = offsets(old.take(self.positions), new.take(self.positions))
+        if len(set(by)) == 1:
+            return strip.moved(by[0], new.width)
+        known = strip.known
+        assert known is not None or operand is not None
+        x = strip.whole(known.shape, known.dtype) if known is not None else self.array(strip, operand)  # type: ignore[arg-type]
+        return Strip.of(place(x, by, new.width))
+
+    def as_delta(self, tensor: int) -> Any:
+        if tensor not in self.deltas:
+            new, reference = self.pairs[tensor]
+            pieces = zip(new.pieces, reference.pieces, strict=True)
+            strip = Strip(tuple(n if n.array is None else replace(n, array=n.array - r.array) for n, r in pieces))
+            self.deltas[tensor] = self.masked(strip, self.states[tensor])
+        return self.deltas[tensor]
+
+    def masked(self, delta: Any, state: State) -> Any:
+        """Zeros at positions that lie outside of the tensor."""
+        if not isinstance(state, Window) or not state.frame.leaves(self.chunks):
+            return delta
+        valid = self.valid(state.frame)
+
+        def inside(x: Any, first: int, stop: int) -> Any:
+            mask = ops.reshape(valid[:, first:stop], (1, -1, 1, stop - first, *(1,) * (len(x.shape) - 4)))
+            return ops.where(mask, x, ops.zeros((), x.dtype))
+
+        return delta.map(inside)
+
+    # -- value form --
+
+    def _store_value(self, step: Step, tensor: int) -> None:
+        rule = step.rule
+        assert rule is not None
+        pairs = [self._pair(step, i, operand) for i, operand in enumerate(step.operands)]
+        call = self.call(step)
+        if rule.splits is Splits.ROWS:
+            self.pairs[tensor] = _value_by_pieces(lambda *arrays: rule.value(call, *arrays), pairs)
+        elif rule.splits is Splits.VIEWS:
+            (pair,) = pairs
+            pair = pair.at(common_breaks(pair))
+            views = [
+                Pair(*both) for both in zip(rule.views(call, pair.new), rule.views(call, pair.reference), strict=True)
+            ]
+            self.pairs[tensor] = _value_by_pieces(lambda *arrays: rule.value(call, *arrays), views)
+        else:
+            new = [self._value_input(pair.filled(self.shape), rule.splits) for pair in pairs]
+            reference = [self._value_input(pair.reference, rule.splits) for pair in pairs]
+            self._store_whole(step, tensor, rule.value(call, *new), rule.value(call, *reference))
+
+    @staticmethod
+    def _value_input(strip: Strip, splits: Splits) -> Any:
+        return strip if splits is Splits.STRIPS else strip.whole((), "")
+
+    def _store_whole(self, step: Step, tensor: int, new: Any, reference: Any) -> None:
+        if isinstance(step.output, Window):
+            self.pairs[tensor] = Pair(Strip.of(new), Strip.of(reference))
+        else:
+            self.deltas[tensor] = new - reference
+
+    def _pair(self, step: Step, i: int, operand: Operand) -> Pair:
+        if operand.source == "value":
+            return self.pairs[operand.tensor]
+        reference = Strip.of(self.gathered[f"{step.node.index}:{i}"][:, :, None])
+        if operand.source == "reference":
+            return Pair(Strip((Piece(0, reference.width, None),)), reference)
+        delta = self.placed(operand)
+        pieces = zip(delta.pieces, reference.at(delta.breaks).pieces, strict=True)
+        new = Strip(tuple(d if d.array is None else replace(d, array=d.array + r.array) for d, r in pieces))
+        return Pair(new, reference.at(delta.breaks))
+
+    # -- what rules are given --
+
+    def call(self, step: Step) -> Call:
+        assert step.rule is not None
+        index = str(step.node.index)
+        return Call(
+            facts=step.facts,
+            output=step.output,
+            params=self.weights[index],
+            valid=self.valid,
+            first=self.first,
+            stage=self.wrap,
+            extras={n: self.gathered[f"{index}:{n}"] for n in step.rule.extras(step.facts, step.output)},
+            move=self.move,
+            cuts=self.stage.cuts,
+        )
+
+    def first(self, frame: Frame) -> Any:
+        return first_rows(frame.take(self.positions), self.q)
+
+    def valid(self, frame: Frame) -> Any:
+        at = self.first(frame)[:, None] + np.arange(frame.width, dtype="int32")[None, :]
+        return ops.logical_and(at >= 0, at < frame.length)
+
+
+def first_rows(frame: Frame, q: Any) -> Any:
+    """Absolute starts of a frame in chunk ``q``, int32 (P,)."""
+    starts = ops.convert_to_tensor(np.asarray(frame.starts, "int32"))
+    return starts + q * np.int32(int(frame.step))
+
+
+def _value_by_pieces(function: Callable[..., Any], pairs: Sequence[Pair]) -> Pair:
+    breaks = common_breaks([strip for pair in pairs for strip in pair])
+    cut = [pair.at(breaks) for pair in pairs]
+    reference = by_pieces(function, [pair.reference for pair in cut])
+    pieces = []
+    for i, piece in enumerate(reference.pieces):
+        both = [(pair.new.pieces[i].array, pair.reference.pieces[i].array) for pair in cut]
+        changes = any(new is not None for new, _ in both)
+        array = function(*[old if new is None else new for new, old in both]) if changes else None
+        pieces.append(replace(piece, array=array))
+    return Pair(Strip(tuple(pieces)), reference)
