@@ -175,25 +175,30 @@ class ChunkRunner:
     ) -> list[Any]:
         """The exports of a stage, in the order of its positions.
 
-        In the graph, outside of any compiled stage: rows of the reference are gathered, and the matrix product of the
-        first step is taken. All else is one compiled function, in which the positions go through run by run.
+        In the graph, outside of any compiled stage, stands the matrix product of the first step. All else is one
+        compiled function, in which the positions go through run by run; it gathers what it reads of the reference.
         """
         made = {t for step in stage.steps for t in step.node.outputs}
         read = {op.tensor for step in stage.steps for op in step.operands if op.source in ("delta", "value")} - made
         outer = {str(t): self._in_order(t, deltas[t], stage.order) for t in read}
-        gathered = self._gather(stage, tables, q)
         weights = {str(step.node.index): params[str(step.node.index)] for step in stage.steps}
-        product = self._product(stage, outer, gathered, weights, q) if stage.has_product else None
+        product = self._product(stage, outer, tables, weights, q) if stage.has_product else None
+        if stage.is_product:
+            return [product]
         if stage.has_product:
             outer = {t: x for t, x in outer.items() if int(t) in self._read_later(stage)}
-        return backend.stage(partial(self._compute, stage))(product, outer, gathered, weights, q)
+        read_here = {key: tables[key] for key in self._tables_of(stage)}
+        return backend.stage(partial(self._compute, stage))(product, outer, read_here, weights, q)
+
+    def _tables_of(self, stage: Stage) -> set[str]:
+        return {cut_key(cut) for step in stage.elementwise for _, cut, _ in cuts(step, self.plan.states)}
 
     @staticmethod
     def _read_later(stage: Stage) -> set[int]:
         """Tensors that other steps than the first read."""
         return {op.tensor for step in stage.steps[1:] for op in step.operands}
 
-    def _product(self, stage: Stage, outer: Arrays, gathered: Arrays, weights: Arrays, q: Any) -> Any:
+    def _product(self, stage: Stage, outer: Arrays, tables: Arrays, weights: Arrays, q: Any) -> Any:
         """The matrix product of the first step: nothing is fused to it."""
         first = stage.steps[0]
         assert first.rule is not None
@@ -201,7 +206,8 @@ class ChunkRunner:
             inputs = backend.stage(partial(self._placed, stage))(outer, q)
         else:
             inputs = [outer[str(op.tensor)] for op in first.operands]
-        whole = self._stage_run(stage, (0, len(stage.order)), outer, gathered, weights, q)
+        whole = self._stage_run(stage, (0, len(stage.order)), outer, weights, q)
+        whole.gathered = self._gather([first], stage.order, tables, q)
         return first.rule.product(whole.call(first), *inputs)
 
     def _moves(self, operand: Operand) -> bool:
@@ -212,32 +218,27 @@ class ChunkRunner:
         """The inputs of the first step in the frames that it wants, all runs together."""
         first, parts = stage.steps[0], []
         for run in stage.runs:
-            part = self._stage_run(stage, run, outer, {}, {}, q)
+            part = self._stage_run(stage, run, outer, {}, q)
             parts.append([part.array(part.placed(op), op) for op in first.operands])
         return [joined(arrays) for arrays in zip(*parts, strict=True)]
 
-    def _compute(
-        self, stage: Stage, product: Any, outer: Arrays, gathered: Arrays, weights: Arrays, q: Any
-    ) -> list[Any]:
+    def _compute(self, stage: Stage, product: Any, outer: Arrays, tables: Arrays, weights: Arrays, q: Any) -> list[Any]:
         """What a compiled stage holds: every run of positions through all steps."""
-        parts = [
-            self._stage_run(stage, run, outer, gathered, weights, q).run(positions_of(product, run))
-            for run in stage.runs
-        ]
+        parts = []
+        for first, stop in stage.runs:
+            run = self._stage_run(stage, (first, stop), outer, weights, q)
+            run.gathered = self._gather(stage.elementwise, run.positions, tables, q)
+            parts.append(run.run(positions_of(product, (first, stop))))
         return [joined(arrays) for arrays in zip(*parts, strict=True)]
 
-    def _stage_run(
-        self, stage: Stage, run: tuple[int, int], outer: Arrays, gathered: Arrays, weights: Arrays, q: Any
-    ) -> StageRun:
-        deltas = {int(t): self._as_strip(int(t), positions_of(x, run)) for t, x in outer.items()}
+    def _stage_run(self, stage: Stage, run: tuple[int, int], outer: Arrays, weights: Arrays, q: Any) -> StageRun:
         return StageRun(
             stage=stage,
             states=self.plan.states,
             chunks=self.chunks,
             positions=stage.order[run[0] : run[1]],
             batch=self.batch,
-            deltas=deltas,
-            gathered={key: positions_of(x, run) for key, x in gathered.items()},
+            deltas={int(t): self._as_strip(int(t), positions_of(x, run)) for t, x in outer.items()},
             weights=weights,
             q=q,
             wrap=backend.stage,
@@ -254,16 +255,16 @@ class ChunkRunner:
         place_of = {j: i for i, j in enumerate(stored)}
         return ops.take(x, np.array([place_of[j] for j in order], "int32"), axis=1)
 
-    def _gather(self, stage: Stage, tables: Arrays, q: Any) -> Arrays:
-        """Cut from the reference, and from constants, the frames that the stage reads."""
+    def _gather(self, steps: Sequence[Step], positions: Sequence[int], tables: Arrays, q: Any) -> Arrays:
+        """Cut from the reference, and from constants, the frames that these steps read, for these positions."""
         found: Arrays = {}
-        for step in stage.steps:
+        for step in steps:
             for key, cut, frame in cuts(step, self.plan.states):
                 table, low = tables[cut_key(cut)], self.engine.reaches[cut][0]
                 if cut.separate:
                     found[key] = slices(table, frame, low, q)
                 else:
-                    found[key] = frames(table, frame.take(stage.order), low, q)
+                    found[key] = frames(table, frame.take(positions), low, q)
         return found
 
     # -- nodes whose whole input may change --
@@ -315,8 +316,8 @@ class ChunkRunner:
 
 
 def positions_of(x: Any, run: tuple[int, int]) -> Any:
-    """The positions of a run: axis 1, if the array has one for each (a single row stands for all)."""
-    if x is None or isinstance(x, list) or x.shape[1] == 1 or run == (0, x.shape[1]):
+    """The positions of a run, along axis 1."""
+    if x is None or run == (0, x.shape[1]):
         return x
     return x[:, run[0] : run[1]]
 

@@ -99,6 +99,17 @@ class Stage:
         rule = self.steps[0].rule
         return rule is not None and not rule.fused
 
+    @property
+    def is_product(self) -> bool:
+        """Whether the product is all that the stage is: nothing is left to compile."""
+        first = self.steps[0]
+        return self.has_product and len(self.steps) == 1 and first.rule.is_product(first.facts) and not first.masks
+
+    @property
+    def elementwise(self) -> tuple[Step, ...]:
+        """The steps that read the reference inside the compiled function: a product reads it before."""
+        return self.steps[1:] if self.has_product else self.steps
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -7,7 +7,7 @@ pieces (see :mod:`fastism_cli.rules.strips`); inside the stage a tensor is a del
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,10 +59,10 @@ class StageRun:
     positions: Sequence[int]
     batch: tuple[int, int, int]
     deltas: dict[int, Any]
-    gathered: Mapping[str, Any]
     weights: Mapping[str, Any]
     q: Any
     wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
+    gathered: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.pairs: dict[int, Pair] = {}

@@ -243,6 +243,10 @@ class Rule:
         """Output delta from the product: elementwise work."""
         return product
 
+    def is_product(self, facts: Facts) -> bool:
+        """Whether :meth:`finish` has nothing to do."""
+        return type(self).finish is Rule.finish
+
     def views(self, call: Call, strip: Strip) -> list[Strip]:
         """The strips, all cut at the same rows, that are the inputs of a rule that ``splits`` into VIEWS."""
         return [strip]

@@ -148,6 +148,9 @@ class Conv(Convolution):
         strip = fold(product, call.layer.dilation_rate[0])
         return call.move(strip, replace(natural.frame, width=strip.width), call.frame)
 
+    def is_product(self, facts: Facts) -> bool:
+        return not self.folds(facts.layer)
+
     def terms(self, facts: Facts, output: Window) -> int:
         layer = facts.layer
         if not self.folds(layer):
