@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -356,7 +356,13 @@ class _Planner:
             forms[number][node.outputs[0]] = step.form
             groups[number].append(step)
             made_in.update(dict.fromkeys(node.outputs, number))
-        return [self._stage(group) for group in groups]
+        orders: dict[int, tuple[int, ...]] = {}
+        found = []
+        for group in groups:
+            found.append(self._stage(group, orders))
+            if group[0].rule is not None:
+                orders.update(dict.fromkeys(found[-1].exports, found[-1].order))
+        return found
 
     def _joins(self, rule: Rule | None, group: list[Step]) -> bool:
         first = group[0]
@@ -370,7 +376,7 @@ class _Planner:
             return 0
         return step.rule.terms(step.facts, step.output) * len(set(zip(*self._moves(step), strict=True)) or {()})
 
-    def _stage(self, group: list[Step]) -> Stage:
+    def _stage(self, group: list[Step], orders: Mapping[int, tuple[int, ...]]) -> Stage:
         inside = {step.node.index for step in group}
         heads = {port.tensor for port in self.graph.outputs}
         exports = [
@@ -379,16 +385,21 @@ class _Planner:
             for t in step.node.outputs
             if t in heads or any(reader not in inside for reader in self.readers[t])
         ]
-        order, stretches = self._runs(group)
+        natural = tuple(range(len(self.positions)))
+        given = natural if _needs_order(group[0]) else orders.get(group[0].node.inputs[0], natural)
+        order, stretches = self._runs(group, given)
         cuts = self._terms(group[0]) <= MOST_TERMS
         return Stage(tuple(group), tuple(dict.fromkeys(exports)), order, stretches, cuts)
 
-    def _runs(self, group: list[Step]) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
-        """The chunk's positions sorted by how they lie in the frames of these steps, and the stretches alike."""
+    def _runs(self, group: list[Step], given: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
+        """The chunk's positions sorted by how they lie in the frames of these steps, and the stretches alike.
+
+        Where there is nothing to sort, they stay in the order in which the first input is ``given``.
+        """
         size = len(self.positions)
         keys = [tuple(key) for key in zip(*(move for step in group for move in self._moves(step)), strict=True)]
-        if not keys or len(set(keys)) > MOST_RUNS:
-            return tuple(range(size)), ((0, size),)
+        if not 1 < len(set(keys)) <= MOST_RUNS:
+            return given, ((0, size),)
         order = sorted(range(size), key=lambda j: (keys[j], j))
         number = {key: i for i, key in enumerate(sorted(set(keys)))}
         return tuple(order), tuple((a, b) for a, b, _ in runs([number[keys[j]] for j in order]))
@@ -453,6 +464,10 @@ class _Planner:
         frame = frame or state.frame
         ready = forms.get(tensor) is Form.VALUE and frame == state.frame
         return Operand(tensor, form, "value" if ready and form is Form.VALUE else "delta", frame)
+
+
+def _needs_order(step: Step) -> bool:
+    return step.rule is not None and step.rule.needs_order(step.facts)
 
 
 def _delivered(state: State, operand: Operand) -> State:

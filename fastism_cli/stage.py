@@ -134,18 +134,18 @@ class StageRun:
         """The operand's delta in the frame in which it is wanted."""
         state = self.states[operand.tensor]
         assert isinstance(state, Window) and operand.frame is not None
-        return self.move(self.as_delta(operand.tensor), state.frame, operand.frame, operand)
+        return self.move(self.as_delta(operand.tensor), state.frame, operand.frame)
 
-    def move(self, strip: Strip, old: Frame, new: Frame, operand: Operand | None = None) -> Strip:
+    def move(self, strip: Strip, old: Frame, new: Frame) -> Strip:
         if old == new:
             return strip
         by = offsets(old.take(self.positions), new.take(self.positions))
         if len(set(by)) == 1:
             return strip.moved(by[0], new.width)
         known = strip.known
-        assert known is not None or operand is not None
-        x = strip.whole(known.shape, known.dtype) if known is not None else self.array(strip, operand)  # type: ignore[arg-type]
-        return Strip.of(place(x, by, new.width))
+        if known is None:
+            return Strip((Piece(0, new.width, None),))
+        return Strip.of(place(strip.whole(known.shape, known.dtype), by, new.width))
 
     def as_delta(self, tensor: int) -> Any:
         if tensor not in self.deltas:

@@ -243,6 +243,10 @@ class Rule:
         """Output delta from the product: elementwise work."""
         return product
 
+    def needs_order(self, facts: Facts) -> bool:
+        """Whether :meth:`product` must be given the positions in their natural order."""
+        return False
+
     def is_product(self, facts: Facts) -> bool:
         """Whether :meth:`finish` has nothing to do."""
         return type(self).finish is Rule.finish

@@ -56,6 +56,9 @@ class Dense(Rule):
 
         return strip_activation(layer, linear)
 
+    def needs_order(self, facts: Facts) -> bool:
+        return facts.window.flat is not None
+
     def product(self, call: Call, *inputs: Any) -> Any:
         (x,) = inputs
         if isinstance(call.output, Window):
