@@ -30,9 +30,10 @@ from fastism_cli.graph import (
     output_names,
 )
 from fastism_cli.naive import NaiveEngine
-from fastism_cli.plan import Plan, make_plan, period_of, with_parts, with_reductions
+from fastism_cli.plan import Plan, make_plan, period_of
 from fastism_cli.precision import DTYPES, with_dtype
 from fastism_cli.reduce import Reduction, parse_reduce
+from fastism_cli.rewrite import as_run
 from fastism_cli.scores import alternates, blank, column_of, empty_delta, letters_of, repeat_duplicates, scatter
 from fastism_cli.windows import ChunkCall, cover
 
@@ -148,7 +149,7 @@ class FastISM:
         self.input_length = self.input_shapes[index][0]
         self.heads = self._heads(graph, reduce)
         reductions = {head.name: head.reduce for head in self.heads}
-        self.graph = with_reductions(with_parts(graph), reductions)
+        self.graph = as_run(graph, reductions)
         self.input_tensor = graph.inputs[index].tensor
         self.period = period_of(self.graph, self.input_tensor)
         self.plan = self._whole_plan()

@@ -9,7 +9,7 @@ from functools import cached_property
 from math import prod
 from typing import Any
 
-from fastism_cli.graph import LayerGraph, Node, Port, Shape, Tensor
+from fastism_cli.graph import LayerGraph, Node, Shape, Tensor
 from fastism_cli.reduce import Reduction
 from fastism_cli.rules import rule_of
 from fastism_cli.rules.base import (
@@ -191,49 +191,6 @@ def weighted_multiply_adds(layer: Any, shapes: Sequence[tuple[int, ...]], shape:
     return positions * sum(prod(w.shape) for w in weights)
 
 
-# --- the graph as the engine runs it -------------------------------------------------------------------------------
-
-
-def with_parts(graph: LayerGraph) -> LayerGraph:
-    """Every layer that has a built-in activation as two nodes: its linear part, then the activation."""
-    nodes: list[Node] = []
-    tensors: list[Tensor] = []
-    for node in graph.nodes:
-        rule = rule_of(node.layer)
-        linear = rule.split(node) if rule is not None else None
-        if linear is None:
-            nodes.append(node)
-            continue
-        (output,) = node.outputs
-        between = len(graph.tensors) + len(tensors)
-        tensors.append(graph.tensors[output])
-        activation = node.layer.activation
-        nodes.append(replace(node, outputs=(between,), call=_unary(linear), role="linear"))
-        nodes.append(replace(node, inputs=(between,), call=_unary(activation), role="activation"))
-    return graph.extended(nodes, tensors, graph.outputs)
-
-
-def with_reductions(graph: LayerGraph, reduce: dict[str, str]) -> LayerGraph:
-    """The graph with the named heads reduced by nodes of their own."""
-    nodes, tensors, outputs = list(graph.nodes), list[Tensor](), list[Port]()
-    for port in graph.outputs:
-        kind = reduce.get(port.name, "none")
-        if kind == "none":
-            outputs.append(port)
-            continue
-        layer = Reduction(kind)
-        shape = graph.tensors[port.tensor].shape
-        number = len(graph.tensors) + len(tensors)
-        tensors.append(replace(graph.tensors[port.tensor], shape=(shape[-1] if len(shape) > 1 else 1,)))
-        nodes.append(Node(len(nodes), f"{port.name}:{kind}", layer, (port.tensor,), (number,), _unary(layer)))
-        outputs.append(Port(port.name, number))
-    return graph.extended(nodes, tensors, outputs)
-
-
-def _unary(function: Any) -> Any:
-    return lambda arrays: [function(arrays[0])]
-
-
 # --- planning --------------------------------------------------------------------------------------------------------
 
 
@@ -249,7 +206,7 @@ def make_plan(graph: LayerGraph, input_tensor: int, *, size: int, phase: int, pe
     Parameters
     ----------
     graph : LayerGraph
-        As :func:`with_parts` and :func:`with_reductions` left it.
+        As :func:`fastism_cli.rewrite.as_run` left it.
     input_tensor : int
         The tensor that is substituted in.
     """

@@ -256,3 +256,27 @@ def test_a_model_that_only_tf_keras_can_call(rng):
     np.testing.assert_allclose(delta[:, :, 7, 2], expected, atol=2e-6)
     with pytest.raises(ModelError, match="computes it in float32 alone"):
         FastISM(model, precision="float64")
+
+
+@pytest.mark.parametrize("kind", ["sum", "mean"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"padding": "same"},
+        {"padding": "valid"},
+        {"padding": "causal", "dilation_rate": 2},
+        {"padding": "same", "strides": 3, "name": "strided"},
+        {"padding": "same", "activation": "relu"},
+    ],
+    ids=str,
+)
+def test_a_reduced_convolution_is_summed_first(rng, kind, options):
+    """inp -> C -> C(2 filters, head): without activation and strides, the sum is moved before the kernel"""
+    x = keras.Input((60, 4))
+    y = keras.layers.Conv1D(2, 9, bias_initializer="normal", **options)(keras.layers.Conv1D(6, 5, activation="relu")(x))
+    model = keras.Model(x, y)
+    (head,) = model.output_names
+    classes = [type(node.layer).__name__ for node in FastISM(model, reduce=kind).graph.nodes]
+    assert ("SummedConvolution" in classes) == ("activation" not in options and "strides" not in options)
+    errors = errors_of(model, inputs_of(model, rng), reduce={head: kind})
+    assert errors.fast <= errors.allowed, errors

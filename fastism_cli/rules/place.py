@@ -63,11 +63,25 @@ def place(x: Any, offsets: Sequence[int], width: int) -> Any:
 
 def place_by_rows(x: Any, offsets: Any, width: int) -> Any:
     """:func:`place` for offsets that are data, an int array (P,): rows are gathered one by one."""
+    return rows_at(x, ops.arange(width, dtype="int32")[None, :] - offsets[:, None])
+
+
+def rows_at(x: Any, at: Any) -> Any:
+    """Rows of windows by number: ``at`` is an int array (P, n); numbers outside of the window give zeros.
+
+    Parameters
+    ----------
+    x : array (S, P, A, rows, ...)
+
+    Returns
+    -------
+    array (S, P, A, n, ...)
+    """
     sequences, positions, alternates, rows = x.shape[:4]
-    padded = ops.pad(x, [(0, 0)] * 3 + [(0, 1)] + [(0, 0)] * (len(x.shape) - 4))
-    row = ops.arange(width, dtype="int32")[None, :] - offsets[:, None]
-    row = ops.where(ops.logical_and(row >= 0, row < rows), row, rows)
+    count = at.shape[1]
+    inside = ops.logical_and(at >= 0, at < rows)
     batch = np.arange(sequences * positions * alternates, dtype="int32").reshape(sequences, positions, alternates, 1)
-    index = ops.reshape(row, (1, positions, 1, width)) + batch * (rows + 1)
-    flat = ops.reshape(padded, (-1, *x.shape[4:]))
-    return ops.take(flat, index, axis=0)
+    index = ops.reshape(ops.clip(at, 0, rows - 1), (1, positions, 1, count)) + batch * rows
+    found = ops.take(ops.reshape(x, (-1, *x.shape[4:])), index, axis=0)
+    mask = ops.reshape(inside, (1, positions, 1, count, *(1,) * (len(x.shape) - 4)))
+    return ops.where(mask, found, ops.zeros((), x.dtype))

@@ -23,7 +23,7 @@ from fastism_cli.rules.base import (
     Window,
     per_position,
 )
-from fastism_cli.rules.strips import Piece, Strip, by_pieces, rows
+from fastism_cli.rules.strips import Piece, Strip, by_pieces, rows, sum_rows
 from fastism_cli.rules.table import define
 from fastism_cli.windows import Frame, changed_outputs, needed_inputs, pad_amounts
 
@@ -143,7 +143,7 @@ class GlobalAveragePool(Rule):
         return EVERYWHERE
 
     def delta(self, call: Call, *inputs: Any) -> Any:
-        total = inputs[0].total(lambda x: ops.sum(x, axis=3, keepdims=call.layer.keepdims), ops.add)
+        total = inputs[0].total(lambda x: sum_rows(x, call.layer.keepdims), ops.add)
         return total / call.facts.window.frame.length
 
 
