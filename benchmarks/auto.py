@@ -13,7 +13,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from benchmarks.bench import best_naive_batch, naive_runner, seconds
+from benchmarks.bench import best_naive_batch, naive_runner
+from benchmarks.contestants import seconds
 from benchmarks.models import MODELS, random_one_hot, randomised
 from fastism_cli import FastISM
 

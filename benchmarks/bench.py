@@ -1,4 +1,4 @@
-"""Time this engine against naive in-silico mutagenesis, interleaved in one process.
+"""Time this engine against naive in-silico mutagenesis and other programs, interleaved in one process tree.
 
 Every figure is a median over rounds; in a round each contestant runs once, one after the other, so that a machine
 whose speed drifts favours nobody. Naive is compiled, at the best batch size of a search made on the same machine.
@@ -10,21 +10,24 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import click
 import numpy as np
 
-from benchmarks.models import MODELS, random_one_hot
+from benchmarks.contestants import Peer, gradient_runners, predict_runner, seconds
+from benchmarks.models import MODELS, REDUCE, random_one_hot
 from fastism_cli import FastISM, __version__, backend
 
-NAIVE_BATCHES = {"cpu": (16, 32, 64, 128, 256, 512), "gpu": (256, 1024, 4096, 8192)}
-REDUCE = {"bpnet": {"profile": "sum"}}
+NAIVE_BATCHES = {"cpu": (16, 32, 64, 128, 256, 512, 1024), "gpu": (256, 1024, 4096, 8192)}
+PEER_BATCHES = {"fastism": (1, 16, 128), "yuzu": (1,)}
+PEER_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,7 @@ class Row:
     predicted: float
     efficiency: float
     first_call_seconds: float
-
-
-def seconds(function: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    function()
-    return time.perf_counter() - began
+    others: dict[str, Any] = field(default_factory=dict)
 
 
 def naive_runner(model, x: np.ndarray, batch: int, reduce, share: int) -> Callable[[], object]:
@@ -61,7 +59,7 @@ def naive_runner(model, x: np.ndarray, batch: int, reduce, share: int) -> Callab
 
 
 def best_naive_batch(model, x: np.ndarray, reduce) -> int:
-    """The batch size with the least time a substitution, each timed twice on about 90 substitutions or one batch."""
+    """The batch size with the least time a substitution, each timed three times on at least 90 substitutions."""
     per_substitution = {}
     for batch in NAIVE_BATCHES[backend.device_kind()]:
         share = min(max(30, batch // 3), x.shape[1])
@@ -70,31 +68,54 @@ def best_naive_batch(model, x: np.ndarray, reduce) -> int:
     return min(per_substitution, key=per_substitution.__getitem__)
 
 
-def time_model(name: str, length: int, rounds: int, batch_size: str | int) -> Row:
-    model, x = MODELS[name](length), random_one_hot(1, length)
-    reduce = REDUCE.get(name)
+def time_model(
+    model, x: np.ndarray, rounds: int, *, batch_size: str | int = "auto", extras: Sequence[Any] = ()
+) -> dict[str, Any]:
+    """Paired rounds of the engine and naive; each of ``extras`` (name, runner, rounds) runs in the first rounds too."""
+    reduce, length = REDUCE.get(model.name), x.shape[1]
     fast = FastISM(model, engine="fast", reduce=reduce, batch_size=batch_size)
     first_call = seconds(lambda: fast(x))
     batch = best_naive_batch(model, x, reduce)
     share = min(max(length // 10, batch // 3), length)
     naive = naive_runner(model, x, batch, reduce, share)
-    times = [(seconds(lambda: fast(x)), seconds(naive) * length / share) for _ in range(rounds)]
+    times, others = [], {name: [] for name, _, _ in extras}
+    for number in range(rounds):
+        times.append((seconds(lambda: fast(x)), seconds(naive) * length / share))
+        for name, run, most in extras:
+            if number < most:
+                others[name].append(run())
     ratios = [n / f for f, n in times]
-    limit = fast.plan.limit
-    return Row(
-        model=name,
-        length=length,
-        fast_seconds=median(f for f, _ in times),
-        naive_seconds=median(n for _, n in times),
-        naive_batch=batch,
-        speedup=median(ratios),
-        speedup_low=min(ratios),
-        speedup_high=max(ratios),
-        limit=limit,
-        predicted=fast.plan.predicted_speedup,
-        efficiency=median(ratios) / limit,
-        first_call_seconds=first_call,
-    )
+    return {
+        "fast_seconds": median(f for f, _ in times),
+        "naive_seconds": median(n for _, n in times),
+        "naive_batch": batch,
+        "speedup": median(ratios),
+        "speedup_low": min(ratios),
+        "speedup_high": max(ratios),
+        "limit": fast.plan.limit,
+        "predicted": fast.plan.predicted_speedup,
+        "efficiency": median(ratios) / fast.plan.limit,
+        "first_call_seconds": first_call,
+        "others": {name: merged(answers) for name, answers in others.items()},
+    }
+
+
+def merged(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Answers of all rounds as one: the median of the seconds."""
+    timed = [a["seconds"] for a in answers if "seconds" in a]
+    return {**answers[-1], "seconds": median(timed)} if timed else answers[-1]
+
+
+def extras_of(model, x: np.ndarray, peers: Sequence[Peer]) -> list[Any]:
+    """The other contestants of a model: name, function that returns an answer, rounds that it runs in."""
+    reduce = REDUCE.get(model.name)
+    found: list[Any] = [("predict", predict_runner(model, x), 1)]
+    found += [(name, run, PEER_ROUNDS) for name, run in gradient_runners(model, x, reduce).items()]
+    for peer in peers:
+        for batch in PEER_BATCHES[peer.name]:
+            ask = peer.runner(model, x.shape[1], batch)
+            found.append((f"{peer.name} ({batch})", ask, PEER_ROUNDS if batch < 100 else 1))
+    return found
 
 
 def machine() -> dict[str, object]:
@@ -116,15 +137,24 @@ def _cpuinfo() -> list[str]:
 
 HEADER = (
     f"{'model':18} {'L':>5} {'fast s':>8} {'naive s':>8} {'batch':>5} {'speedup':>8} {'range':>13} "
-    f"{'limit':>6} {'of it':>5}"
+    f"{'limit':>6} {'of it':>5}  others, times slower than this engine"
 )
 
 
 def line(row: Row) -> str:
+    others = ", ".join(f"{name} {_ratio(row, answer)}" for name, answer in row.others.items())
     return (
         f"{row.model:18} {row.length:5} {row.fast_seconds:8.3f} {row.naive_seconds:8.2f} {row.naive_batch:5} "
         f"{row.speedup:7.1f}x {row.speedup_low:5.1f} - {row.speedup_high:5.1f} {row.limit:6.1f} {row.efficiency:5.2f}"
+        f"  {others}"
     )
+
+
+def _ratio(row: Row, answer: dict[str, Any]) -> str:
+    if "seconds" not in answer:
+        return answer["failed"]
+    error = f" (error {answer['error']:.1e})" if "error" in answer else ""
+    return f"{answer['seconds'] / row.fast_seconds:.2g}x{error}"
 
 
 @click.command()
@@ -132,19 +162,29 @@ def line(row: Row) -> str:
 @click.option("--length", "lengths", multiple=True, type=int, default=(1000, 2000), show_default=True)
 @click.option("--rounds", default=7, show_default=True)
 @click.option("--batch-size", default="auto", show_default=True)
+@click.option("--peers", type=click.Path(exists=True), help="A Python that has the other programs (make peers).")
 @click.option("--json", "path", type=click.Path(dir_okay=False), help="Write the figures to this file.")
-def main(names: tuple[str, ...], lengths: tuple[int, ...], rounds: int, batch_size: str, path: str | None) -> None:
+def main(
+    names: tuple[str, ...], lengths: tuple[int, ...], rounds: int, batch_size: str, peers: str | None, path: str | None
+) -> None:
     """Speed of one sequence at a time, float32, against compiled naive at its best batch."""
     click.echo(HEADER)
     size = batch_size if batch_size == "auto" else int(batch_size)
-    rows = []
+    processes = [Peer(name, peers) for name in PEER_BATCHES] if peers else []
+    began, rows = time.perf_counter(), []
     for name in names or MODELS:
         for length in lengths:
-            rows.append(time_model(name, length, rounds, size))
+            model, x = MODELS[name](length), random_one_hot(1, length)
+            extras = extras_of(model, x, processes) if peers else []
+            rows.append(Row(name, length, **time_model(model, x, rounds, batch_size=size, extras=extras)))
             click.echo(line(rows[-1]))
-    if path:
-        figures = {"machine": machine(), "rounds": rounds, "rows": [asdict(row) for row in rows]}
-        Path(path).write_text(json.dumps(figures, indent=1) + "\n")
+            if path:
+                save(Path(path), {"machine": machine(), "rounds": rounds, "rows": [asdict(row) for row in rows]})
+    click.echo(f"{time.perf_counter() - began:.0f} s in all")
+
+
+def save(path: Path, figures: dict[str, Any]) -> None:
+    path.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__":

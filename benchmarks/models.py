@@ -1,45 +1,48 @@
-"""The architectures of the fastISM paper (Nair et al. 2022), with random weights of realistic statistics."""
+"""The architectures of the fastISM paper (Nair et al. 2022) and their relatives, with random weights as trained ones.
+
+Every builder takes the Keras module to build with, so that a peer which needs Keras 2 gets the same model.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
-from keras import layers
 
-Model = keras.Model
+Model = Any
 
 
-def conv_block(x, filters: int, kernel_size: int, pool_size: int = 1):
+def conv_block(k, x, filters: int, kernel_size: int, pool_size: int = 1):
     """Convolution, batch normalisation, ReLU, and a pooling where ``pool_size`` is above 1."""
-    x = layers.Conv1D(filters, kernel_size, padding="same")(x)
-    x = layers.BatchNormalization()(x)
-    x = layers.ReLU()(x)
-    return layers.MaxPooling1D(pool_size)(x) if pool_size > 1 else x
+    x = k.layers.Conv1D(filters, kernel_size, padding="same")(x)
+    x = k.layers.BatchNormalization()(x)
+    x = k.layers.ReLU()(x)
+    return k.layers.MaxPooling1D(pool_size)(x) if pool_size > 1 else x
 
 
-def dense_part(x, targets: int):
-    """Two hidden layers of 1000 units on the flattened features, then the targets."""
-    x = layers.Flatten()(x)
+def dense_part(k, x, targets: int, units: int = 1000):
+    """Two hidden layers on the flattened features, then the targets."""
+    x = k.layers.Flatten()(x)
     for _ in range(2):
-        x = layers.Dense(1000)(x)
-        x = layers.BatchNormalization()(x)
-        x = layers.ReLU()(x)
-    return layers.Dense(targets, activation="sigmoid", name="targets")(x)
+        x = k.layers.Dense(units)(x)
+        x = k.layers.BatchNormalization()(x)
+        x = k.layers.ReLU()(x)
+    return k.layers.Dense(targets, activation="sigmoid", name="targets")(x)
 
 
-def basset(length: int, targets: int = 1) -> Model:
+def basset(length: int, targets: int = 1, kernel_size: int = 19, k=keras) -> Model:
     """inp -> 300x19 -> pool 3 -> 200x11 -> pool 4 -> 200x7 -> pool 4 -> 1000 -> 1000 -> targets"""
-    x = inputs = keras.Input((length, 4))
-    for filters, kernel_size, pool_size in ((300, 19, 3), (200, 11, 4), (200, 7, 4)):
-        x = conv_block(x, filters, kernel_size, pool_size)
-    return randomised(keras.Model(inputs, dense_part(x, targets), name="basset"))
+    x = inputs = k.Input((length, 4))
+    for filters, size, pool_size in ((300, kernel_size, 3), (200, 11, 4), (200, 7, 4)):
+        x = conv_block(k, x, filters, size, pool_size)
+    return randomised(k.Model(inputs, dense_part(k, x, targets), name="basset"))
 
 
-def factorized_basset(length: int, targets: int = 1) -> Model:
+def factorized_basset(length: int, targets: int = 1, k=keras) -> Model:
     """Basset's wide kernels as stacks of narrow ones."""
-    x = inputs = keras.Input((length, 4))
+    x = inputs = k.Input((length, 4))
     stacks = (
         (((48, 3), (64, 3), (100, 3), (150, 7), (300, 7)), 3),
         (((200, 7), (200, 3), (200, 3)), 4),
@@ -47,34 +50,68 @@ def factorized_basset(length: int, targets: int = 1) -> Model:
     )
     for stack, pool_size in stacks:
         for i, (filters, kernel_size) in enumerate(stack):
-            x = conv_block(x, filters, kernel_size, pool_size if i == len(stack) - 1 else 1)
-    return randomised(keras.Model(inputs, dense_part(x, targets), name="factorized_basset"))
+            x = conv_block(k, x, filters, kernel_size, pool_size if i == len(stack) - 1 else 1)
+    return randomised(k.Model(inputs, dense_part(k, x, targets), name="factorized_basset"))
 
 
-def bpnet(length: int) -> Model:
+def bpnet(length: int, k=keras) -> Model:
     """inp -> 64x25 -> nine dilated 64x3 with residual adds -> profile (length, 1) and count (1) heads"""
-    inputs = keras.Input((length, 4))
-    x = layers.Conv1D(64, 25, padding="same", activation="relu")(inputs)
+    inputs = k.Input((length, 4))
+    x = k.layers.Conv1D(64, 25, padding="same", activation="relu")(inputs)
     for i in range(9):
-        y = layers.Conv1D(64, 3, padding="same", activation="relu", dilation_rate=2**i)(x)
-        x = layers.Add()([x, y])
-    profile = layers.Conv1D(1, 25, padding="same", name="profile")(x)
-    counts = layers.Dense(1, name="counts")(layers.GlobalAveragePooling1D()(x))
-    return randomised(keras.Model(inputs, [profile, counts], name="bpnet"))
+        y = k.layers.Conv1D(64, 3, padding="same", activation="relu", dilation_rate=2**i)(x)
+        x = k.layers.Add()([x, y])
+    profile = k.layers.Conv1D(1, 25, padding="same", name="profile")(x)
+    counts = k.layers.Dense(1, name="counts")(k.layers.GlobalAveragePooling1D()(x))
+    return randomised(k.Model(inputs, [profile, counts], name="bpnet"))
 
 
-MODELS: dict[str, Callable[[int], Model]] = {
+def conv_stack(length: int, depth: int, k=keras) -> Model:
+    """``depth`` convolutions 64x9, each with a pooling of 2, then a dense layer."""
+    x = inputs = k.Input((length, 4))
+    for _ in range(depth):
+        x = conv_block(k, x, 64, 9, 2)
+    return randomised(k.Model(inputs, dense_part(k, x, 1, units=64), name="conv_stack"))
+
+
+def deepsea(length: int = 1000, targets: int = 919, k=keras) -> Model:
+    """inp -> 320x8 -> pool 4 -> 480x8 -> pool 4 -> 960x8 -> 925 -> 919 targets (Zhou and Troyanskaya 2015)"""
+    x = inputs = k.Input((length, 4))
+    for filters, pool_size in ((320, 4), (480, 4), (960, 1)):
+        x = k.layers.Conv1D(filters, 8, activation="relu")(x)
+        x = k.layers.MaxPooling1D(pool_size)(x) if pool_size > 1 else x
+    x = k.layers.Dense(925, activation="relu")(k.layers.Flatten()(x))
+    return randomised(k.Model(inputs, k.layers.Dense(targets, activation="sigmoid", name="targets")(x), name="deepsea"))
+
+
+def chrombpnet(length: int = 2114, out: int = 1000, filters: int = 512, k=keras) -> Model:
+    """inp -> 512x21 valid -> eight dilated 512x3 valid with cropped residual adds -> profile (1000, 1), counts (1)"""
+    inputs = k.Input((length, 4))
+    x = k.layers.Conv1D(filters, 21, activation="relu")(inputs)
+    for i in range(1, 9):
+        y = k.layers.Conv1D(filters, 3, activation="relu", dilation_rate=2**i)(x)
+        x = k.layers.Add()([y, k.layers.Cropping1D(2**i)(x)])
+    profile = k.layers.Conv1D(1, 75)(x)
+    crop = (profile.shape[1] - out) // 2
+    profile = k.layers.Cropping1D(crop, name="profile")(profile)
+    counts = k.layers.Dense(1, name="counts")(k.layers.GlobalAveragePooling1D()(x))
+    return randomised(k.Model(inputs, [profile, counts], name="chrombpnet"))
+
+
+MODELS: dict[str, Callable[..., Model]] = {
     "basset": basset,
     "factorized_basset": factorized_basset,
     "bpnet": bpnet,
 }
+REDUCE = {"bpnet": {"profile": "sum"}, "chrombpnet": {"profile": "sum"}}
 
 
 def randomised(model: Model, seed: int = 0) -> Model:
     """Weights as a trained model has them: He-scaled kernels, small biases, unequal normalisation statistics."""
     rng = np.random.default_rng(seed)
     for layer in model.layers:
-        layer.set_weights([random_like(w.path.rsplit("/", 1)[-1], w.shape, rng) for w in layer.weights])
+        names = [getattr(w, "path", w.name).rsplit("/", 1)[-1].split(":")[0] for w in layer.weights]
+        layer.set_weights([random_like(n, tuple(w.shape), rng) for n, w in zip(names, layer.weights, strict=True)])
     return model
 
 
