@@ -1,7 +1,7 @@
-"""The other programs, each in a process of its own: ``python -m benchmarks.peers fastism|yuzu``, JSON lines in and out.
+"""Other programs, each in a process of its own: ``python -m benchmarks.peers fastism|yuzu``, JSON lines in and out.
 
-They live in their own environment (``make peers``), never among the tool's dependencies. A request names a model, and is
-answered by seconds for all substitutions of one sequence, or by what failed.
+They live in an environment of their own (``make peers``), never among the tool's dependencies. A request names a model
+and is answered by seconds for all substitutions of one sequence, or by what failed.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class YuzuPeer:
         with np.load(weights) as arrays:
             self.model = torch_model(model, length, [arrays[name] for name in arrays.files]).eval()
         self.x = np.ascontiguousarray(random_one_hot(batch, length).transpose(0, 2, 1))
-        self.prepared = precompute(self.model, length, LETTERS)
+        self.prepared = precompute(self.model, length, LETTERS, random_state=0)
         truth = np.asarray(naive_ism(self.model, self.x[:1]))
         error = np.abs(np.asarray(self.scores())[:1] - truth).max() / np.abs(truth).max()
         self.facts = {"error": float(error)}
@@ -89,17 +89,25 @@ def serve(peer: str) -> None:
     os.dup2(2, 1)
     made: dict[str, Any] = {}
     for line in sys.stdin:
-        request = json.loads(line)
-        key = json.dumps(request, sort_keys=True)
-        try:
-            if key not in made:
-                made.clear()
-                made[key] = PEERS[peer](**request)
-                made[key].seconds()
-            answer = {"seconds": made[key].seconds(), **getattr(made[key], "facts", {})}
-        except Exception as error:
-            answer = {"failed": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
-        print(json.dumps(answer), file=answers, flush=True)
+        if line not in made:
+            made[line] = ready(peer, json.loads(line))
+        print(json.dumps(answer(made[line])), file=answers, flush=True)
+
+
+def ready(peer: str, request: dict[str, Any]) -> Any:
+    """The peer after one call to warm up, or the exception that came of it."""
+    try:
+        found = PEERS[peer](**request)
+        found.seconds()
+    except Exception as error:
+        return error
+    return found
+
+
+def answer(peer: Any) -> dict[str, Any]:
+    if isinstance(peer, Exception):
+        return {"failed": f"{type(peer).__name__}: {(str(peer) or '-').splitlines()[0]}"}
+    return {"seconds": peer.seconds(), **getattr(peer, "facts", {})}
 
 
 if __name__ == "__main__":
