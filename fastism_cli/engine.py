@@ -103,7 +103,8 @@ class FastEngine:
         if cut.flat is not None:
             elements = cut.length * prod(cut.channels)
             x = x[:, cut.flat.before : cut.flat.before + elements]
-            x = ops.reshape(x, (self.batch[0], cut.length, *cut.channels))
+            x = ops.reshape(x, (self.batch[0], *cut.channels[: cut.axis], cut.length, *cut.channels[cut.axis :]))
+        x = ops.moveaxis(x, 1 + cut.axis, 1) if cut.axis else x
         if cut.source == "reference":
             return x
         return running_max(x, backwards=cut.source == "suffix_max")
@@ -254,6 +255,10 @@ class ChunkRunner:
         assert isinstance(state, Window) and operand.frame is not None
         if operand.frame == state.frame:
             return delta
+        if operand.frame.step != state.frame.step:
+            return place_by_rows(
+                delta, self._first(state.frame, q) - self._first(operand.frame, q), operand.frame.width
+            )
         return place(delta, offsets(state.frame, operand.frame), operand.frame.width)
 
     def _as_delta(self, tensor: int, deltas: Any, values: Any, q: Any) -> Any:
@@ -320,9 +325,10 @@ class ChunkRunner:
             return delta
         assert isinstance(state, Window)
         rows = place_by_rows(delta, self._first(state.frame, q), state.frame.length)
+        rows = ops.moveaxis(rows, 3, 3 + state.axis) if state.axis else rows
         if state.flat is None:
             return rows
-        rows = ops.reshape(rows, (*self.batch, state.frame.length * prod(state.channels)))
+        rows = ops.reshape(rows, (*self.batch, state.elements))
         after = state.flat.total - state.flat.before - rows.shape[-1]
         return ops.pad(rows, [(0, 0)] * 3 + [(state.flat.before, after)])
 
@@ -339,7 +345,7 @@ class ChunkRunner:
 
 def cut_key(cut: Cut) -> str:
     flat = "" if cut.flat is None else f":{cut.flat.before}"
-    return f"{cut.source}:{cut.tensor}:{cut.node}{flat}"
+    return f"{cut.source}:{cut.tensor}:{cut.node}:{cut.axis}:{cut.length}{flat}"
 
 
 def pad_with_edges(x: Any, before: int, after: int) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import keras
@@ -16,6 +17,7 @@ from keras.src.models.functional import Functional
 from fastism_cli.errors import ModelError
 
 Shape = tuple[int, ...]
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,20 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Input:
+    """The place of a node's input among the arguments of its call: ``inputs[number]``."""
+
+    number: int
+
+
+@dataclass(frozen=True)
 class Node:
     """One call of one layer.
 
     ``call`` takes the arrays of ``inputs`` (tensor numbers, in order), and if wanted another layer to call with
     the same arguments; it returns the arrays of ``outputs``.
     ``role`` is "layer", or "linear" / "activation" for the two halves of a layer that was split.
+    ``arguments`` are the positional and the named ones of the call, with an :class:`Input` for every tensor.
     """
 
     index: int
@@ -42,6 +52,7 @@ class Node:
     outputs: tuple[int, ...]
     call: Callable[..., list[Any]]
     role: str = "layer"
+    arguments: Arguments = ((), {})
 
     @property
     def class_name(self) -> str:
@@ -228,7 +239,15 @@ class _Builder:
         self.keeps_masks |= any(getattr(x, "_keras_mask", None) is not None for x in node.outputs)
         operation = node.operation
         self.nodes.append(
-            Node(len(self.nodes), operation.name, operation, tuple(inputs), tuple(outputs), _caller(node))
+            Node(
+                len(self.nodes),
+                operation.name,
+                operation,
+                tuple(inputs),
+                tuple(outputs),
+                _caller(node),
+                arguments=_arguments(node),
+            )
         )
         return outputs
 
@@ -263,6 +282,26 @@ def _calls(function: Any) -> Iterator[Any]:
     """The function's nodes in the order in which Keras runs them, inputs left out."""
     for depth in sorted(function._nodes_by_depth, reverse=True):
         yield from (node for node in function._nodes_by_depth[depth] if node.operation and not node.is_input)
+
+
+def _arguments(node: Any) -> Arguments:
+    """The arguments of a call, its tensors as :class:`Input`."""
+    return node.arguments.fill_in({id(x): Input(i) for i, x in enumerate(node.input_tensors)})
+
+
+def operation_class(name: str) -> type | None:
+    """The class behind ``keras.ops``' functions, by its name in lower case; None if this Keras has none."""
+    return _operation_classes().get(name)
+
+
+@cache
+def _operation_classes() -> dict[str, type]:
+    from keras.src.ops import core, math, nn, numpy, operation
+
+    found = (value for module in (numpy, nn, math, core) for value in vars(module).values())
+    return {
+        cls.__name__.lower(): cls for cls in found if isinstance(cls, type) and issubclass(cls, operation.Operation)
+    }
 
 
 def _caller(node: Any) -> Callable[..., list[Any]]:

@@ -158,7 +158,7 @@ def with_parts(graph: LayerGraph) -> LayerGraph:
     nodes: list[Node] = []
     tensors: list[Tensor] = []
     for node in graph.nodes:
-        rule = rule_of(node.layer)
+        rule = rule_of(node)
         linear = rule.split(node) if rule is not None else None
         if linear is None:
             nodes.append(node)
@@ -261,9 +261,11 @@ class _Planner:
         facts = self.facts(node, self.changed)
         if any(isinstance(state, Everywhere) for state in facts.states):
             return None, None, EVERYWHERE
-        rule = ACTIVATION_PART if node.role == "activation" else rule_of(node.layer)
+        rule = ACTIVATION_PART if node.role == "activation" else rule_of(node)
         if rule is None:
             return None, f"no rule for class {node.class_name}", EVERYWHERE
+        if not rule.any_axis and any(window.axis for window in facts.windows):
+            return None, "works along another axis than the positions", EVERYWHERE
         try:
             output = rule.propagate(facts)
         except Decline as reason:
@@ -291,7 +293,9 @@ class _Planner:
         for tensor, wanted in zip(node.inputs, demands, strict=True):
             state = self.stored[tensor]
             if isinstance(state, Window) and wanted is not None and self._can_fill(tensor):
-                if all(0 <= o <= wanted.width - state.frame.width for o in offsets(state.frame, wanted)):
+                if wanted.step == state.frame.step and all(
+                    0 <= o <= wanted.width - state.frame.width for o in offsets(state.frame, wanted)
+                ):
                     self.stored[tensor] = replace(state, frame=wanted)
 
     def _can_fill(self, tensor: int) -> bool:
@@ -306,7 +310,7 @@ class _Planner:
         for step in (step for stage in self.stages() for step in stage.steps):
             for operand in step.operands:
                 state = self.stored[operand.tensor]
-                if isinstance(state, Window) and operand.frame is not None:
+                if isinstance(state, Window) and operand.frame is not None and operand.frame.step == state.frame.step:
                     keys.append(offsets(state.frame, operand.frame))
             if step.rule is not None and isinstance(step.output, Window):
                 natural = step.rule.propagate(step.facts)
@@ -417,6 +421,7 @@ class Cut:
     flat: Flat | None
     channels: Shape
     length: int
+    axis: int = 0
 
 
 def cuts(step: Step, states: Sequence[State]) -> list[tuple[str, Cut, Frame]]:
@@ -428,21 +433,25 @@ def cuts(step: Step, states: Sequence[State]) -> list[tuple[str, Cut, Frame]]:
     for i, operand in enumerate(step.operands):
         if operand.source == "reference" or (operand.source == "delta" and operand.form is Form.VALUE):
             assert operand.frame is not None
-            found.append((f"{step.node.index}:{i}", reference_cut(operand.tensor, states, window), operand.frame))
+            cut = reference_cut(operand.tensor, states, like=window, length=operand.frame.length)
+            found.append((f"{step.node.index}:{i}", cut, operand.frame))
     for name, extra in step.rule.extras(step.facts, step.output).items():
         found.append((f"{step.node.index}:{name}", extra_cut(step, extra.source, extra.frame), extra.frame))
     return found
 
 
-def reference_cut(tensor: int, states: Sequence[State], like: Window) -> Cut:
+def reference_cut(tensor: int, states: Sequence[State], *, like: Window, length: int) -> Cut:
+    """The reference of an operand; one that does not change lies as the windows beside it do (``like``)."""
     state = states[tensor]
     window = state if isinstance(state, Window) else like
-    return Cut("reference", tensor, None, window.flat, window.channels, window.frame.length)
+    return Cut("reference", tensor, None, window.flat, window.channels, length, window.axis)
 
 
 def extra_cut(step: Step, source: str, frame: Frame) -> Cut:
     derived = source in ("prefix_max", "suffix_max")
-    return Cut(source, step.node.inputs[0], None if derived else step.node.index, None, (), frame.length)
+    window = step.facts.states[0]
+    axis = window.axis if derived and isinstance(window, Window) else 0
+    return Cut(source, step.node.inputs[0], None if derived else step.node.index, None, (), frame.length, axis)
 
 
 def reaches(plans: Iterable[tuple[Plan, range]]) -> dict[Cut, tuple[int, int]]:

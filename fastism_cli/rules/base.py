@@ -33,7 +33,7 @@ class Form(Enum):
 
 @dataclass(frozen=True)
 class Flat:
-    """How a window lies in a flattened tensor: element ``before + position * channels + channel`` of ``total``."""
+    """How a window lies in a flattened tensor: its elements, in the tensor's order, from ``before`` on of ``total``."""
 
     before: int
     total: int
@@ -41,15 +41,34 @@ class Flat:
 
 @dataclass(frozen=True)
 class Window:
-    """State of a tensor that changes only inside ``frame``. ``channels`` is its shape after the length axis."""
+    """State of a tensor that changes only inside ``frame``.
+
+    ``axis`` is the axis of positions, batch not counted, and ``channels`` the shape without it: a tensor (1, L, 4) has
+    axis 1 and channels (1, 4). Of a flattened tensor they describe it as it was before.
+    """
 
     frame: Frame
     channels: Shape
     flat: Flat | None = None
+    axis: int = 0
 
     @property
     def size(self) -> int:
         return self.frame.width * prod(self.channels)
+
+    @property
+    def rank(self) -> int:
+        """Axes of the tensor (before it was flattened), batch not counted."""
+        return len(self.channels) + 1
+
+    @property
+    def shape(self) -> Shape:
+        """The tensor's shape (before it was flattened), batch not counted."""
+        return (*self.channels[: self.axis], self.frame.length, *self.channels[self.axis :])
+
+    @property
+    def elements(self) -> int:
+        return prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -170,6 +189,8 @@ class Rule:
         The output can be made in a wider frame than the natural one. False: it comes as :meth:`propagate` says.
     pulls : bool
         The frame that the rule wants its input in is worth making where the input is made.
+    any_axis : bool
+        Positions may lie along any axis of the tensor; else only along the first.
     """
 
     form: Form = Form.VALUE
@@ -178,6 +199,11 @@ class Rule:
     keeps_places: bool = False
     fills: bool = True
     pulls: bool = True
+    any_axis: bool = False
+
+    def choose(self, node: Node) -> Rule:
+        """The rule for this very call: another one where a class has several, by its configuration or its inputs."""
+        return self
 
     def propagate(self, facts: Facts) -> State:
         """The state of the output, or :class:`Decline` with the reason."""
@@ -220,6 +246,24 @@ class Rule:
     def scratch(self, facts: Facts) -> int:
         """Elements that one substitution needs in between, besides inputs and output."""
         return 0
+
+
+def lay_out(x: Any, axis: int = 0) -> Any:
+    """(S, P, A, width, *channels) -> (S * P * A, ...) with the positions at ``axis``, as a Keras layer expects them."""
+    return ops.moveaxis(merge_batch(x), 1, 1 + axis) if axis else merge_batch(x)
+
+
+def take_up(x: Any, like: Any, axis: int = 0) -> Any:
+    """The reverse of :func:`lay_out`, with the first axes of ``like``."""
+    return split_batch(ops.moveaxis(x, 1 + axis, 1) if axis else x, like)
+
+
+def along_positions(weight: Any, window: Window) -> Any:
+    """An array (*shape of the tensor, ...), cut out where it was flattened, as (length, *channels, ...)."""
+    if window.flat is not None:
+        rows = weight[window.flat.before : window.flat.before + window.elements]
+        weight = ops.reshape(rows, (*window.shape, *rows.shape[1:]))
+    return ops.moveaxis(weight, window.axis, 0)
 
 
 def merge_batch(x: Any) -> Any:

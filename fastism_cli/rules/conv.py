@@ -16,9 +16,8 @@ import numpy as np
 from keras import ops
 
 from fastism_cli.graph import Node
-from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, State, Window, merge_batch, split_batch
+from fastism_cli.rules.base import Call, Facts, Form, Rule, State, Window, merge_batch, split_batch
 from fastism_cli.rules.place import MOST_RUNS, by_offset, place_by_rows, shift
-from fastism_cli.rules.table import define
 from fastism_cli.windows import Frame, changed_outputs, dilated_span, needed_inputs, offsets, pad_amounts, runs
 
 
@@ -44,8 +43,6 @@ class Convolution(Rule):
 
     def propagate(self, facts: Facts) -> State:
         window, layer = facts.window, facts.layer
-        if layer.data_format != "channels_last":
-            raise Decline(f"data_format {layer.data_format!r}: the length is not the first axis")
         frame = changed_outputs(
             window.frame,
             span=self.span(layer),
@@ -175,6 +172,3 @@ def fold(products: Any, shape: tuple[int, ...], dilation: int, shifts: tuple[int
     natural = rows + (taps - 1) * dilation
     y = stage(lambda y: add_up(ops.reshape(y, shape), 0, natural))(products)
     return place_by_rows(y, ops.convert_to_tensor(np.asarray(shifts, "int32")), width)
-
-
-define(Conv(), keras.layers.Conv1D)

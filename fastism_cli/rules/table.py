@@ -5,8 +5,7 @@ Classes are looked up exactly, never by ``isinstance``: a subclass may override 
 
 from __future__ import annotations
 
-from typing import Any
-
+from fastism_cli.graph import Node
 from fastism_cli.rules.base import Rule
 
 RULES: dict[type, Rule] = {}
@@ -31,6 +30,7 @@ def register_rule(cls: type, *, like: type) -> None:
     RULES[cls] = RULES[like]
 
 
-def rule_of(layer: Any) -> Rule | None:
-    """The rule of this layer, or None: then its nodes are opaque."""
-    return RULES.get(type(layer))
+def rule_of(node: Node) -> Rule | None:
+    """The rule of this node, or None: then it is opaque."""
+    rule = RULES.get(type(node.layer))
+    return rule.choose(node) if rule is not None else None
