@@ -6,6 +6,7 @@ shared layer is one layer in several nodes.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -236,7 +237,7 @@ class _Builder:
         if nested is not None and self._is_plain(node, nested, inputs):
             return self.add_function(nested, inputs)
         outputs = [self.add_tensor(x) for x in self._specify(node, inputs)]
-        self.keeps_masks |= any(getattr(x, "_keras_mask", None) is not None for x in node.outputs)
+        self.keeps_masks |= _reads_mask(node)
         operation = node.operation
         self.nodes.append(
             Node(
@@ -271,7 +272,23 @@ class _Builder:
             return list(node.outputs)
         symbols = {id(x): self.symbols[t] for x, t in zip(node.input_tensors, inputs, strict=True)}
         args, kwargs = node.arguments.fill_in(symbols)
-        return list(keras.tree.flatten(node.operation.compute_output_spec(*args, **kwargs)))
+        found = list(keras.tree.flatten(node.operation.compute_output_spec(*args, **kwargs)))
+        return found if not any(None in x.shape[1:] for x in found) else self._tried_out(node, inputs)
+
+    def _tried_out(self, node: Any, inputs: list[int]) -> list[Any]:
+        """The output symbols of a layer that leaves its shape open, such as EinsumDense: from a call on zeros."""
+        zeros = [keras.ops.zeros((1, *self.symbols[t].shape[1:]), self.symbols[t].dtype) for t in inputs]
+        return [
+            keras.KerasTensor((None, *y.shape[1:]), dtype=x.dtype)
+            for x, y in zip(node.outputs, _caller(node)(zeros), strict=True)
+        ]
+
+
+def _reads_mask(node: Any) -> bool:
+    """Whether a mask reaches the node and changes what it computes. BatchNormalization minds it in training alone."""
+    masked = any(getattr(x, "_keras_mask", None) is not None for x in node.input_tensors)
+    harmless = type(node.operation) is keras.layers.BatchNormalization or not isinstance(node.operation, keras.Layer)
+    return masked and not harmless and "mask" in inspect.signature(node.operation.call).parameters
 
 
 def _fits(shape: Shape, expected: tuple[int | None, ...]) -> bool:

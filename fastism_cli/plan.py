@@ -25,7 +25,9 @@ from fastism_cli.rules.base import (
     Unchanged,
     Window,
 )
+from fastism_cli.rules.opaque import why_opaque
 from fastism_cli.rules.pointwise import ACTIVATION_PART
+from fastism_cli.rules.wrappers import opened
 from fastism_cli.windows import Chunk, Frame, offsets, whole_period
 
 # An element that is read and written costs about as much as this many multiply-adds in a matrix product.
@@ -157,7 +159,7 @@ def with_parts(graph: LayerGraph) -> LayerGraph:
     """Every layer that has a built-in activation as two nodes: its linear part, then the activation."""
     nodes: list[Node] = []
     tensors: list[Tensor] = []
-    for node in graph.nodes:
+    for node in map(opened, graph.nodes):
         rule = rule_of(node)
         linear = rule.split(node) if rule is not None else None
         if linear is None:
@@ -263,7 +265,7 @@ class _Planner:
             return None, None, EVERYWHERE
         rule = ACTIVATION_PART if node.role == "activation" else rule_of(node)
         if rule is None:
-            return None, f"no rule for class {node.class_name}", EVERYWHERE
+            return None, why_opaque(node.layer), EVERYWHERE
         if not rule.any_axis and any(window.axis for window in facts.windows):
             return None, "works along another axis than the positions", EVERYWHERE
         try:

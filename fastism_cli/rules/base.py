@@ -191,6 +191,8 @@ class Rule:
         The frame that the rule wants its input in is worth making where the input is made.
     any_axis : bool
         Positions may lie along any axis of the tensor; else only along the first.
+    condition : str
+        When :meth:`propagate` does not decline, in words: "if ...". Empty: always.
     """
 
     form: Form = Form.VALUE
@@ -200,6 +202,7 @@ class Rule:
     fills: bool = True
     pulls: bool = True
     any_axis: bool = False
+    condition: str = ""
 
     def choose(self, node: Node) -> Rule:
         """The rule for this very call: another one where a class has several, by its configuration or its inputs."""

@@ -25,6 +25,7 @@ class Dense(Rule):
     pulls = False
     fills = False
     any_axis = True
+    condition = "if it does not sum over the positions, or works on a flattened tensor"
 
     def propagate(self, facts: Facts) -> State:
         window = facts.window

@@ -30,6 +30,7 @@ class Reshaped(Rule):
     form = Form.EITHER
     keeps_places = True
     any_axis = True
+    condition = "if every position keeps a place of its own"
 
     def propagate(self, facts: Facts) -> State:
         window, shape = facts.window, facts.shape

@@ -39,6 +39,7 @@ class Pointwise(Rule):
     def __init__(self, *, unless: Condition | None = None, elementwise: bool = True) -> None:
         self.unless = unless
         self.elementwise = elementwise
+        self.condition = "if its axis is not that of the positions" if unless else ""
 
     def propagate(self, facts: Facts) -> State:
         window = facts.window
@@ -69,6 +70,10 @@ class Identity(Pointwise):
 
 class Activated(Pointwise):
     """The activation of a layer: of Activation, or split from one with weights (see :meth:`Rule.split`)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.condition = "if the activation is one of Keras' own"
 
     def propagate(self, facts: Facts) -> State:
         activation, window = facts.layer.activation, facts.window
@@ -114,6 +119,14 @@ def _along_positions(facts: Facts) -> str | None:
 define(Identity(), keras.layers.Dropout, keras.layers.GaussianDropout, keras.layers.AlphaDropout)
 define(Identity(), keras.layers.SpatialDropout1D, keras.layers.SpatialDropout2D, keras.layers.SpatialDropout3D)
 define(Identity(), keras.layers.GaussianNoise, keras.layers.ActivityRegularization, keras.layers.Identity)
+# What augments images in training does nothing at inference.
+AUGMENTATIONS = (
+    "AugMix CutMix MixUp RandAugment RandomBrightness RandomColorDegeneration RandomColorJitter RandomContrast "
+    "RandomElasticTransform RandomErasing RandomFlip RandomGaussianBlur RandomGrayscale RandomHue RandomInvert "
+    "RandomPerspective RandomPosterization RandomRotation RandomSaturation RandomSharpness RandomShear "
+    "RandomTranslation RandomZoom"
+)
+define(Identity(), *(getattr(keras.layers, name) for name in AUGMENTATIONS.split() if hasattr(keras.layers, name)))
 define(Activated(), keras.layers.Activation)
 define(Pointwise(), keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU)
 define(Pointwise(elementwise=False, unless=_along_positions), keras.layers.Softmax, keras.layers.Masking)

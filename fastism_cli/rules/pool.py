@@ -29,6 +29,7 @@ class Pool(Rule):
     """A pooling of ``pool_size`` and ``strides``, computed in a frame that is aligned to the strides."""
 
     any_axis = True
+    condition = "if the positions lie along the axis that it pools"
 
     def pads(self, facts: Facts) -> tuple[int, int]:
         layer = facts.layer

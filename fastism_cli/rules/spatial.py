@@ -60,6 +60,7 @@ class Spatial(Rule):
     fused = False
     leaks = True
     any_axis = True
+    condition = "if the positions lie along an axis that it slides over"
 
     def sizes(self, layer: Any) -> tuple[int, ...]:
         """Elements from the first to the last that an output reads, by spatial axis."""
@@ -161,6 +162,7 @@ class TransposedConv(SpatialConv):
 
     fills = False
     pulls = False
+    condition = "if output_padding is not set"
 
     def __init__(self) -> None:
         super().__init__(convolve_transposed)
@@ -217,6 +219,7 @@ class ByFormat(Rule):
 
     def __init__(self, last: Rule, first: Rule) -> None:
         self.last, self.first = last, first
+        self.condition = first.condition
 
     def choose(self, node: Node) -> Rule:
         return self.last if node.layer.data_format == "channels_last" else self.first

@@ -86,6 +86,7 @@ class SpatialRepeat(Spatial):
     leaks = False
     pulls = False
     fills = False
+    condition = "if the interpolation is 'nearest'"
 
     def sizes(self, layer: Any) -> tuple[int, ...]:
         return tuple(layer.size)

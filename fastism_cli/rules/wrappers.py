@@ -23,6 +23,7 @@ class EachPosition(Rule):
 
     form = Form.VALUE
     fused = False
+    condition = "if the positions lie along the first axis"
 
     def propagate(self, facts: Facts) -> State:
         window = facts.window
@@ -62,6 +63,7 @@ class Einsum(Rule):
     form = Form.DELTA
     fused = False
     any_axis = True
+    condition = "if it keeps the positions and has the same weights at every one"
 
     def terms(self, facts: Facts) -> tuple[str, Any, bool]:
         """Equation, constant, and whether the tensor comes first."""
@@ -135,6 +137,18 @@ class Matmul(Einsum):
         if len(facts.states) != 1 or not isinstance(given[0], Input) or len(getattr(given[1], "shape", ())) != 2:
             raise Decline("multiplies tensors that both change, or with a matrix from the left")
         return "...a,ab->...b", given[1], True
+
+
+# Layers that are nothing at inference but the layer inside of them.
+OPENED = frozenset({keras.layers.SpectralNormalization})
+
+
+def opened(node: Node) -> Node:
+    """The node as one of the layer inside, where the layer is nothing else."""
+    if type(node.layer) not in OPENED:
+        return node
+    inner = node.layer.layer
+    return replace(node, layer=inner, call=lambda arrays: [inner(arrays[0])])
 
 
 define(EachPosition(), keras.layers.TimeDistributed)
