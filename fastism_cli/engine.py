@@ -96,7 +96,18 @@ class FastEngine:
         kept["cuts"] = {
             key: self._padded(cut, self._along_length(cut, values), axis=1) for key, cut in self._cuts(constant=False)
         }
+        kept["summaries"] = self._summaries(values)
         return [values[port.tensor] for port in self.graph.outputs], kept
+
+    def _summaries(self, values: Mapping[int, Any]) -> Arrays:
+        """What rules made of whole reference inputs, with axes for positions and alternates: (S, 1, 1, ...)."""
+        found: Arrays = {}
+        steps = {step.node.index: step for plan in self.plans.values() for step in plan.steps if step.rule is not None}
+        for index, step in steps.items():
+            assert step.rule is not None
+            for name, x in step.rule.summarise(step.facts, *(values[t] for t in step.node.inputs)).items():
+                found[summary_key(index, name)] = ops.expand_dims(ops.expand_dims(x, 1), 1)
+        return found
 
     def _along_length(self, cut: Cut, values: Mapping[int, Any]) -> Any:
         x = values[cut.tensor]
@@ -154,7 +165,7 @@ class ChunkRunner:
 
     def run(self, kept: Arrays, constants: Arrays, params: Mapping[str, Arrays], q: Any, bases: Any) -> list[Any]:
         """Deltas (S, P, A, *head shape) of all heads."""
-        tables = {**kept["cuts"], **constants}
+        tables = {**kept["cuts"], **constants, **kept["summaries"]}
         deltas: dict[int, Any] = {self.plan.input_tensor: self._first_delta(kept, q, bases)}
         values: dict[int, Any] = {}
         for stage in self.plan.stages:
@@ -200,6 +211,8 @@ class ChunkRunner:
         """Cut from the reference, and from constants, the frames that the stage reads."""
         found: Arrays = {}
         for step in stage.steps:
+            own = summary_key(step.node.index, "")
+            found.update((key, x) for key, x in tables.items() if key.startswith(own))
             for key, cut, frame in cuts(step, self.plan.states):
                 if key not in found:
                     found[key] = self._cut(tables[cut_key(cut)], frame, self.engine.reaches[cut][0], q)
@@ -230,7 +243,7 @@ class ChunkRunner:
         pairs = [self._value_operand(step, i, op, deltas, values, gathered, q) for i, op in enumerate(step.operands)]
         call = self._call(step, gathered, weights, q)
         assert step.rule is not None
-        return step.rule.value(call, *[new for new, _ in pairs]), step.rule.value(call, *[ref for _, ref in pairs])
+        return step.rule.both(call, [new for new, _ in pairs], [reference for _, reference in pairs])
 
     def _value_operand(
         self, step: Step, i: int, operand: Operand, deltas: Any, values: Any, gathered: Arrays, q: Any
@@ -283,6 +296,7 @@ class ChunkRunner:
             valid=lambda frame: self._valid(frame, q),
             first=lambda frame: self._first(frame, q),
             stage=backend.stage,
+            summary=summary_of(step.node.index, gathered),
             extras={n: gathered[f"{index}:{n}"] for n in step.rule.extras(step.facts, step.output)},
         )
 
@@ -341,6 +355,16 @@ class ChunkRunner:
             return self._full_delta(tensor, shape, deltas, q)
         value = ops.reshape(values[tensor], (*self.batch, *shape))
         return value - ops.reshape(reference, (self.batch[0], 1, 1, *shape))
+
+
+def summary_key(node: int, name: str) -> str:
+    return f"summary:{node}:{name}"
+
+
+def summary_of(node: int, arrays: Arrays) -> Arrays:
+    """The summary of one node by name."""
+    own = summary_key(node, "")
+    return {key.removeprefix(own): x for key, x in arrays.items() if key.startswith(own)}
 
 
 def cut_key(cut: Cut) -> str:

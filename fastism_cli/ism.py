@@ -29,6 +29,7 @@ from fastism_cli.graph import (
     layer_graph,
     output_names,
 )
+from fastism_cli.layouts import as_sequence_model
 from fastism_cli.naive import NaiveEngine
 from fastism_cli.plan import Plan, make_plan, period_of, with_parts, with_reductions
 from fastism_cli.precision import DTYPES, with_dtype
@@ -139,7 +140,7 @@ class FastISM:
             model = load_model(model)
         self.alphabet = Alphabet(alphabet)
         self.precision, self.n_policy, self.batch_size = precision, n_policy, batch_size
-        model = wrapped(model, length)
+        model = as_sequence_model(wrapped(model, length), self.alphabet.size, sequence_input)
         index = find_sequence_input(model, self.alphabet.size, sequence_input)
         self.model = with_dtype(model, DTYPES[precision])
         graph = layer_graph(self.model, length=length).renamed(input_names(model), output_names(model))

@@ -19,7 +19,7 @@ LAYERS = [
     {"alphabet", "windows", "problems", "overlap", "inputs"},
     {"graph", "backend", "io", "reduce"},
     {"quiet", "precision", "rules", "regions"},
-    {"plan", "reader"},
+    {"layouts", "plan", "reader"},
     {"engine", "naive", "run_options", "scores"},
     {"ism", "targets", "provenance"},
     {"batches", "inspection", "checks"},

@@ -16,15 +16,22 @@ from fastism_cli.rules import (
     whole,
     wrappers,
 )
+from fastism_cli.rules.base import EVERYWHERE, Decline, Form, Rule, Window, per_position
 from fastism_cli.rules.table import register_rule, rule_of
 
 __all__ = [
+    "EVERYWHERE",
+    "Decline",
+    "Form",
+    "Rule",
+    "Window",
     "affine",
     "conv",
     "dense",
     "layout",
     "merge",
     "operations",
+    "per_position",
     "pointwise",
     "pool",
     "reduction",

@@ -14,7 +14,7 @@ Two forms of a window are computed with:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from math import prod
 from typing import Any
@@ -151,6 +151,8 @@ class Call:
         Wraps a function of arrays into a compiled stage of its own, so that nothing is fused across its edge.
     extras : dict of arrays
         What :meth:`Rule.extras` asked for.
+    summary : dict of arrays (S, 1, 1, ...)
+        What :meth:`Rule.summarise` made of the reference.
     """
 
     facts: Facts
@@ -160,6 +162,7 @@ class Call:
     first: Callable[[Frame], Any]
     stage: Callable[[Callable[..., Any]], Callable[..., Any]]
     extras: dict[str, Any]
+    summary: dict[str, Any] = field(default_factory=dict)
 
     @property
     def layer(self) -> Any:
@@ -230,9 +233,17 @@ class Rule:
         """What the rule reads besides its inputs, cut out for the chunk and given in ``call.extras``."""
         return {}
 
+    def summarise(self, facts: Facts, *inputs: Any) -> dict[str, Any]:
+        """What the rule needs of whole reference inputs (S, *shape), once for each sequence: arrays (S, ...)."""
+        return {}
+
     def delta(self, call: Call, *inputs: Any) -> Any:
         """Output delta from input deltas."""
         raise NotImplementedError
+
+    def both(self, call: Call, new: Sequence[Any], reference: Sequence[Any]) -> tuple[Any, Any]:
+        """Output values of the substituted and of the reference arrays (A = 1), in value form."""
+        return self.value(call, *new), self.value(call, *reference)
 
     def value(self, call: Call, *inputs: Any) -> Any:
         """Output value from input values; called once for the substituted and once for the reference arrays."""
