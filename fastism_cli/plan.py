@@ -200,7 +200,7 @@ def _unary(function: Any) -> Any:
 
 def period_of(graph: LayerGraph, input_tensor: int) -> int:
     """Distance at which chunks may begin so that every frame moves by whole positions."""
-    states = _Planner(graph, input_tensor, [0], Fraction(1)).changed
+    states = Propagation(graph, input_tensor, [0], Fraction(1)).changed
     return whole_period(state.frame.step for state in states if isinstance(state, Window))
 
 
@@ -222,24 +222,19 @@ def make_plan(graph: LayerGraph, input_tensor: int, *, size: int, phase: int, pe
     return Plan(graph, chunk, input_tensor, tuple(planner.stored), tuple(planner.stages()))
 
 
-class _Planner:
-    """Works out the states of all tensors: forward which positions change, backward in which frame they are kept."""
+class Propagation:
+    """Forward: which positions of every tensor change, for the substituted ``positions``, and by which rule."""
 
     def __init__(self, graph: LayerGraph, input_tensor: int, positions: Sequence[int], step: Fraction) -> None:
         self.graph = graph
         self.input_tensor = input_tensor
         self.rules: dict[int, Rule | None] = {}
         self.reasons: dict[int, str | None] = {}
-        self.readers = graph.consumers()
-        self.makers = {t: node.index for node in graph.nodes for t in node.outputs}
         self.changed: list[State] = [UNCHANGED] * len(graph.tensors)
         shape = graph.tensors[input_tensor].shape
         self.changed[input_tensor] = Window(Frame(tuple(positions), 1, step, shape[0]), shape[1:])
         for node in graph.nodes:
             self._propagate(node)
-        self.stored = list(self.changed)
-        for node in reversed(graph.nodes):
-            self._pull_frames(node)
 
     def facts(self, node: Node, states: Sequence[State]) -> Facts:
         tensors = self.graph.tensors
@@ -285,6 +280,18 @@ class _Planner:
         full = weighted_multiply_adds(facts.layer, facts.shapes, facts.shape) + output.frame.length * elements
         laid_out = 2 * MULTIPLY_ADDS_PER_ELEMENT * sum(prod(shape) for shape in facts.shapes)
         return window < full + laid_out
+
+
+class _Planner(Propagation):
+    """Backward: in which frame every tensor is kept; then the stages."""
+
+    def __init__(self, graph: LayerGraph, input_tensor: int, positions: Sequence[int], step: Fraction) -> None:
+        super().__init__(graph, input_tensor, positions, step)
+        self.readers = graph.consumers()
+        self.makers = {t: node.index for node in graph.nodes for t in node.outputs}
+        self.stored = list(self.changed)
+        for node in reversed(graph.nodes):
+            self._pull_frames(node)
 
     def _pull_frames(self, node: Node) -> None:
         """Let a tensor with one reader be kept in the frame that this reader wants."""

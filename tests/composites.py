@@ -97,7 +97,7 @@ def time_distributed(units: int):
 
 
 def einsum(units: int):
-    return lambda x: layers.EinsumDense("blc,cd->bld", (None, units), bias_axes="d", activation="relu")(x)
+    return lambda x: layers.EinsumDense("blc,cd->bld", (x.shape[1], units), bias_axes="d")(x)
 
 
 def flat_norm():
