@@ -38,6 +38,7 @@ class _Rewriter(Propagation):
         self.parts: dict[int, list[int]] = {}
         self.joined: dict[int, int] = {}
         self.frozen: dict[int, int] = {}
+        self.first_new = len(graph.tensors)
         super().__init__(graph, input_tensor, [0], Fraction(1))
 
     def rewritten(self) -> LayerGraph:
@@ -49,8 +50,6 @@ class _Rewriter(Propagation):
     # -- building blocks --
 
     def _propagate(self, node: Node) -> None:
-        if not self.nodes and not hasattr(self, "first_new"):
-            self.first_new = len(self.graph.tensors)
         several = any(t in self.parts for t in node.inputs)
         if not several and not self._parts_windows(node):
             self.append(node)
@@ -184,14 +183,11 @@ class _Rewriter(Propagation):
         if linear:
             if not own:
                 return self.still(tensor)
-            return own[0] if len(own) == 1 else self.insert(Gather("gather", len(own)), own, tensor)
-        leading = own or [p for _, p in group]
-        if not own:  # the frame is that of another input: a part of this one may reach into it
-            raise Decline("its inputs have their windows in different places")
-        rest = [p for p in changed if p not in own]
-        if not rest and len(own) == 1:
+            return own[0] if len(own) == 1 else self.insert(Gather("gather", len(own)), [*own, *own], tensor)
+        if len(group) == 1 and changed == own:
             return own[0]
-        return self.insert(Gather("gather", len(leading)), [*leading, *rest], tensor)
+        leading = [p for _, p in group]
+        return self.insert(Gather("gather", len(leading)), [*leading, *changed], tensor)
 
     def _is_worth_it(self, outputs: Sequence[int]) -> bool:
         frames = [state.frame for state in map(self.changed.__getitem__, outputs) if isinstance(state, Window)]

@@ -250,15 +250,17 @@ class Propagation:
         if all(isinstance(state, Unchanged) for state in states):
             return
         rule, reason, output = self._try_rule(node)
+        if isinstance(output, Unchanged):
+            return
         self.rules[node.index], self.reasons[node.index] = rule, reason
         for tensor in node.outputs:
             self.changed[tensor] = output
 
     def _try_rule(self, node: Node) -> tuple[Rule | None, str | None, State]:
         facts = self.facts(node, self.changed)
-        if any(isinstance(state, Everywhere) for state in facts.states):
-            return None, None, EVERYWHERE
         rule = ACTIVATION_PART if node.role == "activation" else rule_of(node)
+        if any(isinstance(state, Everywhere) for state in facts.states) and not (rule and rule.takes_everywhere):
+            return None, None, EVERYWHERE
         if rule is None:
             return None, why_opaque(node.layer), EVERYWHERE
         if not rule.any_axis and any(window.axis for window in facts.windows):
@@ -267,7 +269,7 @@ class Propagation:
             output = rule.propagate(facts)
         except Decline as reason:
             return None, str(reason), EVERYWHERE
-        if isinstance(output, Window) and not self._saves(rule, facts, output):
+        if isinstance(output, Window) and node.part is None and not self._saves(rule, facts, output):
             return None, "the window is as wide as the layer", EVERYWHERE
         return rule, None, output
 
@@ -367,7 +369,7 @@ class _Planner(Propagation):
         facts = self.facts(node, self.stored)
         output = self.stored[node.outputs[0]]
         full = weighted_multiply_adds(node.layer, facts.shapes, facts.shape) if node.role != "activation" else 0
-        full = 0 if isinstance(node.layer, Reduction) else full
+        full = 0 if isinstance(node.layer, Reduction) or node.part else full
         if rule is None:
             operands = tuple(Operand(t, Form.VALUE, "full", None) for t in node.inputs)
             reason = self.reasons[node.index]

@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from fastism_cli.graph import LayerGraph
 from fastism_cli.plan import Propagation
-from fastism_cli.rules.base import Facts, Rule, State, Window
+from fastism_cli.rules.base import Facts, Rule, State, Unchanged, Window
 
 
 def live_positions(graph: LayerGraph, input_tensor: int) -> range:
@@ -63,7 +63,7 @@ def _is_changed(output: State, rule: Rule | None, facts: Facts) -> bool:
     if isinstance(output, Window):
         return _low(output) < output.frame.length and _high(output) > 0
     if rule is None:
-        return True
+        return not isinstance(output, Unchanged)
     wanted = rule.demand(facts, output)
     return any(
         not isinstance(state, Window)

@@ -194,6 +194,8 @@ class Rule:
         The frame that the rule wants its input in is worth making where the input is made.
     any_axis : bool
         Positions may lie along any axis of the tensor; else only along the first.
+    takes_everywhere : bool
+        Holds for inputs that change everywhere too.
     condition : str
         When :meth:`propagate` does not decline, in words: "if ...". Empty: always.
     """
@@ -205,6 +207,7 @@ class Rule:
     fills: bool = True
     pulls: bool = True
     any_axis: bool = False
+    takes_everywhere: bool = False
     condition: str = ""
 
     def choose(self, node: Node) -> Rule:

@@ -113,8 +113,9 @@ class Concatenate(Rule):
     """Along the channels windows are put side by side; flattened tensors one after the other."""
 
     form = Form.DELTA
+    leaks = True  # what is valid behind the end of an input is not beyond it
     any_axis = True
-    condition = "if all inputs are windows on the same positions, side by side, or one of them is flattened"
+    condition = "if no input changes everywhere"
 
     def axis(self, facts: Facts) -> int:
         """The axis, batch not counted."""
@@ -126,9 +127,30 @@ class Concatenate(Rule):
         if any(window.flat is not None for window in facts.windows):
             raise Decline("concatenates a window with a flattened tensor")
         window = facts.windows[0]
-        if self.axis(facts) == window.axis:
-            raise Decline("concatenates along the positions")
+        if self.is_along_positions(facts):
+            return self.end_to_end(facts)
         return Window(aligned_hull(facts), without(facts.shape, window.axis), axis=window.axis)
+
+    def is_along_positions(self, facts: Facts) -> bool:
+        return len(facts.shape) > 1 and self.axis(facts) == facts.windows[0].axis
+
+    def end_to_end(self, facts: Facts) -> State:
+        if len(facts.windows) > 1 or not all(isinstance(state, (Window, Unchanged)) for state in facts.states):
+            raise Decline("several windows lie in different places of the result")
+        (window,) = facts.windows
+        return replace(window, frame=window.frame.moved(self.before(facts), facts.shape[window.axis]))
+
+    def before(self, facts: Facts) -> int:
+        """Positions of the inputs that come before the one that changes."""
+        place = next(i for i, state in enumerate(facts.states) if isinstance(state, Window))
+        return sum(shape[facts.windows[0].axis] for shape in facts.shapes[:place])
+
+    def demand(self, facts: Facts, output: State) -> tuple[Frame | None, ...]:
+        assert isinstance(output, Window)
+        if output.flat is not None or not self.is_along_positions(facts):
+            return tuple(output.frame for _ in facts.states)
+        frame = output.frame.moved(-self.before(facts), facts.windows[0].frame.length)
+        return tuple(frame if isinstance(state, Window) else None for state in facts.states)
 
     def behind_each_other(self, facts: Facts) -> State:
         if not all(isinstance(state, (Window, Unchanged)) for state in facts.states):
@@ -143,10 +165,10 @@ class Concatenate(Rule):
 
     def delta(self, call: Call, *inputs: Any) -> Any:
         present = [x for x in inputs if x is not None]
-        if isinstance(call.output, Window) and call.output.flat is not None:
+        assert isinstance(call.output, Window)
+        if call.output.flat is not None or self.is_along_positions(call.facts):
             return present[0]
         like = present[0]
-        assert isinstance(call.output, Window)
         along, axis = call.output.axis, self.axis(call.facts)
         parts = [
             ops.zeros((*like.shape[:4], *without(shape, along)), dtype=like.dtype) if x is None else x

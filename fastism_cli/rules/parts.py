@@ -20,13 +20,13 @@ from fastism_cli.windows import Frame, hull
 
 @dataclass(frozen=True)
 class Gather:
-    """All parts of a tensor in one frame: the hull of the first ``members`` of them."""
+    """All parts of a tensor in one frame: the hull of the first ``members`` inputs; the rest are what is added up."""
 
     name: str
     members: int
 
     def __call__(self, parts: Sequence[Any]) -> list[Any]:
-        return [parts[0]]
+        return [parts[self.members]]
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,17 @@ class GatherRule(Rule):
     any_axis = True
 
     def propagate(self, facts: Facts) -> State:
-        members = facts.windows[: facts.layer.members]
-        return replace(members[0], frame=hull(window.frame for window in members))
+        members = facts.layer.members
+        return replace(facts.windows[members], frame=hull(window.frame for window in facts.windows[:members]))
+
+    def demand(self, facts: Facts, output: State) -> tuple[Frame | None, ...]:
+        assert isinstance(output, Window)
+        members = facts.layer.members
+        return (None,) * members + (output.frame,) * (len(facts.states) - members)
 
     def delta(self, call: Call, *inputs: Any) -> Any:
-        return sum(inputs[1:], inputs[0])
+        first, *others = inputs[call.layer.members :]
+        return sum(others, first)
 
 
 class ExcludeRule(Rule):
@@ -131,6 +137,7 @@ class JoinRule(Rule):
 
 class FrozenRule(Rule):
     any_axis = True
+    takes_everywhere = True
 
     def propagate(self, facts: Facts) -> State:
         return UNCHANGED
