@@ -144,7 +144,7 @@ class _Rewriter(Propagation):
         states = [self.changed[p] for _, p in (*group, window)]
         frames = [state.frame for state in states if isinstance(state, Window)]
         alike = {(s.axis, s.flat, s.frame.step, s.frame.length) for s in states if isinstance(s, Window)}
-        if isinstance(rule, Concatenate) and rule.is_along_positions(self.facts(node, self._shown(node))):
+        if isinstance(rule, Concatenate) and rule.puts_apart(self.facts(node, self._shown(node))):
             return False
         return len(alike) == 1 and hull(frames).width <= sum(frame.width for frame in frames)
 

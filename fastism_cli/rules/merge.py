@@ -51,7 +51,7 @@ class Merge(Rule):
     """Add, Multiply and the like: every output element from the same element of each input, channels broadcast."""
 
     any_axis = True
-    condition = "if all inputs are windows on the same positions, or do not change"
+    condition = "if no input changes everywhere"
 
     def propagate(self, facts: Facts) -> State:
         window = replace(facts.windows[0], frame=aligned_hull(facts))
@@ -133,6 +133,10 @@ class Concatenate(Rule):
 
     def is_along_positions(self, facts: Facts) -> bool:
         return len(facts.shape) > 1 and self.axis(facts) == facts.windows[0].axis
+
+    def puts_apart(self, facts: Facts) -> bool:
+        """Whether equal positions of two inputs come to lie in different places of the result."""
+        return any(window.flat is not None for window in facts.windows) or self.is_along_positions(facts)
 
     def end_to_end(self, facts: Facts) -> State:
         if len(facts.windows) > 1 or not all(isinstance(state, (Window, Unchanged)) for state in facts.states):
