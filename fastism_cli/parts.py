@@ -16,7 +16,7 @@ from typing import Any
 from fastism_cli.graph import LayerGraph, Node, Port
 from fastism_cli.plan import Propagation
 from fastism_cli.rules import rule_of
-from fastism_cli.rules.base import UNCHANGED, Decline, Everywhere, Form, Rule, State, Window
+from fastism_cli.rules.base import UNCHANGED, Everywhere, Form, Rule, State, Window
 from fastism_cli.rules.merge import Concatenate, Merge
 from fastism_cli.rules.parts import Exclude, Frozen, Gather, Join, Total
 from fastism_cli.rules.pointwise import ACTIVATION_PART
@@ -54,11 +54,7 @@ class _Rewriter(Propagation):
         if not several and not self._parts_windows(node):
             self.append(node)
             return
-        try:
-            made = self._by_parts(node)
-        except Decline:
-            made = None
-        if made is None:
+        if not self._by_parts(node):
             self.append(replace(node, inputs=tuple(self.whole(t) for t in node.inputs)))
 
     def append(self, node: Node) -> None:
@@ -108,21 +104,22 @@ class _Rewriter(Propagation):
             return False
         return self._try_rule(node)[0] is None
 
-    def _by_parts(self, node: Node) -> bool | None:
+    def _by_parts(self, node: Node) -> bool:
+        """Enter the node once for each part of its output; False if it has to see the whole tensor."""
         rule = self._rule(node)
         if rule is None or len(node.outputs) != 1:
-            return None
+            return False
         states = [self.changed[p] for t in node.inputs for p in self.parts.get(t, [t])]
         if any(isinstance(s, Everywhere) for s in states):
-            return None
+            return False
         groups = self._groups(node, rule)
         if len(groups) > MOST_PARTS:
-            return None
+            return False
         checkpoint = self._checkpoint()
         outputs = self._outputs(node, rule, groups)
         if outputs is None:
             self._restore(checkpoint)
-            return None
+            return False
         self._settle(node, outputs)
         return True
 
