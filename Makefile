@@ -5,9 +5,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT := examples/out
 JOBS ?= 2
+FUZZ_SECONDS ?= 3600
+FUZZ_SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format bench bench-report bench-auto bench-memory train clean
+.PHONY: help demo test test-all fuzz docs check format bench bench-report bench-auto bench-memory train clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +31,12 @@ test: $(VENV)/installed  ## the tests (under five minutes on two cores)
 
 test-all: $(VENV)/installed  ## the tests with every variant of every toy model
 	$(BIN)/python -m pytest -q -n $(JOBS) -m "exhaustive or not exhaustive"
+
+fuzz: $(VENV)/installed  ## random models against plain Keras until FUZZ_SECONDS are over; prints how many
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
+
+docs: $(VENV)/installed  ## write docs/layers.md from the rule table
+	$(BIN)/python -m tests.layers_page
 
 check: $(VENV)/installed  ## format, lint, types, tests
 	$(BIN)/ruff format --check .

@@ -119,6 +119,9 @@ def check_model_file(model: Any, options: RunOptions) -> None:
     for spec in options.custom_objects:
         if spec.endswith(".py") and not os.path.isfile(spec):
             raise ModelError(f"--custom-objects {spec}: no such file")
+    for spec in options.rules:
+        if not os.path.isfile(spec):
+            raise ModelError(f"--rules {spec}: no such file")
 
 
 def check_new_file(output: str, inputs: Sequence[Any], *, overwrite: bool) -> None:

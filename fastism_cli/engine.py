@@ -21,7 +21,7 @@ from fastism_cli.plan import Cut, Operand, Plan, Stage, Step, cuts, make_plan, r
 from fastism_cli.rules.base import Everywhere, Unchanged, Window
 from fastism_cli.rules.place import place_by_rows
 from fastism_cli.rules.strips import Strip
-from fastism_cli.stage import StageRun, first_rows
+from fastism_cli.stage import StageRun, first_rows, summary_key
 from fastism_cli.windows import ChunkCall, Frame
 
 Arrays = dict[str, Any]
@@ -98,14 +98,26 @@ class FastEngine:
         kept["cuts"] = {
             key: self._padded(cut, self._along_length(cut, values), axis=1) for key, cut in self._cuts(constant=False)
         }
+        kept["summaries"] = self._summaries(values)
         return [values[port.tensor] for port in self.graph.outputs], kept
+
+    def _summaries(self, values: Mapping[int, Any]) -> Arrays:
+        """What rules made of whole reference inputs, with axes for positions and alternates: (S, 1, 1, ...)."""
+        found: Arrays = {}
+        steps = {step.node.index: step for plan in self.plans.values() for step in plan.steps if step.rule is not None}
+        for index, step in steps.items():
+            assert step.rule is not None
+            for name, x in step.rule.summarise(step.facts, *(values[t] for t in step.node.inputs)).items():
+                found[summary_key(index, name)] = ops.expand_dims(ops.expand_dims(x, 1), 1)
+        return found
 
     def _along_length(self, cut: Cut, values: Mapping[int, Any]) -> Any:
         x = values[cut.tensor]
         if cut.flat is not None:
             elements = cut.length * prod(cut.channels)
             x = x[:, cut.flat.before : cut.flat.before + elements]
-            x = ops.reshape(x, (self.batch[0], cut.length, *cut.channels))
+            x = ops.reshape(x, (self.batch[0], *cut.channels[: cut.axis], cut.length, *cut.channels[cut.axis :]))
+        x = ops.moveaxis(x, 1 + cut.axis, 1) if cut.axis else x
         if cut.source == "reference":
             return x
         return running_max(x, backwards=cut.source == "suffix_max")
@@ -150,7 +162,7 @@ class ChunkRunner:
 
     def run(self, kept: Arrays, constants: Arrays, params: Mapping[str, Arrays], q: Any, bases: Any) -> list[Any]:
         """Deltas (S, P, A, *head shape) of all heads."""
-        tables = {**kept["cuts"], **constants}
+        tables = {**kept["cuts"], **constants, **kept["summaries"]}
         deltas: dict[int, Any] = {self.plan.input_tensor: self._first_delta(kept, q, bases)}
         values: dict[int, Any] = {}
         for stage in self.plan.stages:
@@ -187,11 +199,15 @@ class ChunkRunner:
             return [product]
         if stage.has_product:
             outer = {t: x for t, x in outer.items() if int(t) in self._read_later(stage)}
-        read_here = {key: tables[key] for key in self._tables_of(stage)}
-        return backend.stage(partial(self._compute, stage))(product, outer, read_here, weights, q)
+        read_here = {key: tables[key] for key in self._tables_of(stage, tables)}
+        compute = partial(self._compute, stage)
+        return (backend.stage(compute) if stage.is_compiled else compute)(product, outer, read_here, weights, q)
 
-    def _tables_of(self, stage: Stage) -> set[str]:
-        return {cut_key(cut) for step in stage.elementwise for _, cut, _ in cuts(step, self.plan.states)}
+    def _tables_of(self, stage: Stage, tables: Arrays) -> set[str]:
+        """What the compiled function reads of the reference, of constants and of summaries."""
+        read = {cut_key(cut) for step in stage.elementwise for _, cut, _ in cuts(step, self.plan.states)}
+        summaries = tuple(summary_key(step.node.index, "") for step in stage.steps)
+        return read | {key for key in tables if key.startswith(summaries)}
 
     @staticmethod
     def _read_later(stage: Stage) -> set[int]:
@@ -259,6 +275,8 @@ class ChunkRunner:
         """Cut from the reference, and from constants, the frames that these steps read, for these positions."""
         found: Arrays = {}
         for step in steps:
+            own = summary_key(step.node.index, "")
+            found.update((key, x) for key, x in tables.items() if key.startswith(own))
             for key, cut, frame in cuts(step, self.plan.states):
                 table, low = tables[cut_key(cut)], self.engine.reaches[cut][0]
                 if cut.separate:
@@ -298,9 +316,10 @@ class ChunkRunner:
             return delta
         assert isinstance(state, Window)
         rows = place_by_rows(delta, first_rows(state.frame, q), state.frame.length)
+        rows = ops.moveaxis(rows, 3, 3 + state.axis) if state.axis else rows
         if state.flat is None:
             return rows
-        rows = ops.reshape(rows, (*self.batch, state.frame.length * prod(state.channels)))
+        rows = ops.reshape(rows, (*self.batch, state.elements))
         after = state.flat.total - state.flat.before - rows.shape[-1]
         return ops.pad(rows, [(0, 0)] * 3 + [(state.flat.before, after)])
 
@@ -344,7 +363,7 @@ def slices(table: Any, frame: Frame, low: int, q: Any) -> list[Any]:
 
 def cut_key(cut: Cut) -> str:
     flat = "" if cut.flat is None else f":{cut.flat.before}"
-    return f"{cut.source}:{cut.tensor}:{cut.node}{flat}"
+    return f"{cut.source}:{cut.tensor}:{cut.node}:{cut.axis}:{cut.length}{flat}"
 
 
 def pad_with_edges(x: Any, before: int, after: int) -> Any:

@@ -27,6 +27,10 @@ class ModelError(UsageError):
     """A model cannot be loaded, or has no input that holds a sequence."""
 
 
+class RuleError(UsageError):
+    """A rule for a layer cannot be registered."""
+
+
 class OutputError(UsageError):
     """The output exists, or cannot be written."""
 

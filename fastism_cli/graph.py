@@ -6,8 +6,10 @@ shared layer is one layer in several nodes.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import keras
@@ -16,6 +18,7 @@ from keras.src.models.functional import Functional
 from fastism_cli.errors import ModelError
 
 Shape = tuple[int, ...]
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,21 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Input:
+    """The place of a node's input among the arguments of its call: ``inputs[number]``."""
+
+    number: int
+
+
+@dataclass(frozen=True)
 class Node:
     """One call of one layer.
 
     ``call`` takes the arrays of ``inputs`` (tensor numbers, in order), and if wanted another layer to call with
     the same arguments; it returns the arrays of ``outputs``.
     ``role`` is "layer", or "linear" / "activation" for the two halves of a layer that was split.
+    ``part`` numbers the windows of a tensor that has several, for nodes that were put in or doubled for them.
+    ``arguments`` are the positional and the named ones of the call, with an :class:`Input` for every tensor.
     """
 
     index: int
@@ -42,6 +54,8 @@ class Node:
     outputs: tuple[int, ...]
     call: Callable[..., list[Any]]
     role: str = "layer"
+    arguments: Arguments = ((), {})
+    part: int | None = None
 
     @property
     def class_name(self) -> str:
@@ -225,10 +239,18 @@ class _Builder:
         if nested is not None and self._is_plain(node, nested, inputs):
             return self.add_function(nested, inputs)
         outputs = [self.add_tensor(x) for x in self._specify(node, inputs)]
-        self.keeps_masks |= any(getattr(x, "_keras_mask", None) is not None for x in node.outputs)
+        self.keeps_masks |= _reads_mask(node)
         operation = node.operation
         self.nodes.append(
-            Node(len(self.nodes), operation.name, operation, tuple(inputs), tuple(outputs), _caller(node))
+            Node(
+                len(self.nodes),
+                operation.name,
+                operation,
+                tuple(inputs),
+                tuple(outputs),
+                _caller(node),
+                arguments=_arguments(node),
+            )
         )
         return outputs
 
@@ -252,7 +274,23 @@ class _Builder:
             return list(node.outputs)
         symbols = {id(x): self.symbols[t] for x, t in zip(node.input_tensors, inputs, strict=True)}
         args, kwargs = node.arguments.fill_in(symbols)
-        return list(keras.tree.flatten(node.operation.compute_output_spec(*args, **kwargs)))
+        found = list(keras.tree.flatten(node.operation.compute_output_spec(*args, **kwargs)))
+        return found if not any(None in x.shape[1:] for x in found) else self._tried_out(node, inputs)
+
+    def _tried_out(self, node: Any, inputs: list[int]) -> list[Any]:
+        """The output symbols of a layer that leaves its shape open, such as EinsumDense: from a call on zeros."""
+        zeros = [keras.ops.zeros((1, *self.symbols[t].shape[1:]), self.symbols[t].dtype) for t in inputs]
+        return [
+            keras.KerasTensor((None, *y.shape[1:]), dtype=x.dtype)
+            for x, y in zip(node.outputs, _caller(node)(zeros), strict=True)
+        ]
+
+
+def _reads_mask(node: Any) -> bool:
+    """Whether a mask reaches the node and changes what it computes. BatchNormalization minds it in training alone."""
+    masked = any(getattr(x, "_keras_mask", None) is not None for x in node.input_tensors)
+    harmless = type(node.operation) is keras.layers.BatchNormalization or not isinstance(node.operation, keras.Layer)
+    return masked and not harmless and "mask" in inspect.signature(node.operation.call).parameters
 
 
 def _fits(shape: Shape, expected: tuple[int | None, ...]) -> bool:
@@ -263,6 +301,26 @@ def _calls(function: Any) -> Iterator[Any]:
     """The function's nodes in the order in which Keras runs them, inputs left out."""
     for depth in sorted(function._nodes_by_depth, reverse=True):
         yield from (node for node in function._nodes_by_depth[depth] if node.operation and not node.is_input)
+
+
+def _arguments(node: Any) -> Arguments:
+    """The arguments of a call, its tensors as :class:`Input`."""
+    return node.arguments.fill_in({id(x): Input(i) for i, x in enumerate(node.input_tensors)})
+
+
+def operation_class(name: str) -> type | None:
+    """The class behind ``keras.ops``' functions, by its name in lower case; None if this Keras has none."""
+    return _operation_classes().get(name)
+
+
+@cache
+def _operation_classes() -> dict[str, type]:
+    from keras.src.ops import core, math, nn, numpy, operation
+
+    found = (value for module in (numpy, nn, math, core) for value in vars(module).values())
+    return {
+        cls.__name__.lower(): cls for cls in found if isinstance(cls, type) and issubclass(cls, operation.Operation)
+    }
 
 
 def _caller(node: Any) -> Callable[..., list[Any]]:

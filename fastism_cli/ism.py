@@ -29,12 +29,15 @@ from fastism_cli.graph import (
     layer_graph,
     output_names,
 )
+from fastism_cli.layouts import as_sequence_model
 from fastism_cli.naive import NaiveEngine
+from fastism_cli.parts import with_windows
 from fastism_cli.plan import Plan, make_plan, period_of
 from fastism_cli.precision import DTYPES, with_dtype
 from fastism_cli.reduce import Reduction, parse_reduce
 from fastism_cli.rewrite import as_run
 from fastism_cli.scores import alternates, blank, column_of, empty_delta, letters_of, repeat_duplicates, scatter
+from fastism_cli.trimming import live_positions
 from fastism_cli.windows import ChunkCall, cover
 
 ENGINES = ("auto", "fast", "naive")
@@ -139,7 +142,7 @@ class FastISM:
             model = load_model(model)
         self.alphabet = Alphabet(alphabet)
         self.precision, self.n_policy, self.batch_size = precision, n_policy, batch_size
-        model = wrapped(model, length)
+        model = as_sequence_model(wrapped(model, length), self.alphabet.size, sequence_input)
         index = find_sequence_input(model, self.alphabet.size, sequence_input)
         self.model = with_dtype(model, DTYPES[precision])
         graph = layer_graph(self.model, length=length).renamed(input_names(model), output_names(model))
@@ -150,8 +153,8 @@ class FastISM:
         self.input_length = self.input_shapes[index][0]
         self.heads = self._heads(graph, reduce)
         reductions = {head.name: head.reduce for head in self.heads}
-        self.graph = as_run(graph, reductions)
         self.input_tensor = graph.inputs[index].tensor
+        self.graph = with_windows(as_run(graph, reductions), self.input_tensor)
         self.period = period_of(self.graph, self.input_tensor)
         self.plan = self._whole_plan()
         self.engine, self.engine_reason = self._choose(engine, graph.keeps_masks)
@@ -266,6 +269,8 @@ class FastISM:
 
     def _score(self, arrays: Any, codes: np.ndarray, wanted: np.ndarray, reference: Any, delta: Any) -> None:
         n, done = len(codes), 0
+        for values in delta.values():
+            values[..., self._dead(wanted), :] = 0
         while done < n:
             size = self._batch()
             engine, calls = self._engine(wanted, n - done, size)
@@ -367,6 +372,17 @@ class FastISM:
             spent = time.perf_counter() - began
         return spent
 
+    @cached_property
+    def live(self) -> range:
+        """The positions that can change an output: the fast engine computes no others."""
+        return live_positions(self.graph, self.input_tensor)
+
+    def _dead(self, positions: np.ndarray) -> np.ndarray:
+        """Which of these positions no output sees, bool. Forward passes take none on trust."""
+        if self.engine == "naive":
+            return np.zeros(len(positions), bool)
+        return (positions < self.live.start) | (positions >= self.live.stop)
+
     def _halve(self, size: int, error: BaseException) -> None:
         smallest = self.alphabet.size - 1
         if size <= smallest:
@@ -378,7 +394,8 @@ class FastISM:
 
     def _engine(self, wanted: np.ndarray, sequences: int, substitutions: int) -> tuple[Engine, list[ChunkCall]]:
         """The compiled engine for chunks over these positions; made once for each batch shape."""
-        first, stop = int(wanted.min()), int(wanted.max()) + 1
+        live = wanted[~self._dead(wanted)]
+        first, stop = (int(live.min()), int(live.max()) + 1) if len(live) else (int(wanted[0]), int(wanted[0]) + 1)
         others = self.alphabet.size - 1
         size = max(substitutions // others, 1)
         period = self.period if self.engine == "fast" else 1

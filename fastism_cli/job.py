@@ -134,12 +134,14 @@ def prepared(model: Any, bed: str, fasta: str, output: str | None, options: RunO
 def load_scorer(model: Any, choices: ModelChoices, options: RunOptions) -> FastISM:
     """Load a model and make its engine: the first thing that needs Keras."""
     import_backend(verbose=logger.isEnabledFor(logging.DEBUG))
+    from fastism_cli.io.custom_objects import load_rules
     from fastism_cli.io.models import load_model
     from fastism_cli.ism import FastISM
 
     if isinstance(model, (str, os.PathLike)):
         own, trusted = options.custom_objects, options.allow_lambda
         model = load_model(os.fspath(model), weights=options.weights, custom_objects=own, allow_lambda=trusted)
+    load_rules(options.rules)
     return FastISM(model, reduce=reductions(model, choices.reduce), **options.scorer_options())
 
 

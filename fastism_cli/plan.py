@@ -26,6 +26,7 @@ from fastism_cli.rules.base import (
     Unchanged,
     Window,
 )
+from fastism_cli.rules.opaque import why_opaque
 from fastism_cli.rules.pointwise import ACTIVATION_PART
 from fastism_cli.windows import Chunk, Frame, offsets, runs, whole_period
 
@@ -96,8 +97,13 @@ class Stage:
     @property
     def has_product(self) -> bool:
         """Whether a matrix product stands before the stage."""
+        return _has_product(self.steps[0])
+
+    @property
+    def is_compiled(self) -> bool:
+        """False for a rule that multiplies matrices on values: it is left to the graph as it is."""
         rule = self.steps[0].rule
-        return rule is not None and not rule.fused
+        return self.has_product or (rule is not None and rule.fused)
 
     @property
     def is_product(self) -> bool:
@@ -196,7 +202,7 @@ def weighted_multiply_adds(layer: Any, shapes: Sequence[tuple[int, ...]], shape:
 
 def period_of(graph: LayerGraph, input_tensor: int) -> int:
     """Distance at which chunks may begin so that every frame moves by whole positions."""
-    states = _Planner(graph, input_tensor, [0], Fraction(1)).changed
+    states = Propagation(graph, input_tensor, [0], Fraction(1)).changed
     return whole_period(state.frame.step for state in states if isinstance(state, Window))
 
 
@@ -214,8 +220,8 @@ def make_plan(graph: LayerGraph, input_tensor: int, *, size: int, phase: int, pe
     return Plan(graph, Chunk(size, phase, period), input_tensor, tuple(planner.stored), tuple(planner.stages()))
 
 
-class _Planner:
-    """Works out the states of all tensors: forward which positions change, backward in which frame they are kept."""
+class Propagation:
+    """Forward: which positions of every tensor change, for the substituted ``positions``, and by which rule."""
 
     def __init__(self, graph: LayerGraph, input_tensor: int, positions: Sequence[int], step: Fraction) -> None:
         self.graph = graph
@@ -223,16 +229,11 @@ class _Planner:
         self.positions = positions
         self.rules: dict[int, Rule | None] = {}
         self.reasons: dict[int, str | None] = {}
-        self.readers = graph.consumers()
-        self.makers = {t: node.index for node in graph.nodes for t in node.outputs}
         self.changed: list[State] = [UNCHANGED] * len(graph.tensors)
         shape = graph.tensors[input_tensor].shape
         self.changed[input_tensor] = Window(Frame(tuple(positions), 1, step, shape[0]), shape[1:])
         for node in graph.nodes:
             self._propagate(node)
-        self.stored = list(self.changed)
-        for node in reversed(graph.nodes):
-            self._pull_frames(node)
 
     def facts(self, node: Node, states: Sequence[State]) -> Facts:
         tensors = self.graph.tensors
@@ -248,22 +249,26 @@ class _Planner:
         if all(isinstance(state, Unchanged) for state in states):
             return
         rule, reason, output = self._try_rule(node)
+        if isinstance(output, Unchanged):
+            return
         self.rules[node.index], self.reasons[node.index] = rule, reason
         for tensor in node.outputs:
             self.changed[tensor] = output
 
     def _try_rule(self, node: Node) -> tuple[Rule | None, str | None, State]:
         facts = self.facts(node, self.changed)
-        if any(isinstance(state, Everywhere) for state in facts.states):
+        rule = ACTIVATION_PART if node.role == "activation" else rule_of(node)
+        if any(isinstance(state, Everywhere) for state in facts.states) and not (rule and rule.takes_everywhere):
             return None, None, EVERYWHERE
-        rule = ACTIVATION_PART if node.role == "activation" else rule_of(node.layer)
         if rule is None:
-            return None, f"no rule for class {node.class_name}", EVERYWHERE
+            return None, why_opaque(node.layer), EVERYWHERE
+        if not rule.any_axis and any(window.axis for window in facts.windows):
+            return None, "works along another axis than the positions", EVERYWHERE
         try:
             output = rule.propagate(facts)
         except Decline as reason:
             return None, str(reason), EVERYWHERE
-        if isinstance(output, Window) and not self._saves(rule, facts, output):
+        if isinstance(output, Window) and node.part is None and not self._saves(rule, facts, output):
             return None, "the window is as wide as the layer", EVERYWHERE
         return rule, None, output
 
@@ -277,6 +282,18 @@ class _Planner:
         laid_out = 2 * MULTIPLY_ADDS_PER_ELEMENT * sum(prod(shape) for shape in facts.shapes)
         return window < full + laid_out
 
+
+class _Planner(Propagation):
+    """Backward: in which frame every tensor is kept; then the stages."""
+
+    def __init__(self, graph: LayerGraph, input_tensor: int, positions: Sequence[int], step: Fraction) -> None:
+        super().__init__(graph, input_tensor, positions, step)
+        self.readers = graph.consumers()
+        self.makers = {t: node.index for node in graph.nodes for t in node.outputs}
+        self.stored = list(self.changed)
+        for node in reversed(graph.nodes):
+            self._pull_frames(node)
+
     def _pull_frames(self, node: Node) -> None:
         """Let a tensor with one reader be kept in the frame that this reader wants."""
         rule = self.rules.get(node.index)
@@ -286,7 +303,9 @@ class _Planner:
         for tensor, wanted in zip(node.inputs, demands, strict=True):
             state = self.stored[tensor]
             if isinstance(state, Window) and wanted is not None and self._can_fill(tensor):
-                if all(0 <= o <= wanted.width - state.frame.width for o in offsets(state.frame, wanted)):
+                if wanted.step == state.frame.step and all(
+                    0 <= o <= wanted.width - state.frame.width for o in offsets(state.frame, wanted)
+                ):
                     self.stored[tensor] = replace(state, frame=wanted)
 
     def _can_fill(self, tensor: int) -> bool:
@@ -325,7 +344,7 @@ class _Planner:
         first = group[0]
         if rule is None or first.rule is None or not rule.fused:
             return False
-        return first.rule.fused or self._terms(first) <= MOST_TERMS
+        return first.rule.fused or (_has_product(first) and self._terms(first) <= MOST_TERMS)
 
     def _terms(self, step: Step) -> int:
         """Slices that the first step of a stage adds up, over all runs of positions."""
@@ -368,7 +387,7 @@ class _Planner:
         moves = []
         for operand in step.operands:
             state = self.stored[operand.tensor]
-            if isinstance(state, Window) and operand.frame is not None:
+            if isinstance(state, Window) and operand.frame is not None and operand.frame.step == state.frame.step:
                 moves.append(offsets(state.frame, operand.frame))
         if isinstance(step.output, Window):
             natural = step.rule.propagate(step.facts)
@@ -380,7 +399,7 @@ class _Planner:
         facts = self.facts(node, self.stored)
         output = self.stored[node.outputs[0]]
         full = weighted_multiply_adds(node.layer, facts.shapes, facts.shape) if node.role != "activation" else 0
-        full = 0 if isinstance(node.layer, Reduction) else full
+        full = 0 if isinstance(node.layer, Reduction) or node.part else full
         if rule is None:
             operands = tuple(Operand(t, Form.VALUE, "full", None) for t in node.inputs)
             reason = self.reasons[node.index]
@@ -423,6 +442,10 @@ class _Planner:
         return Operand(tensor, form, "value" if ready and form is Form.VALUE else "delta", frame)
 
 
+def _has_product(step: Step) -> bool:
+    return step.rule is not None and not step.rule.fused and step.form is not Form.VALUE
+
+
 def _needs_order(step: Step) -> bool:
     return step.rule is not None and step.rule.needs_order(step.facts)
 
@@ -449,6 +472,7 @@ class Cut:
     channels: Shape
     length: int
     separate: bool = False
+    axis: int = 0
 
 
 def cuts(step: Step, states: Sequence[State]) -> list[tuple[str, Cut, Frame]]:
@@ -460,22 +484,26 @@ def cuts(step: Step, states: Sequence[State]) -> list[tuple[str, Cut, Frame]]:
     for i, operand in enumerate(step.operands):
         if operand.source == "reference" or (operand.source == "delta" and operand.form is Form.VALUE):
             assert operand.frame is not None
-            found.append((f"{step.node.index}:{i}", reference_cut(operand.tensor, states, window), operand.frame))
+            cut = reference_cut(operand.tensor, states, like=window, length=operand.frame.length)
+            found.append((f"{step.node.index}:{i}", cut, operand.frame))
     for name, extra in step.rule.extras(step.facts, step.output).items():
         found.append((f"{step.node.index}:{name}", extra_cut(step, extra), extra.frame))
     return found
 
 
-def reference_cut(tensor: int, states: Sequence[State], like: Window) -> Cut:
+def reference_cut(tensor: int, states: Sequence[State], *, like: Window, length: int) -> Cut:
+    """The reference of an operand; one that does not change lies as the windows beside it do (``like``)."""
     state = states[tensor]
     window = state if isinstance(state, Window) else like
-    return Cut("reference", tensor, None, window.flat, window.channels, window.frame.length)
+    return Cut("reference", tensor, None, window.flat, window.channels, length, window.axis)
 
 
 def extra_cut(step: Step, extra: Extra) -> Cut:
     derived = extra.source in ("prefix_max", "suffix_max")
     node = None if derived else step.node.index
-    return Cut(extra.source, step.node.inputs[0], node, None, (), extra.frame.length, extra.separate)
+    window = step.facts.states[0]
+    axis = window.axis if derived and isinstance(window, Window) else 0
+    return Cut(extra.source, step.node.inputs[0], node, None, (), extra.frame.length, extra.separate, axis)
 
 
 def reaches(plans: Iterable[tuple[Plan, range]]) -> dict[Cut, tuple[int, int]]:

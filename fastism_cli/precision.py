@@ -73,6 +73,9 @@ def _call_by_call(model: Any, dtype: str) -> Any:
 def _clone(operation: Any, dtype: str, *, name: str) -> Any:
     if not isinstance(operation, keras.Layer):
         return operation
+    if type(operation) is keras.layers.Lambda:  # its function is at hand: nothing has to be read from a configuration
+        given = {key: getattr(operation, key) for key in ("function", "mask", "arguments")}
+        return keras.layers.Lambda(**given, output_shape=operation._output_shape, name=name, dtype=dtype)
     config = {**_recast(operation.get_config(), dtype), "name": name}
     with keras.saving.CustomObjectScope(_classes(operation)):
         return type(operation).from_config(config)

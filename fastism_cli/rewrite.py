@@ -11,6 +11,7 @@ from fastism_cli.graph import LayerGraph, Node, Port, Tensor
 from fastism_cli.reduce import LINEAR, Reduction
 from fastism_cli.rules import rule_of
 from fastism_cli.rules.summed import SummedConvolution, can_be_summed
+from fastism_cli.rules.wrappers import opened
 
 
 def as_run(graph: LayerGraph, reduce: dict[str, str]) -> LayerGraph:
@@ -22,8 +23,8 @@ def with_parts(graph: LayerGraph) -> LayerGraph:
     """Every layer that has a built-in activation as two nodes: its linear part, then the activation."""
     nodes: list[Node] = []
     tensors: list[Tensor] = []
-    for node in graph.nodes:
-        rule = rule_of(node.layer)
+    for node in map(opened, graph.nodes):
+        rule = rule_of(node)
         linear = rule.split(node) if rule is not None else None
         if linear is None:
             nodes.append(node)

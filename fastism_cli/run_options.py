@@ -61,6 +61,7 @@ class RunOptions:
     weights: str | None = None
     custom_objects: Sequence[str] = ()
     allow_lambda: bool = False
+    rules: Sequence[str] = ()
     engine: str = "auto"
     precision: str = "float32"
     batch_size: str | int = "auto"

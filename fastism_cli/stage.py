@@ -15,7 +15,7 @@ from keras import ops
 
 from fastism_cli.plan import Operand, Stage, Step
 from fastism_cli.rules.base import Call, Form, Splits, State, Window
-from fastism_cli.rules.place import place
+from fastism_cli.rules.place import place, place_by_rows
 from fastism_cli.rules.strips import Piece, Strip, by_pieces, common_breaks
 from fastism_cli.windows import Frame, offsets
 
@@ -109,11 +109,11 @@ class StageRun:
         rule = step.rule
         assert rule is not None
         inputs = [None if op.source == "none" else self.placed(op) for op in step.operands]
-        call = self.call(step)
-        if rule.splits is Splits.ROWS:
+        call, splits = self.call(step), rule.splits_of(step.facts)
+        if splits is Splits.ROWS:
             return by_pieces(lambda *arrays: rule.delta(call, *arrays), inputs)
         inputs = [self._known(x, op) for x, op in zip(inputs, step.operands, strict=True)]
-        if rule.splits is Splits.STRIPS:
+        if splits is Splits.STRIPS:
             return rule.delta(call, *inputs)
         return rule.delta(call, *[self.array(x, op) for x, op in zip(inputs, step.operands, strict=True)])
 
@@ -140,12 +140,15 @@ class StageRun:
         if old == new:
             return strip
         by = offsets(old.take(self.positions), new.take(self.positions))
-        if len(set(by)) == 1:
+        if len(set(by)) == 1 and old.step == new.step:
             return strip.moved(by[0], new.width)
         known = strip.known
         if known is None:
             return Strip((Piece(0, new.width, None),))
-        return Strip.of(place(strip.whole(known.shape, known.dtype), by, new.width))
+        x = strip.whole(known.shape, known.dtype)
+        if old.step != new.step:
+            return Strip.of(place_by_rows(x, self.first(old) - self.first(new), new.width))
+        return Strip.of(place(x, by, new.width))
 
     def as_delta(self, tensor: int) -> Any:
         if tensor not in self.deltas:
@@ -173,10 +176,10 @@ class StageRun:
         rule = step.rule
         assert rule is not None
         pairs = [self._pair(step, i, operand) for i, operand in enumerate(step.operands)]
-        call = self.call(step)
-        if rule.splits is Splits.ROWS:
+        call, splits = self.call(step), rule.splits_of(step.facts)
+        if splits is Splits.ROWS:
             self.pairs[tensor] = _value_by_pieces(lambda *arrays: rule.value(call, *arrays), pairs)
-        elif rule.splits is Splits.VIEWS:
+        elif splits is Splits.VIEWS:
             (pair,) = pairs
             pair = pair.at(common_breaks(pair))
             views = [
@@ -184,9 +187,9 @@ class StageRun:
             ]
             self.pairs[tensor] = _value_by_pieces(lambda *arrays: rule.value(call, *arrays), views)
         else:
-            new = [self._value_input(pair.filled(self.shape), rule.splits) for pair in pairs]
-            reference = [self._value_input(pair.reference, rule.splits) for pair in pairs]
-            self._store_whole(step, tensor, rule.value(call, *new), rule.value(call, *reference))
+            new = [self._value_input(pair.filled(self.shape), splits) for pair in pairs]
+            reference = [self._value_input(pair.reference, splits) for pair in pairs]
+            self._store_whole(step, tensor, *rule.both(call, new, reference))
 
     @staticmethod
     def _value_input(strip: Strip, splits: Splits) -> Any:
@@ -221,6 +224,7 @@ class StageRun:
             valid=self.valid,
             first=self.first,
             stage=self.wrap,
+            summary=summary_of(step.node.index, self.gathered),
             extras={n: self.gathered[f"{index}:{n}"] for n in step.rule.extras(step.facts, step.output)},
             move=self.move,
             cuts=self.stage.cuts,
@@ -234,6 +238,16 @@ class StageRun:
         return ops.logical_and(at >= 0, at < frame.length)
 
 
+def summary_key(node: int, name: str) -> str:
+    return f"summary:{node}:{name}"
+
+
+def summary_of(node: int, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """What a rule made of the whole reference, by name."""
+    own = summary_key(node, "")
+    return {key.removeprefix(own): x for key, x in arrays.items() if key.startswith(own)}
+
+
 def first_rows(frame: Frame, q: Any) -> Any:
     """Absolute starts of a frame in chunk ``q``, int32 (P,)."""
     starts = ops.convert_to_tensor(np.asarray(frame.starts, "int32"))
@@ -241,13 +255,21 @@ def first_rows(frame: Frame, q: Any) -> Any:
 
 
 def _value_by_pieces(function: Callable[..., Any], pairs: Sequence[Pair]) -> Pair:
-    breaks = common_breaks([strip for pair in pairs for strip in pair])
-    cut = [pair.at(breaks) for pair in pairs]
-    reference = by_pieces(function, [pair.reference for pair in cut])
-    pieces = []
-    for i, piece in enumerate(reference.pieces):
-        both = [(pair.new.pieces[i].array, pair.reference.pieces[i].array) for pair in cut]
-        changes = any(new is not None for new, _ in both)
-        array = function(*[old if new is None else new for new, old in both]) if changes else None
-        pieces.append(replace(piece, array=array))
-    return Pair(Strip(tuple(pieces)), reference)
+    """A function of rows on values; an operand of a single row stands for all rows."""
+    width = max(pair.reference.width for pair in pairs)
+    rows = [pair for pair in pairs if pair.reference.width == width]
+    breaks = common_breaks([strip for pair in rows for strip in pair])
+    cut = [pair.at(breaks) if pair.reference.width == width else pair for pair in pairs]
+    new, reference = [], []
+    for i, piece in enumerate(next(pair for pair in cut if pair.reference.width == width).reference.pieces):
+        both = [_of_piece(pair, i) for pair in cut]
+        old = function(*[r for _, r in both])
+        changes = any(n is not None for n, _ in both)
+        reference.append(replace(piece, array=old))
+        new.append(replace(piece, array=function(*[r if n is None else n for n, r in both]) if changes else None))
+    return Pair(Strip(tuple(new)), Strip(tuple(reference)))
+
+
+def _of_piece(pair: Pair, i: int) -> tuple[Any, Any]:
+    i = min(i, len(pair.reference.pieces) - 1)
+    return pair.new.pieces[i].array, pair.reference.pieces[i].array

@@ -10,6 +10,7 @@ import keras
 from hypothesis import strategies as st
 from keras import layers
 
+from tests.composites import COMPOSITES
 from tests.zoo import randomise
 
 LONGEST = 96  # positions that a tensor may have after it was lengthened
@@ -21,7 +22,7 @@ MERGES = ["Add", "Concatenate", "Multiply", "Maximum", "Average", "Minimum", "Su
 
 @dataclass(frozen=True)
 class Node:
-    """A layer called on tensors by number: 0 is the sequence, ``i`` is the output of node ``i``."""
+    """A layer (or a composite) called on tensors by number: 0 is the sequence, ``i`` is the output of node ``i``."""
 
     layer: str
     inputs: tuple[int, ...]
@@ -63,6 +64,10 @@ def node_tensors(stack: Stack) -> list[keras.KerasTensor]:
     """The symbolic tensors of a stack by number, the sequence first."""
     tensors, called = [keras.Input((stack.length, 4), name="dna")], [None]
     for node in stack.nodes:
+        if node.layer in COMPOSITES:
+            tensors.append(COMPOSITES[node.layer](**node.options)(*(tensors[index] for index in node.inputs)))
+            called.append(None)
+            continue
         fresh = node.same_as is None
         layer = getattr(layers, node.layer)(**node.options) if fresh else called[node.same_as]
         inputs = [tensors[index] for index in node.inputs]
@@ -157,6 +162,9 @@ POSITION_WISE = [
     ("ReLU", {"max_value": st.none() | st.just(0.7), "negative_slope": st.sampled_from([0.0, 0.2])}),
     ("PReLU", {"shared_axes": st.sampled_from([None, (1,), (1, 2)])}),
     ("LayerNormalization", {}),
+    ("RMSNormalization", {}),
+    ("UnitNormalization", {}),
+    ("Masking", {"mask_value": st.sampled_from([0.0, 0.5])}),
     ("Dropout", {"rate": st.just(0.5)}),
     ("SpatialDropout1D", {"rate": st.just(0.5)}),
     ("Rescaling", {"scale": st.sampled_from([-1.0, 0.5]), "offset": st.sampled_from([0.0, -1.0])}),
@@ -168,7 +176,74 @@ def _position_wise(draw, shape):
     return name, draw(st.fixed_dictionaries(options)), shape
 
 
-DRAWERS = [_conv, _conv, _pool, _position_wise, _position_wise, _crop, _pad, _depthwise, _dense, _separable]
+def _slice(draw, shape):
+    start = draw(st.integers(0, min(6, shape.length - 1)))
+    stop = draw(st.none() | st.integers(start + 1, shape.length))
+    step = draw(st.sampled_from([1, 1, 2, 3]))
+    options = {"start": start, "stop": stop, "step": step}
+    if draw(st.booleans()):
+        options = {"start": shape.length - 1 - start, "stop": None, "step": -step}
+        stop = shape.length
+    return "slice", options, Shape(-(-((stop or shape.length) - start) // step), shape.channels)
+
+
+def _flip(draw, shape):
+    return "flip", {"axis": draw(st.sampled_from([1, 2, (1, 2)]))}, shape
+
+
+def _same_shape(draw, shape):
+    names = ["affine", "gate", "centred", "channel_max", "flat_norm"]
+    names += ["split_channels"] if shape.channels % 2 == 0 and shape.channels > 2 else []
+    name = draw(st.sampled_from(names))
+    options = {"affine": {"scale": 0.7, "shift": -0.2}, "split_channels": {"parts": 2}}.get(name, {})
+    return name, options, shape
+
+
+def _mixing(draw, shape):
+    """What mixes all positions: the rest of the model is run as a whole."""
+    name = draw(st.sampled_from(["squeeze_excite", "recurrent"]))
+    return (name, {"units": 3}, Shape(shape.length, 3)) if name == "recurrent" else (name, {}, shape)
+
+
+def _image(draw, shape):
+    axis, size, padding = draw(st.integers(0, 1)), draw(st.integers(1, min(5, shape.length))), draw(_PADDINGS)
+    options = {"axis": axis, "kernel_size": size, "padding": padding}
+    kind = draw(st.sampled_from(["Conv2D", "DepthwiseConv2D", "SeparableConv2D", "MaxPooling2D", "AveragePooling2D"]))
+    if kind in ("Conv2D", "SeparableConv2D"):
+        shape = Shape(window_length(shape.length, size, 1, padding), 3)
+        return "image", {"kind": kind, **options, "filters": 3, "activation": _activation(draw)}, shape
+    strides = draw(st.integers(1, 3)) if kind.endswith("Pooling2D") else 1
+    options |= {"strides": strides} if kind.endswith("Pooling2D") else {}
+    length = window_length(shape.length, size, strides, padding)
+    return "image", {"kind": kind, **options}, Shape(length, shape.channels)
+
+
+def _columns(draw, shape):
+    options = {"filters": 2, "kernel_size": draw(st.integers(1, 5)), "height": draw(st.integers(1, 3))}
+    return "columns", options, Shape(shape.length, 2 * -(-shape.channels // 2))
+
+
+def _channels_first(draw, shape):
+    size, padding = draw(st.integers(1, min(5, shape.length))), draw(_PADDINGS)
+    options = {"kernel_size": size, "padding": padding}
+    return "channels_first", options, Shape(window_length(shape.length, size, 1, padding), 3)
+
+
+def _matrix(draw, shape):
+    units = draw(st.integers(2, 5))
+    return draw(st.sampled_from(["time_distributed", "einsum"])), {"units": units}, Shape(shape.length, units)
+
+
+def _mirrored(draw, shape):
+    if shape.channels > WIDEST // 2:
+        return _flip(draw, shape)
+    return "both_strands", {}, Shape(shape.length, 2 * shape.channels)
+
+
+_PADDINGS = st.sampled_from(["same", "valid"])
+OLD = [_conv, _conv, _pool, _position_wise, _position_wise, _crop, _pad, _depthwise, _dense, _separable]
+NEW = [_slice, _flip, _same_shape, _same_shape, _mixing, _image, _columns, _channels_first, _matrix, _mirrored]
+DRAWERS = OLD + NEW
 LENGTHENING = [_upsample, _transposed]
 
 
@@ -218,6 +293,11 @@ class _Sketch:
     def merge(self) -> None:
         """The last tensor with one or two of any age, cropped and projected to agree."""
         arms = [self.last, *self.draw(st.lists(st.integers(0, self.last), min_size=1, max_size=2))]
+        if len(arms) == 2 and self._fits_behind(*arms) and self.draw(st.booleans()):
+            shapes = [self.shapes[arm] for arm in arms]
+            shape = Shape(shapes[0].length + shapes[1].length, shapes[0].channels)
+            self.call("end_to_end", {}, shape, *arms)
+            return
         wide = sum(self.shapes[arm].channels for arm in arms) > WIDEST
         merges = [name for name in MERGES if self._allowed(name, len(arms), wide)]
         name = self.draw(st.sampled_from(merges))
@@ -230,6 +310,10 @@ class _Sketch:
             channels = self.shapes[arms[0]].channels
             arms = [self._projected(arm, channels) for arm in arms]
         self.call(name, {}, Shape(length, channels), *self.draw(st.permutations(arms)))
+
+    def _fits_behind(self, first: int, second: int) -> bool:
+        a, b = self.shapes[first], self.shapes[second]
+        return a.channels == b.channels and a.length + b.length <= LONGEST
 
     def _allowed(self, name: str, arms: int, wide: bool) -> bool:
         forbidden = {"Concatenate": wide, "Multiply": self.products >= PRODUCTS, "Subtract": arms > 2}

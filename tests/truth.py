@@ -44,19 +44,26 @@ def inputs_of(
     return {name: one_hot, **extra_inputs(model, n, rng, sequence=name)}
 
 
-def errors_of(model: Any, inputs: dict[str, np.ndarray], *, sequence: str | None = None, **options: Any) -> Errors:
+def errors_of(
+    model: Any,
+    inputs: dict[str, np.ndarray],
+    *,
+    sequence: str | None = None,
+    truth: str = "float64",
+    **options: Any,
+) -> Errors:
     """Score the sampled positions three times and compare; positions of N must be NaN in all of them."""
     options = {"sequence_input": sequence, "reduce": "none", **options}
     fast = FastISM(model, engine="fast", batch_size=options.pop("batch_size", 30), **options)
     positions = sampled(fast.input_length)
-    truth = FastISM(model, engine="naive", precision="float64", batch_size=600, **options)(inputs, positions=positions)
+    exact = FastISM(model, engine="naive", precision=truth, batch_size=600, **options)(inputs, positions=positions)
     naive = FastISM(model, engine="naive", batch_size=600, **options)(inputs, positions=positions)
     scores = fast(inputs, positions=positions)
-    assert list(scores.delta) == list(truth.delta)
+    assert list(scores.delta) == list(exact.delta)
     worst = Errors(0.0, 0.0, 0.0)
-    for head, expected in truth.delta.items():
+    for head, expected in exact.delta.items():
         np.testing.assert_array_equal(np.isnan(scores.delta[head]), np.isnan(expected))
-        np.testing.assert_allclose(scores.reference[head], truth.reference[head], rtol=2e-4, atol=2e-5)
+        np.testing.assert_allclose(scores.reference[head], exact.reference[head], rtol=2e-4, atol=2e-5)
         worst = Errors(
             max(worst.fast, largest(scores.delta[head] - expected)),
             max(worst.naive, largest(naive.delta[head] - expected)),

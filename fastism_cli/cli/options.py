@@ -67,6 +67,9 @@ loading_options = together(
         metavar="FILE.py|MODULE[:NAME]",
         help="Your own layers and functions. Repeatable.",
     ),
+    click.option(
+        "--rules", multiple=True, metavar="FILE.py", help="Rules for layers of your own; the file is run. Repeatable."
+    ),
     click.option("--allow-lambda", is_flag=True, help="Run the code that Lambda layers store in the model file."),
     click.option(
         "--sequence-input", type=NameOrIndex(), help="Input to substitute in.  [default: the only one of shape (L, 4)]"

@@ -45,28 +45,46 @@ def load_custom_objects(specs: Iterable[str]) -> Objects:
     return {**objects, **_registered_names(objects)}
 
 
-def _load(spec: str) -> Objects:
+def load_rules(specs: Iterable[str]) -> None:
+    """Run the user's files of rules: each calls :func:`fastism_cli.rules.register_rule`.
+
+    A file that was loaded for ``--custom-objects`` too is the same module, and is run once.
+
+    Raises
+    ------
+    ModelError
+        A file does not import or does not exist. Carries the error itself.
+    """
+    for spec in specs:
+        _imported(spec, "--rules")
+
+
+def _imported(spec: str, option: str) -> ModuleType:
     try:
-        module = _import_file(Path(spec)) if spec.endswith(".py") else _import_module(spec.partition(":")[0])
+        return _import_file(Path(spec), option) if spec.endswith(".py") else _import_module(spec.partition(":")[0])
     except ModelError:
         raise
     except (Exception, SystemExit) as error:
         fault = f"{_place(spec, error)} {type(error).__name__}: {error}"
-        raise ModelError(f"--custom-objects {spec} does not import:{fault}") from error
+        raise ModelError(f"{option} {spec} does not import:{fault}") from error
+
+
+def _load(spec: str) -> Objects:
+    module = _imported(spec, "--custom-objects")
     name = "" if spec.endswith(".py") else spec.partition(":")[2]
     return _one(module, name, spec) if name else _offered(module, spec)
 
 
-def _import_file(path: Path) -> ModuleType:
+def _import_file(path: Path, option: str) -> ModuleType:
     if not path.is_file():
-        raise ModelError(f"--custom-objects {path}: no such file")
+        raise ModelError(f"{option} {path}: no such file")
     # Two files of one name stay two modules; the same file twice (two models) is imported once and registers once.
     name = f"{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ModelError(f"--custom-objects {path}: not a Python file")
+        raise ModelError(f"{option} {path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

@@ -1,6 +1,49 @@
 """One file per family of layers; importing this package fills the rule table."""
 
-from fastism_cli.rules import conv, dense, merge, pointwise, pool, reduction, shape, summed
+from fastism_cli.rules import (
+    affine,
+    conv,
+    dense,
+    layout,
+    merge,
+    operations,
+    parts,
+    pointwise,
+    pool,
+    reduction,
+    shape,
+    spatial,
+    spatial_pool,
+    summed,
+    whole,
+    wrappers,
+)
+from fastism_cli.rules.base import EVERYWHERE, Decline, Form, Rule, Window, per_position
 from fastism_cli.rules.table import register_rule, rule_of
 
-__all__ = ["conv", "dense", "merge", "pointwise", "pool", "reduction", "register_rule", "rule_of", "shape", "summed"]
+__all__ = [
+    "EVERYWHERE",
+    "Decline",
+    "Form",
+    "Rule",
+    "Window",
+    "affine",
+    "conv",
+    "dense",
+    "layout",
+    "merge",
+    "operations",
+    "parts",
+    "per_position",
+    "pointwise",
+    "pool",
+    "reduction",
+    "register_rule",
+    "rule_of",
+    "shape",
+    "spatial",
+    "spatial_pool",
+    "summed",
+    "whole",
+    "wrappers",
+]

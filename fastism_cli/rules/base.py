@@ -14,7 +14,7 @@ Two forms of a window are computed with:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from math import prod
 from typing import Any
@@ -47,7 +47,7 @@ class Splits(Enum):
 
 @dataclass(frozen=True)
 class Flat:
-    """How a window lies in a flattened tensor: element ``before + position * channels + channel`` of ``total``."""
+    """How a window lies in a flattened tensor: its elements, in the tensor's order, from ``before`` on of ``total``."""
 
     before: int
     total: int
@@ -55,15 +55,34 @@ class Flat:
 
 @dataclass(frozen=True)
 class Window:
-    """State of a tensor that changes only inside ``frame``. ``channels`` is its shape after the length axis."""
+    """State of a tensor that changes only inside ``frame``.
+
+    ``axis`` is the axis of positions, batch not counted, and ``channels`` the shape without it: a tensor (1, L, 4) has
+    axis 1 and channels (1, 4). Of a flattened tensor they describe it as it was before.
+    """
 
     frame: Frame
     channels: Shape
     flat: Flat | None = None
+    axis: int = 0
 
     @property
     def size(self) -> int:
         return self.frame.width * prod(self.channels)
+
+    @property
+    def rank(self) -> int:
+        """Axes of the tensor (before it was flattened), batch not counted."""
+        return len(self.channels) + 1
+
+    @property
+    def shape(self) -> Shape:
+        """The tensor's shape (before it was flattened), batch not counted."""
+        return (*self.channels[: self.axis], self.frame.length, *self.channels[self.axis :])
+
+    @property
+    def elements(self) -> int:
+        return prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -152,6 +171,8 @@ class Call:
         ``move(strip, old, new)``: a strip in another frame of the same tensor.
     cuts : bool
         Whether the stage computes by pieces of rows.
+    summary : dict of arrays (S, 1, 1, ...)
+        What :meth:`Rule.summarise` made of the reference.
     """
 
     facts: Facts
@@ -163,6 +184,7 @@ class Call:
     extras: dict[str, Any]
     move: Callable[[Strip, Frame, Frame], Strip]
     cuts: bool
+    summary: dict[str, Any] = field(default_factory=dict)
 
     @property
     def layer(self) -> Any:
@@ -195,6 +217,12 @@ class Rule:
         The output can be made in a wider frame than the natural one. False: it comes as :meth:`propagate` says.
     pulls : bool
         The frame that the rule wants its input in is worth making where the input is made.
+    any_axis : bool
+        Positions may lie along any axis of the tensor; else only along the first.
+    takes_everywhere : bool
+        Holds for inputs that change everywhere too.
+    condition : str
+        When :meth:`propagate` does not decline, in words: "if ...". Empty: always.
     """
 
     form: Form = Form.VALUE
@@ -204,6 +232,13 @@ class Rule:
     keeps_places: bool = False
     fills: bool = True
     pulls: bool = True
+    any_axis: bool = False
+    takes_everywhere: bool = False
+    condition: str = ""
+
+    def choose(self, node: Node) -> Rule:
+        """The rule for this very call: another one where a class has several, by its configuration or its inputs."""
+        return self
 
     def propagate(self, facts: Facts) -> State:
         """The state of the output, or :class:`Decline` with the reason."""
@@ -227,9 +262,17 @@ class Rule:
         """What the rule reads besides its inputs, cut out for the chunk and given in ``call.extras``."""
         return {}
 
+    def summarise(self, facts: Facts, *inputs: Any) -> dict[str, Any]:
+        """What the rule needs of whole reference inputs (S, *shape), once for each sequence: arrays (S, ...)."""
+        return {}
+
     def delta(self, call: Call, *inputs: Any) -> Any:
         """Output delta from input deltas."""
         raise NotImplementedError
+
+    def both(self, call: Call, new: Sequence[Any], reference: Sequence[Any]) -> tuple[Any, Any]:
+        """Output values of the substituted and of the reference arrays (A = 1), in value form."""
+        return self.value(call, *new), self.value(call, *reference)
 
     def value(self, call: Call, *inputs: Any) -> Any:
         """Output value from input values; called once for the substituted and once for the reference arrays."""
@@ -242,6 +285,10 @@ class Rule:
     def finish(self, call: Call, product: Any) -> Any:
         """Output delta from the product: elementwise work."""
         return product
+
+    def splits_of(self, facts: Facts) -> Splits:
+        """``splits`` of this node."""
+        return self.splits
 
     def needs_order(self, facts: Facts) -> bool:
         """Whether :meth:`product` must be given the positions in their natural order."""
@@ -270,6 +317,24 @@ class Rule:
     def scratch(self, facts: Facts) -> int:
         """Elements that one substitution needs in between, besides inputs and output."""
         return 0
+
+
+def lay_out(x: Any, axis: int = 0) -> Any:
+    """(S, P, A, width, *channels) -> (S * P * A, ...) with the positions at ``axis``, as a Keras layer expects them."""
+    return ops.moveaxis(merge_batch(x), 1, 1 + axis) if axis else merge_batch(x)
+
+
+def take_up(x: Any, like: Any, axis: int = 0) -> Any:
+    """The reverse of :func:`lay_out`, with the first axes of ``like``."""
+    return split_batch(ops.moveaxis(x, 1 + axis, 1) if axis else x, like)
+
+
+def along_positions(weight: Any, window: Window) -> Any:
+    """An array (*shape of the tensor, ...), cut out where it was flattened, as (length, *channels, ...)."""
+    if window.flat is not None:
+        rows = weight[window.flat.before : window.flat.before + window.elements]
+        weight = ops.reshape(rows, (*window.shape, *rows.shape[1:]))
+    return ops.moveaxis(weight, window.axis, 0)
 
 
 def merge_batch(x: Any) -> Any:

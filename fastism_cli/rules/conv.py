@@ -18,10 +18,9 @@ import keras
 from keras import ops
 
 from fastism_cli.graph import Node
-from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, State, Window, merge_batch, split_batch
+from fastism_cli.rules.base import Call, Facts, Form, Rule, State, Window, merge_batch, split_batch
 from fastism_cli.rules.place import shift
 from fastism_cli.rules.strips import Piece, Strip
-from fastism_cli.rules.table import define
 from fastism_cli.windows import Frame, changed_outputs, dilated_span, needed_inputs, pad_amounts
 
 
@@ -47,8 +46,6 @@ class Convolution(Rule):
 
     def propagate(self, facts: Facts) -> State:
         window, layer = facts.window, facts.layer
-        if layer.data_format != "channels_last":
-            raise Decline(f"data_format {layer.data_format!r}: the length is not the first axis")
         frame = changed_outputs(
             window.frame,
             span=self.span(layer),
@@ -204,6 +201,3 @@ def fold_padded(y: Any, dilation: int) -> Strip:
 
 def _sum_of(terms: list[Any]) -> Any:
     return reduce(ops.add, terms) if terms else None
-
-
-define(Conv(), keras.layers.Conv1D)

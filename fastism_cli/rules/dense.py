@@ -12,7 +12,7 @@ import keras
 from keras import ops
 
 from fastism_cli.graph import Node
-from fastism_cli.rules.base import EVERYWHERE, Call, Extra, Facts, Form, Rule, State, Window
+from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Extra, Facts, Form, Rule, State, Window, along_positions
 from fastism_cli.rules.conv import strip_activation
 from fastism_cli.rules.place import place
 from fastism_cli.rules.table import define
@@ -26,19 +26,24 @@ class Dense(Rule):
     fused = False
     pulls = False
     fills = False
+    any_axis = True
+    condition = "if it does not sum over the positions, or works on a flattened tensor"
 
     def propagate(self, facts: Facts) -> State:
         window = facts.window
-        return Window(window.frame, facts.shape[1:]) if window.flat is None else EVERYWHERE
+        if window.flat is not None:
+            return EVERYWHERE
+        if window.axis == window.rank - 1:
+            raise Decline("sums over the positions")
+        return replace(window, channels=(*window.channels[:-1], facts.shape[-1]))
 
     def constants(self, facts: Facts) -> dict[str, Any]:
-        flat, window = facts.window.flat, facts.window
-        if flat is None:
+        window = facts.window
+        if window.flat is None:
             return {}
         kernel = ops.convert_to_tensor(facts.layer.kernel)
-        channels = prod(window.channels)
-        rows = kernel[flat.before : flat.before + window.frame.length * channels]
-        return {"rows": ops.reshape(rows, (window.frame.length, channels, kernel.shape[1]))}
+        rows = along_positions(kernel, window)
+        return {"rows": ops.reshape(rows, (window.frame.length, prod(window.channels), kernel.shape[1]))}
 
     def extras(self, facts: Facts, output: State) -> dict[str, Extra]:
         if isinstance(output, Window):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from math import prod
 from typing import Any
 
 import keras
 from keras import ops
 
+from fastism_cli.graph import Shape
 from fastism_cli.rules.base import (
     Call,
     Decline,
@@ -21,8 +23,8 @@ from fastism_cli.rules.base import (
     State,
     Unchanged,
     Window,
-    merge_batch,
-    split_batch,
+    lay_out,
+    take_up,
 )
 from fastism_cli.rules.table import define
 from fastism_cli.windows import Frame, hull
@@ -36,28 +38,62 @@ def aligned_hull(facts: Facts) -> Frame:
         raise Decline("its inputs differ in length")
     if len({window.frame.step for window in facts.windows}) > 1:
         raise Decline("its inputs follow the sequence at different strides")
+    if len({(window.axis, window.rank, window.flat) for window in facts.windows}) > 1:
+        raise Decline("its inputs have their positions along different axes")
     return hull(window.frame for window in facts.windows)
 
 
+def without(shape: Shape, axis: int) -> Shape:
+    """A shape without one of its axes."""
+    return (*shape[:axis], *shape[axis + 1 :])
+
+
 class Merge(Rule):
-    """Add, Multiply and the like: every output element from the same element of each input."""
+    """Add, Multiply and the like: every output element from the same element of each input, channels broadcast."""
+
+    any_axis = True
+    condition = "if no input changes everywhere"
 
     splits = Splits.ROWS
 
     def propagate(self, facts: Facts) -> State:
-        frame = aligned_hull(facts)
-        window = replace(facts.windows[0], frame=frame)
+        window = replace(facts.windows[0], frame=aligned_hull(facts))
+        if window.flat is not None:
+            return self.propagate_flat(facts, window)
         for state, shape in zip(facts.states, facts.shapes, strict=True):
-            if isinstance(state, Window) and (shape != facts.shape or state.flat != window.flat):
+            if len(shape) != len(facts.shape):
                 raise Decline(f"broadcasts an input of shape {shape} to {facts.shape}")
-            if isinstance(state, Unchanged) and shape != facts.shape and self.form is not Form.DELTA:
-                raise Decline(f"broadcasts an input of shape {shape} to {facts.shape}")
+            if isinstance(state, Window) and shape[window.axis] != facts.shape[window.axis]:
+                raise Decline("repeats one position of an input at every position")
+        return replace(window, channels=without(facts.shape, window.axis))
+
+    def propagate_flat(self, facts: Facts, window: Window) -> State:
+        for state, shape in zip(facts.states, facts.shapes, strict=True):
+            is_alike = not isinstance(state, Window) or (state.flat, state.shape) == (window.flat, window.shape)
+            if shape != facts.shape or not is_alike:
+                raise Decline("its inputs are flattened in different ways")
         return window
+
+    def demand(self, facts: Facts, output: State) -> tuple[Frame | None, ...]:
+        assert isinstance(output, Window)
+        frames = []
+        for state, shape in zip(facts.states, facts.shapes, strict=True):
+            repeated = isinstance(state, Unchanged) and output.flat is None and shape[output.axis] == 1
+            frames.append(first_position(output.frame) if repeated else output.frame)
+        return tuple(frames)
 
     def value(self, call: Call, *inputs: Any) -> Any:
         like = max(inputs, key=lambda x: x.shape[2])
         full = [ops.broadcast_to(x, (*like.shape[:3], *x.shape[3:])) for x in inputs]
-        return split_batch(call.layer([merge_batch(x) for x in full]), like)
+        window = call.output
+        assert isinstance(window, Window)
+        axis = 0 if window.flat is not None else window.axis
+        return take_up(call.facts.node.call([lay_out(x, axis) for x in full])[0], like, axis)
+
+
+def first_position(like: Frame) -> Frame:
+    """The only position of a tensor that is the same for all."""
+    return Frame((0,) * len(like.starts), 1, Fraction(0), 1)
 
 
 class LinearMerge(Merge):
@@ -71,7 +107,9 @@ class LinearMerge(Merge):
     def delta(self, call: Call, *inputs: Any) -> Any:
         weights = self.weights(len(inputs))
         terms = [x * w if w != 1 else x for x, w in zip(inputs, weights, strict=True) if x is not None]
-        return sum(terms[1:], terms[0])
+        total = sum(terms[1:], terms[0])
+        assert isinstance(call.output, Window)
+        return ops.broadcast_to(total, (*total.shape[:4], *call.output.channels))
 
 
 class Concatenate(Rule):
@@ -79,16 +117,48 @@ class Concatenate(Rule):
 
     form = Form.DELTA
     splits = Splits.ROWS
+    leaks = True  # what is valid behind the end of an input is not beyond it
+    any_axis = True
+    condition = "if no input changes everywhere"
+
+    def axis(self, facts: Facts) -> int:
+        """The axis, batch not counted."""
+        return int(facts.layer.axis % (len(facts.shape) + 1)) - 1
 
     def propagate(self, facts: Facts) -> State:
         if all(window.flat is not None for window in facts.windows):
             return self.behind_each_other(facts)
-        axis, rank = facts.layer.axis, len(facts.shape) + 1
-        if axis % rank != rank - 1:
-            raise Decline(f"concatenates along axis {axis}, not along the channels")
-        if rank < 3 or any(window.flat is not None for window in facts.windows):
+        if any(window.flat is not None for window in facts.windows):
             raise Decline("concatenates a window with a flattened tensor")
-        return Window(aligned_hull(facts), facts.shape[1:])
+        window = facts.windows[0]
+        if self.is_along_positions(facts):
+            return self.end_to_end(facts)
+        return Window(aligned_hull(facts), without(facts.shape, window.axis), axis=window.axis)
+
+    def is_along_positions(self, facts: Facts) -> bool:
+        return len(facts.shape) > 1 and self.axis(facts) == facts.windows[0].axis
+
+    def puts_apart(self, facts: Facts) -> bool:
+        """Whether equal positions of two inputs come to lie in different places of the result."""
+        return any(window.flat is not None for window in facts.windows) or self.is_along_positions(facts)
+
+    def end_to_end(self, facts: Facts) -> State:
+        if len(facts.windows) > 1 or not all(isinstance(state, (Window, Unchanged)) for state in facts.states):
+            raise Decline("several windows lie in different places of the result")
+        (window,) = facts.windows
+        return replace(window, frame=window.frame.moved(self.before(facts), facts.shape[window.axis]))
+
+    def before(self, facts: Facts) -> int:
+        """Positions of the inputs that come before the one that changes."""
+        place = next(i for i, state in enumerate(facts.states) if isinstance(state, Window))
+        return sum(shape[facts.windows[0].axis] for shape in facts.shapes[:place])
+
+    def demand(self, facts: Facts, output: State) -> tuple[Frame | None, ...]:
+        assert isinstance(output, Window)
+        if output.flat is not None or not self.is_along_positions(facts):
+            return tuple(output.frame for _ in facts.states)
+        frame = output.frame.moved(-self.before(facts), facts.windows[0].frame.length)
+        return tuple(frame if isinstance(state, Window) else None for state in facts.states)
 
     def behind_each_other(self, facts: Facts) -> State:
         if not all(isinstance(state, (Window, Unchanged)) for state in facts.states):
@@ -103,14 +173,16 @@ class Concatenate(Rule):
 
     def delta(self, call: Call, *inputs: Any) -> Any:
         present = [x for x in inputs if x is not None]
-        if isinstance(call.output, Window) and call.output.flat is not None:
+        assert isinstance(call.output, Window)
+        if call.output.flat is not None or self.is_along_positions(call.facts):
             return present[0]
         like = present[0]
+        along, axis = call.output.axis, self.axis(call.facts)
         parts = [
-            ops.zeros((*like.shape[:4], *shape[1:]), dtype=like.dtype) if x is None else x
+            ops.zeros((*like.shape[:4], *without(shape, along)), dtype=like.dtype) if x is None else x
             for x, shape in zip(inputs, call.facts.shapes, strict=True)
         ]
-        return ops.concatenate(parts, axis=-1)
+        return ops.concatenate(parts, axis=4 + axis - (axis > along))
 
 
 define(LinearMerge(lambda n: [1.0] * n), keras.layers.Add)

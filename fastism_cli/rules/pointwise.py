@@ -6,9 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-from keras import ops
 
-from fastism_cli.graph import Node
 from fastism_cli.rules.base import (
     Call,
     Decline,
@@ -17,8 +15,8 @@ from fastism_cli.rules.base import (
     Rule,
     Splits,
     State,
-    merge_batch,
-    split_batch,
+    lay_out,
+    take_up,
 )
 from fastism_cli.rules.table import define
 
@@ -38,10 +36,12 @@ class Pointwise(Rule):
 
     form = Form.VALUE
     splits = Splits.ROWS
+    any_axis = True
 
     def __init__(self, *, unless: Condition | None = None, elementwise: bool = True) -> None:
         self.unless = unless
         self.elementwise = elementwise
+        self.condition = "if its axis is not that of the positions" if unless else ""
 
     def propagate(self, facts: Facts) -> State:
         window = facts.window
@@ -53,7 +53,8 @@ class Pointwise(Rule):
 
     def value(self, call: Call, *inputs: Any) -> Any:
         (x,) = inputs
-        return split_batch(call.layer(merge_batch(x)), x)
+        axis = 0 if self.elementwise else call.facts.window.axis
+        return take_up(call.layer(lay_out(x, axis)), x, axis)
 
 
 class Identity(Pointwise):
@@ -69,48 +70,28 @@ class Identity(Pointwise):
         return inputs[0]
 
 
-class ActivationPart(Pointwise):
-    """The activation that was split from a layer with weights (see :meth:`Rule.split`)."""
+class Activated(Pointwise):
+    """The activation of a layer: of Activation, or split from one with weights (see :meth:`Rule.split`)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.condition = "if the activation is one of Keras' own"
 
     def propagate(self, facts: Facts) -> State:
-        if not acts_per_position(facts.layer.activation) or (
-            facts.window.flat is not None and not acts_per_element(facts.layer.activation)
-        ):
-            raise Decline(f"activation {name_of(facts.layer.activation)!r} may mix positions")
-        return facts.window
-
-    def value(self, call: Call, *inputs: Any) -> Any:
-        return call.layer.activation(inputs[0])
-
-
-class ChannelScale(Rule):
-    """``y = x * scale + shift`` per channel: the delta is scaled, the shift cancels."""
-
-    form = Form.EITHER
-    splits = Splits.ROWS
-    keeps_places = True
-
-    def propagate(self, facts: Facts) -> State:
-        window = facts.window
-        axis = facts.layer.axis
-        axis = axis[0] if isinstance(axis, (list, tuple)) else axis
-        if axis not in (-1, len(facts.shape)):
-            raise Decline(f"normalises along axis {axis}, not along the channels")
-        if window.flat is not None:
-            raise Decline("has weights for every position of a flattened tensor")
+        activation, window = facts.layer.activation, facts.window
+        if not is_keras_function(activation):
+            raise Decline(f"activation {name_of(activation)!r} is not one of Keras' own and may mix positions")
+        if not acts_per_element(activation):
+            if window.flat is not None:
+                raise Decline(f"activation {name_of(activation)!r} mixes all elements of a flattened tensor")
+            if window.axis == window.rank - 1:
+                raise Decline(f"activation {name_of(activation)!r} works along the positions")
         return window
-
-    def prepare(self, node: Node) -> dict[str, Any]:
-        layer = node.layer
-        scale = ops.rsqrt(ops.convert_to_tensor(layer.moving_variance) + layer.epsilon)
-        return {"scale": scale * layer.gamma if layer.scale else scale}
-
-    def delta(self, call: Call, *inputs: Any) -> Any:
-        return inputs[0] * call.params["scale"]
 
     def value(self, call: Call, *inputs: Any) -> Any:
         (x,) = inputs
-        return split_batch(call.layer(merge_batch(x), training=False), x)
+        axis = 0 if acts_per_element(call.layer.activation) else call.facts.window.axis
+        return take_up(call.layer.activation(lay_out(x, axis)), x, axis)
 
 
 _PER_CHANNEL_GROUP = frozenset({"softmax", "log_softmax", "glu"})
@@ -125,43 +106,34 @@ def is_keras_function(activation: Any) -> bool:
     return getattr(keras.activations, name_of(activation), None) is activation
 
 
-def acts_per_position(activation: Any) -> bool:
-    """Keras' own activation functions all act on the channels of one position; of others nothing is known."""
-    return isinstance(activation, keras.Layer) is False and is_keras_function(activation)
-
-
 def acts_per_element(activation: Any) -> bool:
     return is_keras_function(activation) and name_of(activation) not in _PER_CHANNEL_GROUP
 
 
-def _unknown_activation(facts: Facts) -> str | None:
-    activation = facts.layer.activation
-    if not acts_per_position(activation):
-        return f"activation {name_of(activation)!r} is not one of Keras' own and may mix positions"
-    if facts.window.flat is not None and not acts_per_element(activation):
-        return f"activation {name_of(activation)!r} mixes all elements of a flattened tensor"
-    return None
-
-
-def _off_channels(facts: Facts) -> str | None:
-    axis = facts.layer.axis
+def _along_positions(facts: Facts) -> str | None:
+    axis = getattr(facts.layer, "axis", -1)
     axes = axis if isinstance(axis, (list, tuple)) else (axis,)
     rank = len(facts.shape) + 1
-    return None if all(a % rank == rank - 1 for a in axes) else f"works along axis {axis}, not along the channels"
+    works = any(a % rank == facts.window.axis + 1 for a in axes)
+    return f"works along axis {axis}, that of the positions" if works else None
 
 
-def _per_position_weights(facts: Facts) -> str | None:
-    shared = facts.layer.shared_axes or ()
-    return None if 1 in shared and facts.window.flat is None else "has weights of its own for every position"
-
-
-define(Identity(), keras.layers.Dropout, keras.layers.SpatialDropout1D, keras.layers.GaussianDropout)
-define(Identity(), keras.layers.GaussianNoise, keras.layers.AlphaDropout, keras.layers.ActivityRegularization)
-define(Identity(), keras.layers.Identity)
-define(Pointwise(unless=_unknown_activation), keras.layers.Activation)
+define(Identity(), keras.layers.Dropout, keras.layers.GaussianDropout, keras.layers.AlphaDropout)
+define(Identity(), keras.layers.SpatialDropout1D, keras.layers.SpatialDropout2D, keras.layers.SpatialDropout3D)
+define(Identity(), keras.layers.GaussianNoise, keras.layers.ActivityRegularization, keras.layers.Identity)
+# What augments images in training does nothing at inference.
+AUGMENTATIONS = (
+    "AugMix CutMix MixUp RandAugment RandomBrightness RandomColorDegeneration RandomColorJitter RandomContrast "
+    "RandomElasticTransform RandomErasing RandomFlip RandomGaussianBlur RandomGrayscale RandomHue RandomInvert "
+    "RandomPerspective RandomPosterization RandomRotation RandomSaturation RandomSharpness RandomShear "
+    "RandomTranslation RandomZoom"
+)
+define(Identity(), *(getattr(keras.layers, name) for name in AUGMENTATIONS.split() if hasattr(keras.layers, name)))
+define(Activated(), keras.layers.Activation)
 define(Pointwise(), keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU)
-define(Pointwise(elementwise=False, unless=_off_channels), keras.layers.Softmax, keras.layers.LayerNormalization)
-define(Pointwise(unless=_per_position_weights), keras.layers.PReLU)
-define(ChannelScale(), keras.layers.BatchNormalization)
+define(Pointwise(elementwise=False, unless=_along_positions), keras.layers.Softmax, keras.layers.Masking)
+define(Pointwise(elementwise=False, unless=_along_positions), keras.layers.LayerNormalization)
+define(Pointwise(elementwise=False, unless=_along_positions), keras.layers.RMSNormalization)
+define(Pointwise(elementwise=False, unless=_along_positions), keras.layers.UnitNormalization)
 
-ACTIVATION_PART = ActivationPart()
+ACTIVATION_PART = Activated()

@@ -1,7 +1,8 @@
-"""Pooling, local and global."""
+"""Pooling along the positions, computed from shifted views of the frame."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce
 from itertools import pairwise
 from typing import Any
@@ -11,10 +12,8 @@ import numpy as np
 from keras import ops
 
 from fastism_cli.rules.base import (
-    EVERYWHERE,
     Call,
     Decline,
-    Extra,
     Facts,
     Form,
     Rule,
@@ -23,7 +22,8 @@ from fastism_cli.rules.base import (
     Window,
     per_position,
 )
-from fastism_cli.rules.strips import Piece, Strip, by_pieces, rows, sum_rows
+from fastism_cli.rules.spatial import first_spatial
+from fastism_cli.rules.strips import Piece, Strip, by_pieces, rows
 from fastism_cli.rules.table import define
 from fastism_cli.windows import Frame, changed_outputs, needed_inputs, pad_amounts
 
@@ -31,23 +31,27 @@ from fastism_cli.windows import Frame, changed_outputs, needed_inputs, pad_amoun
 class Pool(Rule):
     """A pooling of ``pool_size`` and ``strides``, computed in a frame that is aligned to the strides."""
 
+    any_axis = True
+    condition = "if the positions lie along the axis that it pools"
+
     def pads(self, facts: Facts) -> tuple[int, int]:
         layer = facts.layer
-        n_in = facts.shapes[0][0]
+        n_in = facts.window.frame.length
         return pad_amounts(layer.padding, span=layer.pool_size[0], stride=layer.strides[0], n_in=n_in)
 
     def propagate(self, facts: Facts) -> State:
-        layer = facts.layer
-        if layer.data_format != "channels_last":
-            raise Decline(f"data_format {layer.data_format!r}: the length is not the first axis")
+        layer, window = facts.layer, facts.window
+        if window.axis != first_spatial(layer):
+            raise Decline("pools the channels")
+        n_out = facts.shape[window.axis]
         frame = changed_outputs(
             facts.window.frame,
             span=layer.pool_size[0],
             stride=layer.strides[0],
             pad_left=self.pads(facts)[0],
-            n_out=facts.shape[0],
+            n_out=n_out,
         )
-        return Window(frame, facts.window.channels)
+        return replace(window, frame=frame)
 
     def demand(self, facts: Facts, output: State) -> tuple[Frame | None, ...]:
         assert isinstance(output, Window)
@@ -57,7 +61,7 @@ class Pool(Rule):
                 span=facts.layer.pool_size[0],
                 stride=facts.layer.strides[0],
                 pad_left=self.pads(facts)[0],
-                n_in=facts.shapes[0][0],
+                n_in=facts.window.frame.length,
             ),
         )
 
@@ -114,7 +118,7 @@ class AveragePool(Pool):
     def counted(self, call: Call, dtype: str) -> Any:
         """How many positions each output averages over: (P, width)."""
         layer, facts = call.layer, call.facts
-        size, n_in = layer.pool_size[0], facts.shapes[0][0]
+        size, n_in = layer.pool_size[0], facts.window.frame.length
         first = call.first(call.frame)[:, None] + np.arange(call.frame.width, dtype="int32")[None, :]
         left = first * layer.strides[0] - self.pads(facts)[0]
         count = ops.minimum(left + size, n_in) - ops.maximum(left, 0)
@@ -132,57 +136,10 @@ def without_invalid(call: Call, strip: Strip) -> Strip:
     return strip.map(lambda x, a, b: ops.where(per_position(inside[:, a:b], len(x.shape)), x, lowest(x.dtype)))
 
 
-class GlobalAveragePool(Rule):
-    """Sum of the window over the length: the rest of the tensor is never touched."""
-
-    form = Form.DELTA
-    splits = Splits.STRIPS
-
-    def propagate(self, facts: Facts) -> State:
-        require_channels_last(facts)
-        return EVERYWHERE
-
-    def delta(self, call: Call, *inputs: Any) -> Any:
-        total = inputs[0].total(lambda x: sum_rows(x, call.layer.keepdims), ops.add)
-        return total / call.facts.window.frame.length
-
-
-class GlobalMaxPool(Rule):
-    """The larger of three maxima: before the window, in it, and after it."""
-
-    form = Form.VALUE
-    splits = Splits.STRIPS
-
-    def propagate(self, facts: Facts) -> State:
-        require_channels_last(facts)
-        return EVERYWHERE
-
-    def extras(self, facts: Facts, output: State) -> dict[str, Extra]:
-        frame = facts.window.frame
-        return {
-            "before": Extra("prefix_max", Frame(frame.starts, 1, frame.step, frame.length + 1)),
-            "after": Extra("suffix_max", Frame(frame.stops, 1, frame.step, frame.length + 1)),
-        }
-
-    def value(self, call: Call, *inputs: Any) -> Any:
-        strip = without_invalid(call, inputs[0])
-        inner = strip.total(lambda x: ops.max(x, axis=3, keepdims=True), ops.maximum)
-        outer = ops.maximum(call.extras["before"], call.extras["after"])
-        result = ops.maximum(inner, ops.expand_dims(outer, 2))
-        return result if call.layer.keepdims else ops.squeeze(result, 3)
-
-
 def lowest(dtype: str) -> Any:
     """The most negative finite number: what a maximum over nothing counts as."""
     return ops.cast(-3e38 if "64" not in str(dtype) else -1.7e308, dtype)
 
 
-def require_channels_last(facts: Facts) -> None:
-    if facts.layer.data_format != "channels_last":
-        raise Decline(f"data_format {facts.layer.data_format!r}: the length is not the first axis")
-
-
 define(MaxPool(), keras.layers.MaxPooling1D)
 define(AveragePool(), keras.layers.AveragePooling1D)
-define(GlobalAveragePool(), keras.layers.GlobalAveragePooling1D)
-define(GlobalMaxPool(), keras.layers.GlobalMaxPooling1D)

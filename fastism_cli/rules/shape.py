@@ -1,14 +1,13 @@
-"""Layers that move positions without mixing them: cropping, padding, repeating, flattening."""
+"""Layers that move positions without mixing them: cropping, padding, repeating."""
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 import keras
 from keras import ops
 
-from fastism_cli.rules.base import Call, Decline, Facts, Flat, Form, Rule, Splits, State, Window
+from fastism_cli.rules.base import Call, Facts, Form, Rule, Splits, State, Window
 from fastism_cli.rules.table import define
 from fastism_cli.windows import Frame
 
@@ -59,28 +58,6 @@ class Repeat(Rule):
     delta = value
 
 
-class Flatten(Rule):
-    """A flattened window stays a window: its rows lie one after the other."""
-
-    form = Form.EITHER
-    splits = Splits.ROWS
-
-    def propagate(self, facts: Facts) -> State:
-        window = facts.window
-        if window.flat is not None:
-            return window
-        if getattr(facts.layer, "data_format", "channels_last") != "channels_last" and len(facts.shapes[0]) > 1:
-            raise Decline("data_format 'channels_first' puts the channels before the positions")
-        return Window(window.frame, (prod(window.channels),), Flat(0, prod(facts.shape)))
-
-    def value(self, call: Call, *inputs: Any) -> Any:
-        (x,) = inputs
-        return ops.reshape(x, (*x.shape[:4], prod(x.shape[4:])))
-
-    delta = value
-
-
 define(Move("cropping", -1), keras.layers.Cropping1D)
 define(Move("padding", +1), keras.layers.ZeroPadding1D)
 define(Repeat(), keras.layers.UpSampling1D)
-define(Flatten(), keras.layers.Flatten)

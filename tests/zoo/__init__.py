@@ -21,6 +21,7 @@ from . import (  # noqa: F401  (importing a family fills the table)
     pools,
     skips,
     symbolic,
+    windows,
 )
 from .registry import FACTS, MODELS, Facts, randomise
 

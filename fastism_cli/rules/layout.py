@@ -1,0 +1,277 @@
+"""Layers that put the same numbers elsewhere: reshaping, transposing, slicing, flipping."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import prod
+from typing import Any
+
+import keras
+from keras import ops
+
+from fastism_cli.graph import Shape
+from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Facts, Flat, Form, Rule, Splits, State, Window
+from fastism_cli.rules.table import define
+from fastism_cli.windows import Frame, changed_outputs, needed_inputs
+
+
+def without(shape: Sequence[int], axis: int) -> Shape:
+    return (*shape[:axis], *shape[axis + 1 :])
+
+
+# --- reshaping --------------------------------------------------------------------------------------------------------
+
+
+class Reshaped(Rule):
+    """A reshape that leaves every position a place of its own; flattened, its elements lie where they can be found."""
+
+    form = Form.EITHER
+    splits = Splits.ROWS
+    keeps_places = True
+    any_axis = True
+    condition = "if every position keeps a place of its own"
+
+    def propagate(self, facts: Facts) -> State:
+        window, shape = facts.window, facts.shape
+        if window.flat is not None and (window.flat.before, window.flat.total) != (0, window.elements):
+            if len(shape) == 1:
+                return window
+            raise Decline("reshapes a flattened tensor of which the sequence fills a part")
+        if None in shape or prod(shape) != prod(facts.shapes[0]):
+            raise Decline("changes the batch axis")
+        before = prod(window.shape[: window.axis])
+        if len(shape) == 1 and len(window.shape) > 1:
+            after = prod(window.shape[window.axis + 1 :])
+            channels = (before, after) if before > 1 else (after,)
+            return replace(window, channels=channels, axis=len(channels) - 1, flat=Flat(0, shape[0]))
+        for axis, length in enumerate(shape):
+            if length == window.frame.length and prod(shape[:axis]) == before:
+                return replace(window, channels=without(shape, axis), axis=axis, flat=None)
+        raise Decline(f"reshapes {facts.shapes[0]} to {shape}, which puts channels among the positions")
+
+    def value(self, call: Call, *inputs: Any) -> Any:
+        (x,) = inputs
+        assert isinstance(call.output, Window)
+        return ops.reshape(x, (*x.shape[:4], *call.output.channels))
+
+    delta = value
+
+
+class Flatten(Reshaped):
+    """'channels_first' puts the channels before the positions, as if the layer transposed first."""
+
+    def propagate(self, facts: Facts) -> State:
+        if facts.layer.data_format == "channels_first" and len(facts.shapes[0]) > 1:
+            raise Decline("data_format 'channels_first' transposes before it flattens")
+        return super().propagate(facts)
+
+
+# --- transposing ------------------------------------------------------------------------------------------------------
+
+# From the facts to the axes of the input in the order of the output, batch not counted.
+Order = Callable[[Facts], tuple[int, ...]]
+
+
+class Transposed(Rule):
+    form = Form.EITHER
+    splits = Splits.ROWS
+    keeps_places = True
+    any_axis = True
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+
+    def propagate(self, facts: Facts) -> State:
+        window, order = facts.window, self.order(facts)
+        if order == tuple(range(len(order))):
+            return window
+        axis = order.index(window.axis)
+        return replace(window, channels=without(facts.shape, axis), axis=axis)
+
+    def value(self, call: Call, *inputs: Any) -> Any:
+        (x,) = inputs
+        order, along = self.order(call.facts), call.facts.window.axis
+        channels = [4 + a - (a > along) for a in order if a != along]
+        return ops.transpose(x, (0, 1, 2, 3, *channels)) if len(order) > 1 else x
+
+    delta = value
+
+
+def permuted(facts: Facts) -> tuple[int, ...]:
+    return tuple(a - 1 for a in facts.layer.dims)
+
+
+def axes_argument(facts: Facts) -> tuple[int, ...]:
+    rank = len(facts.shape) + 1
+    axes = facts.layer.axes
+    return _batch_first(tuple(a % rank for a in axes) if axes is not None else tuple(reversed(range(rank))))
+
+
+def swapped(facts: Facts) -> tuple[int, ...]:
+    rank = len(facts.shape) + 1
+    order = list(range(rank))
+    a, b = facts.layer.axis1 % rank, facts.layer.axis2 % rank
+    order[a], order[b] = b, a
+    return _batch_first(tuple(order))
+
+
+def moved(facts: Facts) -> tuple[int, ...]:
+    rank = len(facts.shape) + 1
+    source, destination = (
+        [a % rank for a in (x if isinstance(x, (list, tuple)) else [x])]
+        for x in (facts.layer.source, facts.layer.destination)
+    )
+    order = [a for a in range(rank) if a not in source]
+    for at, a in sorted(zip(destination, source, strict=True)):
+        order.insert(at, a)
+    return _batch_first(tuple(order))
+
+
+def _batch_first(order: tuple[int, ...]) -> tuple[int, ...]:
+    if order[0] != 0:
+        raise Decline("moves the batch axis")
+    return tuple(a - 1 for a in order[1:])
+
+
+# --- slicing ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Range:
+    """Entries ``start, start + step, ...`` of an axis, ``count`` of them."""
+
+    start: int
+    step: int
+    count: int
+
+    @property
+    def indices(self) -> slice:
+        stop = self.start + self.count * self.step
+        return slice(self.start, None if stop < 0 else stop, self.step)
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """What is taken of every axis of a tensor (batch not counted): a range, or one entry, whose axis goes.
+
+    ``new`` are the places in the result at which an axis of length 1 is put in.
+    """
+
+    taken: tuple[Range | int, ...]
+    new: tuple[int, ...] = ()
+
+
+class Sliced(Rule):
+    """Entries of the positions, forwards or backwards, and of the channels. Backwards, a window moves the other way."""
+
+    form = Form.DELTA
+    leaks = True
+    any_axis = True
+
+    def __init__(self, cutting: Callable[[Facts], Cutting]) -> None:
+        self.cutting = cutting
+
+    def propagate(self, facts: Facts) -> State:
+        window, cutting = facts.window, self.cutting(facts)
+        if window.flat is not None:
+            raise Decline("takes a part of a flattened tensor")
+        taken = cutting.taken[window.axis]
+        if isinstance(taken, int):
+            return EVERYWHERE
+        frame, start, step = self.forwards(window.frame, taken)
+        frame = changed_outputs(frame, span=1, stride=step, pad_left=-start, n_out=taken.count)
+        axis = sum(not isinstance(t, int) for t in cutting.taken[: window.axis])
+        for at in cutting.new:
+            axis += at <= axis
+        return replace(window, frame=frame, channels=without(facts.shape, axis), axis=axis)
+
+    def forwards(self, frame: Frame, taken: Range) -> tuple[Frame, int, int]:
+        """The frame, start and step as they are when the tensor is flipped first if need be."""
+        if taken.step > 0:
+            return frame, taken.start, taken.step
+        return flipped(frame), frame.length - 1 - taken.start, -taken.step
+
+    def demand(self, facts: Facts, output: State) -> tuple[Frame | None, ...]:
+        window = facts.window
+        taken, length = self.cutting(facts).taken[window.axis], window.frame.length
+        if isinstance(taken, int):
+            return (Frame((taken,) * len(window.frame.starts), 1, Fraction(0), length),)
+        assert isinstance(output, Window)
+        _, start, step = self.forwards(window.frame, taken)
+        wanted = needed_inputs(output.frame, span=1, stride=step, pad_left=-start, n_in=length)
+        return (wanted if taken.step > 0 else flipped(wanted),)
+
+    def delta(self, call: Call, *inputs: Any) -> Any:
+        (x,) = inputs
+        cutting, along = self.cutting(call.facts), call.facts.window.axis
+        taken = cutting.taken[along]
+        channels = [t if isinstance(t, int) else t.indices for t in without(cutting.taken, along)]
+        rows: Any = 0 if isinstance(taken, int) else slice(None, None, taken.step)
+        if not isinstance(taken, int) and taken.step < 0:
+            x, rows = ops.flip(x, axis=3), slice(None, None, -taken.step)
+        y = x[(slice(None),) * 3 + (rows, *channels)]
+        shape = call.facts.shape if isinstance(taken, int) else (y.shape[3], *self.channels_of(call))
+        return ops.reshape(y, (*x.shape[:3], *shape))
+
+    def channels_of(self, call: Call) -> Shape:
+        assert isinstance(call.output, Window)
+        return call.output.channels
+
+
+def flipped(frame: Frame) -> Frame:
+    """The same positions of a tensor that is read from its end."""
+    return Frame(tuple(frame.length - stop for stop in frame.stops), frame.width, -frame.step, frame.length)
+
+
+def whole(n: int) -> Range:
+    return Range(0, 1, n)
+
+
+def flip_axes(facts: Facts) -> Cutting:
+    axis, shape = facts.layer.axis, facts.shapes[0]
+    rank = len(shape) + 1
+    given = range(rank) if axis is None else axis if isinstance(axis, (list, tuple)) else (axis,)
+    axes = {a % rank for a in given}
+    if 0 in axes:
+        raise Decline("flips the batch")
+    return Cutting(tuple(Range(n - 1, -1, n) if i in axes else whole(n) for i, n in enumerate(shape, 1)))
+
+
+def item(facts: Facts) -> Cutting:
+    """``x[key]``: numbers, slices, ``None`` and ``...``."""
+    args, kwargs = facts.node.arguments
+    key = kwargs["key"] if "key" in kwargs else args[1]
+    keys = list(key) if isinstance(key, (list, tuple)) else [key]
+    shape = facts.shapes[0]
+    if Ellipsis not in keys:
+        keys.append(Ellipsis)
+    at = keys.index(Ellipsis)
+    used = sum(k is not None for k in keys) - 1
+    keys[at : at + 1] = [slice(None)] * (len(shape) + 1 - used)
+    if not all(k is None or isinstance(k, (int, slice)) for k in keys) or keys[0] != slice(None):
+        raise Decline("takes entries of the batch, or entries that are data")
+    return _read_keys(keys[1:], shape)
+
+
+def _read_keys(keys: Sequence[Any], shape: Shape) -> Cutting:
+    taken: list[Range | int] = []
+    new: list[int] = []
+    place = 0
+    for key in keys:
+        if key is None:
+            new.append(place)
+        elif isinstance(key, int):
+            taken.append(key % shape[len(taken)])
+            continue
+        else:
+            start, stop, step = key.indices(shape[len(taken)])
+            taken.append(Range(start, step, len(range(start, stop, step))))
+        place += 1
+    return Cutting(tuple(taken), tuple(new))
+
+
+define(Reshaped(), keras.layers.Reshape)
+define(Flatten(), keras.layers.Flatten)
+define(Transposed(permuted), keras.layers.Permute)

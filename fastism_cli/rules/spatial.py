@@ -1,0 +1,232 @@
+"""Convolutions over one, two or three axes of which one holds the positions, in either data format.
+
+The tensor is laid out in full but for the axis of positions, of which only the frame is there. The convolution is
+'valid' on it; what the layer pads along the other axes is put in here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import keras
+from keras import ops
+
+from fastism_cli.graph import Node
+from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, State, Window, lay_out, take_up
+from fastism_cli.rules.conv import Conv, strip_activation
+from fastism_cli.rules.table import define
+from fastism_cli.windows import Frame, changed_outputs, dilated_span, needed_inputs, pad_amounts
+
+
+def first_spatial(layer: Any) -> int:
+    """The first spatial axis, batch not counted."""
+    return 0 if layer.data_format == "channels_last" else 1
+
+
+def along(facts: Facts, axes: int) -> int:
+    """Which of a layer's ``axes`` spatial axes holds the positions."""
+    number = facts.window.axis - first_spatial(facts.layer)
+    if not 0 <= number < axes or facts.window.flat is not None:
+        raise Decline("takes the positions for channels")
+    return number
+
+
+def channels_last(x: Any, facts: Facts) -> Any:
+    """(S, P, A, width, *channels) -> (S * P * A, *spatial, channels) with the frame in the place of the positions."""
+    x = lay_out(x, facts.window.axis)
+    return x if facts.layer.data_format == "channels_last" else ops.moveaxis(x, 1, -1)
+
+
+def as_window(y: Any, like: Any, facts: Facts) -> Any:
+    """The reverse of :func:`channels_last`."""
+    y = y if facts.layer.data_format == "channels_last" else ops.moveaxis(y, -1, 1)
+    return take_up(y, like, facts.window.axis)
+
+
+def padded(x: Any, pads: list[tuple[int, int]], value: Any = 0) -> Any:
+    """(batch, *spatial, channels) with ``pads`` around the spatial axes."""
+    if not any(map(any, pads)):
+        return x
+    return ops.pad(x, [(0, 0), *pads, (0, 0)], constant_values=value)
+
+
+class Spatial(Rule):
+    """Geometry of a layer with one window along the positions and windows along its other spatial axes."""
+
+    form = Form.DELTA
+    fused = False
+    leaks = True
+    any_axis = True
+    condition = "if the positions lie along an axis that it slides over"
+
+    def sizes(self, layer: Any) -> tuple[int, ...]:
+        """Elements from the first to the last that an output reads, by spatial axis."""
+        return tuple(dilated_span(k, d) for k, d in zip(layer.kernel_size, layer.dilation_rate, strict=True))
+
+    def along(self, facts: Facts) -> int:
+        return along(facts, len(self.sizes(facts.layer)))
+
+    def pads(self, facts: Facts) -> list[tuple[int, int]]:
+        """What the layer pads before and after every spatial axis."""
+        layer, first = facts.layer, first_spatial(facts.layer)
+        given = zip(self.sizes(layer), layer.strides, facts.shapes[0][first:], strict=False)
+        return [pad_amounts(layer.padding, span=span, stride=stride, n_in=n) for span, stride, n in given]
+
+    def geometry(self, facts: Facts) -> dict[str, int]:
+        """Span, stride and padding along the positions."""
+        i = self.along(facts)
+        span, stride, pads = self.sizes(facts.layer)[i], facts.layer.strides[i], self.pads(facts)[i]
+        return {"span": span, "stride": stride, "pad_left": pads[0]}
+
+    def propagate(self, facts: Facts) -> State:
+        window = facts.window
+        n_out = facts.shape[window.axis]
+        frame = changed_outputs(window.frame, n_out=n_out, **self.geometry(facts))
+        channels = (*facts.shape[: window.axis], *facts.shape[window.axis + 1 :])
+        return replace(window, frame=frame, channels=channels)
+
+    def demand(self, facts: Facts, output: State) -> tuple[Frame | None, ...]:
+        assert isinstance(output, Window)
+        n_in = facts.window.frame.length
+        return (needed_inputs(output.frame, n_in=n_in, **self.geometry(facts)),)
+
+    def other_pads(self, facts: Facts) -> list[tuple[int, int]]:
+        """What has to be padded to the frame: nothing along the positions."""
+        i = self.along(facts)
+        return [(0, 0) if j == i else pads for j, pads in enumerate(self.pads(facts))]
+
+
+class SpatialConv(Spatial):
+    """A convolution as the layer's class does it."""
+
+    def __init__(self, convolve: Callable[[Any, Any, str, str], Any]) -> None:
+        self.convolve = convolve
+
+    def split(self, node: Node) -> Callable[[Any], Any] | None:
+        layer = node.layer
+
+        def linear(x: Any) -> Any:
+            y = self.whole(layer, x)
+            if not layer.use_bias:
+                return y
+            ones = (1,) * len(layer.kernel_size)
+            shape = (*ones, -1) if layer.data_format == "channels_last" else (-1, *ones)
+            return y + ops.reshape(layer.bias, shape)
+
+        return strip_activation(layer, linear)
+
+    def whole(self, layer: Any, x: Any) -> Any:
+        """The convolution of a whole tensor, as Keras calls it."""
+        if layer.padding != "causal":
+            return self.convolve(layer, x, layer.padding, layer.data_format)
+        left = (dilated_span(layer.kernel_size[0], layer.dilation_rate[0]) - 1, 0)
+        pads = [left, (0, 0)] if layer.data_format == "channels_last" else [(0, 0), left]
+        return self.convolve(layer, ops.pad(x, [(0, 0), *pads]), "valid", layer.data_format)
+
+    def delta(self, call: Call, *inputs: Any) -> Any:
+        (x,) = inputs
+        y = padded(channels_last(x, call.facts), self.other_pads(call.facts))
+        return as_window(self.convolve(call.layer, y, "valid", "channels_last"), x, call.facts)
+
+    def multiply_adds(self, facts: Facts, output: State) -> int:
+        assert isinstance(output, Window)
+        weights = [w.shape for w in facts.layer.weights if len(w.shape) > 1]
+        first, spatial = first_spatial(facts.layer), len(facts.layer.kernel_size)
+        others = prod(facts.shape[first : first + spatial]) // max(output.frame.length, 1)
+        return output.frame.width * others * sum(prod(shape) for shape in weights)
+
+
+def settings(layer: Any, padding: str, data_format: str) -> dict[str, Any]:
+    strides, dilation_rate = tuple(layer.strides), tuple(layer.dilation_rate)
+    return {"strides": strides, "padding": padding, "dilation_rate": dilation_rate, "data_format": data_format}
+
+
+def convolve(layer: Any, x: Any, padding: str, data_format: str) -> Any:
+    return ops.conv(x, layer.kernel, **settings(layer, padding, data_format))
+
+
+def convolve_depthwise(layer: Any, x: Any, padding: str, data_format: str) -> Any:
+    return ops.depthwise_conv(x, layer.kernel, **settings(layer, padding, data_format))
+
+
+def convolve_separable(layer: Any, x: Any, padding: str, data_format: str) -> Any:
+    kernels = layer.depthwise_kernel, layer.pointwise_kernel
+    return ops.separable_conv(x, *kernels, **settings(layer, padding, data_format))
+
+
+class TransposedConv(SpatialConv):
+    """Input position ``i`` and tap ``k`` add to output ``i * stride + k * dilation - cropped``."""
+
+    fills = False
+    pulls = False
+    condition = "if output_padding is not set"
+
+    def __init__(self) -> None:
+        super().__init__(convolve_transposed)
+
+    def cropped(self, facts: Facts) -> list[int]:
+        """How many outputs are cut off before the first, by spatial axis."""
+        layer, first = facts.layer, first_spatial(facts.layer)
+        spatial = range(first, first + len(layer.kernel_size))
+        if layer.padding == "valid":
+            return [0 for _ in spatial]
+        sizes = [(facts.shapes[0][i], facts.shape[i]) for i in spatial]
+        full = [(n - 1) * s + span - m for (n, m), s, span in zip(sizes, layer.strides, self.sizes(layer), strict=True)]
+        return [max(surplus, 0) // 2 for surplus in full]
+
+    def propagate(self, facts: Facts) -> State:
+        i, window, layer = self.along(facts), facts.window, facts.layer
+        if getattr(layer, "output_padding", None) is not None:
+            raise Decline("output_padding moves the outputs in a way of the backend's own")
+        stride, span = layer.strides[i], self.sizes(layer)[i]
+        starts = tuple(start * stride - self.cropped(facts)[i] for start in window.frame.starts)
+        width = (window.frame.width - 1) * stride + span
+        frame = Frame(starts, width, window.frame.step * stride, facts.shape[window.axis])
+        return replace(window, frame=frame, channels=(*facts.shape[: window.axis], *facts.shape[window.axis + 1 :]))
+
+    def demand(self, facts: Facts, output: State) -> tuple[Frame | None, ...]:
+        return (None,)
+
+    def whole(self, layer: Any, x: Any) -> Any:
+        options = settings(layer, layer.padding, layer.data_format)
+        return ops.conv_transpose(x, layer.kernel, output_padding=layer.output_padding, **options)
+
+    def delta(self, call: Call, *inputs: Any) -> Any:
+        (x,) = inputs
+        facts = call.facts
+        y = self.convolve(call.layer, channels_last(x, facts), "valid", "channels_last")
+        first, i = first_spatial(facts.layer), self.along(facts)
+        for j, before in enumerate(self.cropped(facts)):
+            before, size = (0, call.frame.width) if j == i else (before, facts.shape[first + j])
+            y = y[(slice(None),) * (1 + j) + (slice(before, before + size),)]
+        return as_window(y, x, facts)
+
+    def multiply_adds(self, facts: Facts, output: State) -> int:
+        first, spatial = first_spatial(facts.layer), len(facts.layer.kernel_size)
+        others = prod(facts.shapes[0][first : first + spatial]) // max(facts.window.frame.length, 1)
+        return facts.window.frame.width * others * prod(facts.layer.kernel.shape)
+
+
+def convolve_transposed(layer: Any, x: Any, padding: str, data_format: str) -> Any:
+    return ops.conv_transpose(x, layer.kernel, **settings(layer, padding, data_format))
+
+
+class ByFormat(Rule):
+    """Another rule for 'channels_last' than for 'channels_first'."""
+
+    def __init__(self, last: Rule, first: Rule) -> None:
+        self.last, self.first = last, first
+        self.condition = first.condition
+
+    def choose(self, node: Node) -> Rule:
+        return self.last if node.layer.data_format == "channels_last" else self.first
+
+
+define(ByFormat(Conv(), SpatialConv(convolve)), keras.layers.Conv1D)
+define(SpatialConv(convolve), keras.layers.Conv2D, keras.layers.Conv3D)
+define(SpatialConv(convolve_depthwise), keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+define(SpatialConv(convolve_separable), keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
+define(TransposedConv(), keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)

@@ -1,0 +1,160 @@
+"""Pooling over two or three axes of which one holds the positions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from fastism_cli.rules.base import Call, Decline, Facts, Form, State, Window, per_position
+from fastism_cli.rules.pool import lowest
+from fastism_cli.rules.spatial import Spatial, as_window, channels_last, first_spatial, padded
+from fastism_cli.rules.table import define
+from fastism_cli.windows import Frame
+
+
+class SpatialPool(Spatial):
+    """Keras pools the frame, laid out with the other axes padded; 'valid' from there."""
+
+    fused = True
+
+    def sizes(self, layer: Any) -> tuple[int, ...]:
+        return tuple(layer.pool_size)
+
+    def options(self, layer: Any) -> dict[str, Any]:
+        sizes = {"pool_size": tuple(layer.pool_size), "strides": tuple(layer.strides)}
+        return {**sizes, "padding": "valid", "data_format": "channels_last"}
+
+
+class SpatialMaxPool(SpatialPool):
+    """What lies past an edge counts for nothing."""
+
+    form = Form.VALUE
+
+    def value(self, call: Call, *inputs: Any) -> Any:
+        (x,) = inputs
+        facts = call.facts
+        if any(self.pads(facts)[self.along(facts)]):
+            inside = call.valid(facts.window.frame)
+            x = ops.where(per_position(inside, len(x.shape)), x, lowest(x.dtype))
+        y = padded(channels_last(x, facts), self.other_pads(facts), lowest(x.dtype))
+        return as_window(ops.max_pool(y, **self.options(call.layer)), x, facts)
+
+
+class SpatialAveragePool(SpatialPool):
+    """Mean over the elements that Keras counts: those past an edge are not."""
+
+    form = Form.DELTA
+
+    def delta(self, call: Call, *inputs: Any) -> Any:
+        (x,) = inputs
+        facts = call.facts
+        y = padded(channels_last(x, facts), self.other_pads(facts))
+        total = as_window(ops.average_pool(y, **self.options(call.layer)), x, facts) * prod(call.layer.pool_size)
+        here = per_position(self.counted(call, x.dtype), len(total.shape))
+        return total / (here * ops.cast(self.counted_aside(facts), x.dtype))
+
+    def counted(self, call: Call, dtype: str) -> Any:
+        """Positions that each output averages over: (P, width)."""
+        facts, geometry = call.facts, self.geometry(call.facts)
+        first = call.first(call.frame)[:, None] + np.arange(call.frame.width, dtype="int32")[None, :]
+        left = first * geometry["stride"] - geometry["pad_left"]
+        count = ops.minimum(left + geometry["span"], facts.window.frame.length) - ops.maximum(left, 0)
+        return ops.cast(ops.maximum(count, 1), dtype)
+
+    def counted_aside(self, facts: Facts) -> np.ndarray:
+        """Elements of the other axes that each output averages over: shaped as the channels of the output."""
+        window, layer, first = facts.window, facts.layer, first_spatial(facts.layer)
+        counts = np.ones((1,) * len(facts.shape))
+        for i, (size, stride, pads) in enumerate(zip(layer.pool_size, layer.strides, self.pads(facts), strict=True)):
+            if first + i != window.axis:
+                left = np.arange(facts.shape[first + i]) * stride - pads[0]
+                inside = np.minimum(left + size, facts.shapes[0][first + i]) - np.maximum(left, 0)
+                counts = counts * inside.reshape([-1 if j == first + i else 1 for j in range(counts.ndim)])
+        return np.squeeze(counts, window.axis)
+
+
+class SpatialRepeat(Spatial):
+    """UpSampling2D and 3D: every element ``size`` times along each axis."""
+
+    form = Form.EITHER
+    fused = True
+    leaks = False
+    pulls = False
+    fills = False
+    condition = "if the interpolation is 'nearest'"
+
+    def sizes(self, layer: Any) -> tuple[int, ...]:
+        return tuple(layer.size)
+
+    def propagate(self, facts: Facts) -> State:
+        if getattr(facts.layer, "interpolation", "nearest") != "nearest":
+            raise Decline(f"interpolates ({facts.layer.interpolation}) over neighbours that the edges change")
+        size, window = facts.layer.size[self.along(facts)], facts.window
+        starts = tuple(start * size for start in window.frame.starts)
+        step, width = window.frame.step * size, window.frame.width * size
+        shape = facts.shape
+        frame = Frame(starts, width, step, shape[window.axis])
+        return replace(window, frame=frame, channels=(*shape[: window.axis], *shape[window.axis + 1 :]))
+
+    def demand(self, facts: Facts, output: State) -> tuple[None, ...]:
+        return (None,)
+
+    def value(self, call: Call, *inputs: Any) -> Any:
+        (x,) = inputs
+        y = channels_last(x, call.facts)
+        for axis, size in enumerate(call.layer.size, 1):
+            y = ops.repeat(y, size, axis=axis)
+        return as_window(y, x, call.facts)
+
+    delta = value
+
+
+class SpatialMove(Spatial):
+    """Cropping and zero padding of two or three axes: the positions move, the other axes are cut or padded."""
+
+    fused = True
+
+    def __init__(self, amounts: str, sign: int) -> None:
+        self.amounts = amounts
+        self.sign = sign
+
+    def sizes(self, layer: Any) -> tuple[int, ...]:
+        return tuple(1 for _ in getattr(layer, self.amounts))
+
+    def by(self, facts: Facts) -> int:
+        return int(self.sign * getattr(facts.layer, self.amounts)[self.along(facts)][0])
+
+    def propagate(self, facts: Facts) -> State:
+        window, shape = facts.window, facts.shape
+        frame = window.frame.moved(self.by(facts), shape[window.axis])
+        return replace(window, frame=frame, channels=(*shape[: window.axis], *shape[window.axis + 1 :]))
+
+    def demand(self, facts: Facts, output: State) -> tuple[Any, ...]:
+        assert isinstance(output, Window)
+        return (output.frame.moved(-self.by(facts), facts.window.frame.length),)
+
+    def delta(self, call: Call, *inputs: Any) -> Any:
+        (x,) = inputs
+        i, amounts = self.along(call.facts), getattr(call.layer, self.amounts)
+        y = channels_last(x, call.facts)
+        for axis, (before, after) in enumerate(amounts, 1):
+            if axis - 1 != i and (before or after):
+                y = self.changed(y, axis, before, after)
+        return as_window(y, x, call.facts)
+
+    def changed(self, y: Any, axis: int, before: int, after: int) -> Any:
+        if self.sign > 0:
+            return ops.pad(y, [(before, after) if j == axis else (0, 0) for j in range(len(y.shape))])
+        return y[(slice(None),) * axis + (slice(before, y.shape[axis] - after),)]
+
+
+define(SpatialMaxPool(), keras.layers.MaxPooling2D, keras.layers.MaxPooling3D)
+define(SpatialAveragePool(), keras.layers.AveragePooling2D, keras.layers.AveragePooling3D)
+define(SpatialRepeat(), keras.layers.UpSampling2D, keras.layers.UpSampling3D)
+define(SpatialMove("cropping", -1), keras.layers.Cropping2D, keras.layers.Cropping3D)
+define(SpatialMove("padding", +1), keras.layers.ZeroPadding2D, keras.layers.ZeroPadding3D)

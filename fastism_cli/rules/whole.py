@@ -1,0 +1,147 @@
+"""Sums, means and maxima over the positions: the rest of the tensor is never touched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import keras
+from keras import ops
+
+from fastism_cli.rules.base import (
+    EVERYWHERE,
+    Call,
+    Decline,
+    Extra,
+    Facts,
+    Form,
+    Rule,
+    Splits,
+    State,
+    Window,
+    per_position,
+)
+from fastism_cli.rules.pool import lowest
+from fastism_cli.rules.spatial import first_spatial
+from fastism_cli.rules.strips import by_pieces, sum_rows
+from fastism_cli.rules.table import define
+from fastism_cli.windows import Frame
+
+# The axes that are reduced (batch not counted), and whether they are kept with length 1.
+Reduced = Callable[[Facts], tuple[tuple[int, ...], bool]]
+
+
+def spatial_axes(facts: Facts) -> tuple[tuple[int, ...], bool]:
+    """Of a global pooling: all but the channels."""
+    first = first_spatial(facts.layer)
+    return tuple(range(first, first + len(facts.shapes[0]) - 1)), facts.layer.keepdims
+
+
+def axis_argument(facts: Facts) -> tuple[tuple[int, ...], bool]:
+    """Of an operation with ``axis`` and ``keepdims``."""
+    axis, rank = facts.layer.axis, len(facts.shapes[0]) + 1
+    given = range(rank) if axis is None else axis if isinstance(axis, (list, tuple)) else (axis,)
+    axes = tuple(sorted(int(a) % rank for a in given))
+    if 0 in axes:
+        raise Decline("reduces over the sequences of a batch")
+    return tuple(a - 1 for a in axes), facts.layer.keepdims
+
+
+def in_window(axes: tuple[int, ...], along: int) -> tuple[int, ...]:
+    """Where axes of a tensor whose positions lie at ``along`` are in a window (S, P, A, width, *channels)."""
+    return tuple(3 if a == along else 4 + a - (a > along) for a in axes)
+
+
+def sum_over(x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
+    """``ops.sum``, the rows (axis 3) first."""
+    return (
+        ops.sum(sum_rows(x, keepdims=True), axis=axis, keepdims=keepdims) if 3 in axis else ops.sum(x, axis, keepdims)
+    )
+
+
+class Reduce(Rule):
+    """A reduction over some axes: over the positions too, or over channels alone, which leaves a window."""
+
+    any_axis = True
+
+    def __init__(self, reduced: Reduced) -> None:
+        self.reduced = reduced
+
+    def propagate(self, facts: Facts) -> State:
+        axes, keepdims = self.reduced(facts)
+        window = facts.window
+        if window.flat is not None:
+            raise Decline("sums up a flattened tensor")
+        if window.axis in axes:
+            return EVERYWHERE
+        axis = window.axis - (0 if keepdims else sum(a < window.axis for a in axes))
+        return replace(window, channels=(*facts.shape[:axis], *facts.shape[axis + 1 :]), axis=axis)
+
+    def reduce(self, call: Call, x: Any, function: Callable[..., Any]) -> Any:
+        """``function`` over the axes; the axis of positions leads, as in every window, or is back in its place."""
+        axes, keepdims = self.reduced(call.facts)
+        axis = call.facts.window.axis
+        y = function(x, axis=in_window(axes, axis), keepdims=keepdims)
+        return ops.moveaxis(y, 3, 3 + axis) if keepdims and axis in axes else y
+
+
+class LinearReduce(Reduce):
+    form = Form.DELTA
+    splits = Splits.STRIPS
+
+    def __init__(self, reduced: Reduced, *, mean: bool) -> None:
+        super().__init__(reduced)
+        self.mean = mean
+
+    def delta(self, call: Call, *inputs: Any) -> Any:
+        axes, _ = self.reduced(call.facts)
+        if isinstance(call.output, Window):
+            total = by_pieces(lambda x: self.reduce(call, x, ops.sum), inputs)
+            return total.map(lambda x, *_: x / self.count(call, axes)) if self.mean else total
+        total = inputs[0].total(lambda x: self.reduce(call, x, sum_over), ops.add)
+        return total / self.count(call, axes) if self.mean else total
+
+    @staticmethod
+    def count(call: Call, axes: tuple[int, ...]) -> int:
+        return prod(call.facts.shapes[0][a] for a in axes)
+
+
+class Maximum(Reduce):
+    """Over the positions the largest of three: before the window, in it, and after it."""
+
+    form = Form.VALUE
+
+    def extras(self, facts: Facts, output: State) -> dict[str, Extra]:
+        if facts.window.axis not in self.reduced(facts)[0]:
+            return {}
+        frame = facts.window.frame
+        return {
+            "before": Extra("prefix_max", Frame(frame.starts, 1, frame.step, frame.length + 1)),
+            "after": Extra("suffix_max", Frame(frame.stops, 1, frame.step, frame.length + 1)),
+        }
+
+    def value(self, call: Call, *inputs: Any) -> Any:
+        (x,) = inputs
+        if call.extras:
+            inside = per_position(call.valid(call.facts.window.frame), len(x.shape))
+            inner = ops.max(ops.where(inside, x, lowest(x.dtype)), axis=3, keepdims=True)
+            outer = ops.maximum(call.extras["before"], call.extras["after"])
+            x = ops.maximum(inner, ops.expand_dims(outer, 2))
+        return self.reduce(call, x, ops.max)
+
+
+GLOBAL_AVERAGES = (
+    keras.layers.GlobalAveragePooling1D,
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.GlobalAveragePooling3D,
+)
+GLOBAL_MAXIMA = (
+    keras.layers.GlobalMaxPooling1D,
+    keras.layers.GlobalMaxPooling2D,
+    keras.layers.GlobalMaxPooling3D,
+)
+
+define(LinearReduce(spatial_axes, mean=True), *GLOBAL_AVERAGES)
+define(Maximum(spatial_axes), *GLOBAL_MAXIMA)

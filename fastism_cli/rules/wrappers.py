@@ -1,0 +1,157 @@
+"""Layers around layers, and products with a matrix that is written as an equation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import keras
+from keras import ops
+
+from fastism_cli.graph import Input, Node
+from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, State, Window, lay_out, take_up
+from fastism_cli.rules.conv import strip_activation
+from fastism_cli.rules.layout import without
+from fastism_cli.rules.operations import arguments, define_operation
+from fastism_cli.rules.table import define
+
+
+class EachPosition(Rule):
+    """TimeDistributed: whatever the layer inside is, it sees one position at a time."""
+
+    form = Form.VALUE
+    fused = False
+    condition = "if the positions lie along the first axis"
+
+    def propagate(self, facts: Facts) -> State:
+        window = facts.window
+        if window.flat is not None or len(facts.shapes[0]) < 2:
+            raise Decline("has no positions to go through")
+        return replace(window, channels=facts.shape[1:])
+
+    def value(self, call: Call, *inputs: Any) -> Any:
+        (x,) = inputs
+        y = call.layer.layer(ops.reshape(x, (prod(x.shape[:4]), *x.shape[4:])))
+        return ops.reshape(y, (*x.shape[:4], *y.shape[1:]))
+
+    def multiply_adds(self, facts: Facts, output: State) -> int:
+        assert isinstance(output, Window)
+        return output.frame.width * sum(prod(w.shape) for w in facts.layer.weights if len(w.shape) > 1)
+
+
+def spelled_out(equation: str, ranks: list[int]) -> tuple[list[str], str]:
+    """An equation of einsum without its dots: the letters of each operand (of these ranks), and of the result."""
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    if not arrow or len(terms) != len(ranks):
+        raise Decline(f"has an equation of another kind ({equation})")
+    unused = [c for c in "zyxwvutsrqponmlkjihgfedcbaZYXWVUTSRQPONM" if c not in equation]
+    most = max(rank - len(term.replace("...", "")) for term, rank in zip(terms, ranks, strict=True))
+    dots = "".join(unused[:most])
+    letters = []
+    for term, rank in zip(terms, ranks, strict=True):
+        missing = rank - len(term.replace("...", ""))
+        letters.append(term.replace("...", dots[most - missing :] if missing else ""))
+    return letters, right.replace("...", dots)
+
+
+class Einsum(Rule):
+    """A product with a constant that keeps the positions: linear, and the same at every one."""
+
+    form = Form.DELTA
+    fused = False
+    any_axis = True
+    condition = "if it keeps the positions and has the same weights at every one"
+
+    def terms(self, facts: Facts) -> tuple[str, Any, bool]:
+        """Equation, constant, and whether the tensor comes first."""
+        raise NotImplementedError
+
+    def parsed(self, facts: Facts) -> tuple[str, str, str]:
+        """Letters of the tensor, of the constant, and of the result."""
+        equation, constant, first = self.terms(facts)
+        ranks = [len(facts.shapes[0]) + 1, len(constant.shape)]
+        letters, result = spelled_out(equation, ranks if first else ranks[::-1])
+        tensor, other = letters if first else letters[::-1]
+        return tensor, other, result
+
+    def propagate(self, facts: Facts) -> State:
+        tensor, other, result = self.parsed(facts)
+        window = facts.window
+        if len(set(tensor)) != len(tensor) or result[:1] != tensor[0] or tensor[0] in other:
+            raise Decline("does not keep the batch as it is")
+        position = tensor[window.axis + 1] if window.flat is None else tensor[1]
+        if window.flat is not None or position in other or position not in result:
+            raise Decline("sums over the positions, or has weights of its own for each")
+        axis = result.index(position) - 1
+        return replace(window, channels=without(facts.shape, axis), axis=axis)
+
+    def delta(self, call: Call, *inputs: Any) -> Any:
+        (x,) = inputs
+        tensor, other, result = self.parsed(call.facts)
+        constant = ops.cast(ops.convert_to_tensor(self.terms(call.facts)[1]), x.dtype)
+        y = ops.einsum(f"{tensor},{other}->{result}", lay_out(x, call.facts.window.axis), constant)
+        assert isinstance(call.output, Window)
+        return take_up(y, x, call.output.axis)
+
+    def multiply_adds(self, facts: Facts, output: State) -> int:
+        assert isinstance(output, Window)
+        tensor, other, _ = self.parsed(facts)
+        sizes = dict(zip(tensor[1:], facts.shapes[0], strict=True)) | dict(
+            zip(other, self.terms(facts)[1].shape, strict=True)
+        )
+        sizes[tensor[facts.window.axis + 1]] = output.frame.width
+        return prod(sizes.values())
+
+
+class EinsumLayer(Einsum):
+    def terms(self, facts: Facts) -> tuple[str, Any, bool]:
+        return facts.layer.equation, facts.layer.kernel, True
+
+    def split(self, node: Node) -> Callable[[Any], Any] | None:
+        layer = node.layer
+
+        def linear(x: Any) -> Any:
+            y = ops.einsum(layer.equation, x, layer.kernel)
+            return y if layer.bias is None else y + layer.bias
+
+        return strip_activation(layer, linear)
+
+
+class EinsumOperation(Einsum):
+    def terms(self, facts: Facts) -> tuple[str, Any, bool]:
+        given = arguments(facts.node)
+        if len(given) != 2 or len(facts.states) != 1:
+            raise Decline("multiplies tensors that both change, or more than two")
+        first = isinstance(given[0], Input)
+        return facts.layer.subscripts, given[1 if first else 0], first
+
+
+class Matmul(Einsum):
+    """``x @ constant``, as the equation that it is."""
+
+    def terms(self, facts: Facts) -> tuple[str, Any, bool]:
+        given = arguments(facts.node)
+        if len(facts.states) != 1 or not isinstance(given[0], Input) or len(getattr(given[1], "shape", ())) != 2:
+            raise Decline("multiplies tensors that both change, or with a matrix from the left")
+        return "...a,ab->...b", given[1], True
+
+
+# Layers that are nothing at inference but the layer inside of them.
+OPENED = frozenset({keras.layers.SpectralNormalization})
+
+
+def opened(node: Node) -> Node:
+    """The node as one of the layer inside, where the layer is nothing else."""
+    if type(node.layer) not in OPENED:
+        return node
+    inner = node.layer.layer
+    return replace(node, layer=inner, call=lambda arrays: [inner(arrays[0])])
+
+
+define(EachPosition(), keras.layers.TimeDistributed)
+define(EinsumLayer(), keras.layers.EinsumDense)
+define_operation(EinsumOperation(), "einsum")
+define_operation(Matmul(), "matmul dot")

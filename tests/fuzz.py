@@ -1,0 +1,79 @@
+"""``python -m tests.fuzz --seconds 3600``: random models against plain Keras in float64, for as long as there is time.
+
+Prints how many models were tried, and every one that fails as the ``Stack(...)`` that builds it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import warnings
+
+import keras
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from fastism_cli import backend
+from tests.stacks import Stack, build, stacks
+from tests.truth import errors_of, inputs_of, rounding_error
+
+BATCH = 20
+
+
+def failure_of(stack: Stack) -> str | None:
+    """What is wrong with the engine's scores of this model, if anything."""
+    model = build(stack)
+    inputs = inputs_of(model, np.random.default_rng(stack.seed))
+    errors = errors_of(model, inputs)
+    if errors.fast <= errors.allowed or errors.fast <= 3 * rounding_error(model, inputs):
+        return None
+    return str(errors)
+
+
+def search(first: int, seconds: float) -> tuple[int, list[str]]:
+    """Models tried, and the failing ones."""
+    tried, failures, stop = 0, list[str](), time.monotonic() + seconds
+
+    def check(stack: Stack) -> None:
+        nonlocal tried
+        if time.monotonic() > stop:
+            return
+        tried += 1
+        try:
+            wrong = failure_of(stack)
+        except Exception as error:
+            wrong = f"{type(error).__name__}: {error}"
+        if wrong:
+            failures.append(f"{stack!r}\n    {wrong[:500]}")
+            print(failures[-1], flush=True)
+
+    number = first
+    while time.monotonic() < stop:
+        options = settings(
+            max_examples=BATCH,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        seed(number)(options(given(stacks(max_layers=25 if number % 4 == 0 else 10))(check)))()
+        keras.backend.clear_session()
+        number += 1
+    return tried, failures
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=3600)
+    parser.add_argument("--seed", type=int, default=0)
+    given_ = parser.parse_args()
+    warnings.simplefilter("ignore")
+    backend.stage = lambda function: function  # the same steps without XLA, which changes no number
+    tried, failures = search(given_.seed, given_.seconds)
+    print(f"{tried} random models, {len(failures)} of them wrong (seed {given_.seed}, {given_.seconds:.0f} s)")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
