@@ -20,7 +20,7 @@ LAYERS = [
     {"graph", "backend", "io", "reduce"},
     {"quiet", "precision", "rules", "regions"},
     {"layouts", "plan", "reader"},
-    {"engine", "naive", "parts", "run_options", "scores", "trimming"},
+    {"engine", "naive", "run_options", "scores", "trimming"},
     {"ism", "targets", "provenance"},
     {"batches", "inspection", "checks"},
     {"judge"},
