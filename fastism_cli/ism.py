@@ -31,7 +31,6 @@ from fastism_cli.graph import (
 )
 from fastism_cli.layouts import as_sequence_model
 from fastism_cli.naive import NaiveEngine
-from fastism_cli.parts import with_windows
 from fastism_cli.plan import Plan, make_plan, period_of
 from fastism_cli.precision import DTYPES, with_dtype
 from fastism_cli.reduce import Reduction, parse_reduce
@@ -154,7 +153,7 @@ class FastISM:
         self.heads = self._heads(graph, reduce)
         reductions = {head.name: head.reduce for head in self.heads}
         self.input_tensor = graph.inputs[index].tensor
-        self.graph = with_windows(as_run(graph, reductions), self.input_tensor)
+        self.graph = as_run(graph, reductions)
         self.period = period_of(self.graph, self.input_tensor)
         self.plan = self._whole_plan()
         self.engine, self.engine_reason = self._choose(engine, graph.keeps_masks)

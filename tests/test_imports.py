@@ -21,7 +21,7 @@ LAYERS = [
     {"quiet", "precision", "rules", "regions"},
     {"layouts", "plan", "rewrite", "reader"},
     {"stage"},
-    {"engine", "naive", "parts", "run_options", "scores", "trimming"},
+    {"engine", "naive", "run_options", "scores", "trimming"},
     {"ism", "targets", "provenance"},
     {"batches", "inspection", "checks"},
     {"judge"},

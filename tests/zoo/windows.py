@@ -63,7 +63,7 @@ def mirrored_twice() -> keras.Model:
 
 
 @toy
-def siamese_strands() -> keras.Model:
+def one_tower_on_both_strands() -> keras.Model:
     """inp -> tower(inp), tower(reverse complement) -> Average -> y: each strand through the whole tower"""
     inp = dna(40)
     shared = [layers.Conv1D(5, 5, activation="relu"), layers.MaxPooling1D(3), layers.Conv1D(4, 3, activation="relu")]
