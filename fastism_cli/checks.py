@@ -21,7 +21,7 @@ from fastism_cli.io.hdf5 import check_output
 from fastism_cli.io.model_files import read_model_file
 from fastism_cli.problems import Problems
 from fastism_cli.reader import check_records
-from fastism_cli.run_options import RunOptions, parse_reduce
+from fastism_cli.run_options import RunOptions, parse_codes, parse_reduce, parse_tie
 from fastism_cli.targets import Units, parse_targets, read_target_names
 
 
@@ -33,7 +33,7 @@ class ModelChoices:
     inputs: Mapping[str, np.ndarray | float]
     targets: Mapping[str | None, Units | None]
     target_names: Mapping[str | None, Sequence[str]]
-    reduce: Mapping[str | None, str]
+    reduce: Mapping[str | None, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,9 @@ def check_choices(problems: Problems, model: Any, options: RunOptions) -> ModelC
     """The part that concerns the model alone."""
     problems.check(check_model_file, model, options)
     alphabet = problems.check(Alphabet, options.alphabet)
-    if alphabet and options.stranded:
+    tied = problems.check(parse_tie, options.tie)
+    problems.check(parse_codes, options.codes)
+    if alphabet and (options.stranded or any(tie.reverse for tie in tied or ())):
         problems.check(alphabet.reverse_complement, np.empty(0, np.uint8))
     return ModelChoices(
         alphabet,

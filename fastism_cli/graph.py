@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 from keras.src.models.functional import Functional
+from keras.src.ops.numpy import Flip
 
 from fastism_cli.errors import ModelError
 
@@ -253,6 +254,11 @@ class _Builder:
         symbols = {id(x): self.symbols[t] for x, t in zip(node.input_tensors, inputs, strict=True)}
         args, kwargs = node.arguments.fill_in(symbols)
         return list(keras.tree.flatten(node.operation.compute_output_spec(*args, **kwargs)))
+
+
+def flip_operation(*, axis: int) -> Any:
+    """The operation that ``keras.ops.flip`` puts into a graph."""
+    return Flip(axis=axis)
 
 
 def _fits(shape: Shape, expected: tuple[int | None, ...]) -> bool:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from fastism_cli.checks import ModelChoices, RunInputs, check_run, check_space, size_text
 from fastism_cli.inputs import OtherInputs, fit_inputs
-from fastism_cli.io.hdf5 import Layout
+from fastism_cli.io.hdf5 import HeadLayout, Layout
 from fastism_cli.provenance import run_attributes
 from fastism_cli.quiet import import_backend
 from fastism_cli.reader import Reader
 from fastism_cli.regions import Geometry
 from fastism_cli.run_options import RunOptions, default_output
-from fastism_cli.targets import Output, choose_outputs
+from fastism_cli.targets import layouts
 
 if TYPE_CHECKING:
     from fastism_cli.ism import FastISM
@@ -37,7 +37,7 @@ class RunPlan:
     input_name: str
     input_length: int
     window: int
-    heads: tuple[Output, ...]
+    heads: tuple[HeadLayout, ...]
     engine: str
     reason: str
     batch: int
@@ -65,7 +65,7 @@ class Job:
     scorer: FastISM
     reader: Reader
     others: OtherInputs
-    outputs: tuple[Output, ...]
+    outputs: tuple[HeadLayout, ...]
     attributes: Mapping[str, Any]
     sequences: int  # that one call of the engine holds
 
@@ -75,9 +75,8 @@ class Job:
 
     @property
     def layout(self) -> Layout:
-        heads = tuple(output.layout for output in self.outputs)
         letters, o = self.reader.alphabet.letters, self.options
-        return Layout(self.inputs.n_rows, self.geometry.length, heads, letters, o.dtype, o.compression)
+        return Layout(self.inputs.n_rows, self.geometry.length, self.outputs, letters, o.dtype, o.compression)
 
     @property
     def output_bytes(self) -> int:
@@ -115,9 +114,9 @@ class Job:
         )
 
 
-def _shape_text(head: Output) -> str:
-    kept = f"({', '.join(map(str, head.layout.shape))})"
-    return kept if head.layout.reduce == "none" else f"{kept} by {head.layout.reduce}"
+def _shape_text(head: HeadLayout) -> str:
+    kept = f"({', '.join(map(str, head.shape))})"
+    return kept if head.reduce == "none" else f"{kept} by {head.reduce}"
 
 
 @contextmanager
@@ -140,20 +139,7 @@ def load_scorer(model: Any, choices: ModelChoices, options: RunOptions) -> FastI
     if isinstance(model, (str, os.PathLike)):
         own, trusted = options.custom_objects, options.allow_lambda
         model = load_model(os.fspath(model), weights=options.weights, custom_objects=own, allow_lambda=trusted)
-    return FastISM(model, reduce=reductions(model, choices.reduce), **options.scorer_options())
-
-
-def reductions(model: Any, asked: Mapping[str | None, str]) -> str | dict[str, str] | None:
-    """``--reduce`` as :class:`FastISM` takes it."""
-    from fastism_cli.graph import output_names
-
-    named = {name: kind for name, kind in asked.items() if name is not None}
-    if None not in asked:
-        return named or None
-    if not named:
-        return asked[None]
-    positional = [n for n, y in zip(output_names(model), model.outputs, strict=True) if len(y.shape) > 2]
-    return {name: asked[None] for name in positional} | named
+    return FastISM(model, reduce=choices.reduce or None, targets=choices.targets, **options.scorer_options())
 
 
 def _job(model: Any, fasta: str, inputs: RunInputs, scorer: FastISM, options: RunOptions) -> Job:
@@ -168,7 +154,7 @@ def _job(model: Any, fasta: str, inputs: RunInputs, scorer: FastISM, options: Ru
         scorer,
         Reader(inputs.bed, inputs.genome, geometry, choices.alphabet, **policies),
         fit_inputs(choices.inputs, other_shapes(scorer), inputs.regions.n_regions),
-        choose_outputs(scorer.heads, choices.targets, choices.target_names),
+        layouts(scorer.heads, choices.target_names),
         _attributes(model, fasta, inputs, scorer, options),
         sequences_per_call(scorer, geometry.all_columns),
     )

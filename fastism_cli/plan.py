@@ -10,7 +10,8 @@ from math import prod
 from typing import Any
 
 from fastism_cli.graph import LayerGraph, Node, Port, Shape, Tensor
-from fastism_cli.reduce import Reduction
+from fastism_cli.heads import Head
+from fastism_cli.reduce import Reduction, Reference, Select
 from fastism_cli.rules import rule_of
 from fastism_cli.rules.base import (
     EVERYWHERE,
@@ -30,6 +31,9 @@ from fastism_cli.windows import Chunk, Frame, offsets, whole_period
 
 # An element that is read and written costs about as much as this many multiply-adds in a matrix product.
 MULTIPLY_ADDS_PER_ELEMENT = 30
+
+# Role of a node whose output counts as unchanged: the reference that a reduction compares with.
+REFERENCE = "reference"
 
 
 @dataclass(frozen=True)
@@ -172,21 +176,50 @@ def with_parts(graph: LayerGraph) -> LayerGraph:
     return graph.extended(nodes, tensors, graph.outputs)
 
 
-def with_reductions(graph: LayerGraph, reduce: dict[str, str]) -> LayerGraph:
-    """The graph with the named heads reduced by nodes of their own."""
-    nodes, tensors, outputs = list(graph.nodes), list[Tensor](), list[Port]()
-    for port in graph.outputs:
-        kind = reduce.get(port.name, "none")
-        if kind == "none":
-            outputs.append(port)
-            continue
-        layer = Reduction(kind)
-        shape = graph.tensors[port.tensor].shape
-        number = len(graph.tensors) + len(tensors)
-        tensors.append(replace(graph.tensors[port.tensor], shape=(shape[-1] if len(shape) > 1 else 1,)))
-        nodes.append(Node(len(nodes), f"{port.name}:{kind}", layer, (port.tensor,), (number,), _unary(layer)))
-        outputs.append(Port(port.name, number))
-    return graph.extended(nodes, tensors, outputs)
+def with_heads(graph: LayerGraph, heads: Sequence[Head]) -> LayerGraph:
+    """The graph with these heads as its outputs: targets chosen and positions reduced by nodes of their own."""
+    nodes, tensors, made = list(graph.nodes), list[Tensor](), dict[tuple[Any, ...], int]()
+
+    def add(key: tuple[Any, ...], name: str, layer: Any, inputs: tuple[int, ...], shape: Shape, role: str) -> int:
+        if key not in made:
+            made[key] = len(graph.tensors) + len(tensors)
+            tensors.append(Tensor(shape, graph.tensors[graph.outputs[key[0]].tensor].dtype))
+            nodes.append(Node(len(nodes), name, layer, inputs, (made[key],), _applied(layer), role))
+        return made[key]
+
+    outputs = []
+    for head in heads:
+        port = graph.outputs[head.source]
+        tensor, shape = port.tensor, head.full_shape
+        if head.units is not None and not head.is_reduced_flat:
+            shape = (*shape[:-1], len(head.units))
+            key: tuple[Any, ...] = (head.source, head.units)
+            tensor = add(key, f"{port.name}:targets", Select(head.units), (tensor,), shape, "layer")
+        reduction = head.reduction
+        if reduction is not None:
+            inputs: tuple[int, ...] = (tensor,)
+            if reduction.compares:
+                key = (head.source, head.units, "reference")
+                inputs += (add(key, f"{port.name}:reference", Reference(), (tensor,), shape, REFERENCE),)
+            key = (head.source, head.units, head.reduce)
+            tensor = add(key, f"{port.name}:{head.reduce}", reduction, inputs, head.shape, "layer")
+        outputs.append(Port(head.name, tensor))
+    return _pruned(graph.extended(nodes, tensors, outputs))
+
+
+def _applied(layer: Any) -> Any:
+    return lambda arrays, operation=layer: [operation(*arrays)]
+
+
+def _pruned(graph: LayerGraph) -> LayerGraph:
+    """The graph without nodes that no output needs."""
+    needed = {port.tensor for port in graph.outputs}
+    kept = []
+    for node in reversed(graph.nodes):
+        if needed.intersection(node.outputs):
+            needed.update(node.inputs)
+            kept.append(node)
+    return graph.extended(kept[::-1], (), graph.outputs)
 
 
 def _unary(function: Any) -> Any:
@@ -208,7 +241,7 @@ def make_plan(graph: LayerGraph, input_tensor: int, *, size: int, phase: int, pe
     Parameters
     ----------
     graph : LayerGraph
-        As :func:`with_parts` and :func:`with_reductions` left it.
+        As :func:`with_parts` and :func:`with_heads` left it.
     input_tensor : int
         The tensor that is substituted in.
     """
@@ -250,7 +283,7 @@ class _Planner:
 
     def _propagate(self, node: Node) -> None:
         states = [self.changed[t] for t in node.inputs]
-        if all(isinstance(state, Unchanged) for state in states):
+        if node.role == REFERENCE or all(isinstance(state, Unchanged) for state in states):
             return
         rule, reason, output = self._try_rule(node)
         self.rules[node.index], self.reasons[node.index] = rule, reason
