@@ -19,6 +19,7 @@ from fastism_cli.io.bed import STDIN, BedSource, BedSummary
 from fastism_cli.io.fasta import Genome, check_contigs, open_fasta
 from fastism_cli.io.hdf5 import check_output
 from fastism_cli.io.model_files import read_model_file
+from fastism_cli.io.records import RecordSource
 from fastism_cli.problems import Problems
 from fastism_cli.reader import check_records
 from fastism_cli.run_options import RunOptions, parse_codes, parse_reduce, parse_tie
@@ -40,7 +41,7 @@ class ModelChoices:
 class RegionInputs:
     """An open BED and the genome it lies on. ``n_regions`` counts all records."""
 
-    bed: BedSource
+    bed: BedSource | RecordSource
     genome: Genome
     n_regions: int
 
@@ -55,7 +56,7 @@ class RunInputs:
     n_rows: int
 
     @property
-    def bed(self) -> BedSource:
+    def bed(self) -> BedSource | RecordSource:
         return self.regions.bed
 
     @property
@@ -63,7 +64,7 @@ class RunInputs:
         return self.regions.genome
 
 
-def check_run(stack: ExitStack, model: Any, bed: str, fasta: str, output: str, options: RunOptions) -> RunInputs:
+def check_run(stack: ExitStack, model: Any, bed: str | None, fasta: str, output: str, options: RunOptions) -> RunInputs:
     """Open and check all inputs; ``stack`` closes them.
 
     Raises
@@ -82,13 +83,17 @@ def check_run(stack: ExitStack, model: Any, bed: str, fasta: str, output: str, o
 
 
 def open_regions(
-    problems: Problems, stack: ExitStack, bed: str, fasta: str, options: RunOptions
+    problems: Problems, stack: ExitStack, bed: str | None, fasta: str, options: RunOptions
 ) -> RegionInputs | None:
-    """Open a BED and a FASTA and check that they fit; None if ``problems`` were found."""
-    source: BedSource = problems.check(stack.enter_context, BedSource(bed))
-    genome: Genome = problems.check(lambda: stack.enter_context(open_fasta(fasta)))
+    """Open a BED (or take the records of the FASTA) and a FASTA, and check that they fit; None if they do not."""
+    source: BedSource | RecordSource | None = None
+    if bed is not None:
+        source = problems.check(stack.enter_context, BedSource(bed))
+    genome: Genome | None = problems.check(lambda: stack.enter_context(open_fasta(fasta)))
+    if bed is None and genome:
+        source = RecordSource(genome)
     summary: BedSummary | None = problems.check(lambda: source.summary) if source else None
-    if not (summary and genome):
+    if not (source and summary and genome):
         return None
     if options.missing_contig == "error":
         problems.check(check_contigs, genome, summary.contigs, source.name)

@@ -120,6 +120,11 @@ def input_shapes(model: Any) -> list[tuple[int | None, ...]]:
     return [tuple(x.shape[1:]) for x in model.inputs]
 
 
+def has_variable_length(model: Any) -> bool:
+    """Whether a model that shows its inputs has one with an axis that is None."""
+    return any(None in shape for shape in input_shapes(model)) if getattr(model, "inputs", None) else False
+
+
 def output_names(model: Any) -> list[str]:
     """Names of the heads, as ``model.output_names`` gives them; made distinct where one layer gives several."""
     function = function_of(model)

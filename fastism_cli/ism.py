@@ -141,9 +141,10 @@ class FastISM:
             model = load_model(model)
         self.alphabet = Alphabet(alphabet)
         self.precision, self.n_policy, self.batch_size = precision, n_policy, batch_size
-        self.model = with_dtype(wrapped(model, length), DTYPES[precision])
-        require_length_fits(self.model, length)
-        graph = layer_graph(self.model, length=length).renamed(input_names(self.model), output_names(self.model))
+        model = wrapped(model, length)
+        require_length_fits(model, length)
+        self.model = with_dtype(model, DTYPES[precision])
+        graph = layer_graph(self.model, length=length).renamed(input_names(model), output_names(model))
         tied, integers = parse_tie(tie), parse_codes(codes)
         self.views = find_views(graph, self.alphabet, chosen=sequence_input, tied=tied, codes=integers)
         graph = with_views(graph, self.views, DTYPES[precision])

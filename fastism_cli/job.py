@@ -7,12 +7,15 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from fastism_cli.checks import ModelChoices, RunInputs, check_run, check_space, size_text
+from fastism_cli.checks import ModelChoices, RegionInputs, RunInputs, check_run, check_space, size_text
+from fastism_cli.errors import UsageError
 from fastism_cli.inputs import OtherInputs, fit_inputs
 from fastism_cli.io.hdf5 import HeadLayout, Layout
+from fastism_cli.io.records import RecordSource
 from fastism_cli.provenance import run_attributes
 from fastism_cli.quiet import import_backend
 from fastism_cli.reader import Reader
@@ -120,34 +123,63 @@ def _shape_text(head: HeadLayout) -> str:
 
 
 @contextmanager
-def prepared(model: Any, bed: str, fasta: str, output: str | None, options: RunOptions) -> Iterator[Job]:
+def prepared(model: Any, bed: str | None, fasta: str, output: str | None, options: RunOptions) -> Iterator[Job]:
     with ExitStack() as stack:
-        inputs = check_run(stack, model, bed, fasta, output or default_output(bed), options)
-        scorer = load_scorer(model, inputs.choices, options)
+        inputs = check_run(stack, model, bed, fasta, output or default_output(bed, fasta), options)
+        scorer = load_scorer(model, inputs.choices, options, inputs.regions)
         job = _job(model, fasta, inputs, scorer, options)
         job.reader.check()
         check_space(inputs.output, job.output_bytes)
         yield job
 
 
-def load_scorer(model: Any, choices: ModelChoices, options: RunOptions) -> FastISM:
-    """Load a model and make its engine: the first thing that needs Keras."""
+def load_scorer(model: Any, choices: ModelChoices, options: RunOptions, regions: RegionInputs | None = None) -> FastISM:
+    """Load a model and make its engine: the first thing that needs Keras.
+
+    A variable length that no option gives is that of the ``regions``.
+    """
     import_backend(verbose=logger.isEnabledFor(logging.DEBUG))
+    from fastism_cli.graph import has_variable_length
     from fastism_cli.io.models import load_model
     from fastism_cli.ism import FastISM
 
     if isinstance(model, (str, os.PathLike)):
         own, trusted = options.custom_objects, options.allow_lambda
         model = load_model(os.fspath(model), weights=options.weights, custom_objects=own, allow_lambda=trusted)
-    return FastISM(model, reduce=choices.reduce or None, targets=choices.targets, **options.scorer_options())
+    chosen = options.scorer_options()
+    if regions is not None and options.length is None and has_variable_length(model):
+        chosen["length"] = common_length(regions, options.limit)
+    return FastISM(model, reduce=choices.reduce or None, targets=choices.targets, **chosen)
+
+
+def common_length(regions: RegionInputs, limit: int | None) -> int | None:
+    """How long all records are; None if there is none.
+
+    Raises
+    ------
+    UsageError
+        If they differ.
+    """
+    lengths = {region.end - region.start for region in islice(regions.bed.regions(), limit)}
+    if len(lengths) > 1:
+        raise UsageError(
+            f"The model's input has a variable length, and the records of {regions.bed.name} are from "
+            f"{min(lengths)} to {max(lengths)} long. Give the length with --length."
+        )
+    return next(iter(lengths), None)
 
 
 def _job(model: Any, fasta: str, inputs: RunInputs, scorer: FastISM, options: RunOptions) -> Job:
     from fastism_cli.batches import other_shapes, sequences_per_call
 
-    geometry = Geometry(scorer.input_length, options.window or scorer.input_length, options.center, options.stranded)
+    whole = isinstance(inputs.bed, RecordSource)
+    window = options.window or scorer.input_length
+    geometry = Geometry(scorer.input_length, window, options.center, options.stranded, from_start=whole)
     choices = inputs.choices
     policies = {name: getattr(options, name) for name in ("limit", "edge", "n_policy", "max_n")}
+    if not scorer.views.knows_unknown:
+        logger.info("the model has no integer for N: regions that hold one are not scored")
+        policies["max_n"] = 0.0
     return Job(
         options,
         inputs,
@@ -167,7 +199,7 @@ def _attributes(model: Any, fasta: str, inputs: RunInputs, scorer: FastISM, opti
         "backend": backend.BACKEND,
         "device": backend.device_kind(),
         "fasta_path": fasta,
-        "bed_path": inputs.bed.name,
+        "bed_path": "" if isinstance(inputs.bed, RecordSource) else inputs.bed.name,
         "n_total": inputs.n_rows,
         "row_start": 0,
         "row_stop": inputs.n_rows,

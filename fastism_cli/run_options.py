@@ -189,9 +189,9 @@ def parse_codes(text: str | None) -> dict[str, int] | None:
     return codes
 
 
-def default_output(bed: str) -> str:
-    """``folder/peaks.bed.gz -> peaks.ism.h5``, in the current folder."""
-    name = "stdin" if bed == "-" else os.path.basename(bed)
+def default_output(bed: str | None, fasta: str) -> str:
+    """``folder/peaks.bed.gz -> peaks.ism.h5``, in the current folder; named after the FASTA if there is no BED."""
+    name = "stdin" if bed == "-" else os.path.basename(bed or fasta)
     for suffix in (".gz", ".bgz"):
         name = name.removesuffix(suffix)
     return f"{os.path.splitext(name)[0]}.ism.h5"

@@ -199,7 +199,7 @@ def require_sequence(name: str, shape: Shape, alphabet: Alphabet, listing: str) 
     """Raise :class:`ModelError` unless an input of this shape can hold the sequence."""
     if not (len(shape) == 1 or (len(shape) == 2 and shape[1] == alphabet.size)):
         raise ModelError(
-            f"Input {name!r} has shape {shape}, not (length, {alphabet.size}) or, of integers, (length,). All: {listing}."
+            f"Input {name!r} has shape {shape}, not (length, {alphabet.size}) or, of integers, (length,). {listing}."
         )
 
 

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from fastism_cli.graph import Node
+from fastism_cli.io.legacy_layers import ThresholdedReLU
 from fastism_cli.rules.base import (
     Call,
     Decline,
@@ -156,6 +157,7 @@ define(Identity(), keras.layers.Dropout, keras.layers.SpatialDropout1D, keras.la
 define(Identity(), keras.layers.GaussianNoise, keras.layers.AlphaDropout, keras.layers.ActivityRegularization)
 define(Identity(), keras.layers.Identity)
 define(Pointwise(unless=_unknown_activation), keras.layers.Activation)
+define(Pointwise(), ThresholdedReLU)
 define(Pointwise(), keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU)
 define(Pointwise(elementwise=False, unless=_off_channels), keras.layers.Softmax, keras.layers.LayerNormalization)
 define(Pointwise(unless=_per_position_weights), keras.layers.PReLU)
