@@ -107,7 +107,12 @@ def function_of(model: Any) -> Any | None:
 
 def is_tf_keras(model: Any) -> bool:
     """Whether this is a functional or Sequential model of tf_keras, which only that package can call."""
-    return any(cls.__module__.startswith("tf_keras.") for cls in type(model).__mro__) and bool(model.inputs)
+    return of_tf_keras(model) and bool(model.inputs)
+
+
+def of_tf_keras(model: Any) -> bool:
+    """Whether this is any model of tf_keras."""
+    return any(cls.__module__.startswith("tf_keras.") for cls in type(model).__mro__)
 
 
 def input_names(model: Any) -> list[str]:

@@ -23,6 +23,7 @@ from fastism_cli.graph import (
     input_shapes,
     is_tf_keras,
     layer_graph,
+    of_tf_keras,
     output_names,
 )
 from fastism_cli.heads import Head, Reduce, Units, choose_heads
@@ -415,7 +416,11 @@ def require_one_of(name: str, value: Any, allowed: Sequence[str]) -> None:
 
 
 def wrapped(model: Any, length: int | None) -> Any:
-    """A subclassed model as the only layer of a functional one, so that it can be called by the engines."""
+    """A model whose calls can be followed: of tf_keras the twin in Keras 3, of a subclass a model of one layer."""
+    if of_tf_keras(model):
+        from fastism_cli.io.models import lifted
+
+        model = lifted(model, {}, allow_lambda=True)
     if is_tf_keras(model):
         return model
     if not isinstance(model, keras.Model):
