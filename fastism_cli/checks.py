@@ -153,6 +153,29 @@ def check_space(output: str, wanted: int) -> None:
         )
 
 
+def check_memory(wanted: int, available: int | None) -> None:
+    """Refuse a region whose scores do not fit into the memory, as heads that are kept whole may.
+
+    Raises
+    ------
+    OutputError
+        Says both numbers.
+    """
+    if available is not None and wanted > available:
+        raise OutputError(
+            f"The scores of one region take {size_text(wanted)} in memory, and this machine has {size_text(available)}. "
+            "Reduce heads with positions (--reduce), or choose fewer --targets."
+        )
+
+
+def memory_of_machine() -> int | None:
+    """Bytes of physical memory; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
 def size_text(size: float) -> str:
     """``1234567 -> 1.23 MB``"""
     for unit in ("bytes", "kB", "MB", "GB", "TB"):

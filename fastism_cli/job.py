@@ -11,7 +11,16 @@ from itertools import islice
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from fastism_cli.checks import ModelChoices, RegionInputs, RunInputs, check_run, check_space, size_text
+from fastism_cli.checks import (
+    ModelChoices,
+    RegionInputs,
+    RunInputs,
+    check_memory,
+    check_run,
+    check_space,
+    memory_of_machine,
+    size_text,
+)
 from fastism_cli.errors import UsageError
 from fastism_cli.inputs import OtherInputs, fit_inputs
 from fastism_cli.io.hdf5 import HeadLayout, Layout
@@ -29,7 +38,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BLOCK_SUBSTITUTIONS = 30_000  # a second or so of work: progress is told, and the other steps get on, once a block
-BLOCK_BYTES = 16e6  # of deltas; about five blocks exist at a time
+BLOCK_BYTES = 16e6  # of deltas
+BLOCKS_AT_A_TIME = 5  # about
 
 
 @dataclass(frozen=True)
@@ -90,11 +100,16 @@ class Job:
         return int(layout.delta_bytes * window) + prod(layout.seq_shape) + refs
 
     @property
+    def row_bytes(self) -> int:
+        """Of the deltas of one region in memory."""
+        heads = sum(prod(head.shape) for head in self.scorer.heads)
+        return 4 * heads * self.geometry.length * self.reader.alphabet.size
+
+    @property
     def block_rows(self) -> int:
         """Rows to score at a time: whole calls of the engine, in bounded memory."""
         letters = self.reader.alphabet.size
-        heads = sum(prod(head.shape) for head in self.scorer.heads)
-        by_bytes = BLOCK_BYTES // (4 * heads * self.geometry.length * letters)
+        by_bytes = BLOCK_BYTES // self.row_bytes
         by_work = BLOCK_SUBSTITUTIONS // (self.geometry.window * (letters - 1))
         rows = int(max(min(by_bytes, by_work), 1))
         return -(-rows // self.sequences) * self.sequences
@@ -129,6 +144,7 @@ def prepared(model: Any, bed: str | None, fasta: str, output: str | None, option
         scorer = load_scorer(model, inputs.choices, options, inputs.regions)
         job = _job(model, fasta, inputs, scorer, options)
         job.reader.check()
+        check_memory(BLOCKS_AT_A_TIME * job.row_bytes, memory_of_machine())
         check_space(inputs.output, job.output_bytes)
         yield job
 

@@ -1,15 +1,18 @@
 """Every reduction of a positional head against its formula in NumPy, through both engines."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
 from fastism_cli import FastISM
-from fastism_cli.errors import UsageError
+from fastism_cli.checks import check_memory
+from fastism_cli.errors import OutputError, UsageError
 from fastism_cli.heads import choose_heads
 from fastism_cli.reduce import SIMPLE, Jsd, Select
-from fastism_cli.run_options import parse_reduce
+from fastism_cli.run_options import REDUCTIONS, parse_reduce
 from fastism_cli.verify import verify
 from tests.sequences import random_one_hot
 from tests.truth import errors_of
@@ -227,3 +230,15 @@ def test_named_heads_come_before_the_rest():
         ("q.max", "max", (1,)),
         ("n", "none", (3,)),
     ]
+
+
+def test_every_reduction_is_in_the_documentation():
+    page = (Path(__file__).parents[1] / "docs" / "heads.md").read_text()
+    assert [kind for kind in REDUCTIONS if f"| `{kind}` |" not in page] == []
+
+
+def test_a_head_kept_whole_needs_memory():
+    check_memory(1000, 1000)
+    check_memory(1000, None)
+    with pytest.raises(OutputError, match=r"take 3.4 TB in memory, and this machine has 64 GB. Reduce heads"):
+        check_memory(3_400_000_000_000, 64_000_000_000)
