@@ -163,7 +163,7 @@ def check_memory(wanted: int, available: int | None) -> None:
     """
     if available is not None and wanted > available:
         raise OutputError(
-            f"The scores of one region take {size_text(wanted)} in memory, and this machine has {size_text(available)}. "
+            f"The scores of one region take {size_text(wanted)} in memory; this machine has {size_text(available)}. "
             "Reduce heads with positions (--reduce), or choose fewer --targets."
         )
 

@@ -390,8 +390,8 @@ class _Planner:
         full = 0 if isinstance(node.layer, Reduction) else full
         if rule is None:
             operands = tuple(Operand(t, Form.VALUE, "full", None) for t in node.inputs)
-            reason = self.reasons[node.index]
-            return Step(node, None, facts, operands, output, Form.VALUE, reason, full, full, 0, False)
+            reason, laid_out = self.reasons[node.index], sum(prod(shape) for shape in facts.shapes)
+            return Step(node, None, facts, operands, output, Form.VALUE, reason, full, full, laid_out, False)
         form = self._form(rule, node, forms)
         demands = rule.demand(facts, output)
         states = zip(node.inputs, facts.states, demands, strict=True)

@@ -486,6 +486,14 @@ def test_saved_model_with_an_unknown_class_is_opaque_there_alone(tmp_path: Path)
     assert_same(loaded, model)
 
 
+def test_a_class_for_keras_3_does_not_stand_in_the_way_of_a_saved_model(tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text("import keras\n\nclass Tripled(keras.layers.Layer):\n    def call(self, x):\n        return x * 3\n")
+    model = sequential(k2.Conv1D(3, 3), Tripled(name="tripled"), k2.Flatten())
+    model.save(tmp_path / "m", save_format="tf")
+    assert_same(load_model(tmp_path / "m", custom_objects=[str(own)]), model)
+
+
 def test_saved_model_of_a_subclass_is_one_node(tmp_path: Path) -> None:
     class Hidden(tf_keras.Model):
         def __init__(self) -> None:

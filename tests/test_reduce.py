@@ -240,5 +240,5 @@ def test_every_reduction_is_in_the_documentation():
 def test_a_head_kept_whole_needs_memory():
     check_memory(1000, 1000)
     check_memory(1000, None)
-    with pytest.raises(OutputError, match=r"take 3.4 TB in memory, and this machine has 64 GB. Reduce heads"):
+    with pytest.raises(OutputError, match=r"take 3.4 TB in memory; this machine has 64 GB. Reduce heads"):
         check_memory(3_400_000_000_000, 64_000_000_000)

@@ -237,8 +237,18 @@ def from_saved_model(file: ModelFile, objects: Objects, allow_lambda: bool) -> A
     if not configs:
         return served(file.path)
     with _safe_mode(allow_lambda):
-        model = tf_keras.models.load_model(file.path, custom_objects=dict(objects), compile=False)
+        model = tf_keras.models.load_model(file.path, custom_objects=_fit_for_tf_keras(objects), compile=False)
     return lifted(model, objects, allow_lambda)
+
+
+def _fit_for_tf_keras(objects: Objects) -> dict[str, object]:
+    """The objects without layers of Keras 3, which tf_keras cannot call: it then takes the graph that was saved."""
+    import keras
+
+    def is_keras3(value: object) -> bool:
+        return isinstance(value, type) and issubclass(value, keras.layers.Layer)
+
+    return {name: value for name, value in objects.items() if not is_keras3(value)}
 
 
 def _safe_mode(allow_lambda: bool) -> AbstractContextManager[None]:
