@@ -125,6 +125,11 @@ def input_shapes(model: Any) -> list[tuple[int | None, ...]]:
     return [tuple(x.shape[1:]) for x in model.inputs]
 
 
+def all_layers(model: Any) -> list[Any]:
+    """Every layer at any depth: of nested models, of wrappers such as Bidirectional, cells of recurrent ones."""
+    return list(model._flatten_layers()) if isinstance(model, keras.Layer) else []
+
+
 def has_variable_length(model: Any) -> bool:
     """Whether a model that shows its inputs has one with an axis that is None."""
     return any(None in shape for shape in input_shapes(model)) if getattr(model, "inputs", None) else False

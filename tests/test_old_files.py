@@ -16,6 +16,7 @@ from keras import layers, ops
 
 from fastism_cli import FastISM
 from fastism_cli.io.models import load_model
+from fastism_cli.verify import verify
 
 LENGTH, FILTERS, UNITS, DENSE = 20, 5, 3, 4
 SHAPE = [None, LENGTH, 4]
@@ -167,23 +168,22 @@ def json_and_weights(folder: Path, config: Entry, version: str) -> list[Path]:
     return [folder / "m.json", folder / "w.h5"]
 
 
+@keras.saving.register_keras_serializable("tests")
+def clipped_line(x):
+    """What `hard_sigmoid` was."""
+    return ops.clip(0.2 * x + 0.5, 0.0, 1.0)
+
+
 def same_in_keras_3() -> keras.Model:
     """inp -> C -> BN -> Bidirectional(LSTM) -> TimeDistributed(D) -> F -> D"""
 
-    def hard_sigmoid(x):
-        return ops.clip(0.2 * x + 0.5, 0.0, 1.0)
-
-    # each side by itself: the clone that Bidirectional makes would have the `hard_sigmoid` of Keras 3
-    sides = [
-        layers.LSTM(UNITS, return_sequences=True, recurrent_activation=hard_sigmoid, go_backwards=backwards)
-        for backwards in (False, True)
-    ]
+    lstm = layers.LSTM(UNITS, return_sequences=True, recurrent_activation=clipped_line)
     model = keras.Sequential(
         [
             keras.Input((LENGTH, 4)),
             layers.Conv1D(FILTERS, 3, activation="relu"),
             layers.BatchNormalization(),
-            layers.Bidirectional(sides[0], backward_layer=sides[1]),
+            layers.Bidirectional(lstm),
             layers.TimeDistributed(layers.Dense(DENSE)),
             layers.Flatten(),
             layers.Dense(2, activation="sigmoid"),
@@ -207,5 +207,8 @@ def test_files_of_every_age(version, graph, write, tmp_path):
 
 def test_the_prefix_of_an_old_file_is_fast(tmp_path):
     (path,) = hdf5_file(tmp_path, functional(AGES["2.0.5"]), "2.0.5")
-    steps = FastISM(load_model(path), engine="fast").plan.steps
-    assert [step.node.class_name for step in steps if step.reason] == ["Bidirectional"]
+    model = load_model(path)
+    scorer = FastISM(model, engine="fast")
+    assert [step.node.class_name for step in scorer.plan.steps if step.reason] == ["Bidirectional"]
+    report = verify(scorer, np.eye(4, dtype="float32")[np.random.default_rng(1).integers(0, 4, (1, LENGTH))])
+    assert report.passed and report.judge == "float64"
