@@ -60,15 +60,15 @@ def _count(job: Job, codes: np.ndarray, where: np.ndarray) -> int:
 
 
 def _engine_scores(job: Job, block: Block, at: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """References (n, T) and deltas (n, T, window, letters) of the chosen targets."""
+    """References (n, T) and deltas (n, T, window, letters) of all heads."""
     from fastism_cli.batches import fill_up
 
     scorer, n = job.scorer, len(at)
     inputs = job.others.rows([block.rows[i].bed_row for i in at])
     inputs[scorer.input_names[scorer.sequence_index]] = block.one_hot
     result = scorer(fill_up(inputs, job.sequences), positions=job.geometry.all_columns)
-    reference = {o.name: o.take(result.reference[o.name][:n], axis=-1) for o in job.outputs}
-    return reference, {o.name: o.take(result.delta[o.name][:n], axis=-3) for o in job.outputs}
+    reference = {name: x[:n] for name, x in result.reference.items()}
+    return reference, {name: x[:n] for name, x in result.delta.items()}
 
 
 def _spread(delta: np.ndarray, geometry: Geometry, reverse: np.ndarray, dtype: str) -> np.ndarray:

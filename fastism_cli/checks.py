@@ -19,9 +19,10 @@ from fastism_cli.io.bed import STDIN, BedSource, BedSummary
 from fastism_cli.io.fasta import Genome, check_contigs, open_fasta
 from fastism_cli.io.hdf5 import check_output
 from fastism_cli.io.model_files import read_model_file
+from fastism_cli.io.records import RecordSource
 from fastism_cli.problems import Problems
 from fastism_cli.reader import check_records
-from fastism_cli.run_options import RunOptions, parse_reduce
+from fastism_cli.run_options import RunOptions, parse_codes, parse_reduce, parse_tie
 from fastism_cli.targets import Units, parse_targets, read_target_names
 
 
@@ -33,14 +34,14 @@ class ModelChoices:
     inputs: Mapping[str, np.ndarray | float]
     targets: Mapping[str | None, Units | None]
     target_names: Mapping[str | None, Sequence[str]]
-    reduce: Mapping[str | None, str]
+    reduce: Mapping[str | None, Sequence[str]]
 
 
 @dataclass(frozen=True)
 class RegionInputs:
     """An open BED and the genome it lies on. ``n_regions`` counts all records."""
 
-    bed: BedSource
+    bed: BedSource | RecordSource
     genome: Genome
     n_regions: int
 
@@ -55,7 +56,7 @@ class RunInputs:
     n_rows: int
 
     @property
-    def bed(self) -> BedSource:
+    def bed(self) -> BedSource | RecordSource:
         return self.regions.bed
 
     @property
@@ -63,7 +64,7 @@ class RunInputs:
         return self.regions.genome
 
 
-def check_run(stack: ExitStack, model: Any, bed: str, fasta: str, output: str, options: RunOptions) -> RunInputs:
+def check_run(stack: ExitStack, model: Any, bed: str | None, fasta: str, output: str, options: RunOptions) -> RunInputs:
     """Open and check all inputs; ``stack`` closes them.
 
     Raises
@@ -82,13 +83,17 @@ def check_run(stack: ExitStack, model: Any, bed: str, fasta: str, output: str, o
 
 
 def open_regions(
-    problems: Problems, stack: ExitStack, bed: str, fasta: str, options: RunOptions
+    problems: Problems, stack: ExitStack, bed: str | None, fasta: str, options: RunOptions
 ) -> RegionInputs | None:
-    """Open a BED and a FASTA and check that they fit; None if ``problems`` were found."""
-    source: BedSource = problems.check(stack.enter_context, BedSource(bed))
-    genome: Genome = problems.check(lambda: stack.enter_context(open_fasta(fasta)))
+    """Open a BED (or take the records of the FASTA) and a FASTA, and check that they fit; None if they do not."""
+    source: BedSource | RecordSource | None = None
+    if bed is not None:
+        source = problems.check(stack.enter_context, BedSource(bed))
+    genome: Genome | None = problems.check(lambda: stack.enter_context(open_fasta(fasta)))
+    if bed is None and genome:
+        source = RecordSource(genome)
     summary: BedSummary | None = problems.check(lambda: source.summary) if source else None
-    if not (summary and genome):
+    if not (source and summary and genome):
         return None
     if options.missing_contig == "error":
         problems.check(check_contigs, genome, summary.contigs, source.name)
@@ -101,7 +106,9 @@ def check_choices(problems: Problems, model: Any, options: RunOptions) -> ModelC
     """The part that concerns the model alone."""
     problems.check(check_model_file, model, options)
     alphabet = problems.check(Alphabet, options.alphabet)
-    if alphabet and options.stranded:
+    tied = problems.check(parse_tie, options.tie)
+    problems.check(parse_codes, options.codes)
+    if alphabet and (options.stranded or any(tie.reverse for tie in tied or ())):
         problems.check(alphabet.reverse_complement, np.empty(0, np.uint8))
     return ModelChoices(
         alphabet,
@@ -147,6 +154,29 @@ def check_space(output: str, wanted: int) -> None:
             f"{output} will take up to {size_text(wanted)}, but only {size_text(free)} are free on its disk. "
             "Choose fewer --targets, a smaller --window, --dtype float16, or another --output."
         )
+
+
+def check_memory(wanted: int, available: int | None) -> None:
+    """Refuse a region whose scores do not fit into the memory, as heads that are kept whole may.
+
+    Raises
+    ------
+    OutputError
+        Says both numbers.
+    """
+    if available is not None and wanted > available:
+        raise OutputError(
+            f"The scores of one region take {size_text(wanted)} in memory; this machine has {size_text(available)}. "
+            "Reduce heads with positions (--reduce), or choose fewer --targets."
+        )
+
+
+def memory_of_machine() -> int | None:
+    """Bytes of physical memory; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def size_text(size: float) -> str:

@@ -13,6 +13,7 @@ from fastism_cli.alphabet import Alphabet
 from fastism_cli.checks import ModelChoices, RegionInputs, check_choices, open_regions
 from fastism_cli.errors import UsageError
 from fastism_cli.inputs import OtherInputs, fit_inputs
+from fastism_cli.io.records import RecordSource
 from fastism_cli.job import load_scorer
 from fastism_cli.problems import Problems
 from fastism_cli.reader import Block, Reader
@@ -77,7 +78,7 @@ def verify_model(
         choices = check_choices(problems, model, chosen)
         regions = problems.check(_regions, stack, bed, fasta, chosen)
         problems.raise_if_any()
-        scorer = load_scorer(model, choices, chosen)
+        scorer = load_scorer(model, choices, chosen, regions)
         codes, rows, count = _sequences(scorer, regions, chosen, sequences)
         others = _others(scorer, choices, count).rows(rows)
         from fastism_cli.verify import verify
@@ -89,8 +90,8 @@ def verify_model(
 def _regions(stack: ExitStack, bed: str | None, fasta: str | None, options: RunOptions) -> RegionInputs | None:
     if bed is None and fasta is None:
         return None
-    if bed is None or fasta is None:
-        raise UsageError("--bed and --fasta belong together: give both, or neither for random sequences.")
+    if fasta is None:
+        raise UsageError("--bed needs --fasta: give both, or --fasta alone for its records, or neither.")
     problems = Problems()
     regions = open_regions(problems, stack, bed, fasta, options)
     problems.raise_if_any()
@@ -103,9 +104,12 @@ def _sequences(
     """Codes (n, L), the BED row of each, and how many rows there are."""
     length = scorer.input_length
     if regions is None:
-        return _random_codes(scorer.alphabet, n, length), list(range(n)), n
-    geometry = Geometry(length, length, options.center, options.stranded)
-    reader = Reader(regions.bed, regions.genome, geometry, scorer.alphabet, edge=options.edge)
+        share = N_SHARE if scorer.views.knows_unknown else 0.0
+        return _random_codes(scorer.alphabet, n, length, share), list(range(n)), n
+    whole = isinstance(regions.bed, RecordSource)
+    geometry = Geometry(length, length, options.center, options.stranded, from_start=whole)
+    max_n = 1.0 if scorer.views.knows_unknown else 0.0
+    reader = Reader(regions.bed, regions.genome, geometry, scorer.alphabet, edge=options.edge, max_n=max_n)
     blocks = list(islice(_to_score(reader), n))
     if not blocks:
         raise UsageError(f"{regions.bed.name} has no region that can be scored.")
@@ -117,11 +121,11 @@ def _to_score(reader: Reader) -> Iterator[Block]:
     return (block for block in reader.blocks(to_score=1, most_rows=1) if len(block.to_score))
 
 
-def _random_codes(alphabet: Alphabet, n: int, length: int) -> np.ndarray:
+def _random_codes(alphabet: Alphabet, n: int, length: int, n_share: float) -> np.ndarray:
     """Random letters, a few of them N but not at the ends."""
     rng = np.random.default_rng(0)
     codes = rng.integers(0, alphabet.size, (n, length)).astype(np.uint8)
-    is_n = rng.random((n, length)) < N_SHARE
+    is_n = rng.random((n, length)) < n_share
     is_n[:, [0, -1]] = False
     return np.where(is_n, alphabet.unknown, codes).astype(np.uint8)
 

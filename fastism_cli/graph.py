@@ -14,10 +14,13 @@ from typing import Any
 
 import keras
 from keras.src.models.functional import Functional
+from keras.src.ops.numpy import Flip
 
 from fastism_cli.errors import ModelError
 
 Shape = tuple[int, ...]
+# Role of a node whose output counts as unchanged: the reference that a reduction compares with.
+REFERENCE = "reference"
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
@@ -120,7 +123,12 @@ def function_of(model: Any) -> Any | None:
 
 def is_tf_keras(model: Any) -> bool:
     """Whether this is a functional or Sequential model of tf_keras, which only that package can call."""
-    return any(cls.__module__.startswith("tf_keras.") for cls in type(model).__mro__) and bool(model.inputs)
+    return of_tf_keras(model) and bool(model.inputs)
+
+
+def of_tf_keras(model: Any) -> bool:
+    """Whether this is any model of tf_keras."""
+    return any(cls.__module__.startswith("tf_keras.") for cls in type(model).__mro__)
 
 
 def input_names(model: Any) -> list[str]:
@@ -131,6 +139,16 @@ def input_names(model: Any) -> list[str]:
 def input_shapes(model: Any) -> list[tuple[int | None, ...]]:
     """Shapes of the inputs without the batch axis; None where the length is variable."""
     return [tuple(x.shape[1:]) for x in model.inputs]
+
+
+def all_layers(model: Any) -> list[Any]:
+    """Every layer at any depth: of nested models, of wrappers such as Bidirectional, cells of recurrent ones."""
+    return list(model._flatten_layers()) if isinstance(model, keras.Layer) else []
+
+
+def has_variable_length(model: Any) -> bool:
+    """Whether a model that shows its inputs has one with an axis that is None."""
+    return any(None in shape for shape in input_shapes(model)) if getattr(model, "inputs", None) else False
 
 
 def output_names(model: Any) -> list[str]:
@@ -291,6 +309,11 @@ def _reads_mask(node: Any) -> bool:
     masked = any(getattr(x, "_keras_mask", None) is not None for x in node.input_tensors)
     harmless = type(node.operation) is keras.layers.BatchNormalization or not isinstance(node.operation, keras.Layer)
     return masked and not harmless and "mask" in inspect.signature(node.operation.call).parameters
+
+
+def flip_operation(*, axis: int) -> Any:
+    """The operation that ``keras.ops.flip`` puts into a graph."""
+    return Flip(axis=axis)
 
 
 def _fits(shape: Shape, expected: tuple[int | None, ...]) -> bool:

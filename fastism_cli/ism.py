@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -19,24 +17,25 @@ from fastism_cli.alphabet import Alphabet
 from fastism_cli.engine import FastEngine
 from fastism_cli.errors import ModelError, ResourceError, SequenceError, UsageError
 from fastism_cli.graph import (
-    LayerGraph,
-    Shape,
     call_model,
     function_of,
     input_names,
     input_shapes,
     is_tf_keras,
     layer_graph,
+    of_tf_keras,
     output_names,
 )
+from fastism_cli.heads import Head, Reduce, Units
 from fastism_cli.layouts import as_sequence_model
 from fastism_cli.naive import NaiveEngine
 from fastism_cli.plan import Plan, make_plan, period_of
 from fastism_cli.precision import DTYPES, with_dtype
-from fastism_cli.reduce import Reduction, parse_reduce
-from fastism_cli.rewrite import as_run
+from fastism_cli.reduce import Select
+from fastism_cli.run_options import parse_codes, parse_tie
 from fastism_cli.scores import alternates, blank, column_of, empty_delta, letters_of, repeat_duplicates, scatter
 from fastism_cli.trimming import live_positions
+from fastism_cli.views import find_views, with_views
 from fastism_cli.windows import ChunkCall, cover
 
 ENGINES = ("auto", "fast", "naive")
@@ -64,16 +63,6 @@ class MutagenesisResult(NamedTuple):
     delta: dict[str, np.ndarray]
 
 
-@dataclass(frozen=True)
-class Head:
-    """One output: ``shape`` as it is scored (without batch axis), ``full_shape`` as the model gives it."""
-
-    name: str
-    shape: Shape
-    full_shape: Shape
-    reduce: str
-
-
 class Engine(Protocol):
     """What the fast and the naive engine have in common."""
 
@@ -92,14 +81,24 @@ class FastISM:
     model : keras.Model or path
         A built model, or a file that :func:`fastism_cli.io.models.load_model` reads.
     sequence_input : str or int, optional
-        Name or index of the input to substitute in. Default: the only one of shape (length, letters).
+        Name or index of the input to substitute in. Default: the only one of shape (length, letters), or of shape
+        (length,) that an Embedding reads.
+    tie : str, optional
+        ``"NAME1,NAME2"``: inputs that hold the same sequence; ``NAME2:rc`` holds its reverse complement. Arrays are
+        given for the first (or ``sequence_input``) alone.
+    codes : str, optional
+        ``"A=1,C=2,G=3,T=4,N=0"``: the integers of the letters in an input that holds integers. Default: the letters'
+        places in ``alphabet``, from 0, and N after them.
     length : int, optional
         Length of the sequence, for a model whose input length is variable.
     alphabet : str
         Letters in the order of the model's channels.
-    reduce : str or dict of head name to str, optional
-        "sum" or "mean" of a positional head over its positions; "none" keeps it whole. A positional head
-        (shape (L_out, T)) must be given one.
+    reduce : str, list of str, or dict of head name to either, optional
+        How a positional head becomes one number a target: see :mod:`fastism_cli.reduce`. Several, in a list or
+        joined by commas, give heads ``NAME.REDUCTION``. "none" keeps the head whole. A positional head (shape
+        (L_out, T)) must be given one.
+    targets : dict of head name to tuple of int, optional
+        Score these heads alone, with these of their targets (None: all), chosen on the device.
     batch_size : "auto" or int
         Substituted sequences in one call of the compiled engine.
     precision : "float32", "tf32", "bfloat16" or "float64"
@@ -122,9 +121,12 @@ class FastISM:
         model: Any,
         *,
         sequence_input: str | int | None = None,
+        tie: str | None = None,
+        codes: str | None = None,
         length: int | None = None,
         alphabet: str = "ACGT",
-        reduce: str | Mapping[str, str] | None = None,
+        reduce: Reduce = None,
+        targets: Mapping[str | None, Units | None] | None = None,
         batch_size: str | int = "auto",
         precision: str = "float32",
         engine: str = "auto",
@@ -142,47 +144,24 @@ class FastISM:
         self.alphabet = Alphabet(alphabet)
         self.precision, self.n_policy, self.batch_size = precision, n_policy, batch_size
         model = as_sequence_model(wrapped(model, length), self.alphabet.size, sequence_input)
-        index = find_sequence_input(model, self.alphabet.size, sequence_input)
+        require_length_fits(model, length)
         self.model = with_dtype(model, DTYPES[precision])
         graph = layer_graph(self.model, length=length).renamed(input_names(model), output_names(model))
-        self.sequence_index = index
+        tied, integers = parse_tie(tie), parse_codes(codes)
+        self.views = find_views(graph, self.alphabet, chosen=sequence_input, tied=tied, codes=integers)
+        graph = with_views(graph, self.views, DTYPES[precision])
+        self.sequence_index = self.views.sequence_index
         self.input_names = [port.name for port in graph.inputs]
         self.input_shapes = [graph.tensors[port.tensor].shape for port in graph.inputs]
         self.input_dtypes = [graph.tensors[port.tensor].dtype for port in graph.inputs]
-        self.input_length = self.input_shapes[index][0]
-        self.heads = self._heads(graph, reduce)
-        reductions = {head.name: head.reduce for head in self.heads}
-        self.input_tensor = graph.inputs[index].tensor
-        self.graph = as_run(graph, reductions)
+        model = wrapped(model, length)
+        require_length_fits(model, length)
         self.period = period_of(self.graph, self.input_tensor)
         self.plan = self._whole_plan()
         self.engine, self.engine_reason = self._choose(engine, graph.keeps_masks)
         self._engines: dict[tuple[Any, ...], tuple[Engine, list[ChunkCall]]] = {}
 
     # -- set-up --
-
-    def _heads(self, graph: LayerGraph, reduce: str | Mapping[str, str] | None) -> list[Head]:
-        shapes = {port.name: graph.tensors[port.tensor].shape for port in graph.outputs}
-        chosen = parse_reduce(dict(reduce) if isinstance(reduce, Mapping) else reduce, shapes)
-        positional = [name for name, shape in shapes.items() if len(shape) > 1 and name not in chosen]
-        if positional:
-            raise UsageError(self._unreduced(positional, shapes))
-        heads = []
-        for name, shape in shapes.items():
-            kind = chosen.get(name, "none")
-            scored = shape if kind == "none" else (shape[-1] if len(shape) > 1 else 1,)
-            heads.append(Head(name, scored, shape, kind))
-        return heads
-
-    def _unreduced(self, names: Sequence[str], shapes: Mapping[str, Shape]) -> str:
-        lines = []
-        for name in names:
-            size = 4 * prod(shapes[name]) * self.input_length * self.alphabet.size
-            lines.append(
-                f"head {name!r} has shape {shapes[name]}: kept whole, one region takes {size / 1e9:.3g} GB "
-                f"and 100,000 regions {size * 1e5 / 1e12:.3g} TB"
-            )
-        return "; ".join(lines) + ". Reduce it over its positions with --reduce sum or mean (none keeps it whole)."
 
     def _whole_plan(self) -> Plan:
         """The plan of a chunk in the middle of the sequence: what `inspect` shows and the estimates rest on."""
@@ -224,6 +203,7 @@ class FastISM:
         arrays = self._arrays(inputs)
         one_hot = arrays[self.sequence_index]
         codes = letters_of(one_hot)
+        self._require_known(one_hot, codes)
         wanted = self._positions(positions)
         reference = {h.name: np.empty((len(codes), *h.shape), "float32") for h in self.heads}
         delta = {h.name: empty_delta(h.shape, codes[:, wanted], self.alphabet.size) for h in self.heads}
@@ -248,6 +228,9 @@ class FastISM:
                 f"The model has {len(self.input_names)} inputs ({', '.join(self.input_names)}). Received: {len(inputs)}"
             )
         arrays = [np.asarray(x) for x in inputs]
+        arrays[self.sequence_index] = self.views.one_hot(
+            arrays[self.sequence_index], self.input_names[self.sequence_index]
+        )
         n = len(arrays[self.sequence_index]) if arrays[self.sequence_index].ndim else 0
         for name, shape, x in zip(self.input_names, self.input_shapes, arrays, strict=True):
             if x.shape != (n, *shape):
@@ -255,6 +238,19 @@ class FastISM:
                     f"Input {name!r} must have shape ({n}, {', '.join(map(str, shape))}). Received: {x.shape}"
                 )
         return arrays
+
+    def _require_known(self, one_hot: np.ndarray, codes: np.ndarray) -> None:
+        """Raise :class:`SequenceError` for an N that an input of integers has nothing to show for."""
+        is_n = codes == self.alphabet.size
+        if not self.views.is_coded or not is_n.any():
+            return
+        if not self.views.knows_unknown:
+            raise SequenceError(
+                "A sequence holds an N, for which the model has no integer. Leave it out (--max-n 0), or name the "
+                "integer of N with --codes."
+            )
+        if one_hot[is_n].any():
+            raise SequenceError("An N must be a row of zeros where the model takes integers.")
 
     def _positions(self, positions: Iterable[int] | None) -> np.ndarray:
         if positions is None:
@@ -319,16 +315,26 @@ class FastISM:
         return ops.convert_to_tensor(x.astype(dtype if "int" in dtype or "bool" in dtype else DTYPES[self.precision]))
 
     def _reference_only(self, arrays: Any, reference: Any) -> None:
-        outputs = self._predict([self._tensor(x, d) for x, d in zip(arrays, self.input_dtypes, strict=True)])
+        whole = self._predict([self._tensor(x, d) for x, d in zip(arrays, self.input_dtypes, strict=True)])
+        outputs = self.reduced(whole, whole)
         for head, output in zip(self.heads, outputs, strict=True):
             reference[head.name][:] = np.reshape(backend.to_numpy(output), (-1, *head.shape))
 
+    def predict(self, model: Any, arrays: Sequence[Any]) -> list[Any]:
+        """Plain Keras on the inputs that are scored: for each head its chosen targets, not reduced.
+
+        ``model`` is ``self.model``, or the same in another precision.
+        """
+        outputs = call_model(model, self.views.expand(arrays))
+        return [_targets_of(head, outputs[head.source]) for head in self.heads]
+
+    def reduced(self, whole: Sequence[Any], reference: Sequence[Any]) -> list[Any]:
+        """Heads as they are scored, from what :meth:`predict` gives for them and for their references."""
+        reductions = (head.reduction for head in self.heads)
+        return [r(y, x) if r else y for r, y, x in zip(reductions, whole, reference, strict=True)]
+
     def _predict(self, arrays: Sequence[Any]) -> list[Any]:
-        """Plain Keras, heads reduced: the definition."""
-        return [
-            Reduction(head.reduce)(y) if head.reduce != "none" else y
-            for head, y in zip(self.heads, call_model(self.model, arrays), strict=True)
-        ]
+        return self.predict(self.model, arrays)
 
     # -- batches --
 
@@ -362,7 +368,7 @@ class FastISM:
         """Seconds of one call over so many positions of a single sequence, after a call to compile."""
         others = self.alphabet.size - 1
         shape = {"size": positions, "sequences": 1, "alternates": others, "variables": self.model.variables}
-        engine = NaiveEngine(self._predict, self.sequence_index, **shape)
+        engine = NaiveEngine(self._predict, self.reduced, self.sequence_index, **shape)
         _, kept = engine.reference([self._tensor(x, d) for x, d in zip(blank, self.input_dtypes, strict=True)])
         bases = np.zeros((1, positions, others), "int32")
         for _ in range(2):
@@ -407,7 +413,7 @@ class FastISM:
             if self.engine == "fast":
                 engine = FastEngine(self.graph, self.input_tensor, calls, period=period, **shape)
             else:
-                engine = NaiveEngine(self._predict, self.sequence_index, **shape)
+                engine = NaiveEngine(self._predict, self.reduced, self.sequence_index, **shape)
             self._engines[key] = engine, calls
         return self._engines[key]
 
@@ -421,7 +427,11 @@ def require_one_of(name: str, value: Any, allowed: Sequence[str]) -> None:
 
 
 def wrapped(model: Any, length: int | None) -> Any:
-    """A subclassed model as the only layer of a functional one, so that it can be called by the engines."""
+    """A model whose calls can be followed: of tf_keras the twin in Keras 3, of a subclass a model of one layer."""
+    if of_tf_keras(model):
+        from fastism_cli.io.models import lifted
+
+        model = lifted(model, {}, allow_lambda=True)
     if is_tf_keras(model):
         return model
     if not isinstance(model, keras.Model):
@@ -439,23 +449,18 @@ def wrapped(model: Any, length: int | None) -> Any:
     return keras.Model(x, model(x), name=model.name)
 
 
-def find_sequence_input(model: Any, letters: int, chosen: str | int | None) -> int:
-    """Index of the input that holds the sequence: the only one of shape (length, letters), or the chosen one."""
-    names, shapes = input_names(model), input_shapes(model)
-    listing = "; ".join(f"{name!r} {shape}" for name, shape in zip(names, shapes, strict=True))
-    fitting = [i for i, shape in enumerate(shapes) if len(shape) == 2 and shape[1] == letters]
-    if chosen is None:
-        if len(fitting) != 1:
-            what = "No input" if not fitting else f"{len(fitting)} inputs"
-            hint = "" if not fitting else " Choose one with --sequence-input."
-            raise ModelError(f"{what} of the model can hold a sequence of shape (length, {letters}): {listing}.{hint}")
-        return fitting[0]
-    index = names.index(chosen) if chosen in names else chosen
-    if not isinstance(index, int) or not 0 <= index < len(names):
-        raise ModelError(f"The model has no input {chosen!r}. Its inputs: {listing}.")
-    if index not in fitting:
-        raise ModelError(f"Input {names[index]!r} has shape {shapes[index]}, not (length, {letters}). All: {listing}.")
-    return index
+def require_length_fits(model: Any, length: int | None) -> None:
+    """Raise :class:`UsageError` if a length is given to a model that has one of its own."""
+    shapes = input_shapes(model)
+    if length is not None and not any(None in shape for shape in shapes):
+        if not any(length in shape for shape in shapes):
+            listing = "; ".join(f"{name!r} {shape}" for name, shape in zip(input_names(model), shapes, strict=True))
+            raise UsageError(f"--length {length}: the model's inputs have lengths of their own: {listing}.")
+
+
+def _targets_of(head: Head, output: Any) -> Any:
+    is_whole = head.units is None or head.is_reduced_flat
+    return output if is_whole else Select(head.units or ())(output)
 
 
 __all__ = ["FastISM", "Head", "MutagenesisResult"]

@@ -7,18 +7,30 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from fastism_cli.checks import ModelChoices, RunInputs, check_run, check_space, size_text
+from fastism_cli.checks import (
+    ModelChoices,
+    RegionInputs,
+    RunInputs,
+    check_memory,
+    check_run,
+    check_space,
+    memory_of_machine,
+    size_text,
+)
+from fastism_cli.errors import UsageError
 from fastism_cli.inputs import OtherInputs, fit_inputs
-from fastism_cli.io.hdf5 import Layout
+from fastism_cli.io.hdf5 import HeadLayout, Layout
+from fastism_cli.io.records import RecordSource
 from fastism_cli.provenance import run_attributes
 from fastism_cli.quiet import import_backend
 from fastism_cli.reader import Reader
 from fastism_cli.regions import Geometry
 from fastism_cli.run_options import RunOptions, default_output
-from fastism_cli.targets import Output, choose_outputs
+from fastism_cli.targets import layouts
 
 if TYPE_CHECKING:
     from fastism_cli.ism import FastISM
@@ -26,7 +38,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BLOCK_SUBSTITUTIONS = 30_000  # a second or so of work: progress is told, and the other steps get on, once a block
-BLOCK_BYTES = 16e6  # of deltas; about five blocks exist at a time
+BLOCK_BYTES = 16e6  # of deltas
+BLOCKS_AT_A_TIME = 5  # about
 
 
 @dataclass(frozen=True)
@@ -37,7 +50,7 @@ class RunPlan:
     input_name: str
     input_length: int
     window: int
-    heads: tuple[Output, ...]
+    heads: tuple[HeadLayout, ...]
     engine: str
     reason: str
     batch: int
@@ -65,7 +78,7 @@ class Job:
     scorer: FastISM
     reader: Reader
     others: OtherInputs
-    outputs: tuple[Output, ...]
+    outputs: tuple[HeadLayout, ...]
     attributes: Mapping[str, Any]
     sequences: int  # that one call of the engine holds
 
@@ -75,9 +88,8 @@ class Job:
 
     @property
     def layout(self) -> Layout:
-        heads = tuple(output.layout for output in self.outputs)
         letters, o = self.reader.alphabet.letters, self.options
-        return Layout(self.inputs.n_rows, self.geometry.length, heads, letters, o.dtype, o.compression)
+        return Layout(self.inputs.n_rows, self.geometry.length, self.outputs, letters, o.dtype, o.compression)
 
     @property
     def output_bytes(self) -> int:
@@ -88,11 +100,16 @@ class Job:
         return int(layout.delta_bytes * window) + prod(layout.seq_shape) + refs
 
     @property
+    def row_bytes(self) -> int:
+        """Of the deltas of one region in memory."""
+        heads = sum(prod(head.shape) for head in self.scorer.heads)
+        return 4 * heads * self.geometry.length * self.reader.alphabet.size
+
+    @property
     def block_rows(self) -> int:
         """Rows to score at a time: whole calls of the engine, in bounded memory."""
         letters = self.reader.alphabet.size
-        heads = sum(prod(head.shape) for head in self.scorer.heads)
-        by_bytes = BLOCK_BYTES // (4 * heads * self.geometry.length * letters)
+        by_bytes = BLOCK_BYTES // self.row_bytes
         by_work = BLOCK_SUBSTITUTIONS // (self.geometry.window * (letters - 1))
         rows = int(max(min(by_bytes, by_work), 1))
         return -(-rows // self.sequences) * self.sequences
@@ -115,25 +132,30 @@ class Job:
         )
 
 
-def _shape_text(head: Output) -> str:
-    kept = f"({', '.join(map(str, head.layout.shape))})"
-    return kept if head.layout.reduce == "none" else f"{kept} by {head.layout.reduce}"
+def _shape_text(head: HeadLayout) -> str:
+    kept = f"({', '.join(map(str, head.shape))})"
+    return kept if head.reduce == "none" else f"{kept} by {head.reduce}"
 
 
 @contextmanager
-def prepared(model: Any, bed: str, fasta: str, output: str | None, options: RunOptions) -> Iterator[Job]:
+def prepared(model: Any, bed: str | None, fasta: str, output: str | None, options: RunOptions) -> Iterator[Job]:
     with ExitStack() as stack:
-        inputs = check_run(stack, model, bed, fasta, output or default_output(bed), options)
-        scorer = load_scorer(model, inputs.choices, options)
+        inputs = check_run(stack, model, bed, fasta, output or default_output(bed, fasta), options)
+        scorer = load_scorer(model, inputs.choices, options, inputs.regions)
         job = _job(model, fasta, inputs, scorer, options)
         job.reader.check()
+        check_memory(BLOCKS_AT_A_TIME * job.row_bytes, memory_of_machine())
         check_space(inputs.output, job.output_bytes)
         yield job
 
 
-def load_scorer(model: Any, choices: ModelChoices, options: RunOptions) -> FastISM:
-    """Load a model and make its engine: the first thing that needs Keras."""
+def load_scorer(model: Any, choices: ModelChoices, options: RunOptions, regions: RegionInputs | None = None) -> FastISM:
+    """Load a model and make its engine: the first thing that needs Keras.
+
+    A variable length that no option gives is that of the ``regions``.
+    """
     import_backend(verbose=logger.isEnabledFor(logging.DEBUG))
+    from fastism_cli.graph import has_variable_length
     from fastism_cli.io.custom_objects import load_rules
     from fastism_cli.io.models import load_model
     from fastism_cli.ism import FastISM
@@ -142,35 +164,47 @@ def load_scorer(model: Any, choices: ModelChoices, options: RunOptions) -> FastI
         own, trusted = options.custom_objects, options.allow_lambda
         model = load_model(os.fspath(model), weights=options.weights, custom_objects=own, allow_lambda=trusted)
     load_rules(options.rules)
-    return FastISM(model, reduce=reductions(model, choices.reduce), **options.scorer_options())
+    chosen = options.scorer_options()
+    if regions is not None and options.length is None and has_variable_length(model):
+        chosen["length"] = common_length(regions, options.limit)
+    return FastISM(model, reduce=choices.reduce or None, targets=choices.targets, **chosen)
 
 
-def reductions(model: Any, asked: Mapping[str | None, str]) -> str | dict[str, str] | None:
-    """``--reduce`` as :class:`FastISM` takes it."""
-    from fastism_cli.graph import output_names
+def common_length(regions: RegionInputs, limit: int | None) -> int | None:
+    """How long all records are; None if there is none.
 
-    named = {name: kind for name, kind in asked.items() if name is not None}
-    if None not in asked:
-        return named or None
-    if not named:
-        return asked[None]
-    positional = [n for n, y in zip(output_names(model), model.outputs, strict=True) if len(y.shape) > 2]
-    return {name: asked[None] for name in positional} | named
+    Raises
+    ------
+    UsageError
+        If they differ.
+    """
+    lengths = {region.end - region.start for region in islice(regions.bed.regions(), limit)}
+    if len(lengths) > 1:
+        raise UsageError(
+            f"The model's input has a variable length, and the records of {regions.bed.name} are from "
+            f"{min(lengths)} to {max(lengths)} long. Give the length with --length."
+        )
+    return next(iter(lengths), None)
 
 
 def _job(model: Any, fasta: str, inputs: RunInputs, scorer: FastISM, options: RunOptions) -> Job:
     from fastism_cli.batches import other_shapes, sequences_per_call
 
-    geometry = Geometry(scorer.input_length, options.window or scorer.input_length, options.center, options.stranded)
+    whole = isinstance(inputs.bed, RecordSource)
+    window = options.window or scorer.input_length
+    geometry = Geometry(scorer.input_length, window, options.center, options.stranded, from_start=whole)
     choices = inputs.choices
     policies = {name: getattr(options, name) for name in ("limit", "edge", "n_policy", "max_n")}
+    if not scorer.views.knows_unknown:
+        logger.info("the model has no integer for N: regions that hold one are not scored")
+        policies["max_n"] = 0.0
     return Job(
         options,
         inputs,
         scorer,
         Reader(inputs.bed, inputs.genome, geometry, choices.alphabet, **policies),
         fit_inputs(choices.inputs, other_shapes(scorer), inputs.regions.n_regions),
-        choose_outputs(scorer.heads, choices.targets, choices.target_names),
+        layouts(scorer.heads, choices.target_names),
         _attributes(model, fasta, inputs, scorer, options),
         sequences_per_call(scorer, geometry.all_columns),
     )
@@ -183,7 +217,7 @@ def _attributes(model: Any, fasta: str, inputs: RunInputs, scorer: FastISM, opti
         "backend": backend.BACKEND,
         "device": backend.device_kind(),
         "fasta_path": fasta,
-        "bed_path": inputs.bed.name,
+        "bed_path": "" if isinstance(inputs.bed, RecordSource) else inputs.bed.name,
         "n_total": inputs.n_rows,
         "row_start": 0,
         "row_stop": inputs.n_rows,

@@ -13,10 +13,8 @@ from fastism_cli import backend
 from fastism_cli.alphabet import Codes
 from fastism_cli.batches import fill_up, sequences_per_call
 from fastism_cli.errors import ModelError
-from fastism_cli.graph import call_model
 from fastism_cli.ism import FastISM, letters_of
 from fastism_cli.precision import with_dtype
-from fastism_cli.reduce import Reduction
 
 NAIVE_BATCH = 8
 
@@ -73,7 +71,7 @@ class Judge:
             Which, or how many of ``columns``.
         """
         places = self._places(inputs, positions, columns)
-        values = self._predict(self.scorer.model, inputs)
+        values = self._scores(self.scorer.model, inputs)
         naive = self._deltas(self.scorer.model, inputs, places)
         exact = self._exact(inputs, places, values)
         return Sample(exact or naive, naive, self._engine(inputs, places, columns), values)
@@ -94,7 +92,7 @@ class Judge:
         if not self.is_precise:
             return None
         try:
-            precise = self._predict(self._model, inputs)
+            precise = self._scores(self._model, inputs)
             deltas = self._deltas(self._model, inputs, places)
         except Exception as error:  # a custom layer may do anything with a type that it does not expect
             self._give_up(f"the model does not run in float64: {type(error).__name__}")
@@ -109,9 +107,10 @@ class Judge:
 
     def _deltas(self, model: Any, inputs: Arrays, places: Sequence[Place]) -> Heads:
         """Substituted - reference, each substituted sequence through the whole model."""
-        references = self._predict(model, inputs)
+        whole = self._predict(model, inputs)
+        references = self._reduced(whole, whole)
         batches = [places[i : i + NAIVE_BATCH] for i in range(0, len(places), NAIVE_BATCH)]
-        rows = [self._predict(model, self._substituted(inputs, batch)) for batch in batches]
+        rows = [self._reduced(self._predict(model, self._substituted(inputs, batch)), whole) for batch in batches]
         return [np.concatenate([row[i] for row in rows] or [x[:0]]) - x for i, x in enumerate(references)]
 
     def _substituted(self, inputs: Arrays, places: Sequence[Place]) -> Arrays:
@@ -122,14 +121,22 @@ class Judge:
             row[position, letter] = 1
         return batch
 
-    def _predict(self, model: Any, inputs: Arrays) -> Heads:
-        """Plain Keras, heads reduced."""
+    def _scores(self, model: Any, inputs: Arrays) -> Heads:
+        """Plain Keras on sequences that are their own reference."""
+        whole = self._predict(model, inputs)
+        return self._reduced(whole, whole)
+
+    def _predict(self, model: Any, inputs: Arrays) -> list[Any]:
+        """Plain Keras, heads not reduced."""
         is_precise = model is not self.scorer.model or self.scorer.precision == "float64"
         arrays = [self._tensor(name, x, "float64" if is_precise else "float32") for name, x in inputs.items()]
         with backend.matrix_precision(self.scorer.precision):
-            outputs = call_model(model, arrays)
-            heads = zip(self.scorer.heads, outputs, strict=True)
-            reduced = [y if head.reduce == "none" else Reduction(head.reduce)(y) for head, y in heads]
+            return self.scorer.predict(model, arrays)
+
+    def _reduced(self, whole: Sequence[Any], reference: Sequence[Any]) -> Heads:
+        """The heads as they are scored; ``reference`` has one row, or as many as ``whole``."""
+        with backend.matrix_precision(self.scorer.precision):
+            reduced = self.scorer.reduced(whole, reference)
         return [np.asarray(backend.to_numpy(y), "float64").reshape(len(y), -1) for y in reduced]
 
     def _tensor(self, name: str, x: np.ndarray, floats: str) -> Any:

@@ -19,7 +19,9 @@ class NaiveEngine:
     Parameters
     ----------
     predict : callable
-        From a list of input arrays (batch, ...) to the list of heads, reductions applied.
+        From a list of input arrays (batch, ...) to the list of heads, not reduced.
+    reduce : callable
+        From such a list, and that of the reference sequences, to the list of heads as they are scored.
     sequence_input : int
         Index of the input that is substituted in.
     size, sequences, alternates : int
@@ -29,6 +31,7 @@ class NaiveEngine:
     def __init__(
         self,
         predict: Callable[[Sequence[Any]], list[Any]],
+        reduce: Callable[[Sequence[Any], Sequence[Any]], list[Any]],
         sequence_input: int,
         *,
         size: int,
@@ -38,25 +41,31 @@ class NaiveEngine:
     ) -> None:
         self.sequence_input = sequence_input
         self.batch = (sequences, size, alternates)
-        self._predict = predict
-        self._reference = backend.compiled(lambda inputs: predict(inputs), variables)
+        self._predict, self._reduce = predict, reduce
+        self._reference = backend.compiled(self._reference_pass, variables)
         self._chunk = backend.compiled(self._deltas, variables)
 
     def reference(self, inputs: Sequence[Any]) -> tuple[list[Any], Any]:
         """Predictions of all heads (S, *shape), and what the chunks need."""
-        outputs = self._reference(list(inputs))
-        return outputs, (list(inputs), outputs)
+        outputs, whole = self._reference(list(inputs))
+        return outputs, (list(inputs), whole, outputs)
 
     def deltas(self, call: ChunkCall, kept: Any, bases: np.ndarray) -> list[Any]:
         """Deltas of all heads for one chunk, (S, P, A, *head shape), positions in natural order."""
-        inputs, outputs = kept
+        inputs, whole, outputs = kept
         arrays = [ops.convert_to_tensor(np.asarray(x, "int32")) for x in (call.start, bases)]
-        return self._chunk(inputs, outputs, *arrays)
+        return self._chunk(inputs, whole, outputs, *arrays)
 
-    def _deltas(self, inputs: Sequence[Any], outputs: Sequence[Any], start: Any, bases: Any) -> list[Any]:
+    def _reference_pass(self, inputs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        whole = self._predict(inputs)
+        return self._reduce(whole, whole), whole
+
+    def _deltas(
+        self, inputs: Sequence[Any], whole: Sequence[Any], outputs: Sequence[Any], start: Any, bases: Any
+    ) -> list[Any]:
         batch = [self._repeated(x) for x in inputs]
         batch[self.sequence_input] = self._substituted(inputs[self.sequence_input], start, bases)
-        heads = self._predict(batch)
+        heads = self._reduce(self._predict(batch), [self._repeated(y) for y in whole])
         return [
             ops.reshape(new, (*self.batch, *new.shape[1:])) - ops.reshape(old, (self.batch[0], 1, 1, *old.shape[1:]))
             for new, old in zip(heads, outputs, strict=True)

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 MOST_UNSCORED = 16  # a block may hold this many times its rows when most of them cannot be scored
 
 WORDS = {
-    Status.EDGE: "past the end of their contig",
+    Status.EDGE: "past the end of their contig, or longer than the input",
     Status.MISSING_CONTIG: "on a missing contig",
     Status.TOO_MANY_N: "with too many N",
     Status.FAILED: "failed",
@@ -86,7 +86,7 @@ class RunSummary:
 # --- the two ways in -------------------------------------------------------------------------------------------------
 
 
-def plan_run(model: Any, bed: str, fasta: str, output: str | None = None, **options: Any) -> RunPlan:
+def plan_run(model: Any, bed: str | None, fasta: str, output: str | None = None, **options: Any) -> RunPlan:
     """Do all checks of a run, load the model, and say what the run would do; writes nothing.
 
     Takes what :func:`score_regions` takes.
@@ -96,19 +96,25 @@ def plan_run(model: Any, bed: str, fasta: str, output: str | None = None, **opti
 
 
 def score_regions(
-    model: Any, bed: str, fasta: str, output: str | None = None, *, progress: Progress | None = None, **options: Any
+    model: Any,
+    bed: str | None,
+    fasta: str,
+    output: str | None = None,
+    *,
+    progress: Progress | None = None,
+    **options: Any,
 ) -> RunSummary:
     """Score every substitution in the regions of a BED file.
 
     Parameters
     ----------
     model : path or keras.Model
-    bed : str
-        A path, or "-" for stdin.
+    bed : str or None
+        A path, or "-" for stdin; None scores every record of the FASTA that fits into the model's input.
     fasta : str
         Plain or compressed by bgzip.
     output : str, optional
-        The HDF5 file to write; default ``<bed stem>.ism.h5`` in the current folder.
+        The HDF5 file to write; default ``<stem of the BED, or FASTA>.ism.h5`` in the current folder.
     options
         Fields of :class:`fastism_cli.run_options.RunOptions`.
 

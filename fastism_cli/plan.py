@@ -9,7 +9,7 @@ from functools import cached_property
 from math import prod
 from typing import Any
 
-from fastism_cli.graph import LayerGraph, Node, Shape, Tensor
+from fastism_cli.graph import REFERENCE, LayerGraph, Node, Shape, Tensor
 from fastism_cli.reduce import Reduction
 from fastism_cli.rules import rule_of
 from fastism_cli.rules.base import (
@@ -246,7 +246,7 @@ class Propagation:
 
     def _propagate(self, node: Node) -> None:
         states = [self.changed[t] for t in node.inputs]
-        if all(isinstance(state, Unchanged) for state in states):
+        if node.role == REFERENCE or all(isinstance(state, Unchanged) for state in states):
             return
         rule, reason, output = self._try_rule(node)
         if isinstance(output, Unchanged):
@@ -402,8 +402,8 @@ class _Planner(Propagation):
         full = 0 if isinstance(node.layer, Reduction) or node.part else full
         if rule is None:
             operands = tuple(Operand(t, Form.VALUE, "full", None) for t in node.inputs)
-            reason = self.reasons[node.index]
-            return Step(node, None, facts, operands, output, Form.VALUE, reason, full, full, 0, False)
+            reason, laid_out = self.reasons[node.index], sum(prod(shape) for shape in facts.shapes)
+            return Step(node, None, facts, operands, output, Form.VALUE, reason, full, full, laid_out, False)
         form = self._form(rule, node, forms)
         demands = rule.demand(facts, output)
         states = zip(node.inputs, facts.states, demands, strict=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from types import FunctionType
 from typing import Any
 
 import keras
 
 from fastism_cli import backend
 from fastism_cli.errors import ModelError
-from fastism_cli.graph import LayerGraph, Port, is_tf_keras, layer_graph
+from fastism_cli.graph import LayerGraph, Port, all_layers, is_tf_keras, layer_graph
 
 DTYPES = {"float32": "float32", "tf32": "float32", "bfloat16": "bfloat16", "float64": "float64"}
 _FLOATS = frozenset({"float16", "bfloat16", "float32", "float64", "mixed_float16", "mixed_bfloat16"})
@@ -26,7 +27,7 @@ def with_dtype(model: Any, dtype: str) -> Any:
         if dtype != "float32":
             raise ModelError(f"Model {model.name!r} is one of tf_keras, which computes it in float32 alone.")
         return model
-    if {variable.dtype for variable in model.variables} <= {dtype} and _policies(model) <= {dtype}:
+    if {variable.dtype for variable in model.variables} & _FLOATS <= {dtype} and _policies(model) <= {dtype}:
         return model
     if dtype == "float64":
         backend.allow_float64()
@@ -100,9 +101,12 @@ def _policies(model: Any) -> set[str]:
     return names & _FLOATS
 
 
-def _classes(model: Any) -> dict[str, type]:
-    """The classes of the model's own layers, so that unregistered ones are found again."""
-    return {type(o).__name__: type(o) for o in _operations(model) if not type(o).__module__.startswith("keras.")}
+def _classes(model: Any) -> dict[str, Any]:
+    """The classes and functions of the model's own layers, so that unregistered ones are found again."""
+    operations = [*_operations(model), *all_layers(model)]
+    classes = {type(o).__name__: type(o) for o in operations if not type(o).__module__.startswith("keras.")}
+    functions = (value for o in operations for value in vars(o).values() if isinstance(value, FunctionType))
+    return classes | {f.__name__: f for f in functions if not (f.__module__ or "").startswith("keras.")}
 
 
 def _recast(config: Any, dtype: str) -> Any:

@@ -13,6 +13,7 @@ from fastism_cli.alphabet import Alphabet, Codes
 from fastism_cli.errors import RegionError, SequenceError
 from fastism_cli.io.bed import BedSource, Region
 from fastism_cli.io.fasta import Genome
+from fastism_cli.io.records import RecordSource, where
 from fastism_cli.io.schema import REGION_COLUMNS, Status
 from fastism_cli.problems import refuse_regions
 from fastism_cli.regions import Geometry, Placement
@@ -96,14 +97,14 @@ class Reader:
         Read only the first records.
     edge : "pad", "skip" or "error"
         What becomes of an input that passes an end of its contig: scored with N there (``n_padded`` says how many), or
-        not scored (status 2).
+        not scored (status 2). A record of a FASTA that is longer than the input is never scored (status 2).
     n_policy : "skip", "score" or "error"
         Only "score" runs the model where no base of the window is known.
     max_n : float
         Largest share of N in an input that is scored; above it, the status is 4.
     """
 
-    bed: BedSource
+    bed: BedSource | RecordSource
     genome: Genome
     geometry: Geometry
     alphabet: Alphabet
@@ -144,7 +145,7 @@ class Reader:
         length = self.geometry.length
         if region.chrom not in self.genome.sizes:
             return Status.MISSING_CONTIG, self._unknown(length)
-        if place.n_padded and self.edge == "skip":
+        if self.geometry.cuts(region) or (place.n_padded and self.edge == "skip"):
             return Status.EDGE, self._unknown(length)
         codes = self.genome.codes(region.chrom, place.input_start, place.input_start + length, self.alphabet)
         codes = self.alphabet.reverse_complement(codes) if reverse else codes
@@ -169,20 +170,34 @@ class Reader:
         RegionError, SequenceError
             Lists the first 20.
         """
+        self._require_one_that_fits()
         if self.edge == "error":
-            problems = (f"line {r.line}: {self._past_end(r, p)}" for r, p in self._placed() if p.n_padded)
+            problems = (f"{where(r)}: {self._past_end(r, p)}" for r, p in self._placed() if self._does_not_fit(r, p))
             refuse_regions(problems, RegionError, bed=self.bed.name, fault=PAST_END, hint=EDGE_HINT)
         if self.n_policy == "error":
-            problems = (f"line {r.line}: {n} N in the input {span(r.chrom, *ends)}" for r, ends, n in self._with_n())
+            problems = (f"{where(r)}: {n} N in the input {span(r.chrom, *ends)}" for r, ends, n in self._with_n())
             fault = f"hold N in {self.genome.path}"
             refuse_regions(problems, SequenceError, bed=self.bed.name, fault=fault, hint=N_HINT)
+
+    def _require_one_that_fits(self) -> None:
+        sizes = {region.end for region in self.regions()} if self.geometry.from_start else set()
+        if sizes and min(sizes) > self.geometry.length:
+            raise RegionError(
+                f"No record of {self.bed.name} fits into the model's input of {self.geometry.length}: the shortest has "
+                f"{min(sizes)} letters. Name the regions to score with --bed."
+            )
 
     def _placed(self) -> Iterator[tuple[Region, Placement]]:
         for region in self.regions():
             if region.chrom in self.genome.sizes:
                 yield region, self.geometry.place(region, self.genome.sizes[region.chrom])
 
+    def _does_not_fit(self, region: Region, place: Placement) -> bool:
+        return bool(place.n_padded) or self.geometry.cuts(region)
+
     def _past_end(self, region: Region, place: Placement) -> str:
+        if self.geometry.from_start:
+            return f"{region.end} letters, where the model takes {self.geometry.length}"
         size = self.genome.sizes[region.chrom]
         ends = (place.input_start, place.input_start + self.geometry.length)
         return f"the input {span(region.chrom, *ends)} passes {_passed(region.chrom, *ends, size, self.genome.path)}"
@@ -192,7 +207,7 @@ class Reader:
         for region, place in self._placed():
             first = max(place.input_start, 0)
             stop = min(place.input_start + self.geometry.length, self.genome.sizes[region.chrom])
-            if first < stop and not (place.n_padded and self.edge == "skip"):
+            if first < stop and not (self.geometry.cuts(region) or (place.n_padded and self.edge == "skip")):
                 codes = self.genome.codes(region.chrom, first, stop, self.alphabet)
                 count = int((codes == self.alphabet.unknown).sum())
                 if count:
@@ -204,7 +219,7 @@ def block_of(rows: Sequence[tuple[Row, Codes]], alphabet: Alphabet) -> Block:
     return replace(block, one_hot=alphabet.one_hot(block.codes[block.to_score]))
 
 
-def check_records(bed: BedSource, genome: Genome, *, limit: int | None, edge: str, center: str) -> None:
+def check_records(bed: BedSource | RecordSource, genome: Genome, *, limit: int | None, edge: str, center: str) -> None:
     """What can be refused before the model's length is known: records past the end of their contig, or without summit.
 
     Raises
@@ -213,16 +228,16 @@ def check_records(bed: BedSource, genome: Genome, *, limit: int | None, edge: st
         Lists the first 20.
     """
     if edge == "error":
-        problems = (f"line {r.line}: {_too_long(r, genome)}" for r in _past_end(bed, genome, limit))
+        problems = (f"{where(r)}: {_too_long(r, genome)}" for r in _past_end(bed, genome, limit))
         refuse_regions(problems, RegionError, bed=bed.name, fault=PAST_END, hint=EDGE_HINT)
     if center == "summit":
         without = (r for r in islice(bed.regions(), limit) if r.summit is None)
-        problems = (f"line {r.line}: no summit (column 10 of narrowPeak)" for r in without)
+        problems = (f"{where(r)}: no summit (column 10 of narrowPeak)" for r in without)
         hint = "Use --center auto or midpoint."
         refuse_regions(problems, RegionError, bed=bed.name, fault="have no summit", hint=hint)
 
 
-def _past_end(bed: BedSource, genome: Genome, limit: int | None) -> Iterator[Region]:
+def _past_end(bed: BedSource | RecordSource, genome: Genome, limit: int | None) -> Iterator[Region]:
     regions = islice(bed.regions(), limit)
     return (r for r in regions if r.chrom in genome.sizes and r.end > genome.sizes[r.chrom])
 

@@ -1,13 +1,25 @@
 """Positional heads to one number per target, on the device.
 
-Formulas, for a head of shape (L_out, T) and one target ``y[0..L_out)``:
+Formulas, for one target of a head that keeps positions, ``y[0..n)``; ``r`` is the same of the reference sequence:
 
-======  =========================
-sum     ``sum_i y[i]``
-mean    ``sum_i y[i] / L_out``
-======  =========================
+===========  ================================================================================================
+sum          ``sum_i y[i]``
+mean         ``sum_i y[i] / n``
+max          ``max_i y[i]``
+center:W     ``sum_i y[i]`` over the W positions from ``(n - W) // 2`` on, of every position axis
+logsumexp    ``log sum_i exp y[i]``
+profile      ``sum_i softmax(z)[i] * z[i]`` with ``z[i] = y[i] - sum_j y[j] / n``
+l2           ``sqrt(sum_i (y[i] - r[i]) ** 2)``
+jsd          ``sum_i (p[i] * log(p[i] / m[i]) + q[i] * log(q[i] / m[i])) / 2`` with ``p = softmax(r)``,
+             ``q = softmax(y)``, ``m = (p + q) / 2``; natural logarithm, from 0 to ``log 2``
+===========  ================================================================================================
 
-All axes but the last are reduced; a head of shape (T,), when it is named, is reduced along its only axis.
+A delta is always ``R(substituted) - R(reference)``. ``l2`` and ``jsd`` compare with the reference, so that they are 0
+for the reference itself and their delta is the norm, or the divergence, of the change. ``profile`` is the score that
+chrombpnet explains, where the gradient is stopped at the softmax; here each sequence is scored with the softmax
+of its own logits, and nothing is held fixed.
+
+All axes but the last are positions; a head of shape (T,), when it is named, has its only axis reduced.
 """
 
 from __future__ import annotations
@@ -19,45 +31,189 @@ from keras import ops
 
 from fastism_cli.errors import UsageError
 
-REDUCTIONS: dict[str, Callable[..., Any]] = {"sum": ops.sum, "mean": ops.mean}
-LINEAR = frozenset({"sum", "mean"})
+Shape = tuple[int, ...]
 
 
 class Reduction:
-    """A reduction of one head, called like a layer on (batch, *head shape); returns (batch, T)."""
+    """A reduction of one head, called like a layer on (batch, *head shape); returns (batch, T).
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        self.name = kind
+    Attributes
+    ----------
+    kind : str
+        As ``--reduce`` names it.
+    compares : bool
+        Whether it is called with the head of the reference, of the same shape, as a second array.
+    """
+
+    kind = ""
+    compares = False
+
+    @property
+    def name(self) -> str:
+        return self.kind
+
+    def check(self, head: str, shape: Shape) -> None:
+        """Raise :class:`UsageError` if a head of this shape cannot be reduced so."""
+
+    def __call__(self, x: Any, reference: Any = None) -> Any:
+        raise NotImplementedError
+
+
+class OverPositions(Reduction):
+    """A reduction that is a function of (batch, positions, T) and keeps the middle axis as 1."""
+
+    def __init__(self, kind: str, function: Callable[[Any], Any]) -> None:
+        self.kind, self.function = kind, function
+
+    def __call__(self, x: Any, reference: Any = None) -> Any:
+        return ops.squeeze(self.function(as_positions(x)), 1)
+
+
+class Sum(OverPositions):
+    def __init__(self) -> None:
+        super().__init__("sum", lambda x: ops.sum(x, axis=1, keepdims=True))
+
+
+class Mean(OverPositions):
+    def __init__(self) -> None:
+        super().__init__("mean", lambda x: ops.mean(x, axis=1, keepdims=True))
+
+
+class Max(OverPositions):
+    keepdims, data_format = False, "channels_last"  # as GlobalMaxPooling1D, whose rule it shares
+
+    def __init__(self) -> None:
+        super().__init__("max", lambda x: ops.max(x, axis=1, keepdims=True))
+
+
+class LogSumExp(OverPositions):
+    def __init__(self) -> None:
+        super().__init__("logsumexp", lambda x: ops.logsumexp(x, axis=1, keepdims=True))
+
+
+class Profile(OverPositions):
+    """The weighted sum of mean-normalised logits that chrombpnet explains."""
+
+    def __init__(self) -> None:
+        super().__init__("profile", self._weighted)
+
+    @staticmethod
+    def _weighted(x: Any) -> Any:
+        centred = x - ops.mean(x, axis=1, keepdims=True)
+        return ops.sum(ops.softmax(centred, axis=1) * centred, axis=1, keepdims=True)
+
+
+class Center(Reduction):
+    """Sum over the ``width`` positions in the middle of every position axis."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.kind = f"center:{width}"
+
+    def check(self, head: str, shape: Shape) -> None:
+        shortest = min(position_axes(shape))
+        if self.width > shortest:
+            raise UsageError(f"--reduce {head}={self.kind}: the head has {shortest} positions, shape {shape}.")
+
+    def span(self, n: int) -> tuple[int, int]:
+        """First position and end of the middle of ``n``."""
+        first = (n - self.width) // 2
+        return first, first + self.width
+
+    def __call__(self, x: Any, reference: Any = None) -> Any:
+        for axis, n in enumerate(position_axes(x.shape[1:]), start=1):
+            x = ops.take(x, list(range(*self.span(n))), axis=axis)
+        return ops.sum(as_positions(x), axis=1)
+
+
+class L2(Reduction):
+    """Euclidean norm of the difference from the reference."""
+
+    kind, compares = "l2", True
+
+    def __call__(self, x: Any, reference: Any = None) -> Any:
+        return ops.sqrt(ops.sum(ops.square(as_positions(x - reference)), axis=1))
+
+
+class Jsd(Reduction):
+    """Jensen-Shannon divergence of the two softmaxed profiles."""
+
+    kind, compares = "jsd", True
+
+    def __call__(self, x: Any, reference: Any = None) -> Any:
+        q, p = (ops.log_softmax(as_positions(y), axis=1) for y in (x, reference))
+        return ops.sum(divergence(p, q), axis=1)
+
+
+def divergence(log_p: Any, log_q: Any) -> Any:
+    """Each position's share of the Jensen-Shannon divergence, never negative.
+
+    With ``t = (log q - log p) / 2`` it is ``sqrt(p q) * (t sinh t - cosh t log cosh t)``: terms of the size of the
+    result, where those of the definition are larger by ``1 / t`` and cancel. Where the two are far apart, nothing
+    cancels and the definition is used.
+    """
+    t = (log_q - log_p) / 2
+    near = ops.abs(t) < 1
+    small = ops.where(near, t, ops.zeros_like(t))
+    log_cosh = ops.log1p(2 * ops.square(ops.sinh(small / 2)))
+    close = ops.exp((log_p + log_q) / 2) * (small * ops.sinh(small) - ops.cosh(small) * log_cosh)
+    log_m = ops.logaddexp(log_p, log_q) - 0.6931471805599453
+    apart = (ops.exp(log_p) * (log_p - log_m) + ops.exp(log_q) * (log_q - log_m)) / 2
+    return ops.where(near, close, apart)
+
+
+SIMPLE: dict[str, type[Reduction]] = {
+    "sum": Sum,
+    "mean": Mean,
+    "max": Max,
+    "logsumexp": LogSumExp,
+    "l2": L2,
+    "jsd": Jsd,
+    "profile": Profile,
+}
+
+
+def make_reduction(kind: str) -> Reduction:
+    """The reduction that :func:`fastism_cli.run_options.check_reduction` let pass."""
+    if kind.startswith("center:"):
+        return Center(int(kind.partition(":")[2]))
+    return SIMPLE[kind]()  # type: ignore[call-arg]
+
+
+def position_axes(shape: Shape) -> Shape:
+    """The axes that are reduced: all but the last, or the only one."""
+    return tuple(shape[:-1]) or tuple(shape)
+
+
+def as_positions(x: Any) -> Any:
+    """(batch, *positions, T) -> (batch, n, T); (batch, n) -> (batch, n, 1)."""
+    if len(x.shape) == 2:
+        return ops.expand_dims(x, -1)
+    return ops.reshape(x, (x.shape[0] or -1, _product(x.shape[1:-1]), x.shape[-1]))
+
+
+def _product(sizes: Shape) -> int:
+    total = 1
+    for size in sizes:
+        total *= size
+    return total
+
+
+class Select:
+    """Some entries of the last axis, in this order: the targets that are stored, or another order of the letters."""
+
+    def __init__(self, entries: tuple[int, ...]) -> None:
+        self.entries = entries
+        self.name = "select"
 
     def __call__(self, x: Any) -> Any:
-        axes = tuple(range(1, len(x.shape) - 1)) or (1,)
-        return REDUCTIONS[self.kind](x, axis=axes, keepdims=len(x.shape) == 2)
+        return ops.take(x, list(self.entries), axis=-1)
 
 
-def parse_reduce(values: str | dict[str, str] | None, heads: dict[str, tuple[int, ...]]) -> dict[str, str]:
-    """Which reduction each head gets.
+class Reference:
+    """Hands its input on; what it gives counts as unchanged, so that a chunk sees the reference there."""
 
-    Parameters
-    ----------
-    values : str, dict or None
-        One reduction for all positional heads, or ``{head: reduction}``; "none" keeps a head whole.
-    heads : dict of head name to shape without the batch axis
+    name = "reference"
 
-    Raises
-    ------
-    UsageError
-        If a reduction or a head is not known.
-    """
-    if values is None:
-        return {}
-    if isinstance(values, str):
-        values = {name: values for name, shape in heads.items() if len(shape) > 1}
-        if not values:
-            return {}
-    for name, kind in values.items():
-        if name not in heads:
-            raise UsageError(f"--reduce: the model has no head {name!r}. Its heads: {', '.join(heads)}.")
-        if kind not in REDUCTIONS and kind != "none":
-            raise UsageError(f"--reduce {name}={kind}: not known. Choose one of: none, {', '.join(REDUCTIONS)}.")
-    return dict(values)
+    def __call__(self, x: Any) -> Any:
+        return x

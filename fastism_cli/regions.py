@@ -45,12 +45,15 @@ class Geometry:
         What lies at input position ``length // 2``; "auto" is the summit where a region has one.
     stranded : bool
         Whether the model sees the reverse complement of a "-" region.
+    from_start : bool
+        The input begins where the region begins, whatever ``center`` says: for whole records of a FASTA.
     """
 
     length: int
     window: int
     center: str = "auto"
     stranded: bool = False
+    from_start: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.window <= self.length:
@@ -61,7 +64,7 @@ class Geometry:
 
     def place(self, region: Region, contig_size: int | None) -> Placement:
         """Put the model on a region; ``contig_size`` None is a contig that nobody knows, where nothing is padded."""
-        centre = centre_of(region, self.center)
+        centre = region.start + self.length // 2 if self.from_start else centre_of(region, self.center)
         input_start = centre - self.length // 2
         start = centre - self.window // 2
         end = start + self.window
@@ -69,6 +72,10 @@ class Geometry:
             return Placement(input_start, start, end, 0)
         inside = overlap(input_start, input_start + self.length, contig_size)
         return Placement(input_start, *clipped(start, end, contig_size), self.length - inside)
+
+    def cuts(self, region: Region) -> bool:
+        """Whether a record of a FASTA does not fit into the input."""
+        return self.from_start and region.end - region.start > self.length
 
     def reverses(self, region: Region) -> bool:
         """Whether the model sees this region's reverse complement."""

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import keras
 
-from fastism_cli.graph import LayerGraph, Node, Port, Tensor
-from fastism_cli.reduce import LINEAR, Reduction
+from fastism_cli.graph import REFERENCE, LayerGraph, Node, Port, Shape, Tensor
+from fastism_cli.heads import Head
+from fastism_cli.reduce import Mean, Reference, Select, Sum
 from fastism_cli.rules import rule_of
 from fastism_cli.rules.summed import SummedConvolution, can_be_summed
 from fastism_cli.rules.wrappers import opened
 
 
-def as_run(graph: LayerGraph, reduce: dict[str, str]) -> LayerGraph:
-    """All of the rewriting, for heads that are reduced so."""
-    return with_sums_first(with_reductions(with_parts(graph), reduce))
+def as_run(graph: LayerGraph, heads: Sequence[Head]) -> LayerGraph:
+    """All of the rewriting, for these heads."""
+    return with_sums_first(with_heads(with_parts(graph), heads))
 
 
 def with_parts(graph: LayerGraph) -> LayerGraph:
@@ -38,21 +40,50 @@ def with_parts(graph: LayerGraph) -> LayerGraph:
     return graph.extended(nodes, tensors, graph.outputs)
 
 
-def with_reductions(graph: LayerGraph, reduce: dict[str, str]) -> LayerGraph:
-    """The graph with the named heads reduced by nodes of their own."""
-    nodes, tensors, outputs = list(graph.nodes), list[Tensor](), list[Port]()
-    for port in graph.outputs:
-        kind = reduce.get(port.name, "none")
-        if kind == "none":
-            outputs.append(port)
-            continue
-        layer = Reduction(kind)
-        shape = graph.tensors[port.tensor].shape
-        number = len(graph.tensors) + len(tensors)
-        tensors.append(replace(graph.tensors[port.tensor], shape=(shape[-1] if len(shape) > 1 else 1,)))
-        nodes.append(Node(len(nodes), f"{port.name}:{kind}", layer, (port.tensor,), (number,), _unary(layer)))
-        outputs.append(Port(port.name, number))
-    return graph.extended(nodes, tensors, outputs)
+def with_heads(graph: LayerGraph, heads: Sequence[Head]) -> LayerGraph:
+    """The graph with these heads as its outputs: targets chosen and positions reduced by nodes of their own."""
+    nodes, tensors, made = list(graph.nodes), list[Tensor](), dict[tuple[Any, ...], int]()
+
+    def add(key: tuple[Any, ...], name: str, layer: Any, inputs: tuple[int, ...], shape: Shape, role: str) -> int:
+        if key not in made:
+            made[key] = len(graph.tensors) + len(tensors)
+            tensors.append(Tensor(shape, graph.tensors[graph.outputs[key[0]].tensor].dtype))
+            nodes.append(Node(len(nodes), name, layer, inputs, (made[key],), _applied(layer), role))
+        return made[key]
+
+    outputs = []
+    for head in heads:
+        port = graph.outputs[head.source]
+        tensor, shape = port.tensor, head.full_shape
+        if head.units is not None and not head.is_reduced_flat:
+            shape = (*shape[:-1], len(head.units))
+            key: tuple[Any, ...] = (head.source, head.units)
+            tensor = add(key, f"{port.name}:targets", Select(head.units), (tensor,), shape, "layer")
+        reduction = head.reduction
+        if reduction is not None:
+            inputs: tuple[int, ...] = (tensor,)
+            if reduction.compares:
+                key = (head.source, head.units, "reference")
+                inputs += (add(key, f"{port.name}:reference", Reference(), (tensor,), shape, REFERENCE),)
+            key = (head.source, head.units, head.reduce)
+            tensor = add(key, f"{port.name}:{head.reduce}", reduction, inputs, head.shape, "layer")
+        outputs.append(Port(head.name, tensor))
+    return _pruned(graph.extended(nodes, tensors, outputs))
+
+
+def _applied(layer: Any) -> Any:
+    return lambda arrays, operation=layer: [operation(*arrays)]
+
+
+def _pruned(graph: LayerGraph) -> LayerGraph:
+    """The graph without nodes that no output needs."""
+    needed = {port.tensor for port in graph.outputs}
+    kept = []
+    for node in reversed(graph.nodes):
+        if needed.intersection(node.outputs):
+            needed.update(node.inputs)
+            kept.append(node)
+    return graph.extended(kept[::-1], (), graph.outputs)
 
 
 def _unary(function: Any) -> Any:
@@ -65,7 +96,7 @@ def with_sums_first(graph: LayerGraph) -> LayerGraph:
     readers = graph.consumers()
     nodes, gone = list(graph.nodes), set()
     for node in graph.nodes:
-        if not isinstance(node.layer, Reduction) or node.layer.kind not in LINEAR:
+        if not isinstance(node.layer, (Sum, Mean)):
             continue
         maker = makers.get(node.inputs[0])
         if maker is None or len(readers[node.inputs[0]]) > 1 or not _is_linear_convolution(maker):

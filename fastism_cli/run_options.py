@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isnan
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from fastism_cli.errors import UsageError
 from fastism_cli.io.schema import COMPRESSIONS, DELTA_DTYPES
@@ -17,7 +17,9 @@ from fastism_cli.regions import CENTERS, EDGES
 ENGINES = ("auto", "fast", "naive")
 PRECISIONS = ("float32", "tf32", "bfloat16", "float64")
 MISSING_CONTIG = ("error", "skip")
-REDUCTIONS = ("none", "sum", "mean")
+REDUCTIONS = ("none", "sum", "mean", "max", "center:W", "logsumexp", "profile", "l2", "jsd")
+
+T = TypeVar("T")
 
 _CHOICES: dict[str, Sequence[str]] = {
     "center": CENTERS,
@@ -56,6 +58,8 @@ class RunOptions:
     target_names: Sequence[str] = ()
     reduce: Sequence[str] = ()
     sequence_input: str | int | None = None
+    tie: str | None = None
+    codes: str | None = None
     length: int | None = None
     alphabet: str = "ACGT"
     weights: str | None = None
@@ -89,7 +93,7 @@ class RunOptions:
 
     def scorer_options(self) -> dict[str, Any]:
         """Keyword arguments of :class:`fastism_cli.FastISM` that need no look at the model."""
-        names = ("length", "alphabet", "batch_size", "precision", "engine")
+        names = ("length", "alphabet", "batch_size", "precision", "engine", "tie", "codes")
         return {name: getattr(self, name) for name in names} | {
             "sequence_input": self.sequence_input,
             "n_policy": "score" if self.n_policy == "score" else "skip",
@@ -106,24 +110,89 @@ def split_named(values: Sequence[str]) -> list[tuple[str | None, str]]:
     return [(value.partition("=")[0], value.partition("=")[2]) if "=" in value else (None, value) for value in values]
 
 
-def parse_reduce(values: Sequence[str]) -> dict[str | None, str]:
-    """``--reduce`` by head; None stands for all positional heads that are not named.
+def by_head(option: str, known: Iterable[str], given: Mapping[str | None, T]) -> dict[str, T]:
+    """``given`` with the None of a model of one head replaced by its name."""
+    names = list(known)
+    if None in given and len(names) > 1:
+        raise UsageError(
+            f"{option}: the model has several heads. Name one: {', '.join(f'{name}=...' for name in names)}."
+        )
+    for name in given:
+        if name is not None and name not in names:
+            raise UsageError(f"{option}: the model has no head {name!r}. Its heads: {', '.join(names)}.")
+    return {names[0] if name is None else name: values for name, values in given.items()}
+
+
+def parse_reduce(values: Sequence[str]) -> dict[str | None, tuple[str, ...]]:
+    """``["a=sum,jsd", "a=max"] -> {"a": ("sum", "jsd", "max")}``; None stands for all positional heads not named.
 
     Raises
     ------
     UsageError
         If a reduction is not known.
     """
-    chosen = dict(split_named(values))
-    for kind in chosen.values():
-        if kind not in REDUCTIONS:
-            raise UsageError(f"--reduce {kind}: not known. Choose one of: {', '.join(REDUCTIONS)}.")
+    chosen: dict[str | None, tuple[str, ...]] = {}
+    for head, text in split_named(values):
+        for kind in text.split(","):
+            check_reduction(head, kind)
+            chosen[head] = tuple(dict.fromkeys([*chosen.get(head, ()), kind]))
     return chosen
 
 
-def default_output(bed: str) -> str:
-    """``folder/peaks.bed.gz -> peaks.ism.h5``, in the current folder."""
-    name = "stdin" if bed == "-" else os.path.basename(bed)
+def check_reduction(head: str | None, kind: str) -> None:
+    """Raise :class:`UsageError` if there is no such reduction, or ``center:W`` has no number of positions."""
+    name, colon, width = kind.partition(":")
+    is_center = name == "center" and width.isascii() and width.isdigit() and int(width) > 0
+    if not (is_center if colon or name == "center" else kind in REDUCTIONS):
+        what = kind if head is None else f"{head}={kind}"
+        raise UsageError(f"--reduce {what}: not known. Choose one of: {', '.join(REDUCTIONS)}.")
+
+
+class Tied(NamedTuple):
+    """An input that holds the sequence, or its reverse complement."""
+
+    name: str
+    reverse: bool
+
+
+def parse_tie(text: str | None) -> tuple[Tied, ...]:
+    """``"a,b:rc" -> (Tied("a", False), Tied("b", True))``
+
+    Raises
+    ------
+    UsageError
+        If it is not a list of two or more names.
+    """
+    if text is None:
+        return ()
+    tied = tuple(Tied(name.removesuffix(":rc"), name.endswith(":rc")) for name in text.split(","))
+    if len({tie.name for tie in tied}) < max(len(tied), 2) or not all(tie.name for tie in tied):
+        raise UsageError(f"--tie must be two names or more, each once: NAME1,NAME2 or NAME1,NAME2:rc. Received: {text}")
+    return tied
+
+
+def parse_codes(text: str | None) -> dict[str, int] | None:
+    """``"A=1,C=2,N=0" -> {"A": 1, "C": 2, "N": 0}``
+
+    Raises
+    ------
+    UsageError
+        If it is not that, or a letter or a number comes twice.
+    """
+    if text is None:
+        return None
+    pairs = [item.partition("=") for item in text.upper().split(",")]
+    if not all(letter and code.isascii() and code.isdigit() for letter, _, code in pairs):
+        raise UsageError(f"--codes must be LETTER=NUMBER,... as in A=1,C=2,G=3,T=4,N=0. Received: {text}")
+    codes = {letter: int(code) for letter, _, code in pairs}
+    if len(codes) < len(pairs) or len(set(codes.values())) < len(codes):
+        raise UsageError(f"--codes: every letter and every number may come once. Received: {text}")
+    return codes
+
+
+def default_output(bed: str | None, fasta: str) -> str:
+    """``folder/peaks.bed.gz -> peaks.ism.h5``, in the current folder; named after the FASTA if there is no BED."""
+    name = "stdin" if bed == "-" else os.path.basename(bed or fasta)
     for suffix in (".gz", ".bgz"):
         name = name.removesuffix(suffix)
     return f"{os.path.splitext(name)[0]}.ism.h5"

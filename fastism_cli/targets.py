@@ -3,43 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
-
-import numpy as np
 
 from fastism_cli.errors import UsageError
 from fastism_cli.io.hdf5 import HeadLayout
-from fastism_cli.run_options import split_named
+from fastism_cli.run_options import by_head, split_named
 
 Units = tuple[int, ...]
 
 
 class ScoredHead(Protocol):
-    """What is needed of a head: ``shape`` without the batch axis, units last."""
+    """What is needed of a head (see :class:`fastism_cli.heads.Head`)."""
 
     @property
     def name(self) -> str: ...
     @property
+    def source_name(self) -> str: ...
+    @property
     def shape(self) -> tuple[int, ...]: ...
     @property
-    def reduce(self) -> str: ...
-
-
-@dataclass(frozen=True)
-class Output:
-    """A head as it is stored. ``units`` None: all of them."""
-
-    layout: HeadLayout
-    units: Units | None
-
+    def n_targets(self) -> int: ...
     @property
-    def name(self) -> str:
-        return self.layout.name
-
-    def take(self, values: np.ndarray, *, axis: int) -> np.ndarray:
-        """The chosen units along ``axis``, in the order in which they were asked for."""
-        return values if self.units is None else np.take(values, self.units, axis=axis)
+    def reduce(self) -> str: ...
+    @property
+    def units(self) -> Units | None: ...
 
 
 def parse_targets(values: Sequence[str]) -> dict[str | None, Units | None]:
@@ -103,44 +90,22 @@ def _lines(path: str) -> tuple[str, ...]:
         raise UsageError(f"--target-names: {path} cannot be read: {reason}") from error
 
 
-def choose_outputs(
-    heads: Sequence[ScoredHead],
-    targets: Mapping[str | None, Units | None],
-    names: Mapping[str | None, Sequence[str]],
-) -> tuple[Output, ...]:
-    """The heads that are stored, in the order of the model: with ``targets``, only those named there.
+def layouts(heads: Sequence[ScoredHead], names: Mapping[str | None, Sequence[str]]) -> tuple[HeadLayout, ...]:
+    """The scored heads as they are stored, with the names of their targets.
 
     Raises
     ------
     UsageError
-        If a head or a unit does not exist, or there are more or fewer names than units.
+        If a head does not exist, or there are more or fewer names than targets.
     """
-    chosen = _by_head("--targets", heads, targets)
-    named = _by_head("--target-names", heads, names)
-    kept = [head for head in heads if not targets or head.name in chosen]
-    return tuple(_output(head, chosen.get(head.name), named.get(head.name)) for head in kept)
+    named = by_head("--target-names", list(dict.fromkeys(head.source_name for head in heads)), names)
+    return tuple(_layout(head, named.get(head.source_name)) for head in heads)
 
 
-def _by_head(option: str, heads: Sequence[ScoredHead], given: Mapping[str | None, Sequence | None]) -> dict:
-    """``given`` with the None of a model of one head replaced by its name."""
-    known = [head.name for head in heads]
-    if None in given and len(known) > 1:
-        raise UsageError(
-            f"{option}: the model has several heads. Name one: {', '.join(f'{name}=...' for name in known)}."
-        )
-    for name in given:
-        if name is not None and name not in known:
-            raise UsageError(f"{option}: the model has no head {name!r}. Its heads: {', '.join(known)}.")
-    return {known[0] if name is None else name: values for name, values in given.items()}
-
-
-def _output(head: ScoredHead, units: Units | None, names: Sequence[str] | None) -> Output:
-    size = head.shape[-1]
-    if units and max(units) >= size:
-        raise UsageError(f"--targets: head {head.name!r} has {size} targets, numbered from 0. Received: {max(units)}")
+def _layout(head: ScoredHead, names: Sequence[str] | None) -> HeadLayout:
+    size = head.n_targets
     if names is not None and len(names) != size:
-        raise UsageError(f"--target-names: head {head.name!r} has {size} targets. Received: {len(names)} names")
-    names = tuple(map(str, range(size))) if names is None else tuple(names)
-    kept = tuple(range(size)) if units is None else units
-    layout = HeadLayout(head.name, (*head.shape[:-1], len(kept)), tuple(names[i] for i in kept), head.reduce)
-    return Output(layout, units)
+        raise UsageError(f"--target-names: head {head.source_name!r} has {size} targets. Received: {len(names)} names")
+    all_names = tuple(map(str, range(size))) if names is None else tuple(names)
+    units = range(size) if head.units is None else head.units
+    return HeadLayout(head.name, head.shape, tuple(all_names[i] for i in units), head.reduce)

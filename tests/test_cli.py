@@ -195,7 +195,10 @@ REFUSED = {
         "--target-names: gone.txt cannot be read: No such file",
     ),
     "no such head": (["--reduce", "top=sum"], "--reduce: the model has no head 'top'. Its heads: out."),
-    "no such reduction": (["--reduce", "median"], "--reduce median: not known. Choose one of: none, sum, mean."),
+    "no such reduction": (
+        ["--reduce", "median"],
+        "--reduce median: not known. Choose one of: none, sum",
+    ),
     "positional head": (
         ["-m", "{}/pair.keras", "--input", "features=ones"],
         "head 'profile' has shape (40, 2): kept whole, one region takes ",
@@ -267,7 +270,7 @@ def test_only_the_first_of_many_regions_are_shown(folder, here):
 def test_a_missing_option_is_one_line(folder):
     result = fastism("run", "-m", "x")
     assert result.exit_code == 2
-    assert result.stderr == "Error: Missing option '-b' / '--bed'. See fastism run --help.\n"
+    assert result.stderr == "Error: Missing option '-f' / '--fasta'. See fastism run --help.\n"
 
 
 def test_an_unknown_command_is_one_line():

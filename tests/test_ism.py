@@ -239,22 +239,28 @@ def test_out_of_memory_halves_the_batch_and_goes_on(rng, monkeypatch):
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf_keras needs TensorFlow")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_model_that_only_tf_keras_can_call(rng):
-    """inp, extra -> LocallyConnected1D -> F -> concatenate -> D: a layer that Keras 3 does not have."""
+@pytest.mark.parametrize("engine", ["fast", "naive"])
+def test_a_model_of_tf_keras(rng, engine):
+    """inp, extra -> C -> TensorFlow function -> LocallyConnected1D -> F -> concatenate -> D"""
     tf_keras = pytest.importorskip("tf_keras")
+    import tensorflow as tf
+
     sequence, extra = tf_keras.Input((20, 4), name="dna"), tf_keras.Input((2,), name="extra")
-    x = tf_keras.layers.Flatten()(tf_keras.layers.LocallyConnected1D(3, 5)(sequence))
+    x = tf.math.cumsum(tf_keras.layers.Conv1D(3, 3)(sequence), axis=1)
+    x = tf_keras.layers.Flatten()(tf_keras.layers.LocallyConnected1D(3, 5)(x * 2.0))
     x = tf_keras.layers.Concatenate()([x, extra])
     model = tf_keras.Model([sequence, extra], tf_keras.layers.Dense(2, name="out")(x))
     one_hot, others = random_one_hot(rng, 2, 20), np.ones((2, 2), "float32")
-    engine = FastISM(model)
-    assert engine.engine == "naive" and engine.input_names == ["dna", "extra"]
-    delta = engine({"dna": one_hot, "extra": others}).delta["out"]
+    scorer = FastISM(model, engine=engine)
+    assert scorer.input_names == ["dna", "extra"]
+    opaque = {step.node.class_name for step in scorer.plan.steps if step.reason}
+    assert opaque == {"Borrowed"}, "the convolution before it is followed"
+    delta = scorer({"dna": one_hot, "extra": others}).delta["out"]
     mutated = one_hot.copy()
     mutated[:, 7] = np.eye(4)[2]
     expected = np.asarray(model([mutated, others])) - np.asarray(model([one_hot, others]))
     np.testing.assert_allclose(delta[:, :, 7, 2], expected, atol=2e-6)
-    with pytest.raises(ModelError, match="computes it in float32 alone"):
+    with pytest.raises(ModelError, match="is kept as TensorFlow saved it"):
         FastISM(model, precision="float64")
 
 
@@ -280,3 +286,16 @@ def test_a_reduced_convolution_is_summed_first(rng, kind, options):
     assert ("SummedConvolution" in classes) == ("activation" not in options and "strides" not in options)
     errors = errors_of(model, inputs_of(model, rng), reduce={head: kind})
     assert errors.fast <= errors.allowed, errors
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf_keras needs TensorFlow")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_model_of_tf_keras_whose_layers_all_have_equals(rng):
+    """inp -> C -> + its own mirror image -> F -> D, in float64 too"""
+    tf_keras = pytest.importorskip("tf_keras")
+    inputs = tf_keras.Input((20, 4), name="dna")
+    x = tf_keras.layers.Conv1D(3, 3, activation="relu")(inputs)
+    x = tf_keras.layers.Flatten()(x + x[:, ::-1] * 0.5)
+    model = tf_keras.Model(inputs, tf_keras.layers.Dense(2, name="out")(x))
+    errors = errors_of(model, {"dna": random_one_hot(rng, 2, 20)})
+    assert errors.fast <= errors.allowed

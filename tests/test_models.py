@@ -27,6 +27,7 @@ import tf_keras
 from tf_keras import layers as k2
 
 from fastism_cli.errors import ModelError
+from fastism_cli.graph import output_names
 from fastism_cli.io.model_config import all_entries
 from fastism_cli.io.model_repair import HARMLESS, LAYER_REPAIRS, RENAMED, repair_config
 from fastism_cli.io.model_scan import is_tensor_function
@@ -464,16 +465,51 @@ def test_saved_model_folder_becomes_a_keras_3_model(tmp_path: Path) -> None:
     assert_same(loaded, model)
 
 
-def test_saved_model_with_an_unknown_class_stays_in_tf_keras(tmp_path: Path) -> None:
-    class Tripled(k2.Layer):
-        def call(self, x: Any) -> Any:
-            return x * 3
+class Tripled(k2.Layer):
+    def call(self, x: Any) -> Any:
+        return x * 3
 
-    model = sequential(k2.Conv1D(3, 3), Tripled(), k2.Flatten())
+
+def kept_from_tensorflow(model: Any) -> list[str]:
+    """Names of the layers that have no equal in Keras 3."""
+    from fastism_cli.io.model_lift import Borrowed
+
+    assert isinstance(model, keras.Model)
+    return [layer.name for layer in model.layers if isinstance(layer, Borrowed)]
+
+
+def test_saved_model_with_an_unknown_class_is_opaque_there_alone(tmp_path: Path) -> None:
+    model = sequential(k2.Conv1D(3, 3), Tripled(name="tripled"), k2.Conv1D(2, 3), k2.Flatten())
     model.save(tmp_path / "m", save_format="tf")
     loaded = load_model(tmp_path / "m")
-    assert isinstance(loaded, tf_keras.Model)
+    assert kept_from_tensorflow(loaded) == ["tripled"]
     assert_same(loaded, model)
+
+
+def test_a_class_for_keras_3_does_not_stand_in_the_way_of_a_saved_model(tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text("import keras\n\nclass Tripled(keras.layers.Layer):\n    def call(self, x):\n        return x * 3\n")
+    model = sequential(k2.Conv1D(3, 3), Tripled(name="tripled"), k2.Flatten())
+    model.save(tmp_path / "m", save_format="tf")
+    assert_same(load_model(tmp_path / "m", custom_objects=[str(own)]), model)
+
+
+def test_saved_model_of_a_subclass_is_one_node(tmp_path: Path) -> None:
+    class Hidden(tf_keras.Model):
+        def __init__(self) -> None:
+            super().__init__(name="hidden")
+            self.conv, self.flat = k2.Conv1D(3, 3), k2.Flatten()
+
+        def call(self, x: Any) -> Any:
+            return self.flat(self.conv(x))
+
+    model = Hidden()
+    inputs = np.eye(4, dtype="float32")[np.random.default_rng(3).integers(0, 4, (3, LENGTH))]
+    wanted = model.predict(inputs, verbose=0)
+    model.save(tmp_path / "m", save_format="tf")
+    loaded = load_model(tmp_path / "m")
+    assert kept_from_tensorflow(loaded) == ["hidden"]
+    np.testing.assert_allclose(predictions(loaded, [inputs])[0], wanted, rtol=1e-5)
 
 
 def locally_connected() -> Any:
@@ -487,11 +523,59 @@ def tensorflow_functions() -> Any:
     return with_random_weights(tf_keras.Model(inputs, k2.Dense(2)(k2.Flatten()(x))))
 
 
-@pytest.mark.parametrize("build", [locally_connected, tensorflow_functions])
-@pytest.mark.parametrize("ending", [".h5", ".keras"])
-def test_what_only_tf_keras_can_build(build: Callable[[], Any], ending: str, tmp_path: Path) -> None:
+def many_functions() -> Any:
+    """Functions of TensorFlow as people write them into a model: by operators, by name, with constants."""
+    import tensorflow as tf
+
+    inputs = x = k2.Input((LENGTH, 4))
+    y = k2.Conv1D(4, 3, padding="same", name="shared")(x)
+    x = tf.concat([tf.nn.relu(y), tf.exp(-tf.abs(x)), y[:, ::-1, ::-1]], axis=-1)
+    x = tf.reshape(tf.transpose(x, [0, 2, 1]), [-1, 12, LENGTH])
+    x = tf.linalg.matmul(x, x, transpose_b=True)
+    x = tf.math.log(1.0 + tf.square(x)) / 2.0 - tf.reduce_mean(x, axis=1, keepdims=True)
+    x = tf.pad(tf.clip_by_value(x, -5.0, 5.0), [[0, 0], [1, 1], [0, 0]])
+    return with_random_weights(tf_keras.Model(inputs, k2.Dense(2)(tf.reduce_max(x, axis=1))))
+
+
+def function_without_an_equal() -> Any:
+    import tensorflow as tf
+
+    inputs = x = k2.Input((LENGTH, 4))
+    x = tf.math.cumsum(k2.Conv1D(4, 3)(x), axis=1)
+    return with_random_weights(tf_keras.Model(inputs, k2.Dense(2)(k2.Flatten()(x))))
+
+
+def shared_and_nested() -> Any:
+    """inner (with a function) is called twice, shared three times."""
+    inside = k2.Input((LENGTH, 4))
+    inner = tf_keras.Model(inside, k2.Dense(4)(inside) * 2.0, name="inner")
+    inputs, shared = k2.Input((LENGTH, 4)), k2.Dense(4)
+    x = k2.Concatenate()([inner(shared(inputs)), shared(inner(shared(inputs)))])
+    return with_random_weights(tf_keras.Model(inputs, [k2.Flatten(name="b")(x), k2.GlobalMaxPooling1D(name="a")(x)]))
+
+
+WITHOUT_EQUAL = {function_without_an_equal: ["tf.math.cumsum"]}
+
+
+@pytest.mark.parametrize(
+    "build", [locally_connected, tensorflow_functions, many_functions, function_without_an_equal, shared_and_nested]
+)
+@pytest.mark.parametrize("ending", [".h5", ".keras", "folder"])
+def test_what_keras_3_does_not_have(build: Callable[[], Any], ending: str, tmp_path: Path) -> None:
+    """Layers and functions of Keras 2 become a model of Keras 3, but for those that have no equal there."""
     model = build()
-    loaded = load_model(saved(model, tmp_path / f"m{ending}"))
+    loaded = load_model(save_as(model, tmp_path, ending))
+    assert kept_from_tensorflow(loaded) == WITHOUT_EQUAL.get(build, [])
+    assert output_names(loaded) == model.output_names
+    assert_same(loaded, model)
+
+
+def test_a_twin_that_predicts_something_else_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastism_cli.io import tf_operations
+
+    model = function_without_an_equal()
+    monkeypatch.setitem(tf_operations.OTHERS, "cumsum", lambda x, axis: x)
+    loaded = load_model(saved(model, tmp_path / "m.h5"))
     assert isinstance(loaded, tf_keras.Model)
     assert_same(loaded, model)
 
@@ -901,13 +985,32 @@ def test_what_is_not_a_model(what: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_serving_graph_has_no_layers(tmp_path: Path) -> None:
+def test_serving_graph_is_one_node(tmp_path: Path) -> None:
+    model = keras3_model()
+    model.export(tmp_path / "m", verbose=False)
+    loaded = load_model(tmp_path / "m")
+    assert kept_from_tensorflow(loaded) == ["saved_model"]
+    assert_same(loaded, model)
+
+
+def test_graph_that_reads_a_file_runs_only_when_allowed(tmp_path: Path) -> None:
     import tensorflow as tf
 
-    tf.saved_model.save(conv_block(), str(tmp_path / "m"))
-    (tmp_path / "m" / "keras_metadata.pb").unlink(missing_ok=True)
-    with pytest.raises(ModelError, match="holds a graph for serving, without layers"):
+    (tmp_path / "secret").write_text("x")
+
+    class Reader(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((None, LENGTH, 4), tf.float32, name="dna")])
+        def serve(self, x: Any) -> Any:
+            size = tf.strings.length(tf.io.read_file(str(tmp_path / "secret")))
+            return {"out": tf.reduce_sum(x, axis=[1, 2])[:, None] + tf.cast(size, tf.float32)}
+
+    module = Reader()
+    tf.saved_model.save(module, str(tmp_path / "m"), signatures=module.serve)
+    with pytest.raises(ModelError, match=r"operations that reach out of the model \(ReadFile\); pass --allow-lambda"):
         load_model(tmp_path / "m")
+    loaded = load_model(tmp_path / "m", allow_lambda=True)
+    assert loaded.output_names == ["out"]
+    np.testing.assert_allclose(predictions(loaded, [np.zeros((2, LENGTH, 4), "float32")])[0], [[1], [1]])
 
 
 def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

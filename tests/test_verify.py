@@ -156,7 +156,7 @@ def test_random_sequences_have_some_n_but_known_ends():
 
 
 def test_half_of_the_regions_is_refused():
-    with pytest.raises(UsageError, match="--bed and --fasta belong together"):
+    with pytest.raises(UsageError, match="--bed needs --fasta"):
         verify_model(plain(), bed="peaks.bed")
 
 

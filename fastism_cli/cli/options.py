@@ -72,15 +72,32 @@ loading_options = together(
     ),
     click.option("--allow-lambda", is_flag=True, help="Run the code that Lambda layers store in the model file."),
     click.option(
-        "--sequence-input", type=NameOrIndex(), help="Input to substitute in.  [default: the only one of shape (L, 4)]"
+        "--sequence-input",
+        type=NameOrIndex(),
+        help="Input to substitute in.  [default: the only one of shape (L, 4), or integers]",
     ),
-    click.option("--length", type=click.IntRange(min=1), help="Length of a variable-length input."),
+    click.option(
+        "--tie",
+        metavar="NAME1,NAME2[:rc]",
+        help="Inputs that hold the same sequence, or with :rc its reverse complement.",
+    ),
+    click.option(
+        "--codes",
+        metavar="A=1,C=2,...",
+        help="Integers of the letters, and of N, in an input of integers.  [default: 0, 1, ... and N after them]",
+    ),
+    click.option(
+        "--length",
+        type=click.IntRange(min=1),
+        help="Length of a variable-length input.  [default: that of the records, if all have the same]",
+    ),
     click.option("--alphabet", default="ACGT", show_default=True, help="Letters in the order of the model's channels."),
     click.option(
         "--reduce",
         multiple=True,
-        metavar="[HEAD=]sum|mean|none",
-        help="Reduce positional heads over their positions; none keeps them whole. Repeatable.",
+        metavar="[HEAD=]KIND[,KIND]",
+        help="Reduce positional heads over their positions: sum, mean, max, center:W, logsumexp, profile, l2 or jsd; "
+        "none keeps them whole. Repeatable.",
     ),
 )
 

@@ -77,7 +77,9 @@ how_options = together(
 )
 
 output_options = together(
-    click.option("-o", "--output", metavar="FILE", help="Result.  [default: <BED stem>.ism.h5 in this folder]"),
+    click.option(
+        "-o", "--output", metavar="FILE", help="Result.  [default: <BED or FASTA stem>.ism.h5 in this folder]"
+    ),
     click.option(
         "--dtype",
         type=click.Choice(["float32", "float16"]),
@@ -99,7 +101,12 @@ output_options = together(
 
 @click.command(short_help="Score every substitution in the regions of a BED.")
 @model_option
-@click.option("-b", "--bed", required=True, metavar="BED", help='BED or narrowPeak, gzipped or not; "-" is stdin.')
+@click.option(
+    "-b",
+    "--bed",
+    metavar="BED",
+    help='BED or narrowPeak, gzipped or not; "-" is stdin.  [default: every record of FASTA that fits]',
+)
 @click.option("-f", "--fasta", required=True, metavar="FASTA", help="Genome, plain or compressed by bgzip.")
 @placing_options
 @what_options
@@ -110,13 +117,16 @@ output_options = together(
 @logging_options
 @click.pass_context
 def run(
-    ctx: click.Context, model: str, bed: str, fasta: str, output: str | None, dry_run: bool, **options: Any
+    ctx: click.Context, model: str, bed: str | None, fasta: str, output: str | None, dry_run: bool, **options: Any
 ) -> None:
     """Score every substitution in the regions of BED.
 
     For each record, the sequence of the model's input length that is centred on it, with every base replaced by the
     three others: HDF5 of substituted - reference for every target. Records that cannot be scored keep their row, and
     "status" says why.
+
+    Without --bed, every record of FASTA is scored from its first letter on: shorter ones are followed by N (--edge),
+    longer ones are not scored.
 
     Exit codes: 0 done, 1 some regions failed or the run did, 2 wrong input.
     """

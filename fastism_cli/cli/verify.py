@@ -26,7 +26,7 @@ HEADER = ("head", "largest delta", "engine's error", "plain Keras' error", "tole
 @click.command(short_help="Compare the engine with plain Keras in float64.")
 @model_option
 @click.option("-b", "--bed", metavar="BED", help="Take the sequences from here.  [default: random ones]")
-@click.option("-f", "--fasta", metavar="FASTA", help="Genome of --bed.")
+@click.option("-f", "--fasta", metavar="FASTA", help="Genome of --bed; its records without --bed.")
 @placing_options
 @input_option
 @loading_options

@@ -54,6 +54,13 @@ def copy_weights(source: Any, target: Any, config: Config) -> None:
         _assign(name, arrays, parts, WeightsFile(Path(source.name), LEGACY))
 
 
+def copy_layer(source: Any, target: Any, entry: Config) -> None:
+    """Assign the weights of one layer of tf_keras to its equal in Keras 3, built from ``entry``."""
+    stored, wanted = (list(chain.from_iterable(stored_order(layer, entry))) for layer in (source, target))
+    arrays = [variable.numpy() for part in stored for variable in part.variables]
+    _assign(str(target.name), arrays, wanted, WeightsFile(Path(str(source.name)), LEGACY))
+
+
 def structured_suffix(path: Path) -> str:
     """The ending by which Keras tells a ``.keras`` zip from HDF5 weights."""
     return ".weights.h5" if h5py.is_hdf5(path) else ".keras"

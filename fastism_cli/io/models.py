@@ -1,9 +1,9 @@
 """Load a Keras model from any file that the field has: Keras 3, then repaired metadata, then tf_keras, then an error.
 
 Nothing that a model file holds is run unless the user says so: a Lambda layer is Python bytecode, and a configuration
-can name any importable function. Both are found in the configuration before anything is built, in every format. What
-the graph of a SavedModel or a TensorFlow operation does when it is *called* (some read or write files) is outside this
-guard: a model from a source that you do not trust needs a sandbox.
+can name any importable function. Both are found in the configuration before anything is built, in every format. The
+graph of a SavedModel is run only if none of its operations reads or writes files or calls Python: those are found by
+their names. TensorFlow itself is no sandbox: a model from a source that you do not trust at all needs one.
 """
 
 from __future__ import annotations
@@ -30,9 +30,12 @@ from fastism_cli.io.model_repair import (
 )
 from fastism_cli.io.model_scan import describe_problems, stored_code
 from fastism_cli.io.model_weights import copy_weights, load_weights, under_name
+from fastism_cli.io.saved_model import operations_reaching_out, saved_configs, served
 
 if TYPE_CHECKING:
     import keras
+
+logger = logging.getLogger(__name__)
 
 Objects = Mapping[str, object]
 Rung = Callable[[ModelFile, Objects, bool], Any]
@@ -94,7 +97,8 @@ def refuse_code(file: ModelFile, objects: Objects, allow_lambda: bool) -> None:
 
 
 def _problems(file: ModelFile, objects: Objects, allow_lambda: bool) -> list[str]:
-    return describe_problems(_config(file), keras2=file.is_keras2, objects=objects, allow_lambda=allow_lambda)
+    known = {**_legacy_layers(), **objects}
+    return describe_problems(_config(file), keras2=file.is_keras2, objects=known, allow_lambda=allow_lambda)
 
 
 def _headed(path: Path, lines: list[str]) -> str:
@@ -169,7 +173,7 @@ def as_keras3(file: ModelFile, objects: Objects, allow_lambda: bool) -> Any:
 
 def as_repaired(file: ModelFile, objects: Objects, allow_lambda: bool) -> Any:
     """Rung 2: rebuild from repaired metadata, then assign the weights."""
-    config = repair_config(_config(file), keras2=file.is_keras2, objects=objects)
+    config = _repaired(_config(file), objects, keras2=file.is_keras2)
     model = build(config, objects, allow_lambda)
     if not model.built:
         raise ModelError(f"{file.path} does not say the shape of its input: save the model after calling it once")
@@ -182,9 +186,19 @@ def build(config: Config, objects: Objects, allow_lambda: bool) -> Any:
     """A Keras 3 model, with weights that are yet to be assigned, from a repaired configuration."""
     import keras
 
-    own = {**objects, HARD_SIGMOID: keras2_hard_sigmoid}
+    own = {**_legacy_layers(), **objects, HARD_SIGMOID: keras2_hard_sigmoid}
     with keras.saving.custom_object_scope(own):
         return keras.saving.deserialize_keras_object(config, safe_mode=not allow_lambda)
+
+
+def _repaired(config: Config, objects: Objects, *, keras2: bool = True) -> Config:
+    return repair_config(config, keras2=keras2, objects={**_legacy_layers(), **objects})
+
+
+def _legacy_layers() -> Objects:
+    from fastism_cli.io.legacy_layers import LEGACY_LAYERS
+
+    return LEGACY_LAYERS
 
 
 def _config(file: ModelFile) -> Config:
@@ -209,17 +223,32 @@ def as_tf_keras(file: ModelFile, objects: Objects, allow_lambda: bool) -> Any:
 
 
 def from_saved_model(file: ModelFile, objects: Objects, allow_lambda: bool) -> Any:
-    """Rung 3 for a SavedModel folder, whose layers only tf_keras can list."""
+    """Rung 3 for a SavedModel folder: its layers, which only tf_keras can list, or the graph that it serves."""
     tf_keras = _import_tf_keras()
     configs = saved_configs(file.path)
-    if not configs:
-        raise ModelError(f"{file.path} holds a graph for serving, without layers: save it with model.save('m.keras')")
     lines = stored_code(configs, objects=objects, allow_lambda=allow_lambda)
     if lines:
         raise ModelError(_headed(file.path, lines))
+    if not allow_lambda and (names := operations_reaching_out(file.path)):
+        raise ModelError(
+            f"{file.path} holds TensorFlow operations that reach out of the model ({', '.join(names)}); "
+            "pass --allow-lambda if you trust it"
+        )
+    if not configs:
+        return served(file.path)
     with _safe_mode(allow_lambda):
-        model = tf_keras.models.load_model(file.path, custom_objects=dict(objects), compile=False)
+        model = tf_keras.models.load_model(file.path, custom_objects=_fit_for_tf_keras(objects), compile=False)
     return lifted(model, objects, allow_lambda)
+
+
+def _fit_for_tf_keras(objects: Objects) -> dict[str, object]:
+    """The objects without layers of Keras 3, which tf_keras cannot call: it then takes the graph that was saved."""
+    import keras
+
+    def is_keras3(value: object) -> bool:
+        return isinstance(value, type) and issubclass(value, keras.layers.Layer)
+
+    return {name: value for name, value in objects.items() if not is_keras3(value)}
 
 
 def _safe_mode(allow_lambda: bool) -> AbstractContextManager[None]:
@@ -238,40 +267,36 @@ def _import_tf_keras() -> Any:
 
 
 def lifted(model: Any, objects: Objects, allow_lambda: bool) -> Any:
-    """The same model in Keras 3, which the fast engine can follow; or the model itself where a layer has no equal."""
-    try:
-        if any(type(layer).__module__.startswith("tf_keras.src.saving") for layer in model.submodules):
-            return model  # a layer that was revived as a graph: its class may share the name of another
-        config = repair_config(use_own_functions(json.loads(model.to_json()), objects), objects=objects)
-        twin = build(config, objects, allow_lambda)
-        copy_weights(model, twin, config)
-    except Exception:
-        return model
+    """The same model in Keras 3, which the engine can follow: from its configuration, else call by call.
+
+    Either must predict what the model predicts; where neither does, the model itself is left, a single opaque node.
+    """
+    from fastism_cli.io.model_lift import agree
+
+    for twin_of in (_from_configuration, _call_by_call):
+        try:
+            twin = twin_of(model, objects, allow_lambda)
+        except Exception as error:  # a model of another age can make Keras raise anything at all
+            logger.debug("%s does not become a model of Keras 3: %s", model.name, error)
+            continue
+        if not getattr(model, "inputs", None) or agree(model, twin):
+            return twin
+    return model
+
+
+def _from_configuration(model: Any, objects: Objects, allow_lambda: bool) -> Any:
+    if any(type(layer).__module__.startswith("tf_keras.src.saving") for layer in model.submodules):
+        raise ModelError("a layer was revived as a graph: its class may share the name of another")
+    config = _repaired(use_own_functions(json.loads(model.to_json()), objects), objects)
+    twin = build(config, objects, allow_lambda)
+    copy_weights(model, twin, config)
     return twin
 
 
-def saved_configs(folder: Path) -> list[Config]:
-    """The configuration of every Keras object in a SavedModel folder."""
-    from tf_keras.protobuf import saved_metadata_pb2
+def _call_by_call(model: Any, objects: Objects, allow_lambda: bool) -> Any:
+    from fastism_cli.io.model_lift import lift
 
-    metadata = folder / "keras_metadata.pb"
-    if metadata.is_file():
-        nodes = saved_metadata_pb2.SavedMetadata.FromString(metadata.read_bytes()).nodes
-        return _decoded(node.metadata for node in nodes)
-    return _configs_before_tf25(folder)
-
-
-def _configs_before_tf25(folder: Path) -> list[Config]:
-    """TensorFlow 2.0 to 2.4 kept the configurations inside the graph."""
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
-    nodes = (node for graph in saved.meta_graphs for node in graph.object_graph_def.nodes)
-    return _decoded(node.user_object.metadata for node in nodes)
-
-
-def _decoded(texts: Iterable[str]) -> list[Config]:
-    return [json.loads(text) for text in texts if text.lstrip().startswith("{")]
+    return lift(model, lambda entry: build(_repaired(entry, objects), objects, allow_lambda))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from fastism_cli.io.legacy_layers import ThresholdedReLU
 from fastism_cli.rules.base import (
     Call,
     Decline,
@@ -130,6 +131,7 @@ AUGMENTATIONS = (
 )
 define(Identity(), *(getattr(keras.layers, name) for name in AUGMENTATIONS.split() if hasattr(keras.layers, name)))
 define(Activated(), keras.layers.Activation)
+define(Pointwise(), ThresholdedReLU)
 define(Pointwise(), keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU)
 define(Pointwise(elementwise=False, unless=_along_positions), keras.layers.Softmax, keras.layers.Masking)
 define(Pointwise(elementwise=False, unless=_along_positions), keras.layers.LayerNormalization)

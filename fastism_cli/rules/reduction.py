@@ -1,34 +1,127 @@
-"""Reductions of a positional head that are linear: the rest of the head is never touched."""
+"""Reductions of a positional head that need its window alone, and the nodes that choose its targets."""
 
 from __future__ import annotations
 
 from math import prod
 from typing import Any
 
+import numpy as np
 from keras import ops
 
-from fastism_cli.reduce import LINEAR, Reduction
-from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Facts, Form, Rule, Splits, State
+from fastism_cli.reduce import L2, Center, Jsd, LogSumExp, Max, Mean, Profile, Select, Sum
+from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Facts, Form, Rule, Splits, State, Window, per_position
 from fastism_cli.rules.table import define
 
 
-class LinearReduction(Rule):
+class WindowSum(Rule):
+    """Sum of the deltas in the window: the rest of the head does not change."""
+
     form = Form.DELTA
     splits = Splits.STRIPS
 
     def propagate(self, facts: Facts) -> State:
-        if facts.layer.kind not in LINEAR:
-            raise Decline(f"{facts.layer.kind!r} needs the whole head")
         return EVERYWHERE
 
     def delta(self, call: Call, *inputs: Any) -> Any:
-        (strip,) = inputs
+        return inputs[0].total(lambda x: self.total(call, x), ops.add)
+
+    def total(self, call: Call, x: Any) -> Any:
+        """(S, P, A, rows, *rest) -> (S, P, A, T), or (S, P, A, 1) for a head whose only axis is reduced."""
+        x = sum_rows(x, keepdims=True)
+        if len(call.facts.shapes[0]) == 1:
+            return ops.expand_dims(ops.sum(x, axis=tuple(range(3, len(x.shape)))), -1)
+        return ops.sum(x, axis=tuple(range(3, len(x.shape) - 1)))
+
+
+class WindowMean(WindowSum):
+    def delta(self, call: Call, *inputs: Any) -> Any:
         shape = call.facts.shapes[0]
-        rank = len(strip.known.shape)
-        axes = tuple(range(3, rank)) if len(shape) == 1 else tuple(range(3, rank - 1))
-        total = strip.total(lambda x: ops.sum(x, axis=axes), ops.add)
-        total = ops.expand_dims(total, -1) if len(shape) == 1 else total
-        return total / (prod(shape[:-1]) if len(shape) > 1 else shape[0]) if call.layer.kind == "mean" else total
+        return super().delta(call, *inputs) / (prod(shape[:-1]) if len(shape) > 1 else shape[0])
 
 
-define(LinearReduction(), Reduction)
+class WindowNorm(WindowSum):
+    """The norm of the change, which is all in the window."""
+
+    def delta(self, call: Call, *inputs: Any) -> Any:
+        return ops.sqrt(super().delta(call, inputs[0].map(lambda x, *_: ops.square(x))))
+
+
+class CenterSum(WindowSum):
+    """Sum of the deltas at those positions of the window that lie in the middle of the head."""
+
+    splits = Splits.WHOLE
+
+    def propagate(self, facts: Facts) -> State:
+        flat = facts.window.flat
+        if flat is not None and (flat.before or flat.total != facts.window.frame.length):
+            raise Decline("counts the elements of a flattened tensor, not positions")
+        return EVERYWHERE
+
+    def delta(self, call: Call, *inputs: Any) -> Any:
+        (x,) = inputs
+        shape, frame = call.facts.shapes[0], call.facts.window.frame
+        first, stop = call.layer.span(frame.length)
+        rows = call.first(frame)[:, None] + np.arange(frame.width, dtype="int32")[None, :]
+        inside = per_position(ops.logical_and(rows >= first, rows < stop), len(x.shape))
+        x = ops.where(inside, x, ops.zeros((), x.dtype))
+        for axis, n in enumerate(shape[1:-1], start=4):
+            x = ops.take(x, list(range(*call.layer.span(n))), axis=axis)
+        return self.total(call, x)
+
+
+def positions_of_head(facts: Facts) -> tuple[tuple[int, ...], bool]:
+    """The axes of a head that are reduced, and that they are not kept."""
+    return tuple(range(len(facts.shapes[0]) - 1)), False
+
+
+class WindowMax(Maximum):
+    """As a global maximum over the length, for heads with one axis of positions."""
+
+    def __init__(self) -> None:
+        super().__init__(positions_of_head)
+
+    def propagate(self, facts: Facts) -> State:
+        if facts.window.flat is not None or len(facts.shapes[0]) != 2:
+            raise Decline(f"maximum over all of {facts.shapes[0]}")
+        return super().propagate(facts)
+
+
+class WholeHead(Rule):
+    """Reductions in which every position weighs on every other."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+    def propagate(self, facts: Facts) -> State:
+        raise Decline(self.why)
+
+
+class Choose(Rule):
+    """Some channels of every position."""
+
+    form = Form.EITHER
+    splits = Splits.ROWS
+    keeps_places = True
+
+    def propagate(self, facts: Facts) -> State:
+        window = facts.window
+        if window.flat is not None or not window.channels:
+            raise Decline("chooses among elements that lie along the sequence")
+        return Window(window.frame, (*window.channels[:-1], len(facts.layer.entries)))
+
+    def value(self, call: Call, *inputs: Any) -> Any:
+        return call.layer(inputs[0])
+
+    delta = value
+
+
+SOFTMAX = "every position weighs on all others through a softmax: the head is computed in full, on the device"
+
+define(WindowSum(), Sum)
+define(WindowMean(), Mean)
+define(WindowNorm(), L2)
+define(CenterSum(), Center)
+define(WindowMax(), Max)
+define(WholeHead(SOFTMAX), Profile, Jsd)
+define(WholeHead("the logarithm of a sum over all positions: computed in full, on the device"), LogSumExp)
+define(Choose(), Select)

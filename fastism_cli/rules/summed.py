@@ -14,7 +14,7 @@ from keras import ops
 
 from fastism_cli import backend
 from fastism_cli.graph import Node
-from fastism_cli.reduce import Reduction
+from fastism_cli.reduce import Mean, Reduction
 from fastism_cli.rules.base import EVERYWHERE, Call, Facts, Form, Rule, Splits, State
 from fastism_cli.rules.place import rows_at
 from fastism_cli.rules.strips import sum_rows
@@ -54,7 +54,7 @@ def summed_taps(layer: Any, reduction: Reduction, n_in: int) -> np.ndarray:
     for tap, weights in enumerate(kernel):
         output = np.arange(n_in) + pads[0] - tap * dilation
         total[(output >= 0) & (output < n_in + sum(pads) - span + 1)] += weights
-    if reduction.kind == "mean":
+    if isinstance(reduction, Mean):
         total /= n_in + sum(pads) - span + 1
     return total
 

@@ -1,0 +1,141 @@
+"""Which heads of a model are scored, with which targets, and how positional ones are reduced."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from fastism_cli.errors import UsageError
+from fastism_cli.reduce import Reduction, make_reduction
+from fastism_cli.run_options import REDUCTIONS, by_head, check_reduction
+
+Shape = tuple[int, ...]
+Units = tuple[int, ...]
+Reduce = str | Sequence[str] | Mapping[str | None, str | Sequence[str]] | None
+
+
+@dataclass(frozen=True)
+class Head:
+    """One scored output.
+
+    Attributes
+    ----------
+    name : str
+        The model's name for it; ``NAME.REDUCTION`` where one head is reduced in several ways.
+    shape : tuple of int
+        As it is scored, without the batch axis.
+    full_shape : tuple of int
+        As the model gives it.
+    reduce : str
+        "none", or the kind of reduction.
+    source : int
+        Which output of the model.
+    source_name : str
+        The model's name for it.
+    units : tuple of int or None
+        The targets that are kept of the last axis, in this order; None: all.
+    """
+
+    name: str
+    shape: Shape
+    full_shape: Shape
+    reduce: str
+    source: int = 0
+    source_name: str = ""
+    units: Units | None = None
+
+    @property
+    def reduction(self) -> Reduction | None:
+        return None if self.reduce == "none" else make_reduction(self.reduce)
+
+    @property
+    def n_targets(self) -> int:
+        """Targets to choose from: 1 for a flat head that is reduced."""
+        return 1 if self.is_reduced_flat else self.full_shape[-1]
+
+    @property
+    def is_reduced_flat(self) -> bool:
+        return self.reduce != "none" and len(self.full_shape) == 1
+
+
+def choose_heads(
+    shapes: Mapping[str, Shape],
+    reduce: Reduce,
+    targets: Mapping[str | None, Units | None] | None,
+    *,
+    substitutions: int,
+) -> list[Head]:
+    """The heads to score, in the order of the model; with ``targets``, only those named there.
+
+    Parameters
+    ----------
+    shapes : mapping of head name to shape without the batch axis
+    reduce : str, sequence of str, or mapping of head name to one of them
+        The name None, or no mapping, stands for all positional heads that are not named. "none" keeps a head whole.
+    targets : mapping of head name to targets, optional
+        None in the place of targets stands for all; None in the place of a name for the only head.
+    substitutions : int
+        Values that each target takes for one sequence: length x letters, for the estimate of size.
+
+    Raises
+    ------
+    UsageError
+        If a head, a target or a reduction does not exist, or a positional head has no reduction.
+    """
+    kinds = _kinds(shapes, reduce)
+    chosen = by_head("--targets", shapes, targets or {})
+    names = [name for name in shapes if not targets or name in chosen]
+    unreduced = [name for name in names if len(shapes[name]) > 1 and name not in kinds]
+    if unreduced:
+        raise UsageError(_unreduced(unreduced, shapes, substitutions))
+    sources = list(shapes)
+    return [
+        _head(name, kind, shapes[name], sources.index(name), chosen.get(name), several=len(kinds.get(name, ())) > 1)
+        for name in names
+        for kind in kinds.get(name, ("none",))
+    ]
+
+
+def _head(name: str, kind: str, full: Shape, source: int, units: Units | None, *, several: bool) -> Head:
+    if kind != "none":
+        make_reduction(kind).check(name, full)
+    shape = full if kind == "none" else (full[-1] if len(full) > 1 else 1,)
+    if units is not None and max(units, default=0) >= shape[-1]:
+        raise UsageError(f"--targets: head {name!r} has {shape[-1]} targets, numbered from 0. Received: {max(units)}")
+    if units is not None:
+        shape = (*shape[:-1], len(units))
+    return Head(f"{name}.{kind}" if several else name, shape, full, kind, source, name, units)
+
+
+def _kinds(shapes: Mapping[str, Shape], reduce: Reduce) -> dict[str, tuple[str, ...]]:
+    """The reductions of each head that has any."""
+    asked = reduce if isinstance(reduce, Mapping) else {} if reduce is None else {None: reduce}
+    kinds = {name: _listed(name, values) for name, values in asked.items()}
+    for name in kinds:
+        if name is not None and name not in shapes:
+            raise UsageError(f"--reduce: the model has no head {name!r}. Its heads: {', '.join(shapes)}.")
+    rest = kinds.pop(None, None)
+    positional = [name for name, shape in shapes.items() if len(shape) > 1] if rest else []
+    return {name: rest for name in positional if rest} | {n: k for n, k in kinds.items() if n is not None}
+
+
+def _listed(name: str | None, values: str | Sequence[str]) -> tuple[str, ...]:
+    """``"sum,jsd" -> ("sum", "jsd")``"""
+    texts = [values] if isinstance(values, str) else values
+    kinds = [kind for text in texts for kind in text.split(",")]
+    for kind in kinds:
+        check_reduction(name, kind)
+    return tuple(dict.fromkeys(kinds))
+
+
+def _unreduced(names: Sequence[str], shapes: Mapping[str, Shape], substitutions: int) -> str:
+    lines = []
+    for name in names:
+        size = 4 * prod(shapes[name]) * substitutions
+        lines.append(
+            f"head {name!r} has shape {shapes[name]}: kept whole, one region takes {size / 1e9:.3g} GB "
+            f"and 100,000 regions {size * 1e5 / 1e12:.3g} TB"
+        )
+    kinds = ", ".join(kind for kind in REDUCTIONS if kind != "none")
+    return "; ".join(lines) + f". Reduce it over its positions with --reduce {kinds} (none keeps it whole)."

@@ -1,0 +1,194 @@
+"""A model of tf_keras as one of Keras 3, call by call, so that the engine can follow it.
+
+Each layer becomes its equal in Keras 3, with its weights; a TensorFlow function becomes a ``keras.ops`` operation. What
+has no equal is called as it is inside a layer of Keras 3 (:class:`Borrowed`): that node is opaque, the rest is not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from fastism_cli.errors import ModelError
+from fastism_cli.io.model_config import Config, plain_name
+from fastism_cli.io.model_repair import plain_config
+from fastism_cli.io.model_weights import copy_layer
+from fastism_cli.io.tf_operations import find_operation
+
+# Makes a layer of Keras 3 from the configuration that tf_keras gives of its own.
+Build = Callable[[Config], Any]
+Call = Callable[..., Any]
+
+LENGTHS_TO_TRY = (64, 1024, 8192)  # for inputs that say none
+
+
+class Borrowed(keras.layers.Layer):
+    """A layer or a function of TensorFlow inside a model of Keras 3, computed in the type that it was saved in."""
+
+    def __init__(self, function: Call, name: str) -> None:
+        super().__init__(name=name, trainable=False)
+        self._run = function
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        return self._run(*args, **kwargs)
+
+    def get_config(self) -> Config:
+        raise NotImplementedError(f"layer {self.name!r} is kept as TensorFlow saved it")
+
+
+def lift(model: Any, build: Build) -> keras.Model:
+    """The Keras 3 twin of a model of tf_keras.
+
+    A subclassed model, which hides its calls, becomes a single node.
+
+    Raises
+    ------
+    ModelError
+        If the model does not say what its inputs are.
+    """
+    lifted = _Lift(build)
+    if getattr(model, "_nodes_by_depth", None):
+        return lifted.model(model)
+    specs = _input_specs(model)
+    inputs = [keras.Input(spec.shape[1:], dtype=spec.dtype.name, name=name) for name, spec in specs]
+    call = _at_inference(model)
+    outputs = Borrowed(lambda *x: call(list(x) if len(x) > 1 else x[0]), plain_name(model.name))(*inputs)
+    return keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs)
+
+
+def _input_specs(model: Any) -> list[tuple[str, Any]]:
+    saved = model.save_spec()
+    specs = tf.nest.flatten(saved[0]) if saved else []
+    if not specs or any(spec.shape.rank is None for spec in specs):
+        raise ModelError(f"model {model.name!r} does not say the shape of its input: save it after calling it once")
+    return [(f"input_{number}" if len(specs) > 1 else "input", spec) for number, spec in enumerate(specs)]
+
+
+def agree(model: Any, twin: Any) -> bool:
+    """Whether two models predict the same for random one-hot inputs; False if that cannot be found out."""
+    for length in LENGTHS_TO_TRY:
+        try:
+            inputs = _random_inputs(model, length)
+            pairs = zip(_predictions(model, inputs), _predictions(twin, inputs), strict=True)
+            return all(x.shape == y.shape and np.allclose(x, y, rtol=1e-3, atol=_small(x)) for x, y in pairs)
+        except Exception:  # a length that the model cannot have
+            continue
+    return False
+
+
+def _small(x: np.ndarray) -> float:
+    return float(1e-5 * max(np.abs(x).max(initial=0.0), 1e-3))
+
+
+def _random_inputs(model: Any, length: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    shapes = [[2, *(length if n is None else n for n in x.shape[1:])] for x in model.inputs]
+    return [_random(rng, shape, x.dtype.name) for shape, x in zip(shapes, model.inputs, strict=True)]
+
+
+def _random(rng: np.random.Generator, shape: Sequence[int], dtype: str) -> np.ndarray:
+    """One-hot rows, or 0 and 1 where there is one axis alone."""
+    if len(shape) == 2:
+        return rng.integers(0, 2, shape).astype(dtype)
+    return np.eye(shape[-1])[rng.integers(0, shape[-1], shape[:-1])].astype(dtype)
+
+
+def _predictions(model: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    found = model(list(inputs) if len(inputs) > 1 else inputs[0], training=False)
+    return [np.asarray(y) for y in tf.nest.flatten(found)]
+
+
+def _at_inference(layer: Any) -> Call:
+    takes_training = bool(getattr(layer, "_expects_training_arg", False))
+    return (lambda *args, **kwargs: layer(*args, **{**kwargs, "training": False})) if takes_training else layer
+
+
+class _Lift:
+    """Keeps one twin for each layer, however often it is called."""
+
+    def __init__(self, build: Build) -> None:
+        self.build = build
+        self.twins: dict[int, Call] = {}
+        self.names: set[str] = set()
+
+    def model(self, model: Any) -> keras.Model:
+        symbols = {id(x): keras.Input(x.shape[1:], dtype=x.dtype.name, name=x.name) for x in model.inputs}
+        for depth in sorted(model._nodes_by_depth, reverse=True):
+            for node in model._nodes_by_depth[depth]:
+                if not node.is_input:
+                    self._call(node, symbols)
+        inputs, outputs = ([symbols[id(x)] for x in tensors] for tensors in (model.inputs, model.outputs))
+        one_each = (tensors if len(tensors) > 1 else tensors[0] for tensors in (inputs, outputs))
+        twin = keras.Model(*one_each, name=self._name(model.name))
+        twin.output_names = [plain_name(name) for name in model.output_names]
+        return twin
+
+    def _call(self, node: Any, symbols: dict[int, Any]) -> None:
+        args, kwargs = tf.nest.map_structure(lambda x: symbols.get(id(x), x), (node.call_args, node.call_kwargs))
+        given = {n: value for n, value in kwargs.items() if value is not None and n not in ("name", "training")}
+        outputs = keras.tree.flatten(self._twin(node.layer)(*args, **given))
+        symbols.update(zip(map(id, tf.nest.flatten(node.outputs)), outputs, strict=True))
+
+    def _twin(self, layer: Any) -> Call:
+        if id(layer) not in self.twins:
+            self.twins[id(layer)] = self._equal(layer)
+        return self.twins[id(layer)]
+
+    def _equal(self, layer: Any) -> Call:
+        if getattr(layer, "_nodes_by_depth", None):
+            return self.model(layer)
+        if type(layer).__name__ in ("TFOpLambda", "SlicingOpLambda"):
+            return self._first_that_works(find_operation(layer.get_config()["function"]), layer)
+        return self._first_that_works(self._rebuilt(layer), layer)
+
+    def _first_that_works(self, equal: Call | None, layer: Any) -> Call:
+        """Calls ``equal``, or the layer itself where there is none or it refuses the arguments."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if equal is not None:
+                try:
+                    return equal(*args, **kwargs)
+                except Exception:  # what one Keras takes can make the other raise anything at all
+                    pass
+            return Borrowed(_at_inference(layer), self._name(layer.name))(*args, **kwargs)
+
+        return call
+
+    def _rebuilt(self, layer: Any) -> Call | None:
+        """The layer of Keras 3 with the same configuration and weights; None for a class that is not of tf_keras."""
+        module = type(layer).__module__
+        if not module.startswith("tf_keras.") or module.startswith("tf_keras.src.saving"):
+            return None  # a layer that was revived as a graph: its class may share the name of another
+        try:
+            stored = json.dumps(tf_keras.saving.serialize_keras_object(layer), default=str)
+            entry = plain_config(json.loads(stored), {})
+            entry["config"]["name"] = self._name(layer.name)
+            twin = self.build(entry)
+        except Exception:
+            return None
+        copied: list[bool] = []
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            outputs = twin(*args, **kwargs)
+            if not copied:
+                copy_layer(layer, twin, entry)
+                copied.append(True)
+            return outputs
+
+        return call
+
+    def _name(self, name: str) -> str:
+        """A name that no other layer has, and that Keras 3 takes."""
+        plain, number = plain_name(name), 0
+        free = plain
+        while free in self.names:
+            number += 1
+            free = f"{plain}_{number}"
+        self.names.add(free)
+        return free

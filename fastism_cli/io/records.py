@@ -1,0 +1,46 @@
+"""The records of a FASTA in the place of a BED: each from its start to its end, on the strand as it is written."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import cached_property
+
+from fastism_cli.io.bed import BedSummary, Region
+from fastism_cli.io.fasta import Genome
+
+NO_LINE = 0
+
+
+class RecordSource:
+    """What :class:`fastism_cli.io.bed.BedSource` is for a BED: one region for each record, in the order of the file.
+
+    Attributes
+    ----------
+    name : str
+        What messages call it: the path of the FASTA.
+    """
+
+    def __init__(self, genome: Genome) -> None:
+        self.name = genome.path
+        self._sizes = genome.sizes
+
+    def regions(self) -> Iterator[Region]:
+        """Every record. ``line`` is 0: there is no BED that has one."""
+        return (Region(name, 0, size, name, ".", None, NO_LINE) for name, size in self._sizes.items())
+
+    @cached_property
+    def summary(self) -> BedSummary:
+        """As of a BED with these records."""
+        return BedSummary(len(self._sizes), self.sha256, dict.fromkeys(self._sizes, NO_LINE))
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the names and lengths of the records, ``NAME<tab>LENGTH`` a line."""
+        lines = "".join(f"{name}\t{size}\n" for name, size in self._sizes.items())
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def where(region: Region) -> str:
+    """What messages call a region: its line in the BED, or its name in the FASTA."""
+    return f"record {region.chrom}" if region.line == NO_LINE else f"line {region.line}"

@@ -1,0 +1,42 @@
+"""Sequences of integers: from one-hot rows to the model's own numbers, and what an Embedding makes of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, State, Window, merge_batch, split_batch
+from fastism_cli.rules.table import define
+from fastism_cli.views import LetterCodes
+
+
+class ToIntegers(Rule):
+    """One integer for the letters of a position."""
+
+    form = Form.VALUE
+
+    def propagate(self, facts: Facts) -> State:
+        return Window(facts.window.frame, facts.window.channels[:-1])
+
+    def value(self, call: Call, *inputs: Any) -> Any:
+        return call.layer(inputs[0])
+
+
+class Lookup(Rule):
+    """A row of weights for each integer."""
+
+    form = Form.VALUE
+
+    def propagate(self, facts: Facts) -> State:
+        if facts.window.flat is not None:
+            raise Decline("reads a flattened tensor")
+        return Window(facts.window.frame, (*facts.window.channels, facts.layer.output_dim))
+
+    def value(self, call: Call, *inputs: Any) -> Any:
+        (x,) = inputs
+        return split_batch(call.layer(merge_batch(x)), x)
+
+
+define(ToIntegers(), LetterCodes)
+define(Lookup(), keras.layers.Embedding)

@@ -1,0 +1,289 @@
+"""How the inputs of a model show the sequence: one-hot or as integers, as it is or as its reverse complement.
+
+The engines substitute in one tensor, the one-hot sequence (L, letters). Every input of the model that holds the
+sequence is a view of it, computed by nodes that stand before the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from fastism_cli.alphabet import Alphabet
+from fastism_cli.errors import ModelError, SequenceError, UsageError
+from fastism_cli.graph import LayerGraph, Node, Port, Shape, Tensor, flip_operation
+from fastism_cli.reduce import Select
+from fastism_cli.run_options import Tied
+
+HOW_TO_CODE = "Give the integer of each letter with --codes, as in --codes A=1,C=2,G=3,T=4,N=0"
+
+
+class LetterCodes:
+    """One-hot rows (..., letters) to the integers (...) that the model knows the letters by; a row of zeros to N's."""
+
+    name = "letter_codes"
+
+    def __init__(self, letters: tuple[int, ...], unknown: int, dtype: str) -> None:
+        self.letters, self.unknown, self.dtype = letters, unknown, dtype
+
+    def __call__(self, x: Any) -> Any:
+        above = ops.convert_to_tensor(np.array(self.letters) - self.unknown, dtype=x.dtype)
+        return ops.cast(ops.sum(x * above, axis=-1) + self.unknown, self.dtype)
+
+
+@dataclass(frozen=True)
+class View:
+    """One input of the model that shows the sequence."""
+
+    index: int
+    reverse: bool
+    codes: LetterCodes | None
+
+
+@dataclass(frozen=True)
+class Views:
+    """All inputs that show the sequence, the one that gives it its name first.
+
+    Attributes
+    ----------
+    knows_unknown : bool
+        Whether every view has something to show for an N.
+    """
+
+    views: tuple[View, ...]
+    alphabet: Alphabet
+    n_inputs: int
+    knows_unknown: bool
+
+    @property
+    def primary(self) -> View:
+        return self.views[0]
+
+    @property
+    def is_coded(self) -> bool:
+        return any(view.codes is not None for view in self.views)
+
+    @property
+    def kept(self) -> list[int]:
+        """Inputs of the model that the engines are given: all but those tied to the sequence."""
+        tied = {view.index for view in self.views[1:]}
+        return [i for i in range(self.n_inputs) if i not in tied]
+
+    @property
+    def sequence_index(self) -> int:
+        """Which of the inputs that the engines are given is the sequence."""
+        return self.kept.index(self.primary.index)
+
+    @property
+    def are_plain(self) -> bool:
+        """Whether the only view is the sequence itself."""
+        return len(self.views) == 1 and not self.steps(self.primary)
+
+    def steps(self, view: View) -> list[Any]:
+        """What makes a view of the sequence, as layers to call one after the other."""
+        steps: list[Any] = []
+        if view.reverse:
+            partners = self.alphabet.reverse_complement(np.arange(self.alphabet.size, dtype=np.uint8))[::-1]
+            steps = [flip_operation(axis=1), Select(tuple(int(i) for i in partners))]
+        return steps if view.codes is None else [*steps, view.codes]
+
+    def expand(self, arrays: Sequence[Any]) -> list[Any]:
+        """The inputs of the model from those that the engines are given."""
+        found = dict(zip(self.kept, arrays, strict=True))
+        sequence = found[self.primary.index]
+        for view in self.views:
+            shown = sequence
+            for step in self.steps(view):
+                shown = step(shown)
+            found[view.index] = shown
+        return [found[i] for i in range(self.n_inputs)]
+
+    def one_hot(self, x: np.ndarray, name: str) -> np.ndarray:
+        """What a user gave for the sequence, as one-hot rows: integers of the model become letters.
+
+        Raises
+        ------
+        SequenceError
+            If an integer is that of no letter.
+        """
+        codes = self.primary.codes
+        if codes is None or x.ndim != 2:
+            return x
+        found = np.full(x.shape, self.alphabet.unknown, dtype=np.uint8)
+        for letter, code in enumerate(codes.letters):
+            found[x == code] = letter
+        wrong = (found == self.alphabet.unknown) & ~((x == codes.unknown) & self.knows_unknown)
+        if wrong.any():
+            sequence, position = (int(i[0]) for i in np.nonzero(wrong))
+            raise SequenceError(
+                f"Input {name!r}: sequence {sequence}, position {position} holds {x[sequence, position]}, which is the "
+                f"code of no letter. {HOW_TO_CODE}"
+            )
+        return self.alphabet.one_hot(found)
+
+
+def find_views(
+    graph: LayerGraph,
+    alphabet: Alphabet,
+    *,
+    chosen: str | int | None = None,
+    tied: Sequence[Tied] = (),
+    codes: Mapping[str, int] | None = None,
+) -> Views:
+    """Which inputs show the sequence: the only one that can, the chosen one, or all that are tied together.
+
+    An input of shape (length, letters) is one-hot; one of shape (length,) holds integers, and is taken without being
+    named only if an Embedding reads it.
+
+    Raises
+    ------
+    ModelError
+        If no input or more than one can hold the sequence. Lists every input.
+    UsageError
+        If ``tied`` or ``codes`` do not fit the model.
+    """
+    shapes = {port.name: graph.tensors[port.tensor].shape for port in graph.inputs}
+    names = list(shapes)
+    fitting = [i for i, shape in enumerate(shapes.values()) if len(shape) == 2 and shape[1] == alphabet.size]
+    fitting = fitting or _embedded(graph)
+    if tied:
+        primary, chosen_views = _tied(names, shapes, tied, chosen, alphabet)
+    else:
+        primary = _chosen(shapes, chosen, fitting, alphabet)
+        chosen_views = {primary: False}
+    indices = [primary, *(i for i in chosen_views if i != primary)]
+    coders = {i: _coder(graph, i, alphabet, codes) for i in indices if len(shapes[names[i]]) == 1}
+    if codes and not coders:
+        raise UsageError(f"--codes: the input {names[primary]!r} is one-hot, shape {shapes[names[primary]]}.")
+    views = tuple(View(i, chosen_views[i], coders[i][0] if i in coders else None) for i in indices)
+    return Views(views, alphabet, len(names), all(knows for _, knows in coders.values()))
+
+
+def _embedded(graph: LayerGraph) -> list[int]:
+    """Inputs of shape (length,) that an Embedding reads."""
+    return [i for i, port in enumerate(graph.inputs) if _embeddings(graph, port.tensor)]
+
+
+def _embeddings(graph: LayerGraph, tensor: int) -> list[Any]:
+    readers = (node for node in graph.nodes if tensor in node.inputs)
+    is_row = len(graph.tensors[tensor].shape) == 1
+    return [node.layer for node in readers if is_row and node.class_name == "Embedding"]
+
+
+def _listing(shapes: Mapping[str, Shape]) -> str:
+    return "; ".join(f"{name!r} {shape}" for name, shape in shapes.items())
+
+
+def _chosen(shapes: Mapping[str, Shape], chosen: str | int | None, fitting: Sequence[int], alphabet: Alphabet) -> int:
+    names, listing = list(shapes), _listing(shapes)
+    if chosen is None:
+        if len(fitting) == 1:
+            return fitting[0]
+        what = "No input" if not fitting else f"{len(fitting)} inputs"
+        hint = "" if not fitting else " Choose one with --sequence-input, or tie equal ones with --tie."
+        raise ModelError(
+            f"{what} of the model can hold a sequence of shape (length, {alphabet.size}): {listing}.{hint}"
+        )
+    index = names.index(chosen) if chosen in names else chosen
+    if not isinstance(index, int) or not 0 <= index < len(names):
+        raise ModelError(f"The model has no input {chosen!r}. Its inputs: {listing}.")
+    require_sequence(names[index], shapes[names[index]], alphabet, listing)
+    return index
+
+
+def require_sequence(name: str, shape: Shape, alphabet: Alphabet, listing: str) -> None:
+    """Raise :class:`ModelError` unless an input of this shape can hold the sequence."""
+    if not (len(shape) == 1 or (len(shape) == 2 and shape[1] == alphabet.size)):
+        raise ModelError(
+            f"Input {name!r} has shape {shape}, not (length, {alphabet.size}) or, of integers, (length,). {listing}."
+        )
+
+
+def _tied(
+    names: list[str], shapes: Mapping[str, Shape], tied: Sequence[Tied], chosen: str | int | None, alphabet: Alphabet
+) -> tuple[int, dict[int, bool]]:
+    """The first input, and for each of the tied ones whether it is the reverse complement."""
+    listing = _listing(shapes)
+    unknown = [tie.name for tie in tied if tie.name not in names]
+    if unknown:
+        raise ModelError(f"--tie: the model has no input {unknown[0]!r}. Its inputs: {listing}.")
+    for tie in tied:
+        require_sequence(tie.name, shapes[tie.name], alphabet, listing)
+    lengths = {shapes[tie.name][0] for tie in tied}
+    if len(lengths) > 1:
+        raise ModelError(f"--tie: inputs that hold the same sequence have the same length: {listing}.")
+    views = {names.index(tie.name): tie.reverse for tie in tied}
+    primary = names.index(tied[0].name) if chosen is None else names.index(chosen) if chosen in names else chosen
+    if primary not in views:
+        raise UsageError(f"--sequence-input {chosen} is not one of those that --tie names.")
+    return int(primary), views
+
+
+def _coder(
+    graph: LayerGraph, index: int, alphabet: Alphabet, codes: Mapping[str, int] | None
+) -> tuple[LetterCodes, bool]:
+    """The integers of the letters, and whether N has one."""
+    port = graph.inputs[index]
+    rows = min((layer.input_dim for layer in _embeddings(graph, port.tensor)), default=None)
+    chosen = dict(codes or {letter: i for i, letter in enumerate(alphabet.letters)})
+    missing = [letter for letter in alphabet.letters if letter not in chosen]
+    if missing:
+        raise UsageError(f"--codes: letter {missing[0]} of the alphabet {alphabet.letters} has no integer.")
+    letters = tuple(chosen.pop(letter) for letter in alphabet.letters)
+    unknown = chosen.pop(alphabet.unknown_letter, None if codes else alphabet.size)
+    if chosen:
+        raise UsageError(f"--codes: {next(iter(chosen))} is neither a letter of {alphabet.letters} nor N.")
+    if rows is not None and max(letters) >= rows:
+        raise ModelError(
+            f"Input {port.name!r}: its Embedding knows {rows} integers, and the letters have up to {max(letters)}. "
+            f"{HOW_TO_CODE}"
+        )
+    if unknown is not None and rows is not None and unknown >= rows:
+        unknown = None
+    coder = LetterCodes(letters, letters[0] if unknown is None else unknown, graph.tensors[port.tensor].dtype)
+    return coder, unknown is not None
+
+
+def with_views(graph: LayerGraph, views: Views, dtype: str) -> LayerGraph:
+    """The graph with one input of shape (L, letters) for the sequence, and nodes that make every view of it."""
+    if views.are_plain:
+        return graph
+    tensors: list[Tensor] = []
+    nodes: list[Node] = []
+
+    def new_tensor(shape: Shape, kind: str) -> int:
+        tensors.append(Tensor(shape, kind))
+        return len(graph.tensors) + len(tensors) - 1
+
+    primary = graph.inputs[views.primary.index]
+    one_hot = (graph.tensors[primary.tensor].shape[0], views.alphabet.size)
+    sequence = new_tensor(one_hot, dtype)
+    same: dict[int, int] = {}
+    for view in views.views:
+        target, at = graph.inputs[view.index].tensor, sequence
+        steps = views.steps(view)
+        if not steps:
+            same[target] = sequence
+        for number, step in enumerate(steps, start=1):
+            out = target if number == len(steps) else new_tensor(one_hot, dtype)
+            nodes.append(Node(0, f"{graph.inputs[view.index].name}:{step.name}", step, (at,), (out,), _call(step)))
+            at = out
+    kept = [
+        Port(primary.name, sequence) if i == views.primary.index else port
+        for i, port in enumerate(graph.inputs)
+        if i in views.kept
+    ]
+    rest = [replace(node, inputs=tuple(same.get(t, t) for t in node.inputs)) for node in graph.nodes]
+    outputs = [replace(port, tensor=same.get(port.tensor, port.tensor)) for port in graph.outputs]
+    return replace(graph, inputs=tuple(kept)).extended([*nodes, *rest], tensors, outputs)
+
+
+def _call(step: Any) -> Any:
+    return lambda arrays, operation=step: [operation(arrays[0])]
+
+
+__all__ = ["LetterCodes", "View", "Views", "find_views", "with_views"]
