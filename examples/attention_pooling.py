@@ -2,8 +2,8 @@
 
     fastism run --model m.keras --custom-objects attention_pooling.py --rules attention_pooling.py ...
 
-The layer averages the positions with learned weights: (L, C) -> (C,). Its rule takes the sums over all positions from
-the reference, subtracts what the changed window adds to them, and adds what it adds after the substitution.
+The layer averages the positions with learned weights: (L, C) -> (C,). Its rule sums over the positions outside of the
+changed window on the reference, once for all alternates, and adds what the window itself adds.
 """
 
 import keras
@@ -25,7 +25,7 @@ class AttentionPooling(keras.layers.Layer):
 
 
 class AttentionPoolingRule(Rule):
-    """``sum_i x[i] w[i] / sum_i w[i]`` with ``w = exp(x @ kernel)``: both sums change by their window alone."""
+    """``sum_i x[i] w[i] / sum_i w[i]`` with ``w = exp(x @ kernel)``: what lies outside of the window stays."""
 
     form = Form.VALUE
 
@@ -33,26 +33,36 @@ class AttentionPoolingRule(Rule):
         return EVERYWHERE  # the output has no positions
 
     def summarise(self, facts, x):
-        """Once for each reference ``x`` (S, L, C): the largest score, and both sums with weights relative to it."""
-        score = ops.matmul(x, facts.layer.kernel)
-        top = ops.max(score, axis=1, keepdims=True)
-        weight = ops.exp(score - top)
-        return {"top": top[:, 0], "weights": ops.sum(weight, axis=1), "products": ops.sum(x * weight, axis=1)}
+        """Once for each reference ``x`` (S, L, C)."""
+        return {"x": x, "score": ops.matmul(x, facts.layer.kernel)}
 
     def both(self, call, new, reference):
         """Output with and without the substitution, from windows (S, P, A, width, C)."""
-        inside = per_position(call.valid(call.facts.window.frame), 5)
-        scores = [ops.where(inside, ops.matmul(x, call.layer.kernel), -1e30) for x in (*new, *reference)]
-        top = ops.maximum(call.summary["top"], ops.max(scores[0], axis=3))
-        sums = [call.summary[name] * ops.exp(call.summary["top"] - top) for name in ("products", "weights")]
-        added = self.sums(new[0], scores[0], top)
-        taken = self.sums(reference[0], scores[1], top)
-        products, weights = (s - t + a for s, t, a in zip(sums, taken, added, strict=True))
-        return products / weights, call.summary["products"] / call.summary["weights"]
+        frame = call.facts.window.frame
+        row = ops.arange(frame.length)[None, :] - call.first(frame)[:, None]
+        outside = per_position(ops.logical_or(row < 0, row >= frame.width), 5)
+        rest = sums(call.summary["x"], ops.where(outside, call.summary["score"], LOWEST))
+        inside = per_position(call.valid(frame), 5)
+        windows = (sums(x, ops.where(inside, ops.matmul(x, call.layer.kernel), LOWEST)) for x in (*new, *reference))
+        return tuple(mean_of(rest, window) for window in windows)
 
-    def sums(self, x, score, top):
-        weight = ops.exp(score - ops.expand_dims(top, 3))
-        return ops.sum(x * weight, axis=3), ops.sum(weight, axis=3)
+
+LOWEST = -1e30
+
+
+def sums(x, score):
+    """The largest score of the rows (axis 3), and with weights relative to it the sums of ``x * w`` and of ``w``."""
+    top = ops.max(score, axis=3, keepdims=True)
+    weight = ops.exp(score - top)
+    return ops.squeeze(top, 3), ops.sum(x * weight, axis=3), ops.sum(weight, axis=3)
+
+
+def mean_of(*parts):
+    """The weighted mean over all rows of these parts."""
+    top = ops.maximum(*(part[0] for part in parts))
+    scales = [ops.exp(part[0] - top) for part in parts]
+    products = sum(scale * part[1] for scale, part in zip(scales, parts, strict=True))
+    return products / sum(scale * part[2] for scale, part in zip(scales, parts, strict=True))
 
 
 register_rule(AttentionPooling, AttentionPoolingRule())

@@ -26,12 +26,13 @@ from fastism_cli.graph import (
     of_tf_keras,
     output_names,
 )
-from fastism_cli.heads import Head, Reduce, Units
+from fastism_cli.heads import Head, Reduce, Units, choose_heads
 from fastism_cli.layouts import as_sequence_model
 from fastism_cli.naive import NaiveEngine
 from fastism_cli.plan import Plan, make_plan, period_of
 from fastism_cli.precision import DTYPES, with_dtype
 from fastism_cli.reduce import Select
+from fastism_cli.rewrite import as_run
 from fastism_cli.run_options import parse_codes, parse_tie
 from fastism_cli.scores import alternates, blank, column_of, empty_delta, letters_of, repeat_duplicates, scatter
 from fastism_cli.trimming import live_positions
@@ -154,8 +155,11 @@ class FastISM:
         self.input_names = [port.name for port in graph.inputs]
         self.input_shapes = [graph.tensors[port.tensor].shape for port in graph.inputs]
         self.input_dtypes = [graph.tensors[port.tensor].dtype for port in graph.inputs]
-        model = wrapped(model, length)
-        require_length_fits(model, length)
+        self.input_length = self.input_shapes[self.sequence_index][0]
+        shapes = {port.name: graph.tensors[port.tensor].shape for port in graph.outputs}
+        self.heads = choose_heads(shapes, reduce, targets, substitutions=self.input_length * self.alphabet.size)
+        self.graph = as_run(graph, self.heads)
+        self.input_tensor = graph.inputs[self.sequence_index].tensor
         self.period = period_of(self.graph, self.input_tensor)
         self.plan = self._whole_plan()
         self.engine, self.engine_reason = self._choose(engine, graph.keeps_masks)

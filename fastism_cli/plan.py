@@ -109,6 +109,7 @@ class Stage:
     def is_product(self) -> bool:
         """Whether the product is all that the stage is: nothing is left to compile."""
         first = self.steps[0]
+        assert first.rule is not None
         return self.has_product and len(self.steps) == 1 and first.rule.is_product(first.facts) and not first.masks
 
     @property
@@ -350,7 +351,7 @@ class _Planner(Propagation):
         """Slices that the first step of a stage adds up, over all runs of positions."""
         if step.rule is None or not isinstance(step.output, Window):
             return 0
-        return step.rule.terms(step.facts, step.output) * len(set(zip(*self._moves(step), strict=True)) or {()})
+        return step.rule.summed_slices(step.facts, step.output) * len(set(zip(*self._moves(step), strict=True)) or {()})
 
     def _stage(self, group: list[Step], orders: Mapping[int, tuple[int, ...]]) -> Stage:
         inside = {step.node.index for step in group}
@@ -495,7 +496,7 @@ def reference_cut(tensor: int, states: Sequence[State], *, like: Window, length:
     """The reference of an operand; one that does not change lies as the windows beside it do (``like``)."""
     state = states[tensor]
     window = state if isinstance(state, Window) else like
-    return Cut("reference", tensor, None, window.flat, window.channels, length, window.axis)
+    return Cut("reference", tensor, None, window.flat, window.channels, length, axis=window.axis)
 
 
 def extra_cut(step: Step, extra: Extra) -> Cut:

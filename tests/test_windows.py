@@ -129,11 +129,11 @@ def test_tap_pieces_name_every_product_once(rows, taps, dilation):
     assert sorted(found) == sorted(expected)
 
 
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.integers(1, 6))
-def test_groups_of_starts_hold_every_frame(moves, width):
-    starts = tuple(np.cumsum(moves).tolist())
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.integers(1, 6), st.sampled_from([1, -1]))
+def test_groups_of_starts_hold_every_frame(moves, width, way):
+    starts = tuple((way * np.cumsum(moves)).tolist())
     groups = start_groups(Frame(starts, width, Fraction(1), 500))
     assert [first for first, _ in groups.bounds] == [0, *(stop for _, stop in groups.bounds[:-1])]
     assert groups.bounds[-1][1] == len(starts)
-    for (first, stop), begin in zip(groups.bounds, (starts[a] for a, _ in groups.bounds), strict=True):
+    for (first, stop), begin in zip(groups.bounds, groups.starts, strict=True):
         assert all(begin <= starts[j] and starts[j] + width <= begin + groups.width for j in range(first, stop))

@@ -302,7 +302,7 @@ class Rule:
         """The strips, all cut at the same rows, that are the inputs of a rule that ``splits`` into VIEWS."""
         return [strip]
 
-    def terms(self, facts: Facts, output: Window) -> int:
+    def summed_slices(self, facts: Facts, output: Window) -> int:
         """Slices of the product that :meth:`finish` adds up when it computes by pieces; 0: it does nothing."""
         return 0
 

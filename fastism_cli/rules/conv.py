@@ -148,7 +148,7 @@ class Conv(Convolution):
     def is_product(self, facts: Facts) -> bool:
         return not self.folds(facts.layer)
 
-    def terms(self, facts: Facts, output: Window) -> int:
+    def summed_slices(self, facts: Facts, output: Window) -> int:
         layer = facts.layer
         if not self.folds(layer):
             return 0

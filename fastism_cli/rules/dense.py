@@ -49,8 +49,7 @@ class Dense(Rule):
         if isinstance(output, Window):
             return {}
         frame, groups = facts.window.frame, start_groups(facts.window.frame)
-        starts = tuple(frame.starts[first] for first, _ in groups.bounds)
-        return {"rows": Extra("rows", replace(frame, starts=starts, width=groups.width), separate=True)}
+        return {"rows": Extra("rows", replace(frame, starts=groups.starts, width=groups.width), separate=True)}
 
     def split(self, node: Node) -> Callable[[Any], Any] | None:
         layer = node.layer
@@ -91,15 +90,17 @@ class Dense(Rule):
 class StartGroups:
     """Neighbouring positions that share one slice of ``width`` rows of the kernel.
 
-    ``bounds`` are (first, stop) positions of the chunk; a group's slice begins where its first position's frame does.
+    ``bounds`` are (first, stop) positions of the chunk, ``starts`` where the slices begin.
     """
 
     bounds: tuple[tuple[int, int], ...]
+    starts: tuple[int, ...]
     width: int
 
     def offsets(self, frame: Frame) -> tuple[int, ...]:
         """Where each position's frame begins in the slice of its group."""
-        return tuple(frame.starts[j] - frame.starts[first] for first, stop in self.bounds for j in range(first, stop))
+        slices = zip(self.bounds, self.starts, strict=True)
+        return tuple(frame.starts[j] - start for (first, stop), start in slices for j in range(first, stop))
 
 
 # A matrix product costs about as much as one with so many positions more: the slice of the kernel is read from memory.
@@ -117,8 +118,9 @@ def start_groups(frame: Frame) -> StartGroups:
 def _grouped(frame: Frame, stretches: list[tuple[int, int, int]], size: int) -> StartGroups:
     parts = [stretches[i : i + size] for i in range(0, len(stretches), size)]
     bounds = tuple((part[0][0], part[-1][1]) for part in parts)
-    spread = max(part[-1][2] - part[0][2] for part in parts)
-    return StartGroups(bounds, frame.width + spread)
+    starts = tuple(min(start for _, _, start in part) for part in parts)
+    spread = max(max(start for _, _, start in part) - low for part, low in zip(parts, starts, strict=True))
+    return StartGroups(bounds, starts, frame.width + spread)
 
 
 def _work(groups: StartGroups, positions: int) -> int:
