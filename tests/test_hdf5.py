@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastism_cli.errors import OutputError, ResourceError, UsageError
-from fastism_cli.io import hdf5, schema
+from fastism_cli.io import disk, hdf5, schema
 from fastism_cli.io.hdf5 import HeadLayout, Layout, ResultWriter, check_output, read_result
 from fastism_cli.io.schema import Status
 
@@ -554,16 +554,16 @@ def test_a_disk_that_is_really_full(tmp_path):
 @pytest.mark.parametrize("nth", [1, 2, 5, 12, 15, 18, 20, 22])
 def test_a_signal_that_arrives_while_hdf5_writes(output, rng, monkeypatch, nth):
     """HDF5 crashes if the signal's exception interrupts a write of its closing; so it must not."""
-    write_all, calls = hdf5._Disk._write_all, []
+    write_all, calls = disk.Disk._write_all, []
 
-    def interrupted(disk, view):
+    def interrupted(file, view):
         calls.append(len(view))
         if len(calls) == nth:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.05)
-        write_all(disk, view)
+        write_all(file, view)
 
-    monkeypatch.setattr(hdf5._Disk, "_write_all", interrupted)
+    monkeypatch.setattr(disk.Disk, "_write_all", interrupted)
     block = block_of(BIG, rng)
     with pytest.raises(KeyboardInterrupt):
         write(output, BIG, block, [slice(i, i + 25) for i in range(0, 600, 25)])
