@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -26,6 +26,7 @@ def write_header(
     file.attrs["created"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     file.attrs["alphabet"] = layout.alphabet
     file.attrs["score"] = "delta"
+    file.attrs["n_clipped"] = 0
     for name, value in attributes.items():
         file.attrs[name] = "" if value is None else value
     genome = file.create_group(schema.GENOME)
@@ -42,20 +43,27 @@ def _write_text(group: h5py.Group, name: str, values: Sequence[str]) -> None:
     group.create_dataset(name, data=np.array(values, dtype=object), dtype=h5py.string_dtype())
 
 
-def create_datasets(file: h5py.File, layout: Layout) -> Iterator[h5py.Dataset]:
-    """All datasets that have a row for each region, empty."""
+def dataset_names(layout: Layout) -> list[str]:
+    """Paths of all datasets that have a row for each region."""
+    columns = [f"/{schema.REGIONS}/{column}" for column in schema.REGION_COLUMNS]
+    heads = [f"/{group}/{head.key}" for group in (schema.REF, schema.DELTA) for head in layout.heads]
+    return [*columns, f"/{schema.SEQ}", *heads]
+
+
+def create_datasets(file: h5py.File, layout: Layout) -> None:
+    """Make all datasets that have a row for each region, empty."""
     n = layout.n_rows
     for column, dtype in schema.REGION_COLUMNS.items():
-        yield _create(file, f"{schema.REGIONS}/{column}", (n,), dtype, layout)
-    yield _create(file, schema.SEQ, layout.seq_shape, schema.SEQ_DTYPE, layout, fillvalue=len(layout.alphabet))
+        _create(file, f"{schema.REGIONS}/{column}", (n,), dtype, layout)
+    _create(file, schema.SEQ, layout.seq_shape, schema.SEQ_DTYPE, layout, fillvalue=len(layout.alphabet))
     for head in layout.heads:
         name = f"{schema.REF}/{head.key}"
-        yield _create(file, name, layout.ref_shape(head), schema.REF_DTYPE, layout, fillvalue=np.nan)
+        _create(file, name, layout.ref_shape(head), schema.REF_DTYPE, layout, fillvalue=np.nan)
     for head in layout.heads:
         shape, itemsize = layout.delta_shape(head), np.dtype(layout.delta_dtype).itemsize
         chunks = schema.delta_chunk(shape, itemsize)
         name = f"{schema.DELTA}/{head.key}"
-        yield _create(file, name, shape, layout.delta_dtype, layout, fillvalue=np.nan, chunks=chunks)
+        _create(file, name, shape, layout.delta_dtype, layout, fillvalue=np.nan, chunks=chunks)
 
 
 def _create(
@@ -67,7 +75,7 @@ def _create(
     *,
     fillvalue: float | None = None,
     chunks: tuple[int, ...] | None = None,
-) -> h5py.Dataset:
+) -> None:
     is_text = dtype == schema.TEXT
     stored = h5py.string_dtype() if is_text else np.dtype(dtype)
     options: dict[str, Any] = {"shape": shape, "dtype": stored, "fillvalue": fillvalue}
@@ -75,7 +83,7 @@ def _create(
         options["chunks"] = chunks or schema.row_chunk(shape, stored.itemsize)
         # text lies outside of its dataset, where no filter reaches it
         options |= {} if is_text else _filters(layout.compression)
-    return file.create_dataset(name, **options)
+    file.create_dataset(name, **options)
 
 
 def _filters(compression: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from fastism_cli.alphabet import Alphabet
 from fastism_cli.errors import UsageError
 from fastism_cli.io import schema
+from fastism_cli.io.configuration import plain
 from fastism_cli.io.layout import HeadLayout
 from fastism_cli.version import __version__
 
@@ -42,9 +43,7 @@ class IsmFile:
     @cached_property
     def attrs(self) -> dict[str, Any]:
         """All attributes, as Python values."""
-        return {
-            name: value.item() if isinstance(value, np.generic) else value for name, value in self._file.attrs.items()
-        }
+        return {name: plain(value) for name, value in self._file.attrs.items()}
 
     @property
     def complete(self) -> bool:

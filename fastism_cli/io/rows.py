@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastism_cli.errors import OutputError
+from fastism_cli.io.chunks import ChunkWriter
 
 Array = npt.NDArray[Any]
 
@@ -16,8 +17,8 @@ Array = npt.NDArray[Any]
 class RowBuffer:
     """Rows of one dataset, gathered so that each chunk is compressed and written once."""
 
-    def __init__(self, dataset: h5py.Dataset) -> None:
-        self._dataset = dataset
+    def __init__(self, dataset: h5py.Dataset, chunks: ChunkWriter) -> None:
+        self._dataset, self._chunks = dataset, chunks
         self._name, self._shape, self._dtype = dataset.name, dataset.shape, dataset.dtype
         self._size = dataset.chunks[0] if dataset.chunks else 1
         self._chunk: Array | None = None  # rows [start, start + size) of the dataset, if any were gathered
@@ -38,9 +39,10 @@ class RowBuffer:
         done = 0
         while done < len(block):
             offset = (row + done) % self._size
-            n = min(self._size - offset, len(block) - done)
+            whole = (len(block) - done) // self._size * self._size if offset == 0 else 0
+            n = whole or min(self._size - offset, len(block) - done)
             start, piece = row + done - offset, block[done : done + n]
-            if n == self._size:
+            if whole:
                 self._write_whole(start, piece)
             else:
                 self._gather(start, offset, piece)
@@ -49,13 +51,13 @@ class RowBuffer:
     def flush(self) -> None:
         """Write what was gathered; it stays, for the rest of its chunk may follow."""
         if self._chunk is not None and not self._is_written:
-            self._dataset[self._start : self._start + len(self._chunk)] = self._chunk
+            self._chunks.write(self._dataset, self._start, self._chunk)
             self._is_written = True
 
-    def _write_whole(self, start: int, chunk: Array) -> None:
-        if start == self._start:
+    def _write_whole(self, start: int, rows: Array) -> None:
+        if start <= self._start < start + len(rows):
             self._chunk = None  # what was gathered of it is superseded
-        self._dataset[start : start + self._size] = chunk
+        self._chunks.write(self._dataset, start, rows)
 
     def _gather(self, start: int, offset: int, piece: Array) -> None:
         if self._chunk is None or start != self._start:

@@ -86,6 +86,9 @@ ATTRIBUTES = (
     "stranded",
     "engine",
     "precision",
+    "fasta_sha256",
+    "files_sha256",
+    "n_clipped",
 )
 
 CHUNK_BYTES = 1 << 20
