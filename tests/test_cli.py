@@ -318,15 +318,17 @@ def start(folder: Folder, *more: str, cwd: Path) -> subprocess.Popen:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 143)])
-def test_a_signal_leaves_nothing(folder, here, number, code):
+def test_a_signal_keeps_the_rows_so_far(folder, here, number, code):
     bed = folder.bed_of("long.bed", *(50_000 * [RECORDS[0]]))
-    process = start(folder, "-b", bed, "--no-check", cwd=here)
-    wait_for(lambda: (here / "o.h5.partial").exists(), process)
+    process = start(folder, "-b", bed, "--no-check", "--checkpoint", "0", cwd=here)
+    wait_for(lambda: (here / "o.h5.partial.journal").exists(), process)
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == code, stderr
-    assert stdout == "" and stderr.splitlines()[-1].startswith("Error: ")
-    assert list(here.iterdir()) == []
+    kept, error = stderr.splitlines()[-2:]
+    assert re.search(r"of 50,000 regions are kept in o\.h5\.partial: run again with --resume to continue", kept)
+    assert stdout == "" and error.startswith("Error: ")
+    assert sorted(path.name for path in here.iterdir()) == ["o.h5.partial", "o.h5.partial.journal"]
 
 
 def wait_for(condition, process: subprocess.Popen) -> None:

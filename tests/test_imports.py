@@ -15,19 +15,21 @@ PACKAGE = Path(fastism_cli.__file__).parent
 
 # From the bottom up: a module may import what stands on a lower line. Anything else is a cycle in the making.
 LAYERS = [
-    {"version", "errors"},
-    {"alphabet", "windows", "problems", "overlap", "inputs"},
+    {"version", "errors", "steps"},
+    {"devices"},
+    {"alphabet", "windows", "problems", "overlap", "inputs", "shards"},
     {"graph", "backend", "io", "reduce"},
-    {"quiet", "precision", "rules", "regions"},
+    {"quiet", "precision", "rules", "regions", "merging"},
     {"plan", "reader"},
     {"engine", "naive", "run_options", "scores"},
-    {"ism", "targets", "provenance"},
+    {"ism", "targets", "provenance", "summary"},
     {"batches", "inspection", "checks"},
     {"judge"},
     {"verify"},
     {"job"},
     {"blocks"},
     {"pipeline", "companions"},
+    {"workers"},
     {"cli"},
     {"__main__"},
 ]
@@ -44,8 +46,10 @@ WITHOUT_KERAS = (
     "io.hdf5",
     "io.models",
     "job",
+    "merging",
     "pipeline",
     "quiet",
+    "workers",
 )
 
 

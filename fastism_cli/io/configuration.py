@@ -12,7 +12,6 @@ import numpy as np
 SAME: dict[str, str] = {
     "fastism_version": "the version of fastism",
     "backend": "the backend",
-    "engine": "the engine",
     "model_sha256": "the model file",
     "bed_sha256": "the BED",
     "fasta_sha256": "the FASTA",
@@ -20,6 +19,7 @@ SAME: dict[str, str] = {
     "config": "the options",
     "input_length": "the length of the input",
     "n_total": "the number of rows",
+    "engine": "the engine",
 }
 SAME_ROWS: dict[str, str] = {name: name for name in ("row_start", "row_stop", "shard_index", "num_shards")}
 

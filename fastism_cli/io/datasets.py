@@ -14,6 +14,9 @@ from fastism_cli.io import schema
 from fastism_cli.io.layout import Layout
 from fastism_cli.version import __version__
 
+# What the writer itself says.
+WRITTEN = ("format", "format_version", "complete", "h5py_version", "created", "alphabet", "score", "n_clipped")
+
 
 def write_header(
     file: h5py.File, layout: Layout, attributes: Mapping[str, Any], genome_sizes: Mapping[str, int]

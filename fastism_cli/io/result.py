@@ -14,7 +14,7 @@ from fastism_cli.alphabet import Alphabet
 from fastism_cli.errors import UsageError
 from fastism_cli.io import schema
 from fastism_cli.io.configuration import plain
-from fastism_cli.io.layout import HeadLayout
+from fastism_cli.io.layout import HeadLayout, Layout
 from fastism_cli.version import __version__
 
 Array = npt.NDArray[Any]
@@ -59,6 +59,14 @@ class IsmFile:
     def heads(self) -> tuple[HeadLayout, ...]:
         """Heads in the order of the model."""
         return tuple(self._head(key) for key in self._file[schema.OUTPUTS])
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Shapes and types, as the writer was given them."""
+        delta = self.delta(self.heads[0].name)
+        compression = "none" if delta.is_virtual else delta.compression or "none"
+        n, length = self.seq.shape
+        return Layout(n, length, self.heads, self.attrs["alphabet"], str(delta.dtype), compression)
 
     @cached_property
     def regions(self) -> dict[str, Array]:
@@ -111,6 +119,7 @@ def read_result(path: str | os.PathLike[str], *, allow_incomplete: bool = False)
     file = _open_hdf5(name)
     try:
         _check_format(name, file)
+        _check_sources(name, file)
         if not (allow_incomplete or file.attrs["complete"]):
             raise UsageError(f"{name} is unfinished: the run that wrote it was interrupted. Run it again.")
     except BaseException:
@@ -139,6 +148,24 @@ def _check_format(path: str, file: h5py.File) -> None:
             f"{path} has version {version} of the format {schema.FORMAT}; fastism {__version__} reads version "
             f"{schema.FORMAT_VERSION}. Read it with the fastism that wrote it: {file.attrs.get('fastism_version')}"
         )
+
+
+def _check_sources(path: str, file: h5py.File) -> None:
+    """Refuse an index whose parts are gone: HDF5 would read NaN in their place.
+
+    Raises
+    ------
+    UsageError
+        Names those that are missing.
+    """
+    dataset = file[schema.SEQ]
+    if not dataset.is_virtual:
+        return
+    folder = os.path.dirname(os.path.realpath(path))
+    sources = [source.file_name for source in dataset.virtual_sources()]
+    gone = [name for name in sources if not os.path.exists(os.path.join(folder, name))]
+    if gone:
+        raise UsageError(f"{path} reads from {len(sources)} files, of which these are gone: {', '.join(gone[:5])}")
 
 
 def _column(dataset: h5py.Dataset) -> Array:

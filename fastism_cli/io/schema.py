@@ -91,6 +91,8 @@ ATTRIBUTES = (
     "n_clipped",
 )
 
+CHECKPOINT_SECONDS = 30.0
+
 CHUNK_BYTES = 1 << 20
 COLUMN_CHUNK_ROWS = 1 << 14
 

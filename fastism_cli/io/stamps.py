@@ -37,7 +37,10 @@ class Watch:
         """
         for path, before in self._before.items():
             if _stamp(path) != before:
-                raise UsageError(f"{path} has changed since this run began. Start it again.")
+                raise UsageError(
+                    f"{path} has changed since this run began. Put it back and continue with --resume, "
+                    "or start anew with --overwrite."
+                )
 
 
 def _stamp(path: str) -> Stamp | None:

@@ -28,8 +28,6 @@ from fastism_cli.io.rows import RowBuffer
 Array = npt.NDArray[Any]
 Blocks = Mapping[str, npt.ArrayLike]
 
-CHECKPOINT_SECONDS = 30.0
-
 
 def check_output(path: str | os.PathLike[str], *, overwrite: bool, resume: bool = False) -> None:
     """Find out whether a result can be written, before anything is loaded.
@@ -97,6 +95,8 @@ class ResultWriter:
     ----------
     rows_done : int
         Rows from the first on that an earlier writer finished.
+    status_done : uint8 (rows_done,)
+        What became of them.
     n_clipped : int
         To be counted up by the caller; stored as an attribute, and read from it when a file is resumed.
 
@@ -130,7 +130,7 @@ class ResultWriter:
         genome_sizes: Mapping[str, int],
         overwrite: bool = False,
         resume: bool = False,
-        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        checkpoint_seconds: float = schema.CHECKPOINT_SECONDS,
         guard: Callable[[], None] = lambda: None,
     ) -> None:
         check_output(path, overwrite=overwrite, resume=resume)
@@ -138,6 +138,7 @@ class ResultWriter:
         self.partial_path = self.path + schema.PARTIAL_SUFFIX
         self.layout = layout
         self.rows_done = self.n_clipped = 0
+        self.status_done: Array = np.zeros(0, "uint8")
         self._attributes = attributes
         self._genome_sizes = genome_sizes
         self._resume, self._seconds, self._guard = resume, checkpoint_seconds, guard
@@ -167,6 +168,11 @@ class ResultWriter:
                 self.finish()
         finally:
             self._close_thread(self._abort)
+
+    @property
+    def rows_kept(self) -> int:
+        """Rows that are safe in the unfinished file; 0 once it has its name."""
+        return self._disk.rows if os.path.exists(self.partial_path) else 0
 
     def write_rows(
         self,
@@ -273,13 +279,14 @@ class ResultWriter:
         status = self._file[f"{schema.REGIONS}/status"][:]
         pending = np.nonzero(status == schema.Status.PENDING)[0]
         self.rows_done = self._rows_written = int(pending[0]) if len(pending) else len(status)
+        self.status_done = status[: self.rows_done]
         self.n_clipped = int(self._file.attrs["n_clipped"])
 
     def _add(self, row_start: int, blocks: Mapping[str, Array]) -> None:
         with self._disk_errors():
             for name, block in blocks.items():
                 self._rows[name].add(row_start, block)
-                self._rows_written = max(self._rows_written, row_start + len(block))
+                self._rows_written = max(self._rows_written, int(row_start) + len(block))
 
     def _checkpoint(self) -> None:
         with self._disk_errors():
