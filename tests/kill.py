@@ -24,7 +24,7 @@ from fastism_cli.io.hdf5 import read_result
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 IN_START = 0.2  # share of the kills that come before the first row
-LONGEST = 1.2  # seconds of scoring before a kill
+LONGEST = 0.8  # seconds of scoring before a kill
 
 
 def command(folder: Path, output: Path, *more: str) -> list[str]:
@@ -73,7 +73,7 @@ def same(found: Path, expected: Path) -> int:
 
 @click.command()
 @click.option("--kills", default=30, show_default=True)
-@click.option("--regions", default=6000, show_default=True, help="Records of the job: enough to outlive the kills.")
+@click.option("--regions", default=2000, show_default=True, help="Records of the job: enough to outlive the kills.")
 @click.option("--seed", default=0, show_default=True)
 def main(kills: int, regions: int, seed: int) -> None:
     """Exit 1 if the resumed file differs from that of an undisturbed run."""
