@@ -19,6 +19,7 @@ from fastism_cli.io.bed import STDIN, BedSource, BedSummary
 from fastism_cli.io.fasta import Genome, check_contigs, open_fasta
 from fastism_cli.io.hdf5 import check_output
 from fastism_cli.io.model_files import read_model_file
+from fastism_cli.io.schema import PARTIAL_SUFFIX
 from fastism_cli.io.stamps import Watch
 from fastism_cli.problems import Problems
 from fastism_cli.provenance import model_files, other_files, run_attributes
@@ -152,6 +153,14 @@ def check_space(output: str, wanted: int) -> None:
             f"{output} will take up to {size_text(wanted)}, but only {size_text(free)} are free on its disk. "
             "Choose fewer --targets, a smaller --window, --dtype float16, or another --output."
         )
+
+
+def unfinished_bytes(output: str) -> int:
+    """What an earlier run has left of this output: it is continued or replaced, and needs no space again."""
+    try:
+        return os.path.getsize(output + PARTIAL_SUFFIX)
+    except OSError:
+        return 0
 
 
 def size_text(size: float) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from fastism_cli.checks import ModelChoices, RunInputs, check_run, check_space, size_text
+from fastism_cli.checks import ModelChoices, RunInputs, check_run, check_space, size_text, unfinished_bytes
 from fastism_cli.inputs import OtherInputs, fit_inputs
 from fastism_cli.io.hdf5 import Layout
 from fastism_cli.quiet import import_backend
@@ -156,7 +156,7 @@ def load_job(model: Any, inputs: RunInputs, options: RunOptions) -> Job:
     inputs.model_watch.check()
     job = _job(inputs, scorer, options)
     job.reader.check()
-    check_space(inputs.output, job.output_bytes)
+    check_space(inputs.output, job.output_bytes - unfinished_bytes(inputs.output))
     return job
 
 
