@@ -79,14 +79,17 @@ def test_a_run_writes_the_default_output_and_says_what_it_did(folder, here):
     assert lines[0] == f"model {folder.models['plain']}: input 'dna' of 40 bases, heads: out (3)"
     assert lines[1].startswith("engine fast: estimate ") and lines[1].endswith(" substitutions a call")
     assert lines[2] == "6 regions, 40 bases of each substituted -> peaks.ism.h5 (up to 11.8 kB)"
-    assert lines[3].startswith("checked 24 substitutions against plain Keras in float64: largest error ")
-    assert re.fullmatch(r"6 regions, 498 substitutions -> peaks.ism.h5 \([\d,]+ substitutions/s\)", lines[4])
-    assert lines[5:] == ["regions not scored: 1 with too many N (see regions/status)"]
+    assert lines[3].startswith("Warning: 3 of 6 intervals of ") and lines[3].endswith(
+        "Use --tile to cover all of them."
+    )
+    assert lines[4].startswith("checked 24 substitutions against plain Keras in float64: largest error ")
+    assert re.fullmatch(r"6 regions, 498 substitutions -> peaks.ism.h5 \([\d,]+ substitutions/s\)", lines[5])
+    assert lines[6:] == ["regions not scored: 1 with too many N (see regions/status)"]
     assert "\r" not in result.stderr
 
 
 def test_quiet_says_nothing(folder, here):
-    result = run(folder, "-q", "-o", "o.h5", "--no-check")
+    result = run(folder, "-q", "-o", "o.h5", "--no-check", bed=folder.bed_of("short.bed", RECORDS[3]))
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
     with read_result(here / "o.h5") as written:
         assert written.complete and written.attrs["command"].startswith("fastism")
@@ -343,7 +346,7 @@ def test_a_real_process_says_only_its_own_lines(folder, here):
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 0 and stdout == ""
     lines = stderr.splitlines()
-    assert len(lines) == 6 and all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in lines), stderr
+    assert len(lines) == 7 and all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in lines), stderr
 
 
 # --- inspect and verify ----------------------------------------------------------------------------------------------

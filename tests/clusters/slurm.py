@@ -62,6 +62,16 @@ class Cluster:
                 return int(entry.name)
         raise RuntimeError(f"no process writes shard {shard}")
 
+    def signal(self, task: str) -> None:
+        """Send USR1 to the script of a task. scancel asks again for a minute once the task has left its node."""
+        number = self("squeue", "-h", "-j", task, "-o", "%A")
+        process = subprocess.Popen(["scancel", "--batch", "--signal=USR1", number], env=self.variables)
+        try:
+            process.wait(3)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
     def queue(self, job: str) -> str:
         return self("squeue", "-h", "-j", job, "-o", "%T") if self._is_known(job) else ""
 
@@ -97,7 +107,7 @@ def disturb(cluster: Cluster) -> None:
     """Task 0 is told that its time is up, 1 cancelled, 2 killed; 3 runs to its end."""
     job = cluster.submit(f"0-{SHARDS - 1}")
     cluster.wait_for("task 0 has rows", lambda: cluster.has_rows(0))
-    cluster("scancel", "--batch", "--signal=USR1", f"{job}_0")
+    cluster.signal(f"{job}_0")
     cluster.wait_for("task 1 has rows", lambda: cluster.has_rows(1))
     cluster("scancel", f"{job}_1")
     cluster.wait_for("task 2 has rows", lambda: cluster.has_rows(2))
