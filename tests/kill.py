@@ -64,7 +64,8 @@ def stamp(path: Path) -> tuple[int, int] | None:
 def same(found: Path, expected: Path) -> int:
     """How many arrays of two results are equal; all must be."""
     names: list[str] = []
-    with read_result(found), h5py.File(found) as a, h5py.File(expected) as b:
+    read_result(found).close()  # complete, or this raises; HDF5 opens no file twice with different locking
+    with h5py.File(found) as a, h5py.File(expected) as b:
         b.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
         for name in names:
             np.testing.assert_array_equal(a[name][:], b[name][:], err_msg=name)
