@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 3600
 FUZZ_SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all fuzz docs check format bench bench-report bench-auto bench-memory train clean
+.PHONY: help demo test test-all fuzz docs check format bench bench-report bench-auto bench-memory bench-scale test-kill test-slurm test-snakemake test-nextflow train clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,8 +60,29 @@ bench-auto: $(VENV)/installed  ## that `--engine auto` does not lose to naive
 bench-memory: $(VENV)/installed  ## peak memory of `fastism run` for 10 and for 1,000 regions
 	$(BIN)/python -m benchmarks.memory
 
+bench-scale: $(VENV)/installed  ## 100,000 regions: engine busy, memory flat (20 minutes or so; REGIONS=5000 for a try)
+	$(BIN)/python -m benchmarks.scale --regions $(or $(REGIONS),100000)
+
+test-kill: $(VENV)/installed  ## 30 random SIGKILLs over resumed runs of one job, then compare
+	$(BIN)/python -m tests.kill --kills 30
+
+test-slurm: $(VENV)/installed  ## the example array job on a real SLURM of one node (Debian, root)
+	$(BIN)/python -m tests.clusters.slurm
+
+$(VENV)-snakemake/installed:
+	$(PYTHON) -m venv $(VENV)-snakemake
+	$(VENV)-snakemake/bin/python -m pip install --quiet snakemake snakemake-executor-plugin-slurm
+	@touch $@
+
+test-snakemake: $(VENV)/installed $(VENV)-snakemake/installed  ## the example workflow, here and on a real SLURM
+	$(BIN)/python -m tests.clusters.snakemake $(abspath $(VENV)-snakemake/bin/snakemake)
+
+test-nextflow:  ## the example modules, where Nextflow is installed
+	@if command -v nextflow >/dev/null; then cd examples/nextflow && PATH="$(abspath $(BIN)):$$PATH" nextflow run main.nf -stub-run; \
+	else echo "NOT RUN: Nextflow: it is not installed"; fi
+
 train: $(VENV)/installed  ## make the example's genome, peaks and model anew
 	$(BIN)/python examples/train.py
 
 clean:  ## remove the environment and what the demo wrote
-	rm -rf $(VENV) $(OUT) .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-snakemake $(OUT) .pytest_cache .hypothesis .mypy_cache .ruff_cache

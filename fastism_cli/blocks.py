@@ -12,37 +12,83 @@ import numpy as np
 from fastism_cli.io.hdf5 import ResultWriter
 from fastism_cli.io.schema import Status
 from fastism_cli.job import Job
-from fastism_cli.reader import Block
+from fastism_cli.reader import Block, Row
 from fastism_cli.regions import Geometry
 
 
 @dataclass(frozen=True)
+class Computed:
+    """What the engine made of a block, by head, for the rows ``block.to_score`` alone.
+
+    References (m, T), and deltas (m, T, window, letters) of the chosen targets.
+    """
+
+    block: Block
+    reference: dict[str, np.ndarray] = field(default_factory=dict)
+    delta: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Scored:
-    """A block with its scores, by head, for the rows ``block.to_score`` alone."""
+    """A block as it is stored: deltas (m, T, L, letters) in the type of the file."""
 
     block: Block
     scored: np.ndarray  # bool (n,): rows that have scores
     reference: dict[str, np.ndarray] = field(default_factory=dict)
     delta: dict[str, np.ndarray] = field(default_factory=dict)
     substitutions: int = 0
+    n_clipped: int = 0
 
 
-def score_block(job: Job, block: Block) -> Scored:
-    """Run the engine on the rows of a block that can be scored, and give every row its status."""
-    at = block.to_score
+def compute_block(job: Job, block: Block) -> Computed:
+    """Run the engine on the rows of a block that can be scored."""
+    from fastism_cli.batches import fill_up
+
+    at, scorer = block.to_score, job.scorer
+    n = len(at)
+    if not n:
+        return Computed(block)
+    inputs = job.others.rows([block.rows[i].bed_row for i in at])
+    inputs[scorer.input_names[scorer.sequence_index]] = block.one_hot
+    result = scorer(fill_up(inputs, job.sequences), positions=job.geometry.all_columns)
+    reference = {name: x[:n] for name, x in result.reference.items()}
+    delta = {name: x[:n] for name, x in result.delta.items()}
+    return Computed(block, reference, delta)
+
+
+def settle_block(job: Job, computed: Computed) -> Scored:
+    """Everything but the engine, which does not wait for it: what is stored, and the status of every row."""
+    block, at, reference = computed.block, computed.block.to_score, computed.reference
     if not len(at):
         return Scored(block, np.zeros(len(block.rows), bool))
-    reference, delta = _engine_scores(job, block, at)
     reverse = block.is_reverse[at]
-    delta = {name: _spread(x, job.geometry, reverse, job.options.dtype) for name, x in delta.items()}
-    expected = _substituted(job, block.codes[at], reverse)
+    expected = _substituted(job, block, at)
+    delta = {name: _spread(x, job.geometry, reverse) for name, x in computed.delta.items()}
+    if job.geometry.tile:
+        delta = {name: _only(x, expected) for name, x in delta.items()}
     good = _finite(reference, delta, expected)
     for x in delta.values():
         x[~good] = np.nan
+    stored = {name: as_stored(x, job.options.dtype) for name, x in delta.items()}
     scored = np.zeros(len(block.rows), bool)
     scored[at] = True
-    count = _count(job, block.codes[at], expected & good[:, None])
-    return Scored(_with_outcome(block, at, good), scored, reference, delta, count)
+    return Scored(
+        _with_outcome(block, at, good),
+        scored,
+        reference,
+        {name: x for name, (x, _) in stored.items()},
+        _count(job, block.codes[at], expected & good[:, None]),
+        sum(n for _, n in stored.values()),
+    )
+
+
+def as_stored(delta: np.ndarray, dtype: str) -> tuple[np.ndarray, int]:
+    """Deltas in the type of the file, and how many were cut to its largest number."""
+    if dtype == "float32":
+        return delta, 0
+    most = np.finfo(dtype).max
+    too_large = int((np.abs(delta) > most).sum())
+    return np.clip(delta, -most, most).astype(dtype), too_large
 
 
 def _with_outcome(block: Block, at: np.ndarray, good: np.ndarray) -> Block:
@@ -59,26 +105,12 @@ def _count(job: Job, codes: np.ndarray, where: np.ndarray) -> int:
     return int(where.sum() * (letters - 1) + (where & (codes == letters)).sum())
 
 
-def _engine_scores(job: Job, block: Block, at: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """References (n, T) and deltas (n, T, window, letters) of all heads."""
-    from fastism_cli.batches import fill_up
-
-    scorer, n = job.scorer, len(at)
-    inputs = job.others.rows([block.rows[i].bed_row for i in at])
-    inputs[scorer.input_names[scorer.sequence_index]] = block.one_hot
-    result = scorer(fill_up(inputs, job.sequences), positions=job.geometry.all_columns)
-    reference = {name: x[:n] for name, x in result.reference.items()}
-    return reference, {name: x[:n] for name, x in result.delta.items()}
-
-
-def _spread(delta: np.ndarray, geometry: Geometry, reverse: np.ndarray, dtype: str) -> np.ndarray:
-    """(n, T, L, letters) in the type of the file, from (n, T, window, letters): NaN outside of the window."""
-    with np.errstate(over="ignore"):  # what is too large for float16 becomes infinite, and its row fails
-        delta = delta.astype(dtype, copy=False)
+def _spread(delta: np.ndarray, geometry: Geometry, reverse: np.ndarray) -> np.ndarray:
+    """(n, T, L, letters) from (n, T, window, letters): NaN outside of the window."""
     first = geometry.all_columns.start
     if len(geometry.all_columns) == geometry.length == geometry.window:
         return delta
-    full = np.full((*delta.shape[:-2], geometry.length, delta.shape[-1]), np.nan, dtype)
+    full = np.full((*delta.shape[:-2], geometry.length, delta.shape[-1]), np.nan, delta.dtype)
     for flag in set(reverse.tolist()):
         columns = geometry.columns(reverse=flag)
         rows = np.nonzero(reverse == flag)[0]
@@ -88,13 +120,32 @@ def _spread(delta: np.ndarray, geometry: Geometry, reverse: np.ndarray, dtype: s
     return full
 
 
-def _substituted(job: Job, codes: np.ndarray, reverse: np.ndarray) -> np.ndarray:
-    """Which positions of each row have scores, bool (n, L)."""
+def _only(delta: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """The deltas with NaN where a tile passes the end of its region."""
+    row, column = np.nonzero(~expected)
+    delta = np.array(delta)
+    delta[row, ..., column, :] = np.nan
+    return delta
+
+
+def _substituted(job: Job, block: Block, at: np.ndarray) -> np.ndarray:
+    """Which positions of the rows ``at`` have scores, bool (m, L)."""
+    geometry = job.geometry
+    codes, reverse = block.codes[at], block.is_reverse[at]
     expected = np.zeros(codes.shape, bool)
-    for flag in set(reverse.tolist()):
-        columns = job.geometry.columns(reverse=flag)
-        expected[np.nonzero(reverse == flag)[0], columns.start : columns.stop] = True
+    for i, flag in enumerate(reverse):
+        columns = geometry.columns(reverse=bool(flag))
+        expected[i, columns.start : columns.stop] = True
+        if geometry.tile:
+            expected[i] &= _in_region(block.rows[at[i]], geometry.length, reverse=bool(flag))
     return expected if job.options.n_policy == "score" else expected & (codes < job.reader.alphabet.size)
+
+
+def _in_region(row: Row, length: int, *, reverse: bool) -> np.ndarray:
+    """Which positions of the input are bases ``[start, end)``, bool (L,)."""
+    bases = row.input_start + np.arange(length)
+    inside = (bases >= row.start) & (bases < row.end)
+    return inside[::-1] if reverse else inside
 
 
 def _finite(reference: Mapping[str, np.ndarray], delta: Mapping[str, np.ndarray], expected: np.ndarray) -> np.ndarray:
@@ -108,8 +159,8 @@ def _finite(reference: Mapping[str, np.ndarray], delta: Mapping[str, np.ndarray]
     return good
 
 
-def write_block(writer: ResultWriter, scored: Scored) -> None:
-    """Store a block: rows without scores keep the file's NaN."""
+def write_block(writer: ResultWriter, scored: Scored, *, after: int) -> None:
+    """Store a block, ``after`` rows further down: rows without scores keep the file's NaN."""
     block, done = scored.block, 0
     edges = [0, *(np.nonzero(np.diff(scored.scored))[0] + 1), len(block.rows)]
     for start, stop in pairwise(edges):
@@ -119,7 +170,7 @@ def write_block(writer: ResultWriter, scored: Scored) -> None:
             done = here.stop
             values = {"reference": _rows(scored.reference, here), "delta": _rows(scored.delta, here)}
         rows = _rows(block.columns, slice(start, stop))
-        writer.write_rows(block.row_start + start, regions=rows, seq=block.codes[start:stop], **values)
+        writer.write_rows(after + block.row_start + start, regions=rows, seq=block.codes[start:stop], **values)
 
 
 def _rows(arrays: Mapping[str, np.ndarray], rows: slice) -> dict[str, np.ndarray]:

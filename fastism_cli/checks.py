@@ -20,7 +20,10 @@ from fastism_cli.io.fasta import Genome, check_contigs, open_fasta
 from fastism_cli.io.hdf5 import check_output
 from fastism_cli.io.model_files import read_model_file
 from fastism_cli.io.records import RecordSource
+from fastism_cli.io.schema import PARTIAL_SUFFIX
+from fastism_cli.io.stamps import Watch
 from fastism_cli.problems import Problems
+from fastism_cli.provenance import model_files, other_files, run_attributes
 from fastism_cli.reader import check_records
 from fastism_cli.run_options import RunOptions, parse_codes, parse_reduce, parse_tie
 from fastism_cli.targets import Units, parse_targets, read_target_names
@@ -53,7 +56,9 @@ class RunInputs:
     regions: RegionInputs
     choices: ModelChoices
     output: str
-    n_rows: int
+    attributes: Mapping[str, Any]  # of the result, as far as they are known without the model
+    watch: Watch
+    model_watch: Watch
 
     @property
     def bed(self) -> BedSource | RecordSource:
@@ -75,11 +80,16 @@ def check_run(stack: ExitStack, model: Any, bed: str | None, fasta: str, output:
     problems = Problems()
     choices = check_choices(problems, model, options)
     regions = open_regions(problems, stack, bed, fasta, options)
-    problems.check(check_new_file, output, [model, bed, fasta], overwrite=options.overwrite)
+    problems.check(check_new_file, output, [model, bed, fasta], overwrite=options.overwrite, resume=options.resume)
     problems.raise_if_any()
     assert regions is not None  # or its problem was raised
-    n_rows = regions.n_regions if options.limit is None else min(regions.n_regions, options.limit)
-    return RunInputs(regions, choices, output, n_rows)
+    # only now are they read: what changes them between here and the end is seen
+    source = regions.bed
+    model_watch = Watch(map(str, model_files(model, options.weights)))
+    watch = Watch([fasta, *filter(None, [source.path]), *map(str, other_files(options))])
+    name = source.name if source.path else ""
+    names = {"fasta": fasta, "bed": name, "bed_sha256": source.sha256}
+    return RunInputs(regions, choices, output, run_attributes(model, options, **names), watch, model_watch)
 
 
 def open_regions(
@@ -131,13 +141,13 @@ def check_model_file(model: Any, options: RunOptions) -> None:
             raise ModelError(f"--rules {spec}: no such file")
 
 
-def check_new_file(output: str, inputs: Sequence[Any], *, overwrite: bool) -> None:
+def check_new_file(output: str, inputs: Sequence[Any], *, overwrite: bool, resume: bool = False) -> None:
     """Whether the output can be written, and is none of the inputs."""
     for path in inputs:
         is_path = isinstance(path, (str, os.PathLike)) and path != STDIN
         if is_path and os.path.exists(output) and os.path.exists(path) and os.path.samefile(output, path):
             raise OutputError(f"{output} is an input of this run. Choose another --output.")
-    check_output(output, overwrite=overwrite)
+    check_output(output, overwrite=overwrite, resume=resume)
 
 
 def check_space(output: str, wanted: int) -> None:
@@ -177,6 +187,14 @@ def memory_of_machine() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return None
+
+
+def unfinished_bytes(output: str) -> int:
+    """What an earlier run has left of this output: it is continued or replaced, and needs no space again."""
+    try:
+        return os.path.getsize(output + PARTIAL_SUFFIX)
+    except OSError:
+        return 0
 
 
 def size_text(size: float) -> str:

@@ -113,7 +113,7 @@ def _sequences(
     blocks = list(islice(_to_score(reader), n))
     if not blocks:
         raise UsageError(f"{regions.bed.name} has no region that can be scored.")
-    rows = [block.row_start for block in blocks]
+    rows = [block.rows[0].bed_row for block in blocks]
     return np.concatenate([block.codes for block in blocks]), rows, regions.n_regions
 
 

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -20,16 +20,17 @@ from fastism_cli.checks import (
     check_space,
     memory_of_machine,
     size_text,
+    unfinished_bytes,
 )
 from fastism_cli.errors import UsageError
 from fastism_cli.inputs import OtherInputs, fit_inputs
 from fastism_cli.io.hdf5 import HeadLayout, Layout
 from fastism_cli.io.records import RecordSource
-from fastism_cli.provenance import run_attributes
 from fastism_cli.quiet import import_backend
 from fastism_cli.reader import Reader
 from fastism_cli.regions import Geometry
 from fastism_cli.run_options import RunOptions, default_output
+from fastism_cli.shards import parse_shard
 from fastism_cli.targets import layouts
 
 if TYPE_CHECKING:
@@ -81,15 +82,30 @@ class Job:
     outputs: tuple[HeadLayout, ...]
     attributes: Mapping[str, Any]
     sequences: int  # that one call of the engine holds
+    n_longer: int  # records that are longer than the input and not tiled
 
     @property
     def geometry(self) -> Geometry:
         return self.reader.geometry
 
     @property
+    def longer_line(self) -> str:
+        """What to tell about intervals of which only the middle is scored."""
+        return (
+            f"{self.n_longer:,} of {self.inputs.regions.n_regions:,} intervals of {self.inputs.bed.name} are longer "
+            f"than the model's input of {self.geometry.length:,} bases: only their middle is scored. "
+            "Use --tile to cover all of them."
+        )
+
+    @property
+    def n_rows(self) -> int:
+        """Of the file."""
+        return self.reader.stop - self.reader.first
+
+    @property
     def layout(self) -> Layout:
         letters, o = self.reader.alphabet.letters, self.options
-        return Layout(self.inputs.n_rows, self.geometry.length, self.outputs, letters, o.dtype, o.compression)
+        return Layout(self.n_rows, self.geometry.length, self.outputs, letters, o.dtype, o.compression)
 
     @property
     def output_bytes(self) -> int:
@@ -126,7 +142,7 @@ class Job:
             scorer.engine,
             scorer.engine_reason,
             scorer._batch(),
-            self.inputs.n_rows,
+            self.n_rows,
             self.inputs.output,
             self.output_bytes,
         )
@@ -140,13 +156,27 @@ def _shape_text(head: HeadLayout) -> str:
 @contextmanager
 def prepared(model: Any, bed: str | None, fasta: str, output: str | None, options: RunOptions) -> Iterator[Job]:
     with ExitStack() as stack:
-        inputs = check_run(stack, model, bed, fasta, output or default_output(bed, fasta), options)
-        scorer = load_scorer(model, inputs.choices, options, inputs.regions)
-        job = _job(model, fasta, inputs, scorer, options)
-        job.reader.check()
-        check_memory(BLOCKS_AT_A_TIME * job.row_bytes, memory_of_machine())
-        check_space(inputs.output, job.output_bytes)
-        yield job
+        inputs = opened_inputs(stack, model, bed, fasta, output, options)
+        yield load_job(model, inputs, options)
+
+
+def opened_inputs(
+    stack: ExitStack, model: Any, bed: str | None, fasta: str, output: str | None, options: RunOptions
+) -> RunInputs:
+    """Check what can be checked without Keras."""
+    output = output or default_output(bed, fasta, parse_shard(options.shard))
+    return check_run(stack, model, bed, fasta, output, options)
+
+
+def load_job(model: Any, inputs: RunInputs, options: RunOptions) -> Job:
+    """Load the model and check the rest."""
+    scorer = load_scorer(model, inputs.choices, options, inputs.regions)
+    inputs.model_watch.check()
+    job = _job(inputs, scorer, options)
+    job.reader.check()
+    check_memory(BLOCKS_AT_A_TIME * job.row_bytes, memory_of_machine())
+    check_space(inputs.output, job.output_bytes - unfinished_bytes(inputs.output))
+    return job
 
 
 def load_scorer(model: Any, choices: ModelChoices, options: RunOptions, regions: RegionInputs | None = None) -> FastISM:
@@ -187,42 +217,50 @@ def common_length(regions: RegionInputs, limit: int | None) -> int | None:
     return next(iter(lengths), None)
 
 
-def _job(model: Any, fasta: str, inputs: RunInputs, scorer: FastISM, options: RunOptions) -> Job:
+def _job(inputs: RunInputs, scorer: FastISM, options: RunOptions) -> Job:
     from fastism_cli.batches import other_shapes, sequences_per_call
 
-    whole = isinstance(inputs.bed, RecordSource)
-    window = options.window or scorer.input_length
-    geometry = Geometry(scorer.input_length, window, options.center, options.stranded, from_start=whole)
-    choices = inputs.choices
+    choices, regions = inputs.choices, inputs.regions
+    geometry = _geometry(scorer.input_length, options, whole=isinstance(inputs.bed, RecordSource))
     policies = {name: getattr(options, name) for name in ("limit", "edge", "n_policy", "max_n")}
     if not scorer.views.knows_unknown:
         logger.info("the model has no integer for N: regions that hold one are not scored")
         policies["max_n"] = 0.0
+    reader = Reader(inputs.bed, inputs.genome, geometry, choices.alphabet, **policies)
+    n_records = regions.n_regions if options.limit is None else min(regions.n_regions, options.limit)
+    n_total = reader.n_rows() if options.tile else n_records
+    shard = parse_shard(options.shard).rows(n_total)
+    part = parse_shard(options.part).rows(len(shard))
+    rows = shard[part.start : part.stop]
     return Job(
         options,
         inputs,
         scorer,
-        Reader(inputs.bed, inputs.genome, geometry, choices.alphabet, **policies),
-        fit_inputs(choices.inputs, other_shapes(scorer), inputs.regions.n_regions),
+        replace(reader, first=rows.start, stop=rows.stop),
+        fit_inputs(choices.inputs, other_shapes(scorer), regions.n_regions),
         layouts(scorer.heads, choices.target_names),
-        _attributes(model, fasta, inputs, scorer, options),
+        _attributes(inputs, scorer, rows, n_total),
         sequences_per_call(scorer, geometry.all_columns),
+        0 if options.tile else reader.n_longer(),
     )
 
 
-def _attributes(model: Any, fasta: str, inputs: RunInputs, scorer: FastISM, options: RunOptions) -> dict[str, Any]:
+def _geometry(length: int, options: RunOptions, *, whole: bool) -> Geometry:
+    """A tile is half as long as the input unless ``--window`` says otherwise: it has a quarter on each side."""
+    window = options.window or (max(length // 2, 1) if options.tile else length)
+    return Geometry(length, window, options.center, options.stranded, tile=options.tile, from_start=whole)
+
+
+def _attributes(inputs: RunInputs, scorer: FastISM, rows: range, n_total: int) -> dict[str, Any]:
     from fastism_cli import backend
 
-    return run_attributes(model, options, inputs.bed.sha256) | {
+    return {
+        **inputs.attributes,
         "backend": backend.BACKEND,
         "device": backend.device_kind(),
-        "fasta_path": fasta,
-        "bed_path": "" if isinstance(inputs.bed, RecordSource) else inputs.bed.name,
-        "n_total": inputs.n_rows,
-        "row_start": 0,
-        "row_stop": inputs.n_rows,
-        "shard_index": 0,
-        "num_shards": 1,
+        "n_total": n_total,
+        "row_start": rows.start,
+        "row_stop": rows.stop,
         "input_length": scorer.input_length,
         "engine": scorer.engine,
     }

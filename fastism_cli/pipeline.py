@@ -3,84 +3,47 @@
 from __future__ import annotations
 
 import logging
-import time
+import os
 from collections import Counter
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
-from fastism_cli.blocks import score_block, write_block
+from fastism_cli.blocks import Computed, compute_block, settle_block, write_block
+from fastism_cli.checks import RunInputs
 from fastism_cli.errors import RegionError
-from fastism_cli.io.hdf5 import ResultWriter
+from fastism_cli.io.configuration import SAME, SAME_ROWS, differences
+from fastism_cli.io.hdf5 import ResultWriter, read_result
 from fastism_cli.io.schema import Status
-from fastism_cli.job import Job, RunPlan, prepared
+from fastism_cli.io.writer import other_configuration
+from fastism_cli.job import Job, RunPlan, load_job, opened_inputs, prepared
 from fastism_cli.overlap import read_ahead, write_behind
-from fastism_cli.reader import Block
 from fastism_cli.run_options import RunOptions
+from fastism_cli.steps import Steps
+from fastism_cli.summary import RunSummary, write_summary
 
 logger = logging.getLogger(__name__)
 
+SUMMARISED = ("device", "backend", "precision", "fastism_version", "shard_index", "num_shards", "row_start", "row_stop")
 MOST_UNSCORED = 16  # a block may hold this many times its rows when most of them cannot be scored
-
-WORDS = {
-    Status.EDGE: "past the end of their contig, or longer than the input",
-    Status.MISSING_CONTIG: "on a missing contig",
-    Status.TOO_MANY_N: "with too many N",
-    Status.FAILED: "failed",
-}
 
 
 class Progress(Protocol):
     """Told how a run goes on."""
 
-    def start(self, rows: int) -> None: ...
+    def start(self, rows: int, done: int = 0) -> None: ...
     def advance(self, rows: int, substitutions: int) -> None: ...
 
 
 class Silent:
     """Progress that nobody watches."""
 
-    def start(self, rows: int) -> None:
+    def start(self, rows: int, done: int = 0) -> None:
         pass
 
     def advance(self, rows: int, substitutions: int) -> None:
         pass
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """What a run did. ``seconds`` are those of scoring, without loading and checking."""
-
-    output: str
-    regions: int
-    substitutions: int
-    seconds: float
-    statuses: Mapping[Status, int]
-
-    @property
-    def failed(self) -> int:
-        return self.statuses.get(Status.FAILED, 0)
-
-    @property
-    def unscored(self) -> str:
-        """``2 on a missing contig, 1 with too many N``; empty if every region was scored."""
-        return ", ".join(f"{n:,} {WORDS[s]}" for s, n in sorted(self.statuses.items()) if s != Status.OK)
-
-    @property
-    def failed_line(self) -> str:
-        """What to tell about failed regions."""
-        noun = "region" if self.failed == 1 else "regions"
-        return f"{self.failed} {noun} failed: the model gave NaN or infinity there (status 5 in {self.output})"
-
-    @property
-    def line(self) -> str:
-        """``3 regions, 4,500 substitutions -> FILE (9,000 substitutions/s)``"""
-        rate = self.substitutions / max(self.seconds, 1e-9)
-        return (
-            f"{self.regions:,} regions, {self.substitutions:,} substitutions -> {self.output} "
-            f"({rate:,.0f} substitutions/s)"
-        )
 
 
 # --- the two ways in -------------------------------------------------------------------------------------------------
@@ -132,12 +95,47 @@ def score_regions(
     ResourceError
         If the disk is full or the memory does not do.
     """
-    with prepared(model, bed, fasta, output, RunOptions(**options)) as job:
-        for line in job.plan(model).lines():
-            logger.info(line)
-        if job.options.check:
+    chosen = RunOptions(**options)
+    with ExitStack() as stack:
+        inputs = opened_inputs(stack, model, bed, fasta, output, chosen)
+        summary = finished_before(inputs, chosen) or _score(model, inputs, chosen, progress or Silent())
+    if chosen.summary:
+        write_summary(chosen.summary, summary)
+    return summary
+
+
+def _score(model: Any, inputs: RunInputs, options: RunOptions, progress: Progress) -> RunSummary:
+    steps = Steps()
+    with steps.time("load"):
+        job = load_job(model, inputs, options)
+    for line in job.plan(model).lines():
+        logger.info(line)
+    if job.n_longer:
+        logger.warning(job.longer_line)
+    if options.check:
+        with steps.time("check"):
             check_engine(job)
-        return _Run(job, progress or Silent()).score()
+    return _Run(job, progress, steps).score()
+
+
+def finished_before(inputs: RunInputs, options: RunOptions) -> RunSummary | None:
+    """What ``--resume`` finds done already, or None.
+
+    Raises
+    ------
+    OutputError
+        If the result is there but of another configuration.
+    """
+    if not (options.resume and os.path.exists(inputs.output)):
+        return None
+    with read_result(inputs.output) as result:
+        differ = differences(result.attrs, inputs.attributes, SAME | SAME_ROWS)
+        if differ:
+            raise other_configuration(inputs.output, differ)
+        statuses = Counter(Status(int(s)) for s in result.regions["status"])
+        n, clipped = len(result.seq), result.attrs["n_clipped"]
+    logger.info(f"{inputs.output} is complete already: nothing to do")
+    return RunSummary(inputs.output, n, 0, 0.0, statuses, resumed=n, n_clipped=clipped)
 
 
 # --- the check at the start ------------------------------------------------------------------------------------------
@@ -156,7 +154,7 @@ def check_engine(job: Job) -> None:
     block = next((b for b in job.reader.blocks(to_score=1, most_rows=1) if len(b.to_score)), None)
     if block is None:
         return
-    others = job.others.rows([block.row_start])
+    others = job.others.rows([block.rows[0].bed_row])
     report = verify(job.scorer, block.one_hot, others, columns=job.geometry.all_columns)
     report.require()
     logger.info(report.line)
@@ -168,19 +166,21 @@ def check_engine(job: Job) -> None:
 class _Run:
     """The three steps, each on its own block at the same time."""
 
-    def __init__(self, job: Job, progress: Progress) -> None:
-        self.job, self.progress = job, progress
+    def __init__(self, job: Job, progress: Progress, steps: Steps) -> None:
+        self.job, self.progress, self.steps = job, progress, steps
         self.statuses: Counter[Status] = Counter()
         self.rows = self.substitutions = 0
 
     def score(self) -> RunSummary:
-        job, started = self.job, time.monotonic()
-        self.progress.start(job.inputs.n_rows)
-        rows = job.block_rows
-        with self._writer() as writer:
-            self._stream(job.reader.blocks(to_score=rows, most_rows=MOST_UNSCORED * rows), writer)
-        seconds = time.monotonic() - started
-        return RunSummary(job.inputs.output, job.inputs.n_rows, self.substitutions, seconds, dict(self.statuses))
+        writer = self._writer()
+        try:
+            with self.steps.time("scoring"), writer:
+                self._resume(writer)
+                self._stream(writer)
+        except BaseException:
+            self._tell_what_is_kept(writer)
+            raise
+        return self._summary(writer)
 
     def _writer(self) -> ResultWriter:
         job = self.job
@@ -190,25 +190,76 @@ class _Run:
             attributes=job.attributes,
             genome_sizes=job.inputs.genome.sizes,
             overwrite=job.options.overwrite,
+            resume=job.options.resume,
+            checkpoint_seconds=job.options.checkpoint,
+            guard=job.inputs.watch.check,
         )
 
-    def _count(self, block: Block) -> None:
-        self.rows += len(block.rows)
-        if self.rows > self.job.inputs.n_rows:
-            raise self._changed()
+    def _resume(self, writer: ResultWriter) -> None:
+        done, n = writer.rows_done, self.job.n_rows
+        if done:
+            logger.info(f"resumed: {done:,} of {n:,} regions are done already")
+        self.rows = done
+        self.statuses.update(Status(int(status)) for status in writer.status_done)
+        self.progress.start(n, done)
+
+    def _tell_what_is_kept(self, writer: ResultWriter) -> None:
+        if writer.rows_kept:
+            logger.warning(
+                f"{writer.rows_kept:,} of {self.job.n_rows:,} regions are kept in {writer.partial_path}: "
+                "run again with --resume to continue"
+            )
 
     def _changed(self) -> RegionError:
-        name, n = self.job.inputs.bed.name, self.job.inputs.n_rows
-        return RegionError(f"{name} had {n:,} records and has changed since this run began. Start it again.")
+        name = self.job.inputs.bed.name
+        return RegionError(f"{name} has changed since this run began: it has another number of records.")
 
-    def _stream(self, blocks: Generator[Block, None, None], writer: ResultWriter) -> None:
-        with read_ahead(blocks) as ready, write_behind(partial(write_block, writer)) as put:
+    def _stream(self, writer: ResultWriter) -> None:
+        job = self.job
+        reader = replace(job.reader, first=job.reader.first + writer.rows_done)
+        blocks = reader.blocks(to_score=job.block_rows, most_rows=MOST_UNSCORED * job.block_rows)
+        with (
+            read_ahead(self.steps.each("read", blocks)) as ready,
+            write_behind(partial(self._write, writer, writer.rows_done)) as put,
+        ):
             for block in ready:
-                self._count(block)
-                scored = score_block(self.job, block)
-                put(scored)
-                self.statuses.update(row.status for row in scored.block.rows)
-                self.substitutions += scored.substitutions
-                self.progress.advance(len(block.rows), scored.substitutions)
-        if self.rows < self.job.inputs.n_rows:
+                with self.steps.time("engine"):
+                    computed = compute_block(job, block)
+                put(computed)
+        if self.rows != job.n_rows:
             raise self._changed()
+
+    def _write(self, writer: ResultWriter, after: int, computed: Computed) -> None:
+        """The last step, in its own thread."""
+        with self.steps.time("write"):
+            scored = settle_block(self.job, computed)
+            n = len(scored.block.rows)
+            if self.rows + n > self.job.n_rows:
+                raise self._changed()
+            write_block(writer, scored, after=after)
+            writer.n_clipped += scored.n_clipped
+            self.rows += n
+            self.statuses.update(row.status for row in scored.block.rows)
+            self.substitutions += scored.substitutions
+            writer.checkpoint_if_due()
+        self.progress.advance(n, scored.substitutions)
+
+    def _summary(self, writer: ResultWriter) -> RunSummary:
+        job, scorer = self.job, self.job.scorer
+        return RunSummary(
+            job.inputs.output,
+            job.n_rows,
+            self.substitutions,
+            self.steps.seconds["scoring"],
+            dict(self.statuses),
+            writer.rows_done,
+            writer.n_clipped,
+            job.n_longer,
+            self.steps.seconds,
+            {
+                "engine": scorer.engine,
+                "engine_reason": scorer.engine_reason,
+                "batch": scorer._batch(),
+                **{name: job.attributes[name] for name in SUMMARISED},
+            },
+        )

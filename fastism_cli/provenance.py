@@ -8,7 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from fastism_cli.run_options import RunOptions
+from fastism_cli.io.stamps import content_sha256
+from fastism_cli.run_options import RunOptions, split_named
+from fastism_cli.shards import parse_shard
+from fastism_cli.version import __version__
 
 
 def model_files(model: Any, weights: str | None) -> list[Path]:
@@ -37,12 +40,27 @@ def _digest(file: Path) -> str:
     return digest.hexdigest()
 
 
-def run_attributes(model: Any, options: RunOptions, bed_sha256: str) -> dict[str, Any]:
+def other_files(options: RunOptions) -> list[Path]:
+    """Files beside model, BED and FASTA that decide the numbers or the names."""
+    named = [value for _, value in split_named([*options.inputs, *options.target_names])]
+    paths = [Path(value) for value in [*named, *options.custom_objects, *options.rules]]
+    return [path for path in paths if path.is_file()]
+
+
+def run_attributes(model: Any, options: RunOptions, *, fasta: str, bed: str, bed_sha256: str) -> dict[str, Any]:
     """Attributes that need no look at the model: what was asked for, and of which files."""
     model_sha256 = sha256_of(model_files(model, options.weights))
-    config = options.config()
-    asked = "\n".join([config, model_sha256, bed_sha256])
+    fasta_sha256, files_sha256 = content_sha256(fasta), sha256_of(other_files(options))
+    config, shard = options.config(), parse_shard(options.shard)
+    asked = "\n".join([config, model_sha256, bed_sha256, fasta_sha256, files_sha256])
     return {
+        "fastism_version": __version__,
+        "fasta_path": fasta,
+        "fasta_sha256": fasta_sha256,
+        "files_sha256": files_sha256,
+        "bed_path": bed,
+        "shard_index": shard.index,
+        "num_shards": shard.count,
         "command": options.command,
         "config": config,
         "config_sha256": hashlib.sha256(asked.encode()).hexdigest(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -51,15 +52,14 @@ class Block:
         As the model sees them.
     one_hot : float32 (m, L, letters)
         Of the rows that are to be scored.
+    row_start : int
+        Number of the first row, in the file that is written.
     """
 
     rows: tuple[Row, ...]
     codes: Codes
     one_hot: np.ndarray
-
-    @property
-    def row_start(self) -> int:
-        return self.rows[0].bed_row
+    row_start: int
 
     @property
     def to_score(self) -> np.ndarray:
@@ -95,6 +95,8 @@ class Reader:
     ----------
     limit : int or None
         Read only the first records.
+    first, stop : int
+        Read the rows ``[first, stop)`` of those.
     edge : "pad", "skip" or "error"
         What becomes of an input that passes an end of its contig: scored with N there (``n_padded`` says how many), or
         not scored (status 2). A record of a FASTA that is longer than the input is never scored (status 2).
@@ -109,6 +111,8 @@ class Reader:
     geometry: Geometry
     alphabet: Alphabet
     limit: int | None = None
+    first: int = 0
+    stop: int = sys.maxsize
     edge: str = "pad"
     n_policy: str = "skip"
     max_n: float = 1.0
@@ -117,25 +121,38 @@ class Reader:
         return islice(self.bed.regions(), self.limit)
 
     def rows(self) -> Iterator[tuple[Row, Codes]]:
-        """Every record with its sequence, uint8 (L,), all unknown where it is not read."""
+        """Every row with its sequence, uint8 (L,), all unknown where it is not read."""
+        for record, region, place in islice(self._numbered(), self.first, self.stop):
+            yield self._row(record, region, place)
+
+    def _numbered(self) -> Iterator[tuple[int, Region, Placement]]:
+        """Number of the record, the record, and where it puts the model, for every row."""
         for number, region in enumerate(self.regions()):
-            yield self._row(number, region)
+            for place in self.geometry.places(region, self.genome.sizes.get(region.chrom)):
+                yield number, region, place
+
+    def n_rows(self) -> int:
+        """How many rows the records make, from one pass over them."""
+        return sum(1 for _ in self._numbered())
+
+    def n_longer(self) -> int:
+        """How many records are longer than the model's input."""
+        return sum(1 for region in self.regions() if region.end - region.start > self.geometry.length)
 
     def blocks(self, *, to_score: int, most_rows: int) -> Generator[Block, None, None]:
         """Consecutive rows, cut after ``to_score`` that are to be scored, or ``most_rows`` in all."""
         rows: list[tuple[Row, Codes]] = []
-        scored = 0
+        start = scored = 0
         for row, codes in self.rows():
             rows.append((row, codes))
             scored += row.status == Status.PENDING
             if scored == to_score or len(rows) == most_rows:
-                yield block_of(rows, self.alphabet)
-                rows, scored = [], 0
+                yield block_of(rows, self.alphabet, start)
+                start, rows, scored = start + len(rows), [], 0
         if rows:
-            yield block_of(rows, self.alphabet)
+            yield block_of(rows, self.alphabet, start)
 
-    def _row(self, number: int, region: Region) -> tuple[Row, Codes]:
-        place = self.geometry.place(region, self.genome.sizes.get(region.chrom))
+    def _row(self, number: int, region: Region, place: Placement) -> tuple[Row, Codes]:
         strand = "-" if self.geometry.reverses(region) else "+"
         status, codes = self._sequence(region, place, reverse=strand == "-")
         names = (region.chrom, place.start, place.end, place.input_start, strand, region.name)
@@ -188,9 +205,9 @@ class Reader:
             )
 
     def _placed(self) -> Iterator[tuple[Region, Placement]]:
-        for region in self.regions():
+        for _, region, place in self._numbered():
             if region.chrom in self.genome.sizes:
-                yield region, self.geometry.place(region, self.genome.sizes[region.chrom])
+                yield region, place
 
     def _does_not_fit(self, region: Region, place: Placement) -> bool:
         return bool(place.n_padded) or self.geometry.cuts(region)
@@ -214,8 +231,8 @@ class Reader:
                     yield region, (first, stop), count
 
 
-def block_of(rows: Sequence[tuple[Row, Codes]], alphabet: Alphabet) -> Block:
-    block = Block(tuple(row for row, _ in rows), np.stack([codes for _, codes in rows]), np.empty(0))
+def block_of(rows: Sequence[tuple[Row, Codes]], alphabet: Alphabet, row_start: int) -> Block:
+    block = Block(tuple(row for row, _ in rows), np.stack([codes for _, codes in rows]), np.empty(0), row_start)
     return replace(block, one_hot=alphabet.one_hot(block.codes[block.to_score]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -47,6 +48,8 @@ class Geometry:
         Whether the model sees the reverse complement of a "-" region.
     from_start : bool
         The input begins where the region begins, whatever ``center`` says: for whole records of a FASTA.
+    tile : bool
+        Whether a region is covered by as many windows as it takes, in place of one at its centre.
     """
 
     length: int
@@ -54,6 +57,7 @@ class Geometry:
     center: str = "auto"
     stranded: bool = False
     from_start: bool = False
+    tile: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.window <= self.length:
@@ -76,6 +80,33 @@ class Geometry:
     def cuts(self, region: Region) -> bool:
         """Whether a record of a FASTA does not fit into the input."""
         return self.from_start and region.end - region.start > self.length
+
+    def places(self, region: Region, contig_size: int | None) -> Iterator[Placement]:
+        """All inputs of a region: one, or its tiles in order.
+
+        Each base of the region that lies on the contig is in one tile, with what the input holds around the window as
+        its context. The tiles are centred on the region, and cut to it::
+
+            region          [ . . . . . . . . . . . )         11 bases, window 4: 3 tiles
+            tiles           [ . . .)[ . . . .)[ . . . .)
+        """
+        if self.tile:
+            yield from self._tiles(region, contig_size)
+        else:
+            yield self.place(region, contig_size)
+
+    def _tiles(self, region: Region, contig_size: int | None) -> Iterator[Placement]:
+        first, stop = region.start, region.end
+        if contig_size is not None and overlap(first, stop, contig_size):
+            first, stop = clipped(first, stop, contig_size)
+        n = -(-(stop - first) // self.window)
+        begin = (first + stop) // 2 - n * self.window // 2
+        for start in range(begin, begin + n * self.window, self.window):
+            input_start = start - (self.length // 2 - self.window // 2)
+            outside = (
+                0 if contig_size is None else self.length - overlap(input_start, input_start + self.length, contig_size)
+            )
+            yield Placement(input_start, max(start, first), min(start + self.window, stop), outside)
 
     def reverses(self, region: Region) -> bool:
         """Whether the model sees this region's reverse complement."""

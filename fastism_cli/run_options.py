@@ -10,9 +10,10 @@ from math import isnan
 from typing import Any, NamedTuple, TypeVar
 
 from fastism_cli.errors import UsageError
-from fastism_cli.io.schema import COMPRESSIONS, DELTA_DTYPES
+from fastism_cli.io.schema import CHECKPOINT_SECONDS, COMPRESSIONS, DELTA_DTYPES
 from fastism_cli.reader import N_POLICIES
 from fastism_cli.regions import CENTERS, EDGES
+from fastism_cli.shards import Shard, parse_shard
 
 ENGINES = ("auto", "fast", "naive")
 PRECISIONS = ("float32", "tf32", "bfloat16", "float64")
@@ -32,7 +33,10 @@ _CHOICES: dict[str, Sequence[str]] = {
     "precision": PRECISIONS,
 }
 # What changes neither the numbers nor the rows of the file.
-_NOT_OF_THE_RESULT = frozenset({"overwrite", "check", "command", "batch_size", "compression"})
+_NOT_OF_THE_RESULT = frozenset(
+    {"overwrite", "check", "command", "batch_size", "compression"}
+    | {"shard", "resume", "checkpoint", "summary", "devices", "part"}
+)
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,13 @@ class RunOptions:
     dtype: str = "float32"
     compression: str = "gzip"
     overwrite: bool = False
+    tile: bool = False
+    shard: str | None = None
+    resume: bool = False
+    checkpoint: float = CHECKPOINT_SECONDS
+    summary: str | None = None
+    devices: str | None = None
+    part: str | None = None  # of the shard's rows: what one of several devices is given
     command: str = ""
 
     def __post_init__(self) -> None:
@@ -85,6 +96,13 @@ class RunOptions:
                 raise UsageError(f"{flag(name)} must be at least 1. Received: {value}")
         if isnan(self.max_n) or not 0 <= self.max_n <= 1:
             raise UsageError(f"--max-n is a share from 0 to 1. Received: {self.max_n}")
+        parse_shard(self.shard)
+        if self.resume and self.overwrite:
+            raise UsageError("--resume continues a result and --overwrite replaces it: give one of the two.")
+        if self.tile and self.center == "summit":
+            raise UsageError("--tile covers whole intervals, --center summit one place of each: give one of the two.")
+        if not self.checkpoint >= 0:
+            raise UsageError(f"--checkpoint is a number of seconds. Received: {self.checkpoint}")
 
     def config(self) -> str:
         """The options that decide what the file holds, as JSON with sorted keys."""
@@ -190,9 +208,12 @@ def parse_codes(text: str | None) -> dict[str, int] | None:
     return codes
 
 
-def default_output(bed: str | None, fasta: str) -> str:
-    """``folder/peaks.bed.gz -> peaks.ism.h5``, in the current folder; named after the FASTA if there is no BED."""
+def default_output(bed: str | None, fasta: str, shard: Shard = Shard()) -> str:  # noqa: B008  (a frozen value)
+    """``folder/peaks.bed.gz -> peaks.ism.h5`` or ``peaks.shard-3-of-8.ism.h5``, in the current folder.
+
+    Named after the FASTA if there is no BED.
+    """
     name = "stdin" if bed == "-" else os.path.basename(bed or fasta)
     for suffix in (".gz", ".bgz"):
         name = name.removesuffix(suffix)
-    return f"{os.path.splitext(name)[0]}.ism.h5"
+    return f"{os.path.splitext(name)[0]}{shard.suffix}.ism.h5"

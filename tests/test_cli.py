@@ -79,14 +79,17 @@ def test_a_run_writes_the_default_output_and_says_what_it_did(folder, here):
     assert lines[0] == f"model {folder.models['plain']}: input 'dna' of 40 bases, heads: out (3)"
     assert lines[1].startswith("engine fast: estimate ") and lines[1].endswith(" substitutions a call")
     assert lines[2] == "6 regions, 40 bases of each substituted -> peaks.ism.h5 (up to 11.8 kB)"
-    assert lines[3].startswith("checked 24 substitutions against plain Keras in float64: largest error ")
-    assert re.fullmatch(r"6 regions, 498 substitutions -> peaks.ism.h5 \([\d,]+ substitutions/s\)", lines[4])
-    assert lines[5:] == ["regions not scored: 1 with too many N (see regions/status)"]
+    assert lines[3].startswith("Warning: 3 of 6 intervals of ") and lines[3].endswith(
+        "Use --tile to cover all of them."
+    )
+    assert lines[4].startswith("checked 24 substitutions against plain Keras in float64: largest error ")
+    assert re.fullmatch(r"6 regions, 498 substitutions -> peaks.ism.h5 \([\d,]+ substitutions/s\)", lines[5])
+    assert lines[6:] == ["regions not scored: 1 with too many N (see regions/status)"]
     assert "\r" not in result.stderr
 
 
 def test_quiet_says_nothing(folder, here):
-    result = run(folder, "-q", "-o", "o.h5", "--no-check")
+    result = run(folder, "-q", "-o", "o.h5", "--no-check", bed=folder.bed_of("short.bed", RECORDS[3]))
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
     with read_result(here / "o.h5") as written:
         assert written.complete and written.attrs["command"].startswith("fastism")
@@ -321,15 +324,17 @@ def start(folder: Folder, *more: str, cwd: Path) -> subprocess.Popen:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 143)])
-def test_a_signal_leaves_nothing(folder, here, number, code):
+def test_a_signal_keeps_the_rows_so_far(folder, here, number, code):
     bed = folder.bed_of("long.bed", *(50_000 * [RECORDS[0]]))
-    process = start(folder, "-b", bed, "--no-check", cwd=here)
-    wait_for(lambda: (here / "o.h5.partial").exists(), process)
+    process = start(folder, "-b", bed, "--no-check", "--checkpoint", "0", cwd=here)
+    wait_for(lambda: (here / "o.h5.partial.journal").exists(), process)
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == code, stderr
-    assert stdout == "" and stderr.splitlines()[-1].startswith("Error: ")
-    assert list(here.iterdir()) == []
+    kept, error = stderr.splitlines()[-2:]
+    assert re.search(r"of 50,000 regions are kept in o\.h5\.partial: run again with --resume to continue", kept)
+    assert stdout == "" and error.startswith("Error: ")
+    assert sorted(path.name for path in here.iterdir()) == ["o.h5.partial", "o.h5.partial.journal"]
 
 
 def wait_for(condition, process: subprocess.Popen) -> None:
@@ -344,7 +349,7 @@ def test_a_real_process_says_only_its_own_lines(folder, here):
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 0 and stdout == ""
     lines = stderr.splitlines()
-    assert len(lines) == 6 and all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in lines), stderr
+    assert len(lines) == 7 and all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in lines), stderr
 
 
 # --- inspect and verify ----------------------------------------------------------------------------------------------

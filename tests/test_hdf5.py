@@ -22,7 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastism_cli.errors import OutputError, ResourceError, UsageError
-from fastism_cli.io import hdf5, schema
+from fastism_cli.io import disk, hdf5, schema
+from fastism_cli.io.chunks import ChunkWriter
 from fastism_cli.io.hdf5 import HeadLayout, Layout, ResultWriter, check_output, read_result
 from fastism_cli.io.schema import Status
 
@@ -212,7 +213,7 @@ def test_results_do_not_depend_on_how_rows_arrive(tmp_path_factory, cuts, data, 
             for rows in pieces:
                 writer.write_rows(rows.start, **rows_of(block, rows))
                 if data.draw(st.booleans()):
-                    writer.flush()
+                    writer.checkpoint()
     assert_holds(path, layout, block)
     with read_result(path) as result:
         assert result.delta().chunks[0] == chunk_rows
@@ -239,13 +240,13 @@ def test_each_chunk_is_written_once(output, rng, monkeypatch):
     """A chunk that is written in parts is compressed and read back for every part."""
     monkeypatch.setattr(schema, "CHUNK_BYTES", 4 * 3 * 6 * 4 * 4)
     written: list[tuple[str, int, int]] = []
-    assign = h5py.Dataset.__setitem__
+    store = ChunkWriter.write
 
-    def spy(dataset, rows, values):
-        written.append((dataset.name, rows.start, rows.stop))
-        assign(dataset, rows, values)
+    def spy(chunks, dataset, start, rows):
+        written.append((dataset.name, start, start + len(rows)))
+        store(chunks, dataset, start, rows)
 
-    monkeypatch.setattr(h5py.Dataset, "__setitem__", spy)
+    monkeypatch.setattr(ChunkWriter, "write", spy)
     layout = layout_of(10, heads=HEADS[:1])
     write(output, layout, block_of(layout, rng), pieces=[slice(i, i + 1) for i in range(10)])
     assert [rows[1:] for rows in written if rows[0] == "/delta/main"] == [(0, 4), (4, 8), (8, 10)]
@@ -361,25 +362,21 @@ def test_the_name_appears_when_the_file_is_complete(output, rng):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, RuntimeError])
-def test_an_exception_leaves_nothing(output, rng, error):
-    layout = layout_of(3)
-    with pytest.raises(error), ResultWriter(output, layout, attributes={}, genome_sizes={}) as writer:
-        writer.write_rows(0, **block_of(layout, rng))
+def test_an_exception_before_the_first_row_leaves_nothing(output, error):
+    with pytest.raises(error), ResultWriter(output, layout_of(3), attributes={}, genome_sizes={}):
         raise error
     assert os.listdir(output.parent) == []
 
 
-def test_a_kept_partial_file_has_all_rows_so_far(output, rng):
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, RuntimeError])
+def test_an_exception_keeps_all_rows_so_far(output, rng, error):
     layout = layout_of(5)
     block = block_of(layout, rng)
-    with (
-        pytest.raises(KeyboardInterrupt),
-        ResultWriter(output, layout, attributes={}, genome_sizes=GENOME, keep_partial=True) as writer,
-    ):
+    with pytest.raises(error), ResultWriter(output, layout, attributes={}, genome_sizes=GENOME) as writer:
         writer.write_rows(0, **rows_of(block, slice(0, 2)))
-        raise KeyboardInterrupt
+        raise error
     partial = f"{output}.partial"
-    assert os.listdir(output.parent) == ["ism.h5.partial"]
+    assert sorted(os.listdir(output.parent)) == ["ism.h5.partial", "ism.h5.partial.journal"]
     with pytest.raises(UsageError, match=r"partial is unfinished: the run that wrote it was interrupted\."):
         read_result(partial)
     with read_result(partial, allow_incomplete=True) as result:
@@ -393,14 +390,14 @@ def test_flushed_rows_survive_a_kill(output, rng):
     block = block_of(layout, rng)
     with ResultWriter(output, layout, attributes={}, genome_sizes={}) as writer:
         writer.write_rows(0, **rows_of(block, slice(0, 2)))
-        writer.flush()
+        writer.checkpoint()
         copy = shutil.copy(f"{output}.partial", output.parent / "copy.h5")  # what a killed process leaves
         with read_result(copy, allow_incomplete=True) as result:
             np.testing.assert_array_equal(result.delta("main")[:2], np.float32(block["delta"]["main"][:2]))
 
 
 def test_the_rest_of_a_killed_run_is_replaced(output, rng):
-    Path(f"{output}.partial").write_bytes(b"x" * 100_000)
+    Path(f"{output}.partial").write_bytes(b"x" * 100_000)  # killed before its first checkpoint
     layout = layout_of(1)
     block = block_of(layout, rng)
     write(output, layout, block)
@@ -423,10 +420,12 @@ def test_an_existing_file_is_kept_until_the_new_one_is_complete(output, rng):
 
 def test_two_processes_with_one_output(output):
     layout = layout_of(1)
+    late = ResultWriter(output, layout, attributes={}, genome_sizes={})
     with ResultWriter(output, layout, attributes={}, genome_sizes={}):
-        other = ResultWriter(output, layout, attributes={}, genome_sizes={})
-        with pytest.raises(OutputError, match=r"ism\.h5\.partial is being written by another process\. Wait for it"):
-            other.__enter__()
+        message = r"ism\.h5\.partial is being written by another process\. Wait for it"
+        for other in (late.__enter__, lambda: check_output(output, overwrite=True, resume=True)):
+            with pytest.raises(OutputError, match=message):
+                other()
         assert os.path.exists(f"{output}.partial")
     assert read_result(output).close() is None
 
@@ -473,13 +472,12 @@ def files_of_at_most(n_bytes: int):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("keep_partial", [False, True])
 @pytest.mark.parametrize("n_bytes", [0, 1, 100, 2048, 10_000, 100_000, 3_000_000, 7_000_000])
-def test_a_full_disk_is_one_line_and_nothing_is_left(output, rng, n_bytes, keep_partial):
+def test_a_full_disk_is_one_line_and_nothing_is_left(output, rng, n_bytes):
     block = block_of(BIG, rng)
     pieces = [slice(i, i + 25) for i in range(0, 600, 25)]
     with files_of_at_most(n_bytes), pytest.raises(ResourceError) as caught:
-        write(output, BIG, block, pieces, keep_partial=keep_partial)
+        write(output, BIG, block, pieces)
     message = str(caught.value)
     assert message.startswith(f"{output} cannot be written: File too large after ")
     assert message.endswith("The unfinished file was removed. Free space or choose another --output.")
@@ -554,22 +552,25 @@ def test_a_disk_that_is_really_full(tmp_path):
 @pytest.mark.parametrize("nth", [1, 2, 5, 12, 15, 18, 20, 22])
 def test_a_signal_that_arrives_while_hdf5_writes(output, rng, monkeypatch, nth):
     """HDF5 crashes if the signal's exception interrupts a write of its closing; so it must not."""
-    write_all, calls = hdf5._Disk._write_all, []
+    write_all, calls = disk.Disk._write_all, []
 
-    def interrupted(disk, view):
+    def interrupted(file, view, start):
         calls.append(len(view))
         if len(calls) == nth:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.05)
-        write_all(disk, view)
+        write_all(file, view, start)
 
-    monkeypatch.setattr(hdf5._Disk, "_write_all", interrupted)
+    monkeypatch.setattr(disk.Disk, "_write_all", interrupted)
     block = block_of(BIG, rng)
     with pytest.raises(KeyboardInterrupt):
         write(output, BIG, block, [slice(i, i + 25) for i in range(0, 600, 25)])
     assert len(calls) >= nth
-    if os.listdir(output.parent):  # it came while the file was being finished
-        assert_holds(output, BIG, block)
+    if not output.exists():  # else it came while the file was being finished
+        with ResultWriter(output, BIG, attributes=ATTRIBUTES, genome_sizes=GENOME, resume=True) as writer:
+            for row in range(writer.rows_done, 600, 25):
+                writer.write_rows(row, **rows_of(block, slice(row, row + 25)))
+    assert_holds(output, BIG, block)
 
 
 def test_writing_in_another_thread(output, rng):

@@ -15,10 +15,11 @@ PACKAGE = Path(fastism_cli.__file__).parent
 
 # From the bottom up: a module may import what stands on a lower line. Anything else is a cycle in the making.
 LAYERS = [
-    {"version", "errors"},
-    {"alphabet", "windows", "problems", "overlap", "inputs"},
+    {"version", "errors", "steps"},
+    {"devices"},
+    {"alphabet", "windows", "problems", "overlap", "inputs", "shards"},
     {"graph", "backend", "io", "reduce"},
-    {"quiet", "precision", "regions"},
+    {"quiet", "precision", "regions", "merging"},
     {"reader"},
     {"run_options"},
     {"views", "heads", "targets", "layouts"},
@@ -26,13 +27,14 @@ LAYERS = [
     {"plan", "rewrite"},
     {"stage"},
     {"engine", "naive", "scores", "trimming"},
-    {"ism", "provenance"},
+    {"ism", "provenance", "summary"},
     {"batches", "inspection", "checks"},
     {"judge"},
     {"verify"},
     {"job"},
     {"blocks"},
     {"pipeline", "companions"},
+    {"workers"},
     {"cli"},
     {"__main__"},
 ]
@@ -49,8 +51,10 @@ WITHOUT_KERAS = (
     "io.hdf5",
     "io.models",
     "job",
+    "merging",
     "pipeline",
     "quiet",
+    "workers",
 )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Any
 
 LOGGER = logging.getLogger("fastism_cli")
+LEVEL_VARIABLE = "FASTISM_LOG_LEVEL"  # tells worker processes
 
 
 class _Stderr(logging.StreamHandler):
@@ -37,6 +39,7 @@ def start_logging(*, quiet: bool, verbose: bool) -> None:
     handler = _Stderr()
     handler.setFormatter(_Formatter())
     LOGGER.addHandler(handler)
+    os.environ[LEVEL_VARIABLE] = "verbose" if verbose else "quiet" if quiet else ""
     LOGGER.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
 
 

@@ -32,8 +32,8 @@ class Lines:
         self.total = self.rows = self.substitutions = 0
         self.started = self.told = time.monotonic()
 
-    def start(self, rows: int) -> None:
-        self.total = rows
+    def start(self, rows: int, done: int = 0) -> None:
+        self.total = rows - done
         self.started = self.told = time.monotonic()
 
     def advance(self, rows: int, substitutions: int) -> None:
@@ -65,11 +65,11 @@ class Bar:
         self.stack = stack
         self.update: Callable[[int], object] = lambda rows: None
 
-    def start(self, rows: int) -> None:
+    def start(self, rows: int, done: int = 0) -> None:
         from tqdm import tqdm
         from tqdm.contrib.logging import logging_redirect_tqdm
 
-        bar = tqdm(total=rows, unit=" regions", file=sys.stderr, disable=None, leave=False)
+        bar = tqdm(total=rows, initial=done, unit=" regions", file=sys.stderr, disable=None, leave=False)
         self.update = self.stack.enter_context(bar).update
         self.stack.enter_context(logging_redirect_tqdm([LOGGER]))
 

@@ -21,7 +21,7 @@ from fastism_cli.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from fastism_cli.pipeline import RunSummary
+    from fastism_cli.summary import RunSummary
 
 what_options = together(
     click.option("--window", type=click.IntRange(min=1), help="Bases to substitute, centred.  [default: the input]"),
@@ -46,6 +46,7 @@ what_options = together(
         show_default=True,
         help="Records on contigs that the FASTA lacks: refused, or kept unscored.",
     ),
+    click.option("--tile", is_flag=True, help="Cover intervals of any length: every base scored once, with context."),
     click.option("--limit", type=click.IntRange(min=1), help="Only the first records."),
     click.option(
         "--targets",
@@ -67,6 +68,9 @@ how_options = together(
         help="Delta propagation, forward passes, or whichever is estimated to be faster.",
     ),
     batch_option,
+    click.option(
+        "--devices", metavar="all|0,1", help="One worker process on each of these GPUs.  [default: one process]"
+    ),
     precision_option,
     click.option(
         "--check/--no-check",
@@ -85,7 +89,7 @@ output_options = together(
         type=click.Choice(["float32", "float16"]),
         default="float32",
         show_default=True,
-        help="Of the stored deltas; a region with one that is too large for float16 fails.",
+        help="Of the stored deltas; those that are too large for float16 are cut, counted and told.",
     ),
     click.option(
         "--compression",
@@ -95,6 +99,17 @@ output_options = together(
         help="Of the result: small, or fast.",
     ),
     click.option("--overwrite", is_flag=True, help="Replace the result if it exists."),
+    click.option("--shard", metavar="I/K", help="Only the I-th of K ranges of the rows, from 0; see fastism merge."),
+    click.option("--resume", is_flag=True, help="Continue what an interrupted run left; do nothing if it is complete."),
+    click.option(
+        "--checkpoint",
+        type=click.FloatRange(min=0),
+        default=30.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How often rows are made to survive a kill.",
+    ),
+    click.option("--summary", metavar="FILE", help="Rates, counts, memory and time by step, as JSON."),
     click.option("--dry-run", is_flag=True, help="Check everything, load the model, say what would be done, and stop."),
 )
 
@@ -131,7 +146,8 @@ def run(
     Exit codes: 0 done, 1 some regions failed or the run did, 2 wrong input.
     """
     from fastism_cli.cli.progress import shown_progress
-    from fastism_cli.pipeline import plan_run, score_regions
+    from fastism_cli.pipeline import plan_run
+    from fastism_cli.workers import score_on_devices
 
     options["command"] = shlex.join(["fastism", *sys.argv[1:]])
     if dry_run:
@@ -139,13 +155,15 @@ def run(
             click.echo(line, err=True)
         return
     with shown_progress() as progress:
-        summary = score_regions(model, bed, fasta, output, progress=progress, **options)
+        summary = score_on_devices(model, bed, fasta, output, progress=progress, **options)
     report(ctx, summary)
 
 
 def report(ctx: click.Context, summary: RunSummary) -> None:
     """The line at the end, what was not scored, and exit code 1 if regions failed."""
     LOGGER.info(summary.line)
+    if summary.clipped_line:
+        LOGGER.warning(summary.clipped_line)
     if summary.unscored:
         LOGGER.info(f"regions not scored: {summary.unscored} (see regions/status)")
     if summary.failed:

@@ -19,7 +19,11 @@ class RecordSource:
     ----------
     name : str
         What messages call it: the path of the FASTA.
+    path : None
+        There is no BED.
     """
+
+    path: str | None = None
 
     def __init__(self, genome: Genome) -> None:
         self.name = genome.path

@@ -86,7 +86,12 @@ ATTRIBUTES = (
     "stranded",
     "engine",
     "precision",
+    "fasta_sha256",
+    "files_sha256",
+    "n_clipped",
 )
+
+CHECKPOINT_SECONDS = 30.0
 
 CHUNK_BYTES = 1 << 20
 COLUMN_CHUNK_ROWS = 1 << 14

@@ -17,7 +17,7 @@ from fastism_cli.rules.table import define
 from fastism_cli.windows import Frame, changed_outputs, needed_inputs
 
 
-def without(shape: Sequence[int], axis: int) -> Shape:
+def without(shape: Sequence[Any], axis: int) -> tuple[Any, ...]:
     return (*shape[:axis], *shape[axis + 1 :])
 
 

@@ -1,0 +1,32 @@
+"""A worker process of ``fastism run --devices``: told on stdin what to do. No command of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import click
+
+from fastism_cli.cli.log import LEVEL_VARIABLE, start_logging
+from fastism_cli.cli.outcome import exit_code_of_errors
+from fastism_cli.cli.progress import Lines
+
+
+@click.command()
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Score the rows of one device."""
+    level = os.environ.get(LEVEL_VARIABLE, "")
+    start_logging(quiet=level == "quiet", verbose=level == "verbose")
+    with exit_code_of_errors(ctx):
+        from fastism_cli.pipeline import score_regions
+
+        spec = json.load(sys.stdin)
+        options = spec.pop("options")
+        summary = score_regions(**spec, progress=Lines(), **options)
+        click.echo(summary.line, err=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Whether two result files, or a file and a run, are of one configuration, and what differs if not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+# What decides the numbers of a row. In words, for what is not an option of its own.
+SAME: dict[str, str] = {
+    "fastism_version": "the version of fastism",
+    "backend": "the backend",
+    "model_sha256": "the model file",
+    "bed_sha256": "the BED",
+    "fasta_sha256": "the FASTA",
+    "files_sha256": "the files of --input, --target-names or --custom-objects",
+    "config": "the options",
+    "input_length": "the length of the input",
+    "n_total": "the number of rows",
+    "engine": "the engine",
+}
+SAME_ROWS: dict[str, str] = {name: name for name in ("row_start", "row_stop", "shard_index", "num_shards")}
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], names: Mapping[str, str] = SAME) -> list[str]:
+    """One phrase for each thing that differs; only attributes that both have are compared.
+
+    Options by their name: ``"--window: 100 and 200"``.
+    """
+    found = []
+    for name, word in names.items():
+        if name not in before or name not in now or before[name] == now[name]:
+            continue
+        both = plain(before[name]), plain(now[name])
+        found += _options(*both) if name == "config" else [_phrase(word, *both)]
+    return found
+
+
+def plain(value: Any) -> Any:
+    """An attribute as a Python value."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _options(before: str, now: str) -> list[str]:
+    old, new = json.loads(before), json.loads(now)
+    keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+    return [_phrase(f"--{key.replace('_', '-')}", old.get(key), new.get(key)) for key in keys]
+
+
+def _phrase(word: str, before: Any, now: Any) -> str:
+    if word.startswith("the ") and len(str(before)) == len(str(now)) == 64:
+        return f"{word} (SHA-256 {before[:8]}... and {now[:8]}...)"
+    return f"{word}: {_text(before)} and {_text(now)}"
+
+
+def _text(value: Any) -> str:
+    return str(value) if value or isinstance(value, (int, float)) else "not given"

@@ -1,0 +1,96 @@
+"""The empty datasets of a result file, and the header that says what it is."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+import h5py
+import numpy as np
+
+from fastism_cli.io import schema
+from fastism_cli.io.layout import Layout
+from fastism_cli.version import __version__
+
+# What the writer itself says.
+WRITTEN = ("format", "format_version", "complete", "h5py_version", "created", "alphabet", "score", "n_clipped")
+
+
+def write_header(
+    file: h5py.File, layout: Layout, attributes: Mapping[str, Any], genome_sizes: Mapping[str, int]
+) -> None:
+    file.attrs["format"] = schema.FORMAT
+    file.attrs["format_version"] = schema.FORMAT_VERSION
+    file.attrs["complete"] = False
+    file.attrs["fastism_version"] = __version__
+    file.attrs["h5py_version"] = h5py.__version__
+    file.attrs["created"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    file.attrs["alphabet"] = layout.alphabet
+    file.attrs["score"] = "delta"
+    file.attrs["n_clipped"] = 0
+    for name, value in attributes.items():
+        file.attrs[name] = "" if value is None else value
+    genome = file.create_group(schema.GENOME)
+    _write_text(genome, schema.CHROM_NAMES, list(genome_sizes))
+    genome.create_dataset(schema.CHROM_SIZES, data=np.array(list(genome_sizes.values()), schema.CHROM_SIZE_DTYPE))
+    outputs = file.create_group(schema.OUTPUTS, track_order=True)
+    for head in layout.heads:
+        group = outputs.create_group(head.key)
+        group.attrs["name"], group.attrs["reduce"] = head.name, head.reduce
+        _write_text(group, schema.TARGET_NAMES, head.target_names)
+
+
+def _write_text(group: h5py.Group, name: str, values: Sequence[str]) -> None:
+    group.create_dataset(name, data=np.array(values, dtype=object), dtype=h5py.string_dtype())
+
+
+def dataset_names(layout: Layout) -> list[str]:
+    """Paths of all datasets that have a row for each region."""
+    columns = [f"/{schema.REGIONS}/{column}" for column in schema.REGION_COLUMNS]
+    heads = [f"/{group}/{head.key}" for group in (schema.REF, schema.DELTA) for head in layout.heads]
+    return [*columns, f"/{schema.SEQ}", *heads]
+
+
+def create_datasets(file: h5py.File, layout: Layout) -> None:
+    """Make all datasets that have a row for each region, empty."""
+    n = layout.n_rows
+    for column, dtype in schema.REGION_COLUMNS.items():
+        _create(file, f"{schema.REGIONS}/{column}", (n,), dtype, layout)
+    _create(file, schema.SEQ, layout.seq_shape, schema.SEQ_DTYPE, layout, fillvalue=len(layout.alphabet))
+    for head in layout.heads:
+        name = f"{schema.REF}/{head.key}"
+        _create(file, name, layout.ref_shape(head), schema.REF_DTYPE, layout, fillvalue=np.nan)
+    for head in layout.heads:
+        shape, itemsize = layout.delta_shape(head), np.dtype(layout.delta_dtype).itemsize
+        chunks = schema.delta_chunk(shape, itemsize)
+        name = f"{schema.DELTA}/{head.key}"
+        _create(file, name, shape, layout.delta_dtype, layout, fillvalue=np.nan, chunks=chunks)
+
+
+def _create(
+    file: h5py.File,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: str,
+    layout: Layout,
+    *,
+    fillvalue: float | None = None,
+    chunks: tuple[int, ...] | None = None,
+) -> None:
+    is_text = dtype == schema.TEXT
+    stored = h5py.string_dtype() if is_text else np.dtype(dtype)
+    options: dict[str, Any] = {"shape": shape, "dtype": stored, "fillvalue": fillvalue}
+    if prod(shape) > 0:  # HDF5 has no chunks in an empty dataset
+        options["chunks"] = chunks or schema.row_chunk(shape, stored.itemsize)
+        # text lies outside of its dataset, where no filter reaches it
+        options |= {} if is_text else _filters(layout.compression)
+    file.create_dataset(name, **options)
+
+
+def _filters(compression: str) -> dict[str, Any]:
+    if compression == "none":
+        return {}
+    level = {"compression_opts": schema.GZIP_LEVEL} if compression == "gzip" else {}
+    return {"compression": compression, "shuffle": True, **level}

@@ -1,0 +1,270 @@
+"""The file under HDF5: one process at a time, checkpoints that last, a full disk that HDF5 does not stumble over."""
+
+from __future__ import annotations
+
+import io
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from fastism_cli.errors import OutputError
+from fastism_cli.io.journal import (
+    PAGE,
+    SUFFIX,
+    SUM_BYTES,
+    Checkpoint,
+    damaged,
+    read_checkpoint,
+    remove_journal,
+    write_checkpoint,
+)
+
+try:
+    import fcntl
+except ImportError:  # Windows: two jobs with one output are not told of each other
+    fcntl = None  # type: ignore[assignment]
+
+
+class Disk(io.RawIOBase):
+    """The file that HDF5 writes to; after the first error it only pretends, and ``failure`` tells.
+
+    HDF5 cannot close a file that it cannot write: it fails again at every attempt, and at last at the exit of the
+    process, where it crashes. So no method that HDF5 calls raises, and what cannot be written is held in memory,
+    little as it is, until the file is closed. So is what would change the last checkpoint: see
+    :mod:`fastism_cli.io.journal`.
+    """
+
+    def __init__(self, descriptor: int, journal: str) -> None:
+        super().__init__()
+        self.failure: OSError | None = None
+        self.written = 0
+        self.rows = 0  # finished at the last checkpoint
+        self._descriptor, self._journal = descriptor, journal
+        self._pretends = False
+        self._position = self._size = 0
+        self._kept_size = 0  # of the last checkpoint: bytes before its end, to whole pages, stay as they are
+        self._held: dict[int, bytearray] = {}
+        self._sums = np.zeros(0, "uint32")
+        self._changed: set[int] = set()  # stretches of SUM_BYTES whose checksum is to be made anew
+
+    # -- checkpoints --
+
+    def recover(self) -> bool:
+        """Bring the file to its last checkpoint; False if there is none.
+
+        Raises
+        ------
+        OutputError
+            If the file or its journal is damaged.
+        """
+        checkpoint = read_checkpoint(self._journal)
+        if checkpoint is None:
+            return False
+        self._size = checkpoint.size
+        self._held = {number: bytearray(page) for number, page in checkpoint.pages.items()}
+        for i, known in enumerate(checkpoint.sums):
+            if self._sum(i) != known:
+                raise damaged(self._journal.removesuffix(SUFFIX), f"bytes after {i * SUM_BYTES:,} are not as written")
+        self._sums = checkpoint.sums
+        self._apply(checkpoint.rows)
+        return True
+
+    def start_anew(self) -> None:
+        """Empty the file and forget its checkpoints."""
+        remove_journal(self._journal)  # first: a file without a journal has nothing to be resumed
+        os.ftruncate(self._descriptor, 0)
+
+    def checkpoint(self, rows: int) -> None:
+        """Make what was written so far last; HDF5 has been told to write all that it has."""
+        if not self._pretends:
+            self._try(self._checkpoint, rows)
+
+    def _checkpoint(self, rows: int) -> None:
+        os.fsync(self._descriptor)
+        self._update_sums()
+        write_checkpoint(self._journal, Checkpoint(self._size, rows, self._sums, self._held))
+        self._apply(rows)
+
+    def _apply(self, rows: int) -> None:
+        self.rows, self._kept_size = rows, -(-self._size // PAGE) * PAGE  # first: it counts, whatever comes now
+        for number, page in self._held.items():
+            self._write_at(page, number * PAGE)
+        os.ftruncate(self._descriptor, self._size)
+        self._held.clear()
+
+    def _update_sums(self) -> None:
+        n = -(-self._size // SUM_BYTES)
+        sums = np.zeros(n, "uint32")
+        known = min(n, len(self._sums))
+        sums[:known] = self._sums[:known]
+        for i in self._changed:
+            if i < n:
+                sums[i] = self._sum(i)
+        self._sums = sums
+        self._changed.clear()
+
+    def _sum(self, i: int) -> int:
+        stretch = bytearray(min(SUM_BYTES, self._size - i * SUM_BYTES))
+        self._read_at(memoryview(stretch), i * SUM_BYTES)
+        return zlib.crc32(stretch)
+
+    def forget(self) -> None:
+        """Write nothing any more, and leave the file as it was at the last checkpoint."""
+        self._pretends = True
+        with suppress(OSError):
+            os.ftruncate(self._descriptor, self._kept_size)
+
+    def is_at(self, path: str) -> bool:
+        """Whether the file still has this name."""
+        return _is_at(self._descriptor, path)
+
+    def remove_journal(self) -> None:
+        remove_journal(self._journal)
+
+    # -- what HDF5 calls --
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        if whence == os.SEEK_END:
+            offset += self._size
+        elif whence == os.SEEK_CUR:
+            offset += self._position
+        self._position = offset
+        return offset
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Any, /) -> int:
+        view = memoryview(buffer).cast("B")
+        self._read_at(view, self._position)
+        self._position += len(view)
+        return len(view)
+
+    def write(self, data: Any, /) -> int:
+        view = memoryview(data).cast("B")
+        start, stop = self._position, self._position + len(view)
+        self._size = max(self._size, stop)
+        self._changed.update(range(start // SUM_BYTES, -(-stop // SUM_BYTES)))
+        split = min(max(self._kept_size - start, 0), len(view))
+        if not self._pretends and split < len(view):
+            self._try(self._write_all, view[split:], start + split)
+        self._hold(view if self._pretends else view[:split], start)
+        self._position = stop
+        return len(view)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        size = self._position if size is None else size
+        self._changed.update(range(min(self._size, size) // SUM_BYTES, -(-max(self._size, size) // SUM_BYTES)))
+        self._size = size
+        if not self._pretends and size >= self._kept_size:
+            self._try(os.ftruncate, self._descriptor, size)
+        return size
+
+    def sync(self) -> None:
+        """Wait until all is on the disk."""
+        if not self._pretends:
+            self._try(os.fsync, self._descriptor)
+
+    def close(self) -> None:
+        """Close the file; never fails, for ``sync`` has told whether all is written."""
+        if not self.closed:
+            with suppress(OSError):
+                os.close(self._descriptor)
+        super().close()
+
+    # -- bytes --
+
+    def _read_at(self, view: memoryview, start: int) -> None:
+        read = os.pread(self._descriptor, len(view), start)
+        view[:] = read.ljust(len(view), b"\0")
+        for number, first, stop in _pages(start, len(view)):
+            if number in self._held:
+                at = number * PAGE + first - start
+                view[at : at + stop - first] = self._held[number][first:stop]
+
+    def _hold(self, view: memoryview, start: int) -> None:
+        for number, first, stop in _pages(start, len(view)):
+            if number not in self._held:
+                self._held[number] = bytearray(os.pread(self._descriptor, PAGE, number * PAGE).ljust(PAGE, b"\0"))
+            at = number * PAGE + first - start
+            self._held[number][first:stop] = view[at : at + stop - first]
+
+    def _write_all(self, view: memoryview, start: int) -> None:
+        self._write_at(view, start)
+        self.written += len(view)
+
+    def _write_at(self, data: memoryview | bytearray, start: int) -> None:
+        done, view = 0, memoryview(data)
+        while done < len(view):
+            done += os.pwrite(self._descriptor, view[done:], start + done)
+
+    def _try(self, operation: Any, *arguments: Any) -> None:
+        try:
+            operation(*arguments)
+        except OSError as error:
+            self.failure = error
+            self._pretends = True
+
+
+def _pages(start: int, length: int) -> Iterator[tuple[int, int, int]]:
+    """Number of each page in ``[start, start + length)``, and the part of it that is."""
+    stop = start + length
+    last = -(-stop // PAGE) if length else 0
+    for number in range(start // PAGE, last):
+        yield number, max(start - number * PAGE, 0), min(stop - number * PAGE, PAGE)
+
+
+def open_disk(path: str) -> Disk:
+    """Open or make a file for this process alone; nothing in it is changed.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be opened, or another process has it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+    if not _lock(descriptor, path):
+        os.close(descriptor)
+        raise in_use(path)
+    return Disk(descriptor, path + SUFFIX)
+
+
+def in_use(path: str) -> OutputError:
+    return OutputError(f"{path} is being written by another process. Wait for it, or choose another --output.")
+
+
+def is_in_use(path: str) -> bool:
+    """Whether another process is writing the file."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not _lock(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, path: str) -> bool:
+    """Whether this process alone has the file, until it closes it. File systems without locks are trusted."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    # the process that had it may have renamed or removed it since it was opened here
+    return _is_at(descriptor, path)
+
+
+def _is_at(descriptor: int, path: str) -> bool:
+    return os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path))

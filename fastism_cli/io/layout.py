@@ -1,0 +1,109 @@
+"""Shapes and types of a result file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from fastism_cli.errors import OutputError
+from fastism_cli.io import schema
+
+
+@dataclass(frozen=True)
+class HeadLayout:
+    """One head of the model, as it is stored.
+
+    Attributes
+    ----------
+    name : str
+        As in the model; see :func:`fastism_cli.io.schema.head_key` for its name in the file.
+    shape : tuple of int
+        Of one row of ``/ref``: ``(T,)``, or ``(positions, T)`` of a positional head that is kept whole.
+    target_names : tuple of str
+        One for each unit of the last axis; default ``"0", "1", ...``.
+    reduce : str
+        How positions became one number.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    target_names: tuple[str, ...] = ()
+    reduce: str = "none"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "target_names", self.target_names or tuple(map(str, range(self.shape[-1]))))
+        if len(self.target_names) != self.shape[-1]:
+            raise OutputError(
+                f"head {self.name!r} has {self.shape[-1]} targets. Received: {len(self.target_names)} names for them"
+            )
+
+    @property
+    def key(self) -> str:
+        """Name of its datasets."""
+        return schema.head_key(self.name)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Shapes and types of a result file.
+
+    Attributes
+    ----------
+    n_rows : int
+        Records of the BED, or of its shard.
+    length : int
+        Bases of each row that ``/seq`` and ``/delta`` hold.
+    heads : tuple of HeadLayout
+    alphabet : str
+        Letters, in the order of the last axis of ``/delta``.
+    delta_dtype : str
+        ``"float32"`` or ``"float16"``.
+    compression : str
+        ``"gzip"``, ``"lzf"`` or ``"none"``.
+
+    Raises
+    ------
+    OutputError
+        If a value is not one of those above, or two heads would have one name.
+    """
+
+    n_rows: int
+    length: int
+    heads: tuple[HeadLayout, ...]
+    alphabet: str = "ACGT"
+    delta_dtype: str = "float32"
+    compression: str = "gzip"
+
+    def __post_init__(self) -> None:
+        _check_choice("delta_dtype", self.delta_dtype, schema.DELTA_DTYPES)
+        _check_choice("compression", self.compression, schema.COMPRESSIONS)
+        keys = [head.key for head in self.heads]
+        if len(set(keys)) < len(keys):
+            raise OutputError(f"two heads would have the same name in the file. Received: {keys}")
+
+    @property
+    def delta_bytes(self) -> int:
+        """Size of all deltas before compression."""
+        values = sum(prod(self.delta_shape(head)) for head in self.heads)
+        return values * np.dtype(self.delta_dtype).itemsize
+
+    @property
+    def seq_shape(self) -> tuple[int, int]:
+        """(N, L)."""
+        return (self.n_rows, self.length)
+
+    def ref_shape(self, head: HeadLayout) -> tuple[int, ...]:
+        """(N, T)."""
+        return (self.n_rows, *head.shape)
+
+    def delta_shape(self, head: HeadLayout) -> tuple[int, ...]:
+        """(N, T, L, 4)."""
+        return (self.n_rows, *head.shape, self.length, len(self.alphabet))
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise OutputError(f"{name} must be one of {', '.join(choices)}. Received: {name}={value!r}")

@@ -1,0 +1,174 @@
+"""Read a result file."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from fastism_cli.alphabet import Alphabet
+from fastism_cli.errors import UsageError
+from fastism_cli.io import schema
+from fastism_cli.io.configuration import plain
+from fastism_cli.io.layout import HeadLayout, Layout
+from fastism_cli.version import __version__
+
+Array = npt.NDArray[Any]
+
+
+class IsmFile:
+    """An open result file. Made by :func:`read_result`; leaving its context closes it.
+
+    Arrays that grow with the number of regions are ``h5py.Dataset``: slice what is needed.
+    """
+
+    def __init__(self, path: str, file: h5py.File) -> None:
+        self.path = path
+        self._file = file
+
+    def __enter__(self) -> IsmFile:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    @cached_property
+    def attrs(self) -> dict[str, Any]:
+        """All attributes, as Python values."""
+        return {name: plain(value) for name, value in self._file.attrs.items()}
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row is final."""
+        return bool(self.attrs["complete"])
+
+    @property
+    def alphabet(self) -> Alphabet:
+        """Letters, in the order of the last axis of ``delta``."""
+        return Alphabet(self.attrs["alphabet"])
+
+    @cached_property
+    def heads(self) -> tuple[HeadLayout, ...]:
+        """Heads in the order of the model."""
+        return tuple(self._head(key) for key in self._file[schema.OUTPUTS])
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Shapes and types, as the writer was given them."""
+        delta = self.delta(self.heads[0].name)
+        compression = "none" if delta.is_virtual else delta.compression or "none"
+        n, length = self.seq.shape
+        return Layout(n, length, self.heads, self.attrs["alphabet"], str(delta.dtype), compression)
+
+    @cached_property
+    def regions(self) -> dict[str, Array]:
+        """Columns of ``/regions``, each (N,); chrom, name and strand hold str."""
+        group = self._file[schema.REGIONS]
+        return {column: _column(group[column]) for column in schema.REGION_COLUMNS}
+
+    @cached_property
+    def genome_sizes(self) -> dict[str, int]:
+        """Length of every contig of the FASTA."""
+        genome = self._file[schema.GENOME]
+        return dict(zip(_column(genome[schema.CHROM_NAMES]), genome[schema.CHROM_SIZES][:].tolist(), strict=True))
+
+    @property
+    def seq(self) -> h5py.Dataset:
+        """uint8 (N, L): codes of the alphabet."""
+        return self._file[schema.SEQ]
+
+    def reference(self, head: str | None = None) -> h5py.Dataset:
+        """float32 (N, T): predictions on the reference; ``head`` may be left out if there is only one."""
+        return self._file[f"{schema.REF}/{self._key(head)}"]
+
+    def delta(self, head: str | None = None) -> h5py.Dataset:
+        """float32 or float16 (N, T, L, 4): substituted - reference; ``head`` may be left out if there is only one."""
+        return self._file[f"{schema.DELTA}/{self._key(head)}"]
+
+    def _head(self, key: str) -> HeadLayout:
+        group = self._file[f"{schema.OUTPUTS}/{key}"]
+        shape = tuple(self._file[f"{schema.REF}/{key}"].shape[1:])
+        return HeadLayout(group.attrs["name"], shape, tuple(_column(group[schema.TARGET_NAMES])), group.attrs["reduce"])
+
+    def _key(self, name: str | None) -> str:
+        names = [head.name for head in self.heads]
+        if name is None and len(names) == 1:
+            name = names[0]
+        if name not in names:
+            raise UsageError(f"{self.path} has the heads {', '.join(names)}. Received: head={name!r}")
+        return schema.head_key(name)
+
+
+def read_result(path: str | os.PathLike[str], *, allow_incomplete: bool = False) -> IsmFile:
+    """Open a result file for reading.
+
+    Raises
+    ------
+    UsageError
+        If it is no result file, one of another version, or an unfinished one that is not allowed.
+    """
+    name = os.fspath(path)
+    file = _open_hdf5(name)
+    try:
+        _check_format(name, file)
+        _check_sources(name, file)
+        if not (allow_incomplete or file.attrs["complete"]):
+            raise UsageError(f"{name} is unfinished: the run that wrote it was interrupted. Run it again.")
+    except BaseException:
+        file.close()
+        raise
+    return IsmFile(name, file)
+
+
+def _open_hdf5(path: str) -> h5py.File:
+    try:
+        # unlocked: nobody changes a file that has its name, and read-only file systems refuse locks
+        return h5py.File(path, "r", locking=False)
+    except FileNotFoundError as error:
+        raise UsageError(f"{path} does not exist") from error
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else "it is not an HDF5 file, or a truncated one"
+        raise UsageError(f"{path} cannot be read: {reason}") from error
+
+
+def _check_format(path: str, file: h5py.File) -> None:
+    found, version = file.attrs.get("format"), file.attrs.get("format_version")
+    if found != schema.FORMAT:
+        raise UsageError(f"{path} is not a result of fastism: its format is {found!r} instead of {schema.FORMAT!r}")
+    if version != schema.FORMAT_VERSION:
+        raise UsageError(
+            f"{path} has version {version} of the format {schema.FORMAT}; fastism {__version__} reads version "
+            f"{schema.FORMAT_VERSION}. Read it with the fastism that wrote it: {file.attrs.get('fastism_version')}"
+        )
+
+
+def _check_sources(path: str, file: h5py.File) -> None:
+    """Refuse an index whose parts are gone: HDF5 would read NaN in their place.
+
+    Raises
+    ------
+    UsageError
+        Names those that are missing.
+    """
+    dataset = file[schema.SEQ]
+    if not dataset.is_virtual:
+        return
+    folder = os.path.dirname(os.path.realpath(path))
+    sources = [source.file_name for source in dataset.virtual_sources()]
+    gone = [name for name in sources if not os.path.exists(os.path.join(folder, name))]
+    if gone:
+        raise UsageError(f"{path} reads from {len(sources)} files, of which these are gone: {', '.join(gone[:5])}")
+
+
+def _column(dataset: h5py.Dataset) -> Array:
+    if h5py.check_string_dtype(dataset.dtype) is not None:
+        return np.asarray(dataset.asstr()[:], dtype=object)
+    return np.asarray(dataset[:])

@@ -1,0 +1,70 @@
+"""Whether the inputs of a run are still what they were: while it runs, and when it is resumed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from fastism_cli.errors import UsageError
+
+WHOLE = 1 << 28  # bytes: larger files are known by samples
+SAMPLES, SAMPLE_BYTES = 1024, 1 << 16
+
+
+class Stamp(NamedTuple):
+    """What changes when a file does."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+
+
+class Watch:
+    """Files that must not change from now on."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._before = {path: _stamp(path) for path in paths}
+
+    def check(self) -> None:
+        """Compare all files with what they were.
+
+        Raises
+        ------
+        UsageError
+            Names the first that has changed.
+        """
+        for path, before in self._before.items():
+            if _stamp(path) != before:
+                raise UsageError(
+                    f"{path} has changed since this run began. Put it back and continue with --resume, "
+                    "or start anew with --overwrite."
+                )
+
+
+def _stamp(path: str) -> Stamp | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return Stamp(found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def content_sha256(path: str) -> str:
+    """SHA-256 of a file; of one above 256 MiB, of its size and 1,024 samples of 64 kB spread over it.
+
+    A genome of 3 GB takes a tenth of a second instead of a quarter of a minute, in every task of an array.
+    """
+    size = os.stat(path).st_size
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        if size <= WHOLE:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        else:
+            digest.update(str(size).encode())
+            for i in range(SAMPLES):
+                file.seek(i * (size - SAMPLE_BYTES) // (SAMPLES - 1))
+                digest.update(file.read(SAMPLE_BYTES))
+    return digest.hexdigest()

@@ -1,0 +1,369 @@
+"""Write a result file: whole chunks, another name until it is complete, and what is done survives whatever comes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from fastism_cli.errors import OutputError, ResourceError
+from fastism_cli.io import schema
+from fastism_cli.io.chunks import ChunkWriter
+from fastism_cli.io.configuration import SAME, SAME_ROWS, differences
+from fastism_cli.io.datasets import create_datasets, dataset_names, write_header
+from fastism_cli.io.disk import in_use, is_in_use, open_disk
+from fastism_cli.io.journal import SUFFIX, damaged, read_checkpoint, sync_folder
+from fastism_cli.io.layout import Layout
+from fastism_cli.io.rows import RowBuffer
+
+Array = npt.NDArray[Any]
+Blocks = Mapping[str, npt.ArrayLike]
+
+
+def check_output(path: str | os.PathLike[str], *, overwrite: bool, resume: bool = False) -> None:
+    """Find out whether a result can be written, before anything is loaded.
+
+    Raises
+    ------
+    OutputError
+        If the file exists and may not be replaced, its folder is missing or cannot be written, another process is
+        writing it, or an interrupted run has left rows that would be lost.
+    """
+    name = os.fspath(path)
+    folder = os.path.dirname(name) or "."
+    if os.path.exists(name) and not os.path.isfile(name):
+        raise OutputError(f"{name} is a folder or a device. Name a file to write.")
+    if os.path.lexists(name) and not (overwrite or resume):
+        raise OutputError(f"{name} exists. Replace it with --overwrite, or choose another --output.")
+    if not os.path.isdir(folder):
+        raise OutputError(f"{name}: folder {folder} does not exist. Make it first: mkdir -p {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{name}: folder {folder} cannot be written. Choose another --output.")
+    check_partial(name + schema.PARTIAL_SUFFIX, overwrite=overwrite, resume=resume)
+
+
+def check_partial(partial: str, *, overwrite: bool, resume: bool) -> None:
+    """Whether the unfinished file of an earlier run may be continued or replaced."""
+    if is_in_use(partial):
+        raise in_use(partial)
+    if overwrite or not os.path.exists(partial):
+        return
+    checkpoint = read_checkpoint(partial + SUFFIX)
+    if checkpoint and checkpoint.rows and not resume:
+        raise OutputError(
+            f"{partial} holds {checkpoint.rows:,} finished rows of an interrupted run. "
+            "Continue it with --resume, or start anew with --overwrite."
+        )
+
+
+class ResultWriter:
+    """Write a result file. It is called ``PATH.partial`` until it is finished.
+
+    Leaving the context finishes the file; leaving it by an exception keeps the rows so far, for ``resume``, or removes
+    a file that has none. All calls of HDF5 are made in one thread of their own, which no signal interrupts: Ctrl-C
+    waits for the call that is under way, then has its effect. Every ``checkpoint_seconds`` the rows so far are made to
+    last: see :mod:`fastism_cli.io.journal`.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file to make.
+    layout : Layout
+    attributes : mapping of str to str, int, float or bool
+        What the run was: see :data:`fastism_cli.io.schema.ATTRIBUTES`. None is written as ``""``.
+    genome_sizes : mapping of str to int
+        Length of every contig.
+    overwrite : bool
+        Whether an existing file may be replaced. It is kept until the new one is complete.
+    resume : bool
+        Continue what an earlier writer left; ``rows_done`` says how far it came.
+    checkpoint_seconds : float
+        At most so much work is lost when the process is killed, and the block under way.
+    guard : callable, optional
+        Raises if the inputs have changed: called before rows are made to last, which they then are not.
+
+    Attributes
+    ----------
+    rows_done : int
+        Rows from the first on that an earlier writer finished.
+    status_done : uint8 (rows_done,)
+        What became of them.
+    n_clipped : int
+        To be counted up by the caller; stored as an attribute, and read from it when a file is resumed.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be made, another process is making it, or it is of another configuration.
+    ResourceError
+        From any method, if the disk is full or fails.
+
+    Examples
+    --------
+    >>> with ResultWriter("ism.h5", layout, attributes=attributes, genome_sizes=genome.sizes) as writer:
+    ...     for block in blocks:
+    ...         writer.write_rows(
+    ...             block.row_start,
+    ...             regions=block.columns,
+    ...             seq=block.codes,
+    ...             reference=block.reference,
+    ...             delta=block.delta,
+    ...         )
+    ...         writer.checkpoint_if_due()
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        layout: Layout,
+        *,
+        attributes: Mapping[str, Any],
+        genome_sizes: Mapping[str, int],
+        overwrite: bool = False,
+        resume: bool = False,
+        checkpoint_seconds: float = schema.CHECKPOINT_SECONDS,
+        guard: Callable[[], None] = lambda: None,
+    ) -> None:
+        check_output(path, overwrite=overwrite, resume=resume)
+        self.path = os.fspath(path)
+        self.partial_path = self.path + schema.PARTIAL_SUFFIX
+        self.layout = layout
+        self.rows_done = self.n_clipped = 0
+        self.status_done: Array = np.zeros(0, "uint8")
+        self._attributes = attributes
+        self._genome_sizes = genome_sizes
+        self._resume, self._seconds, self._guard = resume, checkpoint_seconds, guard
+        self._file: Any = None
+        self._is_open = self._is_ours = False
+        self._rows: dict[str, RowBuffer] = {}
+        self._rows_written = 0
+
+    def __enter__(self) -> ResultWriter:
+        self._disk = open_disk(self.partial_path)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="hdf5")
+        self._chunks = ChunkWriter()
+        self._is_open = True
+        try:
+            self._in_thread(self._open)
+        except BaseException:
+            self._close_thread(self._abort)
+            raise
+        self._last = time.monotonic()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None and self._is_open:
+                self.finish()
+        finally:
+            self._close_thread(self._abort)
+
+    @property
+    def rows_kept(self) -> int:
+        """Rows that are safe in the unfinished file; 0 once it has its name."""
+        return self._disk.rows if os.path.exists(self.partial_path) else 0
+
+    def write_rows(
+        self,
+        row_start: int,
+        *,
+        regions: Blocks,
+        seq: npt.ArrayLike,
+        reference: Blocks | None = None,
+        delta: Blocks | None = None,
+    ) -> None:
+        """Store ``n`` consecutive rows; rows may be left out, blocks may come in any order (ascending is fastest).
+
+        Parameters
+        ----------
+        row_start : int
+            Row of the file, from 0.
+        regions : mapping of str to (n,)
+            All of :data:`fastism_cli.io.schema.REGION_COLUMNS`.
+        seq : uint8 (n, L)
+            As the model saw it.
+        reference : mapping of head name to (n, T), optional
+            Heads that are left out stay NaN, as for rows that cannot be scored.
+        delta : mapping of head name to (n, T, L, 4), optional
+
+        Raises
+        ------
+        ValueError
+            If a shape does not fit the layout.
+        OutputError
+            If a delta is too large for float16.
+        """
+        named = {f"/{schema.REGIONS}/{column}": values for column, values in self._all_columns(regions).items()}
+        named[f"/{schema.SEQ}"] = seq
+        named |= {f"/{schema.REF}/{schema.head_key(head)}": values for head, values in (reference or {}).items()}
+        named |= {f"/{schema.DELTA}/{schema.head_key(head)}": values for head, values in (delta or {}).items()}
+        blocks = {name: self._rows[name].checked(row_start, values) for name, values in named.items()}
+        n = {len(block) for block in blocks.values()}
+        if len(n) > 1:
+            sizes = {name: len(block) for name, block in blocks.items()}
+            raise ValueError(f"a block must have the same number of rows everywhere. Received: {sizes}")
+        self._in_thread(self._add, row_start, blocks)
+
+    def checkpoint_if_due(self) -> None:
+        """Make all rows so far last if that has not been done for ``checkpoint_seconds``.
+
+        Called between blocks: a resumed run then cuts its rows into the same blocks, and its numbers are the same.
+        """
+        if time.monotonic() - self._last >= self._seconds:
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Make all rows so far last: they survive the end of the process and of the machine."""
+        self._guard()
+        self._in_thread(self._checkpoint)
+        self._last = time.monotonic()
+
+    def finish(self) -> None:
+        """Mark the file as complete and give it its name."""
+        self._guard()
+        self._in_thread(self._finish)
+
+    def _in_thread(self, call: Callable[..., None], *arguments: Any) -> None:
+        self._thread.submit(call, *arguments).result()
+
+    def _close_thread(self, last_call: Callable[[], None]) -> None:
+        """Wait for the call that is under way and for ``last_call``."""
+        try:
+            self._in_thread(last_call)
+        finally:
+            self._thread.shutdown()
+            self._chunks.close()
+
+    def _all_columns(self, regions: Blocks) -> Blocks:
+        if set(regions) != set(schema.REGION_COLUMNS):
+            raise ValueError(f"regions must have the columns {list(schema.REGION_COLUMNS)}. Received: {list(regions)}")
+        return regions
+
+    # the methods below run in the thread
+
+    def _open(self) -> None:
+        with self._disk_errors():
+            if not (self._resume and self._disk.recover() and self._disk.rows):
+                self._create()
+            else:
+                self._continue()
+            self._is_ours = True
+            self._rows = {name: RowBuffer(self._file[name], self._chunks) for name in dataset_names(self.layout)}
+
+    def _create(self) -> None:
+        self._disk.start_anew()
+        self._is_ours = True
+        self._file = h5py.File(self._disk, "w")
+        write_header(self._file, self.layout, self._attributes, self._genome_sizes)
+        create_datasets(self._file, self.layout)
+
+    def _continue(self) -> None:
+        try:
+            self._file = h5py.File(self._disk, "r+")
+        except OSError as error:
+            raise damaged(self.partial_path, str(error)) from error
+        differ = differences(self._file.attrs, self._attributes, SAME | SAME_ROWS)
+        if differ:
+            raise other_configuration(self.partial_path, differ)
+        status = self._file[f"{schema.REGIONS}/status"][:]
+        pending = np.nonzero(status == schema.Status.PENDING)[0]
+        self.rows_done = self._rows_written = int(pending[0]) if len(pending) else len(status)
+        self.status_done = status[: self.rows_done]
+        self.n_clipped = int(self._file.attrs["n_clipped"])
+
+    def _add(self, row_start: int, blocks: Mapping[str, Array]) -> None:
+        with self._disk_errors():
+            for name, block in blocks.items():
+                self._rows[name].add(row_start, block)
+                self._rows_written = max(self._rows_written, int(row_start) + len(block))
+
+    def _checkpoint(self) -> None:
+        with self._disk_errors():
+            self._flush()
+            self._file.flush()
+            self._disk.checkpoint(self._rows_written)
+
+    def _finish(self) -> None:
+        with self._disk_errors():
+            self._flush()
+            self._file.attrs["complete"] = True
+            self._file.close()
+            if self._disk.rows:  # else nothing is held back, and nothing is lost that took half a minute
+                self._disk.checkpoint(self._rows_written)
+            self._disk.sync()
+        self._rename()
+        self._is_open = False
+        self._disk.remove_journal()
+        self._disk.close()
+
+    def _flush(self) -> None:
+        for rows in self._rows.values():
+            rows.flush()
+        self._file.attrs["n_clipped"] = self.n_clipped
+
+    def _rename(self) -> None:
+        try:
+            if not self._disk.is_at(self.partial_path):
+                raise FileNotFoundError(errno.ENOENT, "it was removed or replaced while it was written")
+            os.replace(self.partial_path, self.path)
+        except OSError as error:
+            raise OutputError(f"{self.partial_path} cannot be renamed to {self.path}: {error.strerror}") from error
+        sync_folder(os.path.dirname(self.path) or ".")
+
+    def _abort(self) -> None:
+        """Keep what is done, as it was at the last checkpoint if it cannot be brought further."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        with suppress(Exception):  # the error that led here is the one to tell
+            if self._file and self._rows_written > self.rows_done and self._disk.failure is None:
+                self._guard()
+                self._checkpoint()
+        self._disk.forget()
+        with suppress(Exception):
+            if self._file:
+                self._file.close()
+        if self._is_ours and not self._disk.rows:
+            with suppress(OSError):
+                os.unlink(self.partial_path)
+            self._disk.remove_journal()
+        self._disk.close()
+
+    @contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception:  # HDF5 stumbling over a disk that only pretends
+            if self._disk.failure is None:
+                raise
+        failure = self._disk.failure
+        if failure is not None:
+            raise ResourceError(
+                f"{self.path} cannot be written: {failure.strerror} after {self._disk.written / 1e9:.3g} GB. "
+                f"{self._what_is_left} Free space or choose another --output."
+            ) from failure
+
+    @property
+    def _what_is_left(self) -> str:
+        rows = self._disk.rows
+        if not rows:
+            return "The unfinished file was removed."
+        return f"Its first {rows:,} rows are kept; run again with --resume when there is space."
+
+
+def other_configuration(path: str, differ: list[str]) -> OutputError:
+    return OutputError(
+        f"{path} was made by another configuration: {'; '.join(differ)}. "
+        "Give the same, or start anew with --overwrite instead of --resume."
+    )

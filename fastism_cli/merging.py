@@ -1,0 +1,189 @@
+"""Join the shards of a run: checked, in bounded memory, as a copy or as an index of the shards."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from fastism_cli.errors import OutputError, UsageError
+from fastism_cli.io.configuration import SAME, differences
+from fastism_cli.io.datasets import WRITTEN
+from fastism_cli.io.hdf5 import IsmFile, Layout, ResultWriter, check_output, read_result
+from fastism_cli.io.schema import PARTIAL_SUFFIX
+from fastism_cli.io.virtual import write_virtual
+from fastism_cli.shards import array_expression
+
+BLOCK_BYTES = 32e6  # of deltas that are copied at a time
+
+# What a merged file says of itself, in place of what its shards do.
+WHOLE = {"shard_index": 0, "num_shards": 1, "row_start": 0}
+
+
+def merge_shards(
+    paths: Sequence[str], output: str, *, virtual: bool = False, overwrite: bool = False, command: str = ""
+) -> int:
+    """Join all shards of one run; returns the number of rows.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Files of ``fastism run --shard``, in any order.
+    output : str
+    virtual : bool
+        Write datasets that read from the shards in place of a copy.
+
+    Raises
+    ------
+    UsageError
+        If a shard is missing, unfinished, comes twice or is of another configuration.
+    """
+    check_is_no_shard(output, paths)
+    check_output(output, overwrite=overwrite)
+    with ExitStack() as stack:
+        shards = [stack.enter_context(read_result(path)) for path in existing(paths)]
+        shards.sort(key=lambda shard: int(shard.attrs["shard_index"]))
+        check_shards(shards)
+        attributes = {**part_attributes(shards), **WHOLE, "command": command}
+        return join(shards, output, attributes, virtual=virtual, overwrite=overwrite)
+
+
+def join(
+    parts: Sequence[IsmFile], output: str, attributes: Mapping[str, Any], *, virtual: bool, overwrite: bool
+) -> int:
+    """Write parts that fit together, in their order, into one file."""
+    layout = joined_layout(parts)
+    if virtual:
+        write_virtual(parts, output, layout, attributes)
+    else:
+        copy(parts, output, layout, attributes, overwrite=overwrite)
+    return layout.n_rows
+
+
+def copy(
+    parts: Sequence[IsmFile], output: str, layout: Layout, attributes: Mapping[str, Any], *, overwrite: bool
+) -> None:
+    """Copy block by block: memory does not grow with the number of rows."""
+    sizes = parts[0].genome_sizes
+    with ResultWriter(output, layout, attributes=attributes, genome_sizes=sizes, overwrite=overwrite) as writer:
+        start = 0
+        for part in parts:
+            for rows in blocks_of(part, layout):
+                writer.write_rows(
+                    start + rows.start,
+                    regions={name: column[rows] for name, column in part.regions.items()},
+                    seq=part.seq[rows],
+                    reference={head.name: part.reference(head.name)[rows] for head in layout.heads},
+                    delta={head.name: part.delta(head.name)[rows] for head in layout.heads},
+                )
+            writer.n_clipped += int(part.attrs["n_clipped"])
+            start += len(part.seq)
+
+
+def blocks_of(part: IsmFile, layout: Layout) -> Iterator[slice]:
+    """Stretches of rows of about 32 MB."""
+    row_bytes = sum(prod(layout.delta_shape(head)[1:]) for head in layout.heads) * np.dtype(layout.delta_dtype).itemsize
+    step, n = int(max(BLOCK_BYTES // max(row_bytes, 1), 1)), len(part.seq)
+    return (slice(i, min(i + step, n)) for i in range(0, n, step))
+
+
+def joined_layout(parts: Sequence[IsmFile]) -> Layout:
+    """That of the first part, with the rows of all."""
+    layouts = [part.layout for part in parts]
+    for part, layout in zip(parts, layouts, strict=True):
+        if (layout.heads, layout.length, layout.delta_dtype) != (
+            layouts[0].heads,
+            layouts[0].length,
+            layouts[0].delta_dtype,
+        ):
+            raise UsageError(f"{part.path} has other heads or shapes than {parts[0].path}. Make them with one command.")
+    first = next((layout for layout in layouts if layout.n_rows), layouts[0])  # an empty one has no compression
+    return Layout(
+        sum(layout.n_rows for layout in layouts),
+        first.length,
+        first.heads,
+        first.alphabet,
+        first.delta_dtype,
+        first.compression,
+    )
+
+
+# --- whether they fit ------------------------------------------------------------------------------------------------
+
+
+def existing(paths: Sequence[str]) -> list[str]:
+    """The paths; those that are not there, or not finished, are all told at once."""
+    gone = [path for path in paths if not os.path.exists(path)]
+    unfinished = [path for path in gone if os.path.exists(path + PARTIAL_SUFFIX)]
+    if unfinished:
+        raise UsageError(f"{', '.join(unfinished)}: unfinished. Run again with the same --shard and --resume.")
+    present = [path for path in paths if path not in gone]
+    if not present:
+        raise UsageError(f"none of the shards exists. Received: {', '.join(paths)}")
+    if gone and not _says_what_is_missing(present):
+        raise UsageError(f"{', '.join(gone)}: no such file")
+    return present
+
+
+def _says_what_is_missing(present: Sequence[str]) -> bool:
+    """Whether the shards that are there tell the numbers of those that are not."""
+    with read_result(present[0]) as first:
+        return int(first.attrs["num_shards"]) > len(present)
+
+
+def check_shards(shards: Sequence[IsmFile]) -> None:
+    """Refuse what does not make one whole, sorted by number.
+
+    Raises
+    ------
+    UsageError
+        Says which do not fit, come twice or are missing.
+    """
+    first = shards[0]
+    names = {**SAME, "num_shards": "the number of shards"}
+    for shard in shards[1:]:
+        differ = differences(first.attrs, shard.attrs, names)
+        if differ:
+            raise UsageError(
+                f"{first.path} and {shard.path} are of different configurations: {'; '.join(differ)}. "
+                "Make all shards with the same command."
+            )
+    _check_each_once(shards)
+    rows = 0
+    for shard in shards:
+        start, stop = int(shard.attrs["row_start"]), int(shard.attrs["row_stop"])
+        if start != rows or stop - start != len(shard.seq):
+            raise UsageError(f"{shard.path} holds rows {start} to {stop}, but row {rows} comes next. Make it again.")
+        rows = stop
+    if rows != int(first.attrs["n_total"]):
+        raise UsageError(f"the shards hold {rows} of {first.attrs['n_total']} rows. Make them again.")
+
+
+def _check_each_once(shards: Sequence[IsmFile]) -> None:
+    found: dict[int, str] = {}
+    for shard in shards:
+        index = int(shard.attrs["shard_index"])
+        if index in found:
+            raise UsageError(f"{found[index]} and {shard.path} are both shard {index}. Give one of them.")
+        found[index] = shard.path
+    count = int(shards[0].attrs["num_shards"])
+    missing = [index for index in range(count) if index not in found]
+    if missing:
+        noun = "shard is" if len(missing) == 1 else "shards are"
+        raise UsageError(f"{len(missing)} of {count} {noun} missing: run --array={array_expression(missing)}")
+
+
+def check_is_no_shard(output: str, paths: Sequence[str]) -> None:
+    for path in paths:
+        if os.path.exists(output) and os.path.exists(path) and os.path.samefile(output, path):
+            raise OutputError(f"{output} is one of the shards. Choose another --output.")
+
+
+def part_attributes(parts: Sequence[IsmFile]) -> dict[str, Any]:
+    """What the whole says of itself: as the first part, up to the end of the last."""
+    attributes = {name: value for name, value in parts[0].attrs.items() if name not in WRITTEN}
+    return {**attributes, "row_stop": parts[-1].attrs["row_stop"]}

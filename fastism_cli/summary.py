@@ -1,0 +1,149 @@
+"""What a run did: the line at its end, and the file of ``--summary``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastism_cli.errors import OutputError
+from fastism_cli.io.schema import Status
+
+WORDS = {
+    Status.EDGE: "past the end of their contig, or longer than the input",
+    Status.MISSING_CONTIG: "on a missing contig",
+    Status.TOO_MANY_N: "with too many N",
+    Status.FAILED: "failed",
+}
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run did.
+
+    Attributes
+    ----------
+    regions : int
+        Rows of the result.
+    seconds : float
+        Of scoring, without loading and checking.
+    statuses : mapping of Status to int
+        Of all rows.
+    resumed : int
+        Rows that an earlier, interrupted run had done.
+    n_clipped : int
+        Deltas of the result that were too large for float16.
+    n_longer : int
+        Records of which only the middle is scored.
+    steps : mapping of str to float
+        Seconds of each step; read, engine and write overlap.
+    """
+
+    output: str
+    regions: int
+    substitutions: int
+    seconds: float
+    statuses: Mapping[Status, int]
+    resumed: int = 0
+    n_clipped: int = 0
+    n_longer: int = 0
+    steps: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> int:
+        return self.statuses.get(Status.FAILED, 0)
+
+    @property
+    def unscored(self) -> str:
+        """``2 on a missing contig, 1 with too many N``; empty if every region was scored."""
+        return ", ".join(f"{n:,} {WORDS[s]}" for s, n in sorted(self.statuses.items()) if s != Status.OK)
+
+    @property
+    def failed_line(self) -> str:
+        """What to tell about failed regions."""
+        noun = "region" if self.failed == 1 else "regions"
+        return f"{self.failed} {noun} failed: the model gave NaN or infinity there (status 5 in {self.output})"
+
+    @property
+    def clipped_line(self) -> str:
+        """What to tell about deltas that float16 does not hold; empty if there are none."""
+        if not self.n_clipped:
+            return ""
+        return (
+            f"{self.n_clipped:,} deltas were too large for float16 and are stored as 65504 or -65504. "
+            "Score again with --dtype float32 to have them."
+        )
+
+    @property
+    def engine_share(self) -> float:
+        """How much of the time of scoring the engine was busy, from 0 to 1."""
+        return self.steps.get("engine", 0.0) / max(self.seconds, 1e-9)
+
+    @property
+    def rate(self) -> float:
+        """Substitutions a second."""
+        return self.substitutions / max(self.seconds, 1e-9)
+
+    @property
+    def line(self) -> str:
+        """``3 regions, 4,500 substitutions -> FILE (9,000 substitutions/s)``"""
+        resumed = f" ({self.resumed:,} of them done before)" if self.resumed else ""
+        return (
+            f"{self.regions:,} regions{resumed}, {self.substitutions:,} substitutions -> {self.output} "
+            f"({self.rate:,.0f} substitutions/s)"
+        )
+
+    def as_json(self) -> str:
+        """Everything, for machines."""
+        scored = self.regions - self.resumed
+        return json.dumps(
+            {
+                "output": self.output,
+                "regions": self.regions,
+                "resumed_regions": self.resumed,
+                "substitutions": self.substitutions,
+                "statuses": {Status(s).name.lower(): n for s, n in sorted(self.statuses.items())},
+                "longer_than_input": self.n_longer,
+                "clipped": self.n_clipped,
+                "seconds": round(self.seconds, 3),
+                "seconds_by_step": {name: round(seconds, 3) for name, seconds in self.steps.items()},
+                "engine_busy": round(self.engine_share, 4),
+                "substitutions_per_second": round(self.rate, 1),
+                "regions_per_second": round(scored / max(self.seconds, 1e-9), 3),
+                "peak_memory_bytes": peak_memory(),
+                "output_bytes": os.path.getsize(self.output),
+                **self.facts,
+            },
+            indent=2,
+        )
+
+
+def peak_memory() -> int | None:
+    """Largest resident memory of this process so far, in bytes; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def write_summary(path: str, summary: RunSummary) -> None:
+    """Write ``--summary``; the file appears when it is whole.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    unnamed = f"{path}.partial"
+    try:
+        with open(unnamed, "w") as file:
+            file.write(summary.as_json() + "\n")
+        os.replace(unnamed, path)
+    except OSError as error:
+        raise OutputError(f"--summary {path} cannot be written: {error.strerror}") from error

@@ -1,0 +1,161 @@
+"""One worker process a device, each on a range of the rows, and their parts joined into one result.
+
+A part is a result file like that of a shard, ``OUT.part-0-of-2``, so that it is resumed as a shard is. This process
+never loads a backend: it would take memory of the devices.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, replace
+from typing import Any
+
+from fastism_cli.checks import RunInputs
+from fastism_cli.devices import environment, parse_devices
+from fastism_cli.errors import FastISMError, UsageError
+from fastism_cli.io.hdf5 import read_result
+from fastism_cli.io.schema import Status
+from fastism_cli.job import opened_inputs
+from fastism_cli.merging import join, part_attributes
+from fastism_cli.pipeline import Progress, finished_before, score_regions
+from fastism_cli.run_options import RunOptions
+from fastism_cli.summary import RunSummary, write_summary
+
+SECONDS_TO_END = 60.0  # that workers get to keep their rows
+
+
+class WorkerError(FastISMError, RuntimeError):
+    """A worker process has ended too early; it has told why."""
+
+
+def score_on_devices(
+    model: Any,
+    bed: str | None,
+    fasta: str,
+    output: str | None = None,
+    *,
+    progress: Progress | None = None,
+    **options: Any,
+) -> RunSummary:
+    """:func:`fastism_cli.pipeline.score_regions`, on the devices of the option of this name.
+
+    Raises
+    ------
+    WorkerError
+        If a worker failed. The others have been stopped, and all rows so far are kept for ``resume``.
+    """
+    chosen = RunOptions(**options)
+    devices = parse_devices(chosen.devices)
+    if len(devices) < 2:
+        for device in devices:
+            os.environ.update(environment(device))
+        return score_regions(model, bed, fasta, output, progress=progress, **options)
+    if not isinstance(model, (str, os.PathLike)):
+        raise UsageError("--devices needs the path of a model: every worker loads its own.")
+    with ExitStack() as stack:
+        inputs = opened_inputs(stack, model, bed, fasta, output, chosen)
+        summary = finished_before(inputs, chosen) or _score(os.fspath(model), inputs, chosen, devices)
+    if chosen.summary:
+        write_summary(chosen.summary, summary)
+    return summary
+
+
+def _score(model: str, inputs: RunInputs, options: RunOptions, devices: Sequence[str]) -> RunSummary:
+    started = time.monotonic()
+    parts = [f"{inputs.output}.part-{i}-of-{len(devices)}" for i in range(len(devices))]
+    specs = [_spec(model, inputs, options, part, f"{i}/{len(devices)}") for i, part in enumerate(parts)]
+    _run([_start(spec, device) for spec, device in zip(specs, devices, strict=True)], devices)
+    inputs.watch.check()
+    with ExitStack() as stack:
+        files = [stack.enter_context(read_result(part)) for part in parts]
+        statuses = Counter(Status(int(s)) for file in files for s in file.regions["status"])
+        clipped = sum(int(file.attrs["n_clipped"]) for file in files)
+        n = join(files, inputs.output, part_attributes(files), virtual=False, overwrite=options.overwrite)
+    told = [_told(part) for part in parts]
+    for part in parts:
+        os.unlink(part)
+    return RunSummary(
+        inputs.output,
+        n,
+        sum(worker["substitutions"] for worker in told),
+        time.monotonic() - started,
+        statuses,
+        sum(worker["resumed_regions"] for worker in told),
+        clipped,
+        max(worker["longer_than_input"] for worker in told),
+        {"engine": sum(worker["seconds_by_step"].get("engine", 0.0) for worker in told) / len(told)},
+        {"engine": told[0].get("engine"), "devices": [{"device": d, **w} for d, w in zip(devices, told, strict=True)]},
+    )
+
+
+def _spec(model: str, inputs: RunInputs, options: RunOptions, part: str, rows: str) -> dict[str, Any]:
+    """What a worker is told: the same run, on its rows, into its part."""
+    own = replace(options, devices=None, part=rows, summary=f"{part}.json")
+    return {
+        "model": model,
+        "bed": inputs.bed.path,
+        "fasta": inputs.genome.path,
+        "output": part,
+        "options": asdict(own),
+    }
+
+
+def _start(spec: dict[str, Any], device: str) -> subprocess.Popen[str]:
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "fastism_cli.cli.worker"],
+        stdin=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment(device)},
+    )
+    assert worker.stdin is not None
+    with suppress(BrokenPipeError), worker.stdin:
+        json.dump(spec, worker.stdin)
+    return worker
+
+
+def _run(workers: Sequence[subprocess.Popen[str]], devices: Sequence[str]) -> None:
+    """Wait for all; the first that fails, or a signal, ends the others, which keep their rows."""
+    try:
+        while any(worker.poll() is None for worker in workers):
+            _raise_if_failed(workers, devices)
+            time.sleep(0.1)
+        _raise_if_failed(workers, devices)
+    finally:
+        for worker in workers:
+            if worker.poll() is None:
+                worker.send_signal(signal.SIGTERM)
+        for worker in workers:
+            _wait(worker)
+
+
+def _wait(worker: subprocess.Popen[str]) -> None:
+    try:
+        worker.wait(SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+        worker.kill()
+        worker.wait()
+
+
+def _raise_if_failed(workers: Sequence[subprocess.Popen[str]], devices: Sequence[str]) -> None:
+    for worker, device in zip(workers, devices, strict=True):
+        if worker.poll():
+            error = WorkerError(f"the worker on device {device} ended with status {worker.returncode}: see above")
+            error.exit_code = 2 if worker.returncode == 2 else 1
+            raise error
+
+
+def _told(part: str) -> dict[str, Any]:
+    """The summary of a worker, which is then removed."""
+    path = f"{part}.json"
+    with open(path) as file:
+        told: dict[str, Any] = json.load(file)
+    os.unlink(path)
+    return told

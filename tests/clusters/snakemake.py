@@ -1,0 +1,72 @@
+"""The example workflow by the real Snakemake: a rerun does nothing, a deleted shard reruns alone; then on SLURM.
+
+``make test-snakemake``; the first argument is the ``snakemake`` to run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.clusters.cluster import slurm
+from tests.clusters.job import EXAMPLES, assert_same, environment, inputs, whole_run
+
+SHARDS, REGIONS = 3, 90
+
+
+def snakemake(program: str, folder: Path, variables: dict[str, str], *more: str) -> str:
+    command = [program, "--cores", "2", *more]
+    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout + done.stderr
+
+
+def prepare(folder: Path) -> dict[str, str]:
+    """The example's workflow, with a larger BED."""
+    shutil.copytree(EXAMPLES / "snakemake", folder, dirs_exist_ok=True)
+    given = inputs(folder, REGIONS)
+    lines = {"model": given["MODEL"], "bed": given["BED"], "fasta": given["FASTA"], "out": "out", "shards": SHARDS}
+    (folder / "config.yaml").write_text("".join(f"{name}: {value}\n" for name, value in lines.items()))
+    return given
+
+
+def main(program: str) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder, variables = Path(name), environment()
+        given = prepare(folder)
+        snakemake(program, folder, variables)
+        arrays = assert_same(folder / "out" / "ism.h5", whole_run(folder, given))
+        assert "Nothing to be done" in snakemake(program, folder, variables)
+        stamps = {path: path.stat().st_mtime_ns for path in (folder / "out" / "shards").glob("*.h5")}
+        (folder / "out" / "shards" / "1.ism.h5").unlink()
+        snakemake(program, folder, variables)
+        renewed = [path.name for path, stamp in stamps.items() if path.stat().st_mtime_ns != stamp]
+        assert renewed == ["1.ism.h5"], renewed
+        assert_same(folder / "out" / "ism.h5", folder / "whole.h5")
+    print(
+        f"Snakemake: {SHARDS} shards, {arrays} arrays equal one run; a rerun did nothing, one deleted shard ran alone"
+    )
+    on_slurm(program)
+
+
+def on_slurm(program: str) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        given = prepare(folder / "workflow")
+        (folder / "slurm").mkdir()
+        with slurm(folder / "slurm") as variables:
+            resources = ["--default-resources", "mem_mb=400", "cpus_per_task=1", "runtime=10", "slurm_account=none"]
+            options = ["--executor", "slurm", "--jobs", "4", "--latency-wait", "20", *resources]
+            snakemake(program, folder / "workflow", {**variables, "USER": os.environ.get("USER", "root")}, *options)
+        assert_same(folder / "workflow" / "out" / "ism.h5", whole_run(folder / "workflow", given))
+    print("Snakemake on SLURM: equal to one run")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

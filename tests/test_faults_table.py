@@ -1,0 +1,23 @@
+"""Every row of the README's table of faults names a test that exists."""
+
+import ast
+import re
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+
+
+def rows() -> list[str]:
+    text = (TESTS.parent / "README.md").read_text()
+    table = text.split("<!-- faults: begin -->")[1].split("<!-- faults: end -->")[0]
+    return table.strip().splitlines()[2:]
+
+
+def test_every_fault_is_backed_by_a_test():
+    assert len(rows()) >= 15
+    for row in rows():
+        named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", row)
+        assert named, row
+        for file, test in named:
+            tree = ast.parse((TESTS / file).read_text())
+            assert test in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, row
