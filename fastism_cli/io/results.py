@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -24,13 +26,15 @@ import numpy.typing as npt
 
 from fastism_cli.alphabet import DNA, RNA
 from fastism_cli.errors import UsageError
+from fastism_cli.io.chunks import ChunkReader, decoding_threads
 from fastism_cli.io.hdf5 import HeadLayout, IsmFile, read_result
 from fastism_cli.io.schema import Status
 
 Array = npt.NDArray[Any]
 
 BLOCK_BYTES = 1 << 24  # of deltas; whole chunks, so that none is decompressed twice
-COMPLEMENT = [3, 2, 1, 0]  # of ACGT
+BLOCKS_AHEAD = 2  # that are decompressed while another is worked on
+COMPLEMENT = np.array([3, 2, 1, 0, 4], np.uint8)  # code of the complement of each code of ACGTN
 
 
 class Track(NamedTuple):
@@ -118,13 +122,11 @@ class ScoreBlock:
         seq, delta = self.seq, self.delta
         if self.reverse.any():
             seq, delta = seq.copy(), delta.copy()
-            seq[self.reverse] = _COMPLEMENT_OF_CODE[seq[self.reverse, ::-1]]
-            delta[self.reverse] = delta[self.reverse][:, :, ::-1, COMPLEMENT]
+            seq[self.reverse] = COMPLEMENT[seq[self.reverse, ::-1]]
+            for row in np.flatnonzero(self.reverse):
+                delta[row] = delta[row, :, ::-1, ::-1].copy()  # T G C A read backwards is A C G T
         columns = slice(first, first + self.window)
         return GenomeBlock(self.rows, self.input_start + first, seq[:, columns], delta[:, :, columns])
-
-
-_COMPLEMENT_OF_CODE = np.array([*COMPLEMENT, 4], np.uint8)
 
 
 def window_offset(length: int, window: int) -> int:
@@ -145,7 +147,7 @@ def hypothetical(seq: Array, delta: Array) -> Array:
     float32 (n, K, L, 4)
         NaN where delta was not computed, and at an N.
     """
-    centred = delta - delta.mean(-1, keepdims=True)
+    centred = delta - _mean(delta)[..., None]
     centred[np.broadcast_to((seq > 3)[:, None], centred.shape[:-1])] = np.nan
     return centred
 
@@ -156,9 +158,18 @@ def importance(seq: Array, delta: Array) -> Array:
     The delta of that base is 0, so it is minus the mean: positive where substitutions lower the prediction. NaN where
     delta was not computed, and at an N, which is no base.
     """
-    values = -delta.mean(-1)
+    values = -_mean(delta)
     values[np.broadcast_to((seq > 3)[:, None], values.shape)] = np.nan
     return values
+
+
+def _mean(delta: Array) -> Array:
+    """Over the last axis; several times faster than numpy's for an axis of four."""
+    total = delta[..., 0] + delta[..., 1]
+    for letter in range(2, delta.shape[-1]):
+        total += delta[..., letter]
+    total /= delta.shape[-1]
+    return np.asarray(total)
 
 
 class Scores:
@@ -213,7 +224,7 @@ class Scores:
         columns = self.file.regions
         return columns | {"strand": columns["strand"].astype(str).astype(object)}
 
-    @property
+    @cached_property
     def reverse(self) -> Array:
         """Which rows the model saw as their reverse complement, bool (N,)."""
         return np.asarray(self.regions["strand"] == "-", dtype=bool)
@@ -252,9 +263,15 @@ class Scores:
         chosen = self.tracks if tracks is None else tuple(tracks)
         step = self._rows_at_once(chosen)
         # cut at multiples of the step, where chunks begin
-        for wanted in np.split(rows, np.flatnonzero(np.diff(rows // step)) + 1):
-            if len(wanted):
-                yield self._block(wanted, chosen)
+        pieces = [piece for piece in np.split(rows, np.flatnonzero(np.diff(rows // step)) + 1) if len(piece)]
+        with decoding_threads() as threads:
+            ahead: deque[Callable[[], ScoreBlock]] = deque()
+            for piece in pieces:
+                ahead.append(self._start_block(piece, chosen, threads))
+                if len(ahead) > BLOCKS_AHEAD:
+                    yield ahead.popleft()()
+            while ahead:
+                yield ahead.popleft()()
 
     def reference(self, rows: Array, tracks: Sequence[Track]) -> Array:
         """Predictions on the reference, float32 (n, K)."""
@@ -273,26 +290,36 @@ class Scores:
         step = max(chunks, default=1)
         return int(max(BLOCK_BYTES // row_bytes // step, 1) * step)
 
-    def _block(self, rows: Array, tracks: Sequence[Track]) -> ScoreBlock:
-        stretch = slice(int(rows[0]), int(rows[-1]) + 1)
-        inside = rows - stretch.start
-        seq = self._codes[self.file.seq[stretch][inside]]
-        delta = np.empty((len(rows), len(tracks), self.length, len(self.letters)), np.float32)
-        for head in dict.fromkeys(track.head for track in tracks):
-            columns = [i for i, track in enumerate(tracks) if track.head == head]
-            delta[:, columns] = self._delta(head, [tracks[i].unit for i in columns], stretch)[inside]
-        return ScoreBlock(
-            rows, self.reverse[rows], self.regions["input_start"][rows], self.window, seq, delta[..., self._order]
-        )
+    def _start_block(self, rows: Array, tracks: Sequence[Track], threads: Executor) -> Callable[[], ScoreBlock]:
+        """Begin to read a block; the function that is returned waits for its end."""
+        start, stop = int(rows[0]), int(rows[-1]) + 1
+        seq = self._codes[self.file.seq[start:stop][rows - start]]
+        heads = {track.head: [i for i, other in enumerate(tracks) if other.head == track.head] for track in tracks}
+        parts = [
+            (columns, self._start_delta(head, [tracks[i].unit for i in columns], slice(start, stop), threads))
+            for head, columns in heads.items()
+        ]
 
-    def _delta(self, head: str, units: Sequence[int], stretch: slice) -> Array:
-        """float16 or float32 (n, units, L, 4), letters in the order of the file."""
+        def finish() -> ScoreBlock:
+            delta = _joined([(columns, wait()) for columns, wait in parts], len(tracks), (stop - start, *self._inner))
+            delta = delta if len(rows) == stop - start else delta[rows - start]
+            reverse, input_start = self.reverse[rows], self.regions["input_start"][rows]
+            return ScoreBlock(rows, reverse, input_start, self.window, seq, delta[..., self._order])
+
+        return finish
+
+    @property
+    def _inner(self) -> tuple[int, int]:
+        return (self.length, len(self.letters))
+
+    def _start_delta(self, head: str, units: Sequence[int], rows: slice, threads: Executor) -> Callable[[], Array]:
+        """Begin to read float32 (n, units, L, 4), letters in the order of the file."""
         dataset = self.file.delta(head)
-        if dataset.ndim > 4:  # positions were kept
-            whole = dataset[stretch]
-            return whole.reshape(len(whole), prod(whole.shape[1:-2]), *whole.shape[-2:])[:, units]
-        first, stop = min(units), max(units) + 1
-        return dataset[stretch, first:stop][:, [unit - first for unit in units]]
+        if dataset.ndim == 4:
+            return ChunkReader(dataset, threads).start(rows.start, rows.stop, units)
+        whole = dataset[rows]  # positions were kept
+        flat = whole.reshape(len(whole), prod(whole.shape[1:-2]), *whole.shape[-2:])
+        return lambda: np.asarray(flat[:, units], np.float32)
 
     # -- letters --
 
@@ -334,6 +361,16 @@ def open_scores(path: str | os.PathLike[str]) -> Scores:
         If it is no result file, one of another version, or an unfinished one.
     """
     return Scores(read_result(path))
+
+
+def _joined(parts: Sequence[tuple[Sequence[int], Array]], n_tracks: int, shape: tuple[int, int, int]) -> Array:
+    """Deltas of several heads as one array (n, K, L, 4), each at its columns."""
+    if len(parts) == 1 and list(parts[0][0]) == list(range(n_tracks)):
+        return parts[0][1]
+    joined = np.empty((shape[0], n_tracks, *shape[1:]), np.float32)
+    for columns, delta in parts:
+        joined[:, columns] = delta
+    return joined
 
 
 def _tracks(head: HeadLayout) -> list[Track]:
