@@ -27,7 +27,7 @@ LAYERS = [
     {"verify"},
     {"job"},
     {"blocks"},
-    {"pipeline", "companions", "export"},
+    {"pipeline", "companions", "export", "contents", "variants"},
     {"cli"},
     {"__main__"},
 ]
