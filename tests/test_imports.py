@@ -18,8 +18,8 @@ LAYERS = [
     {"version", "errors"},
     {"alphabet", "windows", "problems", "overlap", "inputs"},
     {"graph", "backend", "io", "reduce"},
-    {"quiet", "precision", "rules", "regions"},
-    {"plan", "reader"},
+    {"quiet", "precision", "rules", "regions", "alleles"},
+    {"plan", "reader", "variant_files"},
     {"engine", "naive", "run_options", "scores"},
     {"ism", "targets", "provenance"},
     {"batches", "inspection", "checks"},
@@ -27,7 +27,8 @@ LAYERS = [
     {"verify"},
     {"job"},
     {"blocks"},
-    {"pipeline", "companions", "export", "contents", "variants"},
+    {"pipeline", "companions", "export", "contents"},
+    {"variants"},
     {"cli"},
     {"__main__"},
 ]
@@ -39,6 +40,7 @@ WITHOUT_KERAS = (
     "checks",
     "cli",
     "companions",
+    "contents",
     "export.run",
     "io.bed",
     "io.fasta",
@@ -48,6 +50,7 @@ WITHOUT_KERAS = (
     "job",
     "pipeline",
     "quiet",
+    "variants",
 )
 
 
