@@ -7,7 +7,7 @@ OUT := examples/out
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format bench bench-report bench-auto bench-memory train clean
+.PHONY: help demo test test-all test-consumers bench-export check format bench bench-report bench-auto bench-memory train clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,7 +28,17 @@ test: $(VENV)/installed  ## the tests (under five minutes on two cores)
 	$(BIN)/python -m pytest -q -n $(JOBS)
 
 test-all: $(VENV)/installed  ## the tests with every variant of every toy model
-	$(BIN)/python -m pytest -q -n $(JOBS) -m "exhaustive or not exhaustive"
+	$(BIN)/python -m pytest -q -n $(JOBS) -m "not consumers"
+
+$(VENV)-consumers/installed: Makefile
+	$(PYTHON) -m venv $(VENV)-consumers
+	$(VENV)-consumers/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-consumers/bin/python -m pip install --quiet 'modisco-lite>=2.4' 'duckdb>=1.1'
+	@touch $@
+
+test-consumers: $(VENV)/installed $(VENV)-consumers/installed  ## exports in the hands of TF-MoDISco, bcftools, DuckDB, pandas
+	@command -v bcftools >/dev/null || (apt-get -qq update && apt-get -qq install -y bcftools) >/dev/null 2>&1 || echo "bcftools cannot be installed here: its part is not run" >&2
+	PATH="$(abspath $(BIN)):$$PATH" FASTISM_CONSUMERS=$(abspath $(VENV)-consumers)/bin $(BIN)/python -m pytest -q -rs -m consumers tests/test_consumers.py
 
 check: $(VENV)/installed  ## format, lint, types, tests
 	$(BIN)/ruff format --check .
@@ -52,8 +62,11 @@ bench-auto: $(VENV)/installed  ## that `--engine auto` does not lose to naive
 bench-memory: $(VENV)/installed  ## peak memory of `fastism run` for 10 and for 1,000 regions
 	$(BIN)/python -m benchmarks.memory
 
+bench-export: $(VENV)/installed  ## time and memory of an export of 10,000 regions, against reading the file
+	$(BIN)/python -m benchmarks.export
+
 train: $(VENV)/installed  ## make the example's genome, peaks and model anew
 	$(BIN)/python examples/train.py
 
 clean:  ## remove the environment and what the demo wrote
-	rm -rf $(VENV) $(OUT) .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-consumers $(OUT) .pytest_cache .hypothesis .mypy_cache .ruff_cache
