@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from fastism_cli.checks import ModelChoices, RunInputs, check_run, check_space, size_text
+from fastism_cli.checks import ModelChoices, RunInputs, check_run
 from fastism_cli.inputs import OtherInputs, fit_inputs
 from fastism_cli.io.hdf5 import Layout
+from fastism_cli.outputs import check_space, size_text
 from fastism_cli.provenance import run_attributes
 from fastism_cli.quiet import import_backend
 from fastism_cli.reader import Reader

@@ -10,6 +10,7 @@ from math import isnan
 from typing import Any
 
 from fastism_cli.errors import UsageError
+from fastism_cli.headed import split_named
 from fastism_cli.io.schema import COMPRESSIONS, DELTA_DTYPES
 from fastism_cli.reader import N_POLICIES
 from fastism_cli.regions import CENTERS, EDGES
@@ -98,11 +99,6 @@ class RunOptions:
 def flag(name: str) -> str:
     """The option of the command line that a field is."""
     return f"--{name.replace('_', '-')}"
-
-
-def split_named(values: Sequence[str]) -> list[tuple[str | None, str]]:
-    """``["a=0,1", "2"] -> [("a", "0,1"), (None, "2")]``"""
-    return [(value.partition("=")[0], value.partition("=")[2]) if "=" in value else (None, value) for value in values]
 
 
 def parse_reduce(values: Sequence[str]) -> dict[str | None, str]:

@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 
 from fastism_cli.errors import UsageError
+from fastism_cli.headed import split_named
 from fastism_cli.io.hdf5 import HeadLayout
-from fastism_cli.run_options import split_named
 
 Units = tuple[int, ...]
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from fastism_cli.alleles import Outcome, Windows, alternate_codes, is_symbolic, ref_matches
 from fastism_cli.alphabet import Alphabet, Codes
-from fastism_cli.checks import ModelChoices, check_choices, check_new_file
+from fastism_cli.checks import ModelChoices, check_choices
 from fastism_cli.errors import RegionError, UsageError
 from fastism_cli.export.optional import require
 from fastism_cli.export.staging import staged
@@ -25,6 +25,7 @@ from fastism_cli.io.fasta import Genome, open_fasta
 from fastism_cli.io.results import head_tracks
 from fastism_cli.io.variants import Variant, VariantSource, matched_contigs
 from fastism_cli.job import load_scorer
+from fastism_cli.outputs import check_new_file
 from fastism_cli.problems import Problems
 from fastism_cli.run_options import RunOptions
 from fastism_cli.targets import Output, choose_outputs
@@ -142,6 +143,7 @@ def score_variants(
         for name in (output, table):
             problems.check(check_new_file, name, [model, vcf_path, fasta], overwrite=chosen.overwrite)
         problems.raise_if_any()
+        assert contigs is not None  # or its problem was raised
         job = _job(source, genome, contigs, choices, load_scorer(model, choices, chosen), share)
         if chosen.check:
             _check_engine(job)

@@ -16,9 +16,9 @@ PACKAGE = Path(fastism_cli.__file__).parent
 # From the bottom up: a module may import what stands on a lower line. Anything else is a cycle in the making.
 LAYERS = [
     {"version", "errors"},
-    {"alphabet", "windows", "problems", "overlap", "inputs"},
+    {"alphabet", "windows", "problems", "overlap", "inputs", "headed"},
     {"graph", "backend", "io", "reduce"},
-    {"quiet", "precision", "rules", "regions", "alleles"},
+    {"quiet", "precision", "rules", "regions", "alleles", "outputs"},
     {"plan", "reader", "variant_files"},
     {"engine", "naive", "run_options", "scores"},
     {"ism", "targets", "provenance"},

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from fastism_cli.checks import check_new_file, check_space
 from fastism_cli.errors import UsageError
 from fastism_cli.export.formats import COMPRESSIONS, FORMATS, OVERLAPS, Format
 from fastism_cli.export.frame import Frame, scored_frame
@@ -19,6 +18,7 @@ from fastism_cli.export.optional import require
 from fastism_cli.export.peaks import write_peaks
 from fastism_cli.export.staging import Staging, staged
 from fastism_cli.io.results import Scores, open_scores
+from fastism_cli.outputs import check_new_file, check_space
 
 logger = logging.getLogger(__name__)
 

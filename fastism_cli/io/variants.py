@@ -13,9 +13,9 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from fastism_cli.errors import SequenceError, UsageError
+from fastism_cli.io.bed import STDIN
 
 INFO_COLUMN = 7
-STDIN = "-"
 
 
 class Variant(NamedTuple):
