@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 3600
 FUZZ_SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all fuzz docs check format bench bench-report bench-auto bench-memory bench-scale test-kill test-slurm test-snakemake test-nextflow train clean
+.PHONY: help demo test test-all test-consumers fuzz docs check format bench bench-report bench-auto bench-memory bench-scale bench-export test-kill test-slurm test-snakemake test-nextflow train clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,7 +30,17 @@ test: $(VENV)/installed  ## the tests (under five minutes on two cores)
 	$(BIN)/python -m pytest -q -n $(JOBS)
 
 test-all: $(VENV)/installed  ## the tests with every variant of every toy model
-	$(BIN)/python -m pytest -q -n $(JOBS) -m "exhaustive or not exhaustive"
+	$(BIN)/python -m pytest -q -n $(JOBS) -m "not consumers"
+
+$(VENV)-consumers/installed: Makefile
+	$(PYTHON) -m venv $(VENV)-consumers
+	$(VENV)-consumers/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-consumers/bin/python -m pip install --quiet 'modisco-lite>=2.4' 'duckdb>=1.1'
+	@touch $@
+
+test-consumers: $(VENV)/installed $(VENV)-consumers/installed  ## exports in the hands of TF-MoDISco, bcftools, DuckDB, pandas
+	@command -v bcftools >/dev/null || (apt-get -qq update && apt-get -qq install -y bcftools) >/dev/null 2>&1 || echo "bcftools cannot be installed here: its part is not run" >&2
+	PATH="$(abspath $(BIN)):$$PATH" FASTISM_CONSUMERS=$(abspath $(VENV)-consumers)/bin $(BIN)/python -m pytest -q -rs -m consumers tests/test_consumers.py
 
 fuzz: $(VENV)/installed  ## random models against plain Keras until FUZZ_SECONDS are over; prints how many
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
@@ -81,8 +91,11 @@ test-nextflow:  ## the example modules, where Nextflow is installed
 	@if command -v nextflow >/dev/null; then cd examples/nextflow && PATH="$(abspath $(BIN)):$$PATH" nextflow run main.nf -stub-run; \
 	else echo "NOT RUN: Nextflow: it is not installed"; fi
 
+bench-export: $(VENV)/installed  ## time and memory of an export of 10,000 regions, against reading the file
+	$(BIN)/python -m benchmarks.export
+
 train: $(VENV)/installed  ## make the example's genome, peaks and model anew
 	$(BIN)/python examples/train.py
 
 clean:  ## remove the environment and what the demo wrote
-	rm -rf $(VENV) $(VENV)-snakemake $(OUT) .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-snakemake $(VENV)-consumers $(VENV)-peers $(OUT) .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -4,7 +4,6 @@ must not fail after ten minutes on the name of a contig. All problems are report
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,15 +12,14 @@ from typing import Any
 import numpy as np
 
 from fastism_cli.alphabet import Alphabet
-from fastism_cli.errors import ModelError, OutputError
+from fastism_cli.errors import ModelError
 from fastism_cli.inputs import read_inputs
-from fastism_cli.io.bed import STDIN, BedSource, BedSummary
+from fastism_cli.io.bed import BedSource, BedSummary
 from fastism_cli.io.fasta import Genome, check_contigs, open_fasta
-from fastism_cli.io.hdf5 import check_output
 from fastism_cli.io.model_files import read_model_file
 from fastism_cli.io.records import RecordSource
-from fastism_cli.io.schema import PARTIAL_SUFFIX
 from fastism_cli.io.stamps import Watch
+from fastism_cli.outputs import check_new_file
 from fastism_cli.problems import Problems
 from fastism_cli.provenance import model_files, other_files, run_attributes
 from fastism_cli.reader import check_records
@@ -139,68 +137,3 @@ def check_model_file(model: Any, options: RunOptions) -> None:
     for spec in options.rules:
         if not os.path.isfile(spec):
             raise ModelError(f"--rules {spec}: no such file")
-
-
-def check_new_file(output: str, inputs: Sequence[Any], *, overwrite: bool, resume: bool = False) -> None:
-    """Whether the output can be written, and is none of the inputs."""
-    for path in inputs:
-        is_path = isinstance(path, (str, os.PathLike)) and path != STDIN
-        if is_path and os.path.exists(output) and os.path.exists(path) and os.path.samefile(output, path):
-            raise OutputError(f"{output} is an input of this run. Choose another --output.")
-    check_output(output, overwrite=overwrite, resume=resume)
-
-
-def check_space(output: str, wanted: int) -> None:
-    """Refuse what cannot fit on the disk.
-
-    Raises
-    ------
-    OutputError
-        Says both numbers.
-    """
-    free = shutil.disk_usage(os.path.dirname(output) or ".").free
-    if wanted > free:
-        raise OutputError(
-            f"{output} will take up to {size_text(wanted)}, but only {size_text(free)} are free on its disk. "
-            "Choose fewer --targets, a smaller --window, --dtype float16, or another --output."
-        )
-
-
-def check_memory(wanted: int, available: int | None) -> None:
-    """Refuse a region whose scores do not fit into the memory, as heads that are kept whole may.
-
-    Raises
-    ------
-    OutputError
-        Says both numbers.
-    """
-    if available is not None and wanted > available:
-        raise OutputError(
-            f"The scores of one region take {size_text(wanted)} in memory; this machine has {size_text(available)}. "
-            "Reduce heads with positions (--reduce), or choose fewer --targets."
-        )
-
-
-def memory_of_machine() -> int | None:
-    """Bytes of physical memory; None where the system does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
-def unfinished_bytes(output: str) -> int:
-    """What an earlier run has left of this output: it is continued or replaced, and needs no space again."""
-    try:
-        return os.path.getsize(output + PARTIAL_SUFFIX)
-    except OSError:
-        return 0
-
-
-def size_text(size: float) -> str:
-    """``1234567 -> 1.23 MB``"""
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if size < 1000 or unit == "TB":
-            return f"{size:.3g} {unit}" if unit != "bytes" else f"{size:.0f} bytes"
-        size /= 1000
-    raise AssertionError

@@ -11,21 +11,12 @@ from itertools import islice
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from fastism_cli.checks import (
-    ModelChoices,
-    RegionInputs,
-    RunInputs,
-    check_memory,
-    check_run,
-    check_space,
-    memory_of_machine,
-    size_text,
-    unfinished_bytes,
-)
+from fastism_cli.checks import ModelChoices, RegionInputs, RunInputs, check_run
 from fastism_cli.errors import UsageError
 from fastism_cli.inputs import OtherInputs, fit_inputs
 from fastism_cli.io.hdf5 import HeadLayout, Layout
 from fastism_cli.io.records import RecordSource
+from fastism_cli.outputs import check_memory, check_space, memory_of_machine, size_text, unfinished_bytes
 from fastism_cli.quiet import import_backend
 from fastism_cli.reader import Reader
 from fastism_cli.regions import Geometry

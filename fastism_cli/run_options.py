@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isnan
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from fastism_cli.errors import UsageError
+from fastism_cli.headed import split_named
 from fastism_cli.io.schema import CHECKPOINT_SECONDS, COMPRESSIONS, DELTA_DTYPES
 from fastism_cli.reader import N_POLICIES
 from fastism_cli.regions import CENTERS, EDGES
@@ -20,7 +20,6 @@ PRECISIONS = ("float32", "tf32", "bfloat16", "float64")
 MISSING_CONTIG = ("error", "skip")
 REDUCTIONS = ("none", "sum", "mean", "max", "center:W", "logsumexp", "profile", "l2", "jsd")
 
-T = TypeVar("T")
 
 _CHOICES: dict[str, Sequence[str]] = {
     "center": CENTERS,
@@ -121,24 +120,6 @@ class RunOptions:
 def flag(name: str) -> str:
     """The option of the command line that a field is."""
     return f"--{name.replace('_', '-')}"
-
-
-def split_named(values: Sequence[str]) -> list[tuple[str | None, str]]:
-    """``["a=0,1", "2"] -> [("a", "0,1"), (None, "2")]``"""
-    return [(value.partition("=")[0], value.partition("=")[2]) if "=" in value else (None, value) for value in values]
-
-
-def by_head(option: str, known: Iterable[str], given: Mapping[str | None, T]) -> dict[str, T]:
-    """``given`` with the None of a model of one head replaced by its name."""
-    names = list(known)
-    if None in given and len(names) > 1:
-        raise UsageError(
-            f"{option}: the model has several heads. Name one: {', '.join(f'{name}=...' for name in names)}."
-        )
-    for name in given:
-        if name is not None and name not in names:
-            raise UsageError(f"{option}: the model has no head {name!r}. Its heads: {', '.join(names)}.")
-    return {names[0] if name is None else name: values for name, values in given.items()}
 
 
 def parse_reduce(values: Sequence[str]) -> dict[str | None, tuple[str, ...]]:

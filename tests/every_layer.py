@@ -25,6 +25,18 @@ def image(layer: keras.Layer) -> Between:
     return lambda x: positions_of(layer(layers.Reshape((x.shape[1], 1, x.shape[2]))(x)))
 
 
+def wide_image(layer: keras.Layer) -> Between:
+    """(L, C) -> (L, 2, C / 2) -> layer -> (L', C'): for layers that fail in Keras on an axis of length 1"""
+    return lambda x: positions_of(layer(layers.Reshape((x.shape[1], 2, x.shape[2] // 2))(x)))
+
+
+def wide_volume(layer: keras.Layer) -> Between:
+    """(L, C) -> (L, 2, 3, C / 6) -> layer -> (L', C')"""
+    return lambda x: positions_of(
+        layers.Reshape((7, -1))(layer(layers.Reshape((x.shape[1], 2, 3, x.shape[2] // 6))(x)))
+    )
+
+
 def volume(layer: keras.Layer) -> Between:
     """(L, C) -> (L, 1, 1, C) -> layer -> (L', C')"""
     return lambda x: positions_of(layer(layers.Reshape((x.shape[1], 1, 1, x.shape[2]))(x)))
@@ -62,11 +74,11 @@ BETWEEN: dict[str, Callable[[], Between]] = {
     "Activation": lambda: layers.Activation("gelu"),
     "ActivityRegularization": lambda: layers.ActivityRegularization(l1=0.1),
     "AdaptiveAveragePooling1D": lambda: layers.AdaptiveAveragePooling1D(7),
-    "AdaptiveAveragePooling2D": lambda: image(layers.AdaptiveAveragePooling2D((7, 1))),
-    "AdaptiveAveragePooling3D": lambda: volume(layers.AdaptiveAveragePooling3D((7, 1, 1))),
+    "AdaptiveAveragePooling2D": lambda: wide_image(layers.AdaptiveAveragePooling2D((7, 2))),
+    "AdaptiveAveragePooling3D": lambda: wide_volume(layers.AdaptiveAveragePooling3D((7, 2, 3))),
     "AdaptiveMaxPooling1D": lambda: layers.AdaptiveMaxPooling1D(7),
-    "AdaptiveMaxPooling2D": lambda: image(layers.AdaptiveMaxPooling2D((7, 1))),
-    "AdaptiveMaxPooling3D": lambda: volume(layers.AdaptiveMaxPooling3D((7, 1, 1))),
+    "AdaptiveMaxPooling2D": lambda: wide_image(layers.AdaptiveMaxPooling2D((7, 2))),
+    "AdaptiveMaxPooling3D": lambda: wide_volume(layers.AdaptiveMaxPooling3D((7, 2, 3))),
     "Add": lambda: pair(layers.Add()),
     "AdditiveAttention": lambda: pair(layers.AdditiveAttention()),
     "AlphaDropout": lambda: layers.AlphaDropout(0.5),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastism_cli import checks, job, pipeline
+from fastism_cli import job, pipeline
 from fastism_cli.errors import OutputError, RegionError, ResourceError, UsageError, VerifyError
 from fastism_cli.heads import choose_heads
 from fastism_cli.inputs import fit_inputs, read_inputs
@@ -363,7 +363,7 @@ def test_a_bed_that_changes_during_the_run(folder, tmp_path, records):
 
 def test_a_disk_that_is_too_small(folder, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
     refused(folder, tmp_path, OutputError, r"will take up to 11.8 kB, but only 1 kB are free")
 
 

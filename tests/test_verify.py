@@ -124,7 +124,7 @@ def test_a_check_compiles_what_the_run_needs_and_nothing_else(one_hot):
     columns = range(5, 25)
     verify(scorer, one_hot[:1], columns=columns)
     engines = list(scorer._engines)
-    scorer(np.repeat(one_hot[1:], 100, axis=0), positions=columns)
+    scorer(np.repeat(one_hot[1:], 1000, axis=0), positions=columns)
     assert len(engines) == 1 and list(scorer._engines) == engines
 
 
@@ -182,7 +182,7 @@ def test_inspection_of_an_unknown_layer_says_why():
     inp = keras.Input((LENGTH, 4))
     model = keras.Model(inp, keras.layers.Dense(1)(keras.layers.LSTM(2)(keras.layers.Conv1D(3, 3)(inp))))
     (lstm,) = [node for node in inspect_model(model).nodes if node.state == "opaque"]
-    assert lstm.class_name == "LSTM" and lstm.reason == "no rule for class LSTM"
+    assert lstm.class_name == "LSTM" and "every position is carried on" in (lstm.reason or "")
 
 
 def test_a_variable_length_needs_the_option():

@@ -1,0 +1,59 @@
+"""``fastism export``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from fastism_cli.cli.log import LOGGER
+from fastism_cli.cli.options import logging_options
+from fastism_cli.export.formats import COMPRESSIONS, FORMATS, OVERLAPS
+
+
+@click.command(short_help="Write a result in the format of another tool.")
+@click.argument("file", metavar="FILE")
+@click.option("-t", "--format", "kind", type=click.Choice(list(FORMATS)), required=True, help="Format to write.")
+@click.option("-o", "--output", metavar="OUT", help="File to write.  [default: named after FILE, in this folder]")
+@click.option(
+    "--targets",
+    multiple=True,
+    metavar="[HEAD=]LIST",
+    help='Targets by name, number or range, as "fastism info" lists them.  [default: all] Repeatable.',
+)
+@click.option(
+    "--overlap",
+    type=click.Choice(OVERLAPS),
+    default="mean",
+    show_default=True,
+    help="bigwig, bedgraph: the value of a base that several regions cover.",
+)
+@click.option(
+    "--compression", type=click.Choice(COMPRESSIONS), default="none", show_default=True, help="Of arrays: h5, npz."
+)
+@click.option("--region-columns", is_flag=True, help="tsv, parquet: also the row of the BED and its name.")
+@click.option(
+    "--status", type=click.Choice(["ok"]), default="ok", show_default=True, help="Regions to write: those with scores."
+)
+@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+@logging_options
+def export(file: str, output: str | None, status: str, **options: Any) -> None:
+    """Write the scores of FILE, a result of "fastism run", in the format of another tool.
+
+    Arrays and tables are on the + strand, whatever strand the model saw (basenji-h5: as the model saw them).
+    Hypothetical importance is delta minus its mean over the four bases; the importance of a base is that of the
+    letter that is there. An N is 0 in arrays and missing elsewhere. "pos" counts from 1, as in VCF.
+
+    Beside every export lies a narrowPeak with a line for each region, in the order of the arrays: the window, of even
+    width, with the summit in its middle.
+
+    Formats that hold one target (modisco-npz, modisco-h5, chrombpnet-h5, bigwig, bedgraph) get a file for each target,
+    with its name before the ending.
+    """
+    from fastism_cli.export.run import export_scores
+
+    summary = export_scores(file, output, **options)
+    if summary.left_out:
+        LOGGER.info(f"left out: {summary.left_out:,} regions whose window passes an end of its contig")
+    targets = "1 target" if summary.targets == 1 else f"{summary.targets:,} targets"
+    LOGGER.info(f"{summary.regions:,} regions, {targets} -> {', '.join(summary.files)}")

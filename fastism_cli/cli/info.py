@@ -1,0 +1,83 @@
+"""``fastism info``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from fastism_cli.cli.options import logging_options
+from fastism_cli.cli.table import aligned
+
+if TYPE_CHECKING:
+    from fastism_cli.contents import Contents, HeadContents, Range
+
+MOST_TARGETS = 20  # of each head, that the text lists
+MOST_STRETCHES = 10  # of missing rows
+
+
+@click.command(short_help="Show what is in a result file.")
+@click.argument("file", metavar="FILE")
+@click.option("--json", "as_json", is_flag=True, help="JSON on stdout in place of the text; lists every target.")
+@click.option("--ranges/--no-ranges", default=True, show_default=True, help="Read all scores for their ranges.")
+@logging_options
+def info(file: str, as_json: bool, ranges: bool) -> None:
+    """Show what is in FILE, a result of "fastism run": regions by status, heads, targets, ranges, how it was made.
+
+    Works on an unfinished file (OUT.partial) too, and says which rows are missing. "--targets" of other commands takes
+    the targets as they are listed here.
+    """
+    from fastism_cli.contents import contents_of
+
+    found = contents_of(file, ranges=ranges)
+    click.echo(json.dumps(asdict(found), indent=2) if as_json else "\n".join(text(found)))
+
+
+def text(found: Contents) -> list[str]:
+    """For a person."""
+    return [*_what(found), "", *(line for head in found.heads for line in _head(head)), "", *_made(found)]
+
+
+def _what(found: Contents) -> list[str]:
+    statuses = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in found.statuses.items())
+    strand = "+ strand, or the reverse complement of - records" if found.stranded else "+ strand"
+    shard = f", shard {found.shard_index} of {found.num_shards}" if found.num_shards > 1 else ""
+    part = f" (rows {found.row_start:,} to {found.row_stop:,} of {found.n_total:,}{shard})"
+    lines = [
+        f"{found.path}: {'complete' if found.complete else 'NOT FINISHED'}, format version {found.format_version}",
+        f"regions   {found.rows:,}{part if found.rows < found.n_total else ''}: {statuses or 'none'}",
+        f"window    {found.window:,} of {found.length:,} bases, {found.alphabet}, {strand}",
+        f"genome    {found.contigs:,} contigs; {found.padded:,} regions pass an end of theirs",
+    ]
+    return lines + ([f"missing   rows {_listed(found)}"] if found.missing else [])
+
+
+def _listed(found: Contents) -> str:
+    shown = [f"{start:,} to {stop - 1:,}" if stop - start > 1 else f"{start:,}" for start, stop in found.missing]
+    more = len(shown) - MOST_STRETCHES
+    return ", ".join(shown[:MOST_STRETCHES]) + (f" and {more:,} more stretches" if more > 0 else "")
+
+
+def _head(head: HeadContents) -> list[str]:
+    reduced = "" if head.reduce == "none" else f", positions by {head.reduce}"
+    rows = [("target", "reference", "", "delta", "")]
+    rows += [(t.name, *_ends(t.reference), *_ends(t.delta)) for t in head.targets[:MOST_TARGETS]]
+    more = len(head.targets) - MOST_TARGETS
+    lines = aligned(rows, right=range(1, 5))
+    return [
+        f"head {head.name}: {head.shape}{reduced}, {head.dtype}",
+        *(f"  {line}" for line in lines),
+        *([f"  ... and {more:,} more (--json lists them)"] if more > 0 else []),
+    ]
+
+
+def _ends(ends: Range | None) -> tuple[str, str]:
+    if ends is None or ends.least is None or ends.largest is None:
+        return "-", "-"
+    return f"{ends.least:.4g}", f"{ends.largest:.4g}"
+
+
+def _made(found: Contents) -> list[str]:
+    return aligned([(name, str(value)) for name, value in found.made.items() if value != ""])

@@ -1,0 +1,201 @@
+"""What is in a result file, finished or not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastism_cli.io.hdf5 import read_result
+from fastism_cli.io.results import Scores, Track
+from fastism_cli.io.schema import Status
+
+Array = npt.NDArray[Any]
+
+# How the file was made: attributes that say more than the datasets do.
+PROVENANCE = (
+    "command",
+    "created",
+    "fastism_version",
+    "keras_version",
+    "tensorflow_version",
+    "h5py_version",
+    "backend",
+    "device",
+    "engine",
+    "precision",
+    "model_path",
+    "model_sha256",
+    "fasta_path",
+    "bed_path",
+    "bed_sha256",
+    "config_sha256",
+)
+
+
+@dataclass(frozen=True)
+class Range:
+    """Least and largest finite value; None if there is none."""
+
+    least: float | None
+    largest: float | None
+
+
+@dataclass(frozen=True)
+class TargetContents:
+    """One target: its ranges are over all rows with scores, and not known if they were not asked for."""
+
+    name: str
+    reference: Range | None
+    delta: Range | None
+
+
+@dataclass(frozen=True)
+class HeadContents:
+    """One head: ``shape`` is that of a row of its predictions."""
+
+    name: str
+    shape: tuple[int, ...]
+    reduce: str
+    dtype: str
+    targets: tuple[TargetContents, ...]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What :func:`contents_of` found.
+
+    Attributes
+    ----------
+    rows : int
+        Records of the BED, or of its shard.
+    statuses : dict of str to int
+        Rows by status, only those that occur.
+    missing : tuple of (start, stop)
+        Stretches of rows that no run has reached yet.
+    n_total, row_start, row_stop, shard_index, num_shards : int
+        Which part of the BED this file is.
+    window : int
+        Bases substituted, of ``length``.
+    padded : int
+        Rows whose input passes an end of its contig.
+    """
+
+    path: str
+    format_version: int
+    complete: bool
+    rows: int
+    n_total: int
+    row_start: int
+    row_stop: int
+    shard_index: int
+    num_shards: int
+    statuses: dict[str, int]
+    missing: tuple[tuple[int, int], ...]
+    padded: int
+    length: int
+    window: int
+    alphabet: str
+    stranded: bool
+    contigs: int
+    heads: tuple[HeadContents, ...]
+    made: dict[str, Any]
+    config: dict[str, Any]
+
+
+def contents_of(path: str, *, ranges: bool = True) -> Contents:
+    """Look into a result file; one that is not finished, such as ``OUT.partial``, can be looked into too.
+
+    Parameters
+    ----------
+    ranges : bool
+        Whether to read all scores for their least and largest values.
+
+    Raises
+    ------
+    UsageError
+        If it is no result file, or one of another version.
+    """
+    with Scores(read_result(path, allow_incomplete=True)) as scores:
+        file, attrs, regions = scores.file, scores.file.attrs, scores.regions
+        n = scores.n_rows
+        return Contents(
+            path=path,
+            format_version=int(attrs["format_version"]),
+            complete=file.complete,
+            rows=n,
+            **{name: int(attrs.get(name, default)) for name, default in _whole(n).items()},
+            statuses=_statuses(regions["status"]),
+            missing=_stretches(scores.rows_with(Status.PENDING)),
+            padded=int((regions["n_padded"] > 0).sum()),
+            length=scores.length,
+            window=scores.window,
+            alphabet=attrs["alphabet"],
+            stranded=bool(attrs.get("stranded", False)),
+            contigs=len(file.genome_sizes),
+            heads=_heads(scores, ranges),
+            made={name: attrs[name] for name in PROVENANCE if name in attrs},
+            config=json.loads(attrs.get("config") or "{}"),
+        )
+
+
+def _whole(n: int) -> dict[str, int]:
+    """Of a file that is no shard."""
+    return {"n_total": n, "row_start": 0, "row_stop": n, "shard_index": 0, "num_shards": 1}
+
+
+def _statuses(column: Array) -> dict[str, int]:
+    counts = np.bincount(column, minlength=len(Status))
+    return {status.name.lower(): int(counts[status]) for status in Status if counts[status]}
+
+
+def _stretches(rows: Array) -> tuple[tuple[int, int], ...]:
+    """``[3, 4, 5, 9] -> ((3, 6), (9, 10))``"""
+    pieces = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
+    return tuple((int(piece[0]), int(piece[-1]) + 1) for piece in pieces if len(piece))
+
+
+def _heads(scores: Scores, ranges: bool) -> tuple[HeadContents, ...]:
+    found = _ranges(scores) if ranges else {}
+    return tuple(
+        HeadContents(
+            head.name,
+            head.shape,
+            head.reduce,
+            str(scores.file.delta(head.name).dtype),
+            tuple(_target(track, found) for track in scores.tracks_of(head.name)),
+        )
+        for head in scores.file.heads
+    )
+
+
+def _target(track: Track, found: dict[Track, tuple[Range, Range]]) -> TargetContents:
+    reference, delta = found.get(track, (None, None))
+    return TargetContents(track.name, reference, delta)
+
+
+def _ranges(scores: Scores) -> dict[Track, tuple[Range, Range]]:
+    """Ranges of reference and delta, over the rows with scores."""
+    tracks, rows = scores.tracks, scores.rows_with(Status.OK)
+    reference = scores.reference(rows, tracks)
+    ends = [_ends(reference, axes=(0,))]
+    least, largest = np.full(len(tracks), np.inf), np.full(len(tracks), -np.inf)
+    for block in scores.blocks(rows, tracks):
+        low, high = _ends(block.delta, axes=(0, 2, 3))
+        least, largest = np.minimum(least, low), np.maximum(largest, high)
+    ends.append((least, largest))
+    return {track: (_range(ends[0], k), _range(ends[1], k)) for k, track in enumerate(tracks)}
+
+
+def _ends(values: Array, *, axes: tuple[int, ...]) -> tuple[Array, Array]:
+    """Least and largest value over some axes, NaN left out; infinite where there is none."""
+    return np.fmin.reduce(values, axes, initial=np.inf), np.fmax.reduce(values, axes, initial=-np.inf)
+
+
+def _range(ends: Sequence[Array], k: int) -> Range:
+    least, largest = float(ends[0][k]), float(ends[1][k])
+    return Range(least, largest) if least <= largest else Range(None, None)

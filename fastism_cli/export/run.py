@@ -1,0 +1,147 @@
+"""One export from end to end."""
+
+from __future__ import annotations
+
+import filecmp
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from fastism_cli.errors import UsageError
+from fastism_cli.export.formats import COMPRESSIONS, FORMATS, OVERLAPS, Format
+from fastism_cli.export.frame import Frame, scored_frame
+from fastism_cli.export.job import ExportJob
+from fastism_cli.export.names import choose_tracks, default_output, file_names, split_ending
+from fastism_cli.export.optional import require
+from fastism_cli.export.peaks import write_peaks
+from fastism_cli.export.staging import Staging, staged
+from fastism_cli.io.results import Scores, open_scores
+from fastism_cli.outputs import check_new_file, check_space
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ExportSummary:
+    """What an export did.
+
+    Attributes
+    ----------
+    files : tuple of str
+        All that were written, sorted.
+    regions : int
+        Rows that they hold.
+    left_out : int
+        Rows with scores whose window passes an end of its contig, where no narrowPeak could say where they are.
+    targets : int
+    """
+
+    files: tuple[str, ...]
+    regions: int
+    left_out: int
+    targets: int
+
+
+def export_scores(
+    path: str,
+    output: str | None = None,
+    *,
+    kind: str,
+    targets: Sequence[str] = (),
+    overlap: str = "mean",
+    compression: str = "none",
+    region_columns: bool = False,
+    overwrite: bool = False,
+) -> ExportSummary:
+    """Write the scores of a result file in the format of another tool, and a narrowPeak of the regions beside it.
+
+    Parameters
+    ----------
+    path : str
+        A finished result of ``fastism run``.
+    output : str, optional
+        The file to write; default: named after ``path``, in the current folder. Several targets, in a format that
+        holds one, get a file each with the target's name in it.
+    kind : str
+        One of :data:`fastism_cli.export.formats.FORMATS`.
+    targets : sequence of str
+        ``[HEAD=]LIST`` of names or numbers; default: all.
+    overlap : "mean", "max" or "first"
+        For bigwig and bedgraph.
+    compression : "none" or "gzip"
+        Of arrays in HDF5 and npz.
+    region_columns : bool
+        Whether tables get the columns ``row`` and ``name``.
+    overwrite : bool
+
+    Returns
+    -------
+    ExportSummary
+
+    Raises
+    ------
+    UsageError
+        If the file is no finished result, a target is not in it, or a library is missing.
+    OutputError
+        If a file exists and may not be replaced, or cannot be written.
+    """
+    form = _checked(kind, overlap, compression)
+    output = output or default_output(path, form)
+    with open_scores(path) as scores:
+        scores.require_bases()
+        tracks = choose_tracks(scores, targets)
+        names = file_names(output, form, tracks)
+        inputs = [path, scores.file.attrs.get("bed_path", "")]
+        for name in (name for parts in names for name in parts):
+            check_new_file(name, inputs, overwrite=overwrite)
+        frame, left_out = _frame(scores, form)
+        check_space(output, _wanted(frame, form, len(tracks)) if compression == "none" else 0)
+        with staged(output) as staging:
+            _write_peaks(staging, output, frame, inputs, overwrite, "model" if kind == "basenji-h5" else "+")
+            paths = [tuple(staging.path(name) for name in parts) for parts in names]
+            form.load().write(ExportJob(frame, tracks, paths, overlap, compression, region_columns))
+            return ExportSummary(tuple(staging.move()), len(frame.rows), left_out, len(tracks))
+
+
+def _checked(kind: str, overlap: str, compression: str) -> Format:
+    """The format, if all that it needs is there."""
+    choices = {
+        "--format": (kind, FORMATS),
+        "--overlap": (overlap, OVERLAPS),
+        "--compression": (compression, COMPRESSIONS),
+    }
+    for option, (value, allowed) in choices.items():
+        if value not in allowed:
+            raise UsageError(f"{option} must be one of {', '.join(allowed)}. Received: {value!r}")
+    form = FORMATS[kind]
+    if form.library:
+        require(form.library, wanted_by=f"--format {kind}", extra="export")
+    return form
+
+
+def _frame(scores: Scores, form: Format) -> tuple[Frame, int]:
+    """The regions to write, and how many with scores are left out."""
+    frame = scored_frame(scores)
+    if form.holds == "bases":
+        return frame, 0
+    if not frame.even_window:
+        raise UsageError(f"{scores.path} has a window of one base, which no array of even width holds.")
+    return frame.where(frame.on_contig), int((~frame.on_contig).sum())
+
+
+def _wanted(frame: Frame, form: Format, n_tracks: int) -> int:
+    """Bytes of arrays that are not compressed; of the rest, nothing is known beforehand."""
+    return 4 * prod((len(frame.rows), frame.even_window, 4, n_tracks)) if form.holds == "regions" else 0
+
+
+def _write_peaks(
+    staging: Staging, output: str, frame: Frame, inputs: Sequence[str], overwrite: bool, strand: str
+) -> None:
+    name = split_ending(output)[0] + ".narrowPeak"
+    path = staging.path(name)
+    write_peaks(path, frame, strand=strand)
+    # another format of the same result has the same regions
+    if not (os.path.isfile(name) and filecmp.cmp(path, name, shallow=False)):
+        check_new_file(name, inputs, overwrite=overwrite)

@@ -1,0 +1,70 @@
+"""VCF: every substitution as a record, delta in INFO; sorted, bgzipped, indexed.
+
+A base that several regions cover has the records of each, told apart by INFO/ROW.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastism_cli.export.job import ExportJob
+from fastism_cli.export.optional import require
+from fastism_cli.export.spool import Stretch, along_genome
+from fastism_cli.export.text import FLOAT
+from fastism_cli.io import vcf
+from fastism_cli.io.results import GenomeBlock
+
+Array = npt.NDArray[Any]
+
+LETTERS = np.array(list("ACGTN"), dtype=object)
+
+
+def write(job: ExportJob) -> None:
+    """One file for all targets."""
+    pysam = require("pysam", wanted_by="--format vcf", extra="export")
+    file, path = job.frame.scores.file, job.paths[0][0]
+    labels = [track.label for track in job.tracks]
+    keys = vcf.info_keys("DELTA", labels)
+    lines = [vcf.info_line("ROW", "1", "Integer", "Row of the BED, from 0")] + [
+        vcf.info_line(key, "A", "Float", f"Prediction on ALT minus prediction on the reference: {label}")
+        for key, label in zip(keys, labels, strict=True)
+    ]
+    with pysam.BGZFile(path, "wb") as output:
+        output.write(vcf.header(file.genome_sizes, lines, reference=file.attrs.get("fasta_path", "")).encode())
+        for text in _records(job, keys):
+            output.write(text.encode())
+    vcf.index(pysam, path, file.genome_sizes)
+
+
+def _records(job: ExportJob, keys: list[str]) -> Iterator[str]:
+    bed_row = job.frame.scores.regions["bed_row"][job.frame.rows]
+    info = ";".join(["ROW=%d", *(f"{key}={FLOAT}" for key in keys)])
+    for stretch in along_genome(job.frame, job.tracks, _delta_and_letters, os.path.dirname(job.paths[0][0])):
+        yield _lines(stretch, bed_row, f"{stretch.segment.chrom}\t%d\t.\t%s\t%s\t.\t.\t{info}\n")
+
+
+def _delta_and_letters(block: GenomeBlock) -> Array:
+    """(n, K + 1, W, 4): the last is the code of the reference letter."""
+    codes = np.broadcast_to(block.seq[:, None, :, None], (len(block.seq), 1, block.seq.shape[1], 4))
+    return np.concatenate([block.delta, codes.astype(np.float32)], axis=1)
+
+
+def _lines(stretch: Stretch, bed_row: Array, line: str) -> str:
+    """By position, then region, then letter."""
+    delta = stretch.values[:, :-1].transpose(2, 0, 3, 1)  # bases, regions, letters, K
+    codes = stretch.values[0, -1, :, 0].astype(int)
+    wanted = np.isfinite(delta).all(-1) & (np.arange(4) != codes[:, None, None])
+    base, region, alt = np.nonzero(wanted)
+    columns = [
+        (stretch.segment.start + 1 + base).tolist(),
+        LETTERS[codes[base]].tolist(),
+        LETTERS[alt].tolist(),
+        bed_row[np.array(stretch.segment.covering)[region]].tolist(),
+        *delta[wanted].T.tolist(),
+    ]
+    return "".join(map(line.__mod__, zip(*columns, strict=True)))

@@ -1,0 +1,138 @@
+"""Variants of a VCF, plain, bgzipped or BCF, through pysam; every column is kept as text for the scored VCF."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from fastism_cli.errors import SequenceError, UsageError
+from fastism_cli.io.bed import STDIN
+
+INFO_COLUMN = 7
+
+
+class Variant(NamedTuple):
+    """One record.
+
+    Attributes
+    ----------
+    number : int
+        From 0, in the order of the file.
+    position : int
+        First base of ``ref`` on its contig, from 0.
+    alts : tuple of str
+        Empty for ``.``.
+    columns : tuple of str
+        The whole line.
+    """
+
+    number: int
+    chrom: str
+    position: int
+    name: str
+    ref: str
+    alts: tuple[str, ...]
+    columns: tuple[str, ...]
+
+    @property
+    def place(self) -> str:
+        """``chr1:1000``, from 1 as in the file."""
+        return f"{self.chrom}:{self.position + 1}"
+
+
+@dataclass(frozen=True)
+class VariantSummary:
+    """What one pass over a VCF finds: records, and the contigs that they are on, with the first record of each."""
+
+    count: int
+    contigs: dict[str, int]
+    is_sorted: bool
+
+
+class VariantSource:
+    """A VCF that can be read several times. Stdin is copied to a temporary file, which leaving the context removes."""
+
+    def __init__(self, pysam: Any, path: str) -> None:
+        self.name = "stdin" if path == STDIN else path
+        self.path = path
+        self._pysam = pysam
+        self._exit = ExitStack()
+
+    def __enter__(self) -> VariantSource:
+        self._pysam.set_verbosity(0)  # what htslib has to say of headers helps nobody here
+        if self.path == STDIN:
+            copy = self._exit.enter_context(tempfile.NamedTemporaryFile("wb", suffix=".vcf"))
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+            copy.flush()
+            self.path = copy.name
+        elif not os.path.isfile(self.path):
+            raise UsageError(f"{self.path} does not exist or is not a file")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._exit.close()
+
+    @cached_property
+    def header(self) -> list[str]:
+        """Lines of the header, the last of which names the columns."""
+        with self._open() as file:
+            return str(file.header).splitlines()
+
+    @cached_property
+    def summary(self) -> VariantSummary:
+        """One pass over all records."""
+        count, contigs, is_sorted, last = 0, dict[str, int](), True, ("", -1)
+        for variant in self.variants():
+            is_new = variant.chrom not in contigs
+            is_sorted &= is_new or (variant.chrom == last[0] and variant.position >= last[1])
+            contigs.setdefault(variant.chrom, variant.number)
+            last = (variant.chrom, variant.position)
+            count += 1
+        return VariantSummary(count, contigs, is_sorted)
+
+    def variants(self) -> Iterator[Variant]:
+        """Every record, in the order of the file.
+
+        Raises
+        ------
+        SequenceError
+            If a record cannot be read.
+        """
+        number = 0
+        with self._open() as file:
+            records = iter(file)
+            while (record := self._next(records, number)) is not None:
+                columns = tuple(str(record).rstrip("\n").split("\t"))
+                alts = () if columns[4] == "." else tuple(columns[4].split(","))
+                yield Variant(number, columns[0], int(columns[1]) - 1, columns[2], columns[3], alts, columns)
+                number += 1
+
+    def _next(self, records: Iterator[Any], number: int) -> Any:
+        try:
+            return next(records, None)
+        except (OSError, ValueError) as error:
+            raise SequenceError(f"{self.name}: record {number + 1} is not VCF ({error})") from error
+
+    def _open(self) -> Any:
+        try:
+            return self._pysam.VariantFile(self.path)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{self.name} is not a VCF: {error}") from error
+
+
+def matched_contigs(names: list[str], sizes: dict[str, int]) -> dict[str, str]:
+    """The FASTA's name of each contig that it has: the same, or with or without ``chr`` (``MT`` is ``chrM``)."""
+    special = {"MT": "chrM", "chrM": "MT"}
+    found = {}
+    for name in names:
+        other = special.get(name, name[3:] if name.startswith("chr") else f"chr{name}")
+        if name in sizes or other in sizes:
+            found[name] = name if name in sizes else other
+    return found
