@@ -27,7 +27,8 @@ LAYERS = [
     {"verify"},
     {"job"},
     {"blocks"},
-    {"pipeline", "companions"},
+    {"pipeline", "companions", "export"},
+    {"look"},
     {"cli"},
     {"__main__"},
 ]
@@ -44,6 +45,8 @@ WITHOUT_KERAS = (
     "io.hdf5",
     "io.models",
     "job",
+    "look.plots",
+    "look.report",
     "pipeline",
     "quiet",
 )

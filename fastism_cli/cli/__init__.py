@@ -11,7 +11,7 @@ import click
 from fastism_cli.cli.outcome import exit_code_of_errors
 from fastism_cli.version import __version__
 
-COMMANDS = ("run", "inspect", "verify")
+COMMANDS = ("run", "inspect", "verify", "plot", "report")
 
 
 class LazyGroup(click.Group):
