@@ -7,7 +7,7 @@ OUT := examples/out
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format bench bench-report bench-auto bench-memory train clean
+.PHONY: help demo logo test test-all test-browser check format bench bench-report bench-auto bench-memory train clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,11 +24,17 @@ demo: $(VENV)/installed  ## score the example's peaks and show the motifs that c
 	$(BIN)/fastism run --model examples/demo.keras --bed examples/demo.bed --fasta examples/demo.fa --output $(OUT)/demo.ism.h5 --overwrite
 	$(BIN)/python examples/show.py $(OUT)/demo.ism.h5 --motifs examples/demo_motifs.tsv
 
+logo: demo  ## draw the README's picture anew from the demo's result
+	$(BIN)/fastism plot $(OUT)/demo.ism.h5 --target ctcf --name peak_52 --bases 100 --output examples/ctcf.png --overwrite
+
 test: $(VENV)/installed  ## the tests (under five minutes on two cores)
 	$(BIN)/python -m pytest -q -n $(JOBS)
 
 test-all: $(VENV)/installed  ## the tests with every variant of every toy model
 	$(BIN)/python -m pytest -q -n $(JOBS) -m "exhaustive or not exhaustive"
+
+test-browser: $(VENV)/installed  ## the report in headless Chromium, which is installed if it can be
+	@PYTHON=$(BIN)/python sh tests/browser.sh
 
 check: $(VENV)/installed  ## format, lint, types, tests
 	$(BIN)/ruff format --check .

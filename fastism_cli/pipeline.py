@@ -6,7 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -129,16 +129,21 @@ def score_regions(
     with prepared(model, bed, fasta, output, RunOptions(**options)) as job:
         for line in job.plan(model).lines():
             logger.info(line)
-        if job.options.check:
-            check_engine(job)
+        checked = check_engine(job) if job.options.check else ""
+        job = replace(job, attributes={**job.attributes, "verify": checked})
         return _Run(job, progress or Silent()).score()
 
 
 # --- the check at the start ------------------------------------------------------------------------------------------
 
 
-def check_engine(job: Job) -> None:
+def check_engine(job: Job) -> str:
     """Compare the engine with plain Keras on the first region that can be scored.
+
+    Returns
+    -------
+    str
+        JSON of both errors, for the result file; empty if there is no such region.
 
     Raises
     ------
@@ -149,11 +154,12 @@ def check_engine(job: Job) -> None:
 
     block = next((b for b in job.reader.blocks(to_score=1, most_rows=1) if len(b.to_score)), None)
     if block is None:
-        return
+        return ""
     others = job.others.rows([block.row_start])
     report = verify(job.scorer, block.one_hot, others, columns=job.geometry.all_columns)
     report.require()
     logger.info(report.line)
+    return report.to_json()
 
 
 # --- scoring ---------------------------------------------------------------------------------------------------------

@@ -37,23 +37,18 @@ class ChunkReader:
 
     def start(self, start: int, stop: int, units: Sequence[int]) -> Callable[[], Array]:
         """Begin to read; the function that is returned waits for the end and gives (stop - start, units, ...)."""
-        if not self._is_simple:
+        if not self._layout.is_simple:
             return lambda: self._by_hdf5(start, stop, units)
         values = np.full((stop - start, len(units), *self.dataset.shape[2:]), self.dataset.fillvalue, np.float32)
         pending = [
-            self.threads.submit(self._place, values, chunk, raw, start, units)
+            self.threads.submit(_place, self._layout, values, chunk, raw, start, units)
             for chunk, raw in self._raw(start, stop, units)
         ]
         return lambda: _finished(values, pending)
 
     @cached_property
-    def _is_simple(self) -> bool:
-        """Whether chunks are cut along the first two axes alone, and made by shuffle and gzip."""
-        dataset = self.dataset
-        filters = dataset.id.get_create_plist()
-        names = [filters.get_filter(i)[0] for i in range(filters.get_nfilters())]
-        is_gzip = names == [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE]
-        return is_gzip and dataset.dtype.isnative and dataset.chunks[2:] == dataset.shape[2:]
+    def _layout(self) -> _ChunkLayout:
+        return _ChunkLayout(self.dataset)
 
     def _by_hdf5(self, start: int, stop: int, units: Sequence[int]) -> Array:
         first = min(units)
@@ -62,7 +57,7 @@ class ChunkReader:
 
     def _raw(self, start: int, stop: int, units: Sequence[int]) -> Iterator[tuple[tuple[int, int], bytes]]:
         """First row and unit of each chunk that is wanted, and its bytes; those never written are left out."""
-        rows, columns = self.dataset.chunks[:2]
+        rows, columns = self._layout.chunks[:2]
         row_starts = range(start // rows * rows, stop, rows)
         unit_starts = sorted({unit // columns * columns for unit in units})
         for chunk in product(row_starts, unit_starts):
@@ -75,23 +70,44 @@ class ChunkReader:
         assert skipped == 0  # only optional filters of other libraries are ever skipped
         return bytes(raw)
 
-    def _place(self, values: Array, chunk: tuple[int, int], raw: bytes, start: int, units: Sequence[int]) -> None:
-        """Decode a chunk and copy what is wanted of it into ``values``, whose first row is ``start``."""
-        decoded = self._decoded(raw)
-        first, last = max(chunk[0], start), min(chunk[0] + decoded.shape[0], start + len(values))
-        rows = decoded[first - chunk[0] : last - chunk[0]]
-        for column, unit in enumerate(units):
-            if chunk[1] <= unit < chunk[1] + decoded.shape[1]:
-                values[first - start : last - start, column] = rows[:, unit - chunk[1]]
 
-    def _decoded(self, raw: bytes) -> Array:
-        dtype, shape = self.dataset.dtype, self.dataset.chunks
-        size = int(np.prod(shape)) * dtype.itemsize
-        shuffled = np.frombuffer(zlib.decompress(raw, bufsize=size), np.uint8).reshape(dtype.itemsize, -1)
-        values = np.empty((shuffled.shape[1], dtype.itemsize), np.uint8)
-        for byte in range(dtype.itemsize):  # four long copies: several times faster than one transposed copy
+class _ChunkLayout:
+    """What the threads have to know: HDF5 itself must not be called in them.
+
+    Attributes
+    ----------
+    is_simple : bool
+        Whether chunks are cut along the first two axes alone, and made by shuffle and gzip.
+    """
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        filters = dataset.id.get_create_plist()
+        names = [filters.get_filter(i)[0] for i in range(filters.get_nfilters())]
+        is_gzip = names == [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE]
+        self.dtype, self.chunks = dataset.dtype, dataset.chunks
+        self.is_simple = is_gzip and dataset.dtype.isnative and dataset.chunks[2:] == dataset.shape[2:]
+
+    def decoded(self, raw: bytes) -> Array:
+        """Values of a chunk."""
+        itemsize = self.dtype.itemsize
+        size = int(np.prod(self.chunks)) * itemsize
+        shuffled = np.frombuffer(zlib.decompress(raw, bufsize=size), np.uint8).reshape(itemsize, -1)
+        values = np.empty((shuffled.shape[1], itemsize), np.uint8)
+        for byte in range(itemsize):  # a few long copies: several times faster than one transposed copy
             values[:, byte] = shuffled[byte]
-        return values.view(dtype).reshape(shape)
+        return values.view(self.dtype).reshape(self.chunks)
+
+
+def _place(
+    layout: _ChunkLayout, values: Array, chunk: tuple[int, int], raw: bytes, start: int, units: Sequence[int]
+) -> None:
+    """Decode a chunk and copy what is wanted of it into ``values``, whose first row is ``start``."""
+    decoded = layout.decoded(raw)
+    first, last = max(chunk[0], start), min(chunk[0] + decoded.shape[0], start + len(values))
+    rows = decoded[first - chunk[0] : last - chunk[0]]
+    for column, unit in enumerate(units):
+        if chunk[1] <= unit < chunk[1] + decoded.shape[1]:
+            values[first - start : last - start, column] = rows[:, unit - chunk[1]]
 
 
 def _finished(values: Array, pending: Sequence[Future[None]]) -> Array:

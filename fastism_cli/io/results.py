@@ -32,7 +32,7 @@ from fastism_cli.io.schema import Status
 
 Array = npt.NDArray[Any]
 
-BLOCK_BYTES = 1 << 24  # of deltas; whole chunks, so that none is decompressed twice
+BLOCK_BYTES = 1 << 23  # of deltas; whole chunks, so that none is decompressed twice
 BLOCKS_AHEAD = 2  # that are decompressed while another is worked on
 COMPLEMENT = np.array([3, 2, 1, 0, 4], np.uint8)  # code of the complement of each code of ACGTN
 
@@ -185,6 +185,7 @@ class Scores:
     def __init__(self, file: IsmFile) -> None:
         self.path = file.path
         self.file = file
+        self._kept_sequences = (0, np.empty((0, 0), np.uint8))
 
     def __enter__(self) -> Scores:
         return self
@@ -212,7 +213,7 @@ class Scores:
     @cached_property
     def tracks(self) -> tuple[Track, ...]:
         """Every target of every head, in the order of the file."""
-        return tuple(track for head in self.file.heads for track in _tracks(head))
+        return tuple(track for head in self.file.heads for track in head_tracks(head))
 
     def tracks_of(self, head: str) -> tuple[Track, ...]:
         """The targets of one head."""
@@ -293,7 +294,7 @@ class Scores:
     def _start_block(self, rows: Array, tracks: Sequence[Track], threads: Executor) -> Callable[[], ScoreBlock]:
         """Begin to read a block; the function that is returned waits for its end."""
         start, stop = int(rows[0]), int(rows[-1]) + 1
-        seq = self._codes[self.file.seq[start:stop][rows - start]]
+        seq = self._sequences(start, stop)[rows - start]
         heads = {track.head: [i for i, other in enumerate(tracks) if other.head == track.head] for track in tracks}
         parts = [
             (columns, self._start_delta(head, [tracks[i].unit for i in columns], slice(start, stop), threads))
@@ -307,6 +308,16 @@ class Scores:
             return ScoreBlock(rows, reverse, input_start, self.window, seq, delta[..., self._order])
 
         return finish
+
+    def _sequences(self, start: int, stop: int) -> Array:
+        """Codes of consecutive rows; whole chunks are read and kept, for they hold more rows than those of delta."""
+        first, kept = self._kept_sequences
+        if start < first or stop > first + len(kept):
+            step = (self.file.seq.chunks or (1,))[0]
+            first = start // step * step
+            kept = self._codes[self.file.seq[first : -(-stop // step) * step]]
+            self._kept_sequences = first, kept
+        return kept[start - first : stop - first]
 
     @property
     def _inner(self) -> tuple[int, int]:
@@ -373,7 +384,8 @@ def _joined(parts: Sequence[tuple[Sequence[int], Array]], n_tracks: int, shape: 
     return joined
 
 
-def _tracks(head: HeadLayout) -> list[Track]:
+def head_tracks(head: HeadLayout) -> list[Track]:
+    """The targets of a head, labelled."""
     names = _names(head)
     if len(names) == 1:
         return [Track(head.name, 0, names[0], head.name)]

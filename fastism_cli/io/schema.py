@@ -86,6 +86,7 @@ ATTRIBUTES = (
     "stranded",
     "engine",
     "precision",
+    "verify",
 )
 
 CHUNK_BYTES = 1 << 20

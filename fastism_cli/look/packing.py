@@ -33,6 +33,13 @@ def _upper_bytes(values: Array) -> bytes:
     return rounded.view(np.uint8).reshape(-1, 4)[:, 1:].tobytes()
 
 
-def packed_size(columns: int, letters: int, tracks: int) -> int:
-    """Bytes of a region in the page, at most: its bases and the deltas of all tracks."""
-    return columns + tracks * 4 * columns * letters
+def packed_sizes(bases: Array, unknown: Array, letters: int, tracks: int) -> Array:
+    """Bytes of each region in the page: its letters and the deltas of all tracks.
+
+    Parameters
+    ----------
+    bases, unknown : int64 (n,)
+        Columns of each region, and how many of them hold an N.
+    """
+    substitutions = bases * (letters - 1) + unknown
+    return bases + 4 * tracks * substitutions  # base64 has 4 letters for 3 bytes

@@ -16,6 +16,8 @@ NOT_COMPUTED = "#c9ced6"
 LIBRARIES = ("matplotlib", "matplotlib.figure", "pandas", "logomaker")
 MOST_LETTERS = 1500  # bases; letters of more would be narrower than a pixel, and take seconds to draw
 
+MOST_BARS = 4000
+
 BASE_INCHES, NARROWEST, WIDEST = 0.085, 7.0, 40.0
 MARGIN_INCHES = 1.9  # left and right of the plots together
 TICK_INCHES = 1.1  # from one position number to the next, at least
@@ -101,8 +103,8 @@ def _draw_strip(axes: Any, whole: RegionScores, view: Interval) -> None:
     """Importance over the whole region, the view shaded."""
     from matplotlib.ticker import StrMethodFormatter
 
-    positions = whole.positions
-    values = np.nan_to_num(whole.importance)
+    kept = _strongest_of_groups(whole.importance)
+    positions, values = whole.positions[kept], np.nan_to_num(whole.importance[kept])
     axes.vlines(positions, np.minimum(values, 0), np.maximum(values, 0), color="#39424e", linewidth=0.6)
     axes.axvspan(view.start - 0.5, view.end - 0.5, color="#f0c75e", alpha=0.35, linewidth=0)
     ends = (whole.start - 0.5, whole.end - 0.5)
@@ -118,8 +120,9 @@ def _draw_logo(axes: Any, part: RegionScores, view: Interval) -> None:
     columns, values = _columns(part, view), part.importance
     is_drawn = np.isfinite(values) & (values != 0)
     if len(values) > MOST_LETTERS:
-        colours = [COLOURS.get(letter, "grey") for letter in np.array([*part.letters, "N"])[part.seq[is_drawn]]]
-        axes.bar(columns[is_drawn], values[is_drawn], width=1.0, color=colours)
+        kept = _strongest_of_groups(values)
+        colours = [COLOURS.get(letter, "grey") for letter in np.array([*part.letters, "N"])[part.seq[kept]]]
+        axes.vlines(columns[kept], 0, np.nan_to_num(values[kept]), color=colours, linewidth=1)
     elif is_drawn.any():
         _draw_letters(axes, part, columns, is_drawn)
     axes.axhline(0, color="#39424e", linewidth=0.6)
@@ -127,6 +130,14 @@ def _draw_logo(axes: Any, part: RegionScores, view: Interval) -> None:
     axes.set_xticks([])
     axes.spines["bottom"].set_visible(False)
     axes.set_ylabel("importance")
+
+
+def _strongest_of_groups(values: Array) -> Array:
+    """Index of the largest value, NaN aside, in each of at most ``MOST_BARS`` groups of neighbours."""
+    group = max(-(-len(values) // MOST_BARS), 1)
+    sizes = np.abs(np.nan_to_num(values))
+    starts = range(0, len(values), group)
+    return np.array([start + sizes[start : start + group].argmax() for start in starts], np.int64)
 
 
 def _draw_letters(axes: Any, part: RegionScores, columns: Array, is_drawn: Array) -> None:
@@ -151,7 +162,7 @@ def _draw_heat(axes: Any, bar: Any, part: RegionScores, view: Interval, *, large
     image = axes.imshow(
         np.ma.masked_invalid(grid), cmap=colours, vmin=-largest, vmax=largest, aspect="auto", interpolation="nearest"
     )
-    known = np.flatnonzero(part.seq < letters)
+    known = np.flatnonzero(part.seq < letters) if len(part.seq) <= MOST_LETTERS else np.empty(0, np.int64)
     axes.scatter(_columns(part, view)[known], part.seq[known], s=2, color="#39424e", linewidths=0)
     axes.set_yticks(range(letters), list(part.letters))
     axes.tick_params(axis="y", length=0)

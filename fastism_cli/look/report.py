@@ -8,19 +8,22 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
+import numpy as np
+
 from fastism_cli.checks import check_new_file
 from fastism_cli.export.names import choose_tracks
 from fastism_cli.export.staging import staged
 from fastism_cli.io.results import Scores, open_scores
 from fastism_cli.look import page
 from fastism_cli.look.contents import contents
-from fastism_cli.look.packing import packed_size
+from fastism_cli.look.packing import packed_sizes
 from fastism_cli.look.sites import ranked
 from fastism_cli.look.survey import Survey, survey
 
 TOP = 100
 MEGABYTES = 5.0
 MOST_TRACKS = 12  # of a file with more, unless asked for
+MAP_BYTES = 150  # of a picture beside its letters and deltas
 TABLE_SHARE = 0.5  # of the page, at most: the rest is for pictures
 
 
@@ -42,9 +45,10 @@ class ReportSummary:
         size = f"{self.bytes / 1e6:.2f} MB"
         lines = [f"{self.regions:,} regions, {self.pictures:,} of them drawn -> {self.output} ({size})"]
         if self.tracks < self.all_tracks:
-            lines.append(f"{self.tracks:,} of {self.all_tracks:,} targets are shown; choose others with --target")
+            lines.append(f"{self.tracks:,} of {self.all_tracks:,} targets are shown; choose others with --targets")
         if self.pictures < self.wanted_pictures:
-            lines.append(f"{self.wanted_pictures:,} pictures would not fit the size; --max-size allows more")
+            missing = self.wanted_pictures - self.pictures
+            lines.append(f"not drawn, for the page would pass --max-size: {missing:,} more of the strongest regions")
         if self.regions < self.all_regions:
             lines.append(f"the weakest {self.all_regions - self.regions:,} regions are left out of the table")
         return lines
@@ -89,7 +93,7 @@ def write_report(
         order = _strongest_first(found)
         rows = _fitting_rows(scores, order, len(shown), max_size)
         size = max_size * 1e6 - page.EMPTY_BYTES - len(rows) * _row_bytes(scores, len(shown))
-        drawn = _fitting_maps(scores, order[:top], len(shown), size)
+        drawn = _fitting_maps(scores, found, order[:top], size)
         text = page.render(os.path.basename(scores.path), contents(scores, found, rows, drawn))
         counts = (len(rows), scores.n_rows, len(drawn), min(top, len(order)), len(shown), len(tracks))
     with staged(output) as staging:
@@ -121,7 +125,11 @@ def _fitting_rows(scores: Scores, order: Sequence[int], tracks: int, max_size: f
     return sorted(order[: max(most, 1)])
 
 
-def _fitting_maps(scores: Scores, order: Sequence[int], tracks: int, size: float) -> list[int]:
+def _fitting_maps(scores: Scores, found: Survey, order: Sequence[int], size: float) -> list[int]:
     """The first rows whose pictures fit; at least one."""
-    each = packed_size(scores.window, len(scores.letters), tracks)
-    return list(order[: max(int(size // each), 1)])
+    columns = scores.regions
+    rows = np.array(order, np.int64)
+    bases, unknown = (columns["end"] - columns["start"])[rows], found.unknown[rows]
+    sizes = packed_sizes(bases, unknown, len(scores.letters), len(found.tracks)) + MAP_BYTES
+    fitting = int(np.searchsorted(np.cumsum(sizes), size, side="right"))
+    return list(order[: max(fitting, 1)])
