@@ -16,7 +16,7 @@ COMPLEMENT = [3, 2, 1, 0, 4]
 LENGTH = 300
 HEADS = (HeadLayout("out", (2,), ("K562", "HepG2")), HeadLayout("count", (1,)))
 LABELS = ["out/K562", "out/HepG2", "count"]
-HOSTILE = ["</script><script>window.hostile=1</script>", '"><img src=x onerror=window.hostile=1>', "a\u2028b & <b>"]
+HOSTILE = ["</script><script>window.hostile=1</script>", '"><img src=x onerror=window.hostile=1>', "$a\u2028b_{$ & <b>"]
 SITE_AT = 140  # where every region has something strong: columns [140, 150) of the + strand
 
 

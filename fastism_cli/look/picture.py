@@ -24,6 +24,7 @@ TICK_INCHES = 1.1  # from one position number to the next, at least
 
 STYLE: Any = {
     "font.size": 9,
+    "text.parse_math": False,  # a name may hold dollar signs
     "svg.fonttype": "none",  # text stays text
     "pdf.fonttype": 42,
     "svg.hashsalt": "fastism",  # the same picture is the same file
