@@ -135,8 +135,8 @@ def levels(path: Path) -> dict[str, str]:
 def test_a_sound_file_has_nothing_to_look_at(looked):
     found = levels(looked[0])
     assert "look" not in found.values()
-    assert found["6 of 7 regions are scored"] == "note" and found["1 regions have too many N"] == "note"
-    assert found["3 bases (0.17%) in 1 region are N"] == "note"
+    assert found["6 of 7 regions are scored"] == "note" and found["regions that have too many N: 1"] == "note"
+    assert found["substituted bases that are N: 3 (0.17%) in 1 region"] == "note"
     assert found["the input of 1 region passes an end of its contig, by up to 20 bases"] == "note"
 
 
@@ -144,8 +144,8 @@ def test_wrong_scores_are_pointed_at(tmp_path):
     write_look(tmp_path / "bad.h5", 3)
     look_files.spoil(tmp_path / "bad.h5", 2)
     found = levels(tmp_path / "bad.h5")
-    assert found["1 deltas in 1 region are missing or not finite"] == "look"
-    assert found["1 reference bases have a delta that is not 0"] == "look"
+    assert found["deltas that are missing or not finite: 1 in 1 region"] == "look"
+    assert found["reference bases whose delta is not 0: 1"] == "look"
 
 
 @pytest.mark.parametrize(("error", "level"), [(1e-7, "ok"), (1e-3, "look")])

@@ -72,7 +72,7 @@ def _statuses(scores: Scores) -> Iterator[Check]:
     n, ok = scores.n_rows, counts[Status.OK]
     yield Check("ok" if ok == n and n else "note", f"{ok:,} of {n:,} regions are scored")
     for status in (status for status in Status if status != Status.OK and counts[status]):
-        yield Check("look" if status in BAD else "note", f"{counts[status]:,} regions {WORDS[status]}")
+        yield Check("look" if status in BAD else "note", f"regions that {WORDS[status]}: {counts[status]:,}")
 
 
 def _numbers(found: Survey, scores: Scores) -> Iterator[Check]:
@@ -80,16 +80,18 @@ def _numbers(found: Survey, scores: Scores) -> Iterator[Check]:
     if not len(rows):
         return
     if found.missing.any():
-        yield Check("look", f"{found.missing.sum():,} deltas in {_regions(found.missing)} are missing or not finite")
+        yield Check(
+            "look", f"deltas that are missing or not finite: {found.missing.sum():,} in {_regions(found.missing)}"
+        )
     else:
         yield Check("ok", "every substitution of a known base has a finite delta")
     if found.off_zero.any():
-        yield Check("look", f"{found.off_zero.sum():,} reference bases have a delta that is not 0")
+        yield Check("look", f"reference bases whose delta is not 0: {found.off_zero.sum():,}")
     else:
         yield Check("ok", "the delta of every reference base is exactly 0")
     bad = ~np.isfinite(found.prediction[rows]).all(1)
     if bad.any():
-        yield Check("look", f"the prediction on the reference is not finite in {bad.sum():,} regions")
+        yield Check("look", f"regions whose prediction on the reference is not finite: {bad.sum():,}")
 
 
 def _regions(counts: Any) -> str:
@@ -100,7 +102,7 @@ def _regions(counts: Any) -> str:
 def _unknown(scores: Scores, found: Survey) -> Iterator[Check]:
     n, bases = found.unknown.sum(), scores.window * len(scores.rows_with(Status.OK))
     if n:
-        yield Check("note", f"{n:,} bases ({n / bases:.2%}) in {_regions(found.unknown)} are N")
+        yield Check("note", f"substituted bases that are N: {n:,} ({n / bases:.2%}) in {_regions(found.unknown)}")
     elif bases:
         yield Check("ok", "no substituted base is an N")
 
@@ -120,7 +122,7 @@ def _duplicates(scores: Scores) -> Iterator[Check]:
     places = Counter(zip(columns["chrom"], columns["input_start"].tolist(), columns["strand"], strict=True))
     again = sum(n - 1 for n in places.values())
     if again:
-        yield Check("note", f"{again:,} regions repeat another one: same contig, start and strand")
+        yield Check("note", f"regions that repeat another one (same contig, start and strand): {again:,}")
 
 
 def _still(scores: Scores, found: Survey) -> Iterator[Check]:
@@ -132,6 +134,6 @@ def _still(scores: Scores, found: Survey) -> Iterator[Check]:
     for track, dead in zip(found.tracks, flat.all(0), strict=True):
         if dead:
             yield Check("look", f"no substitution changes {track.label} in any region")
-    n = (flat.any(1) & ~flat.all(0).all()).sum()
-    if n and not flat.all(0).any():
-        yield Check("note", f"no substitution changes some target in {n:,} regions")
+    n = flat[:, ~flat.all(0)].any(1).sum()
+    if n:
+        yield Check("note", f"regions in which no substitution changes one of the targets: {n:,}")

@@ -39,7 +39,7 @@ def spread(up: Array, down: Array, still: int) -> dict[str, Any]:
         "step": 1 / COARSE,
         "up": bars[0],
         "down": bars[1],
-        "text": _words(up, down, still),
+        "text": _words(up, down, still) + (" The first bar holds all smaller ones too." if used[0] < first else ""),
     }
 
 
