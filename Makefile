@@ -25,7 +25,7 @@ demo: $(VENV)/installed  ## score the example's peaks and show the motifs that c
 	$(BIN)/python examples/show.py $(OUT)/demo.ism.h5 --motifs examples/demo_motifs.tsv
 
 logo: demo  ## draw the README's picture anew from the demo's result
-	$(BIN)/fastism plot $(OUT)/demo.ism.h5 --target ctcf --name peak_52 --bases 100 --output examples/ctcf.png --overwrite
+	$(BIN)/fastism plot $(OUT)/demo.ism.h5 --target ctcf --name peak_52 --output examples/ctcf.png --overwrite
 
 test: $(VENV)/installed  ## the tests (under five minutes on two cores)
 	$(BIN)/python -m pytest -q -n $(JOBS)
