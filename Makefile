@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 3600
 FUZZ_SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-consumers fuzz docs check format bench bench-report bench-auto bench-memory bench-scale bench-export test-kill test-slurm test-snakemake test-nextflow train clean
+.PHONY: help demo logo test test-all test-consumers test-browser fuzz docs check format bench peers bench-report bench-auto bench-memory bench-scale bench-export test-kill test-slurm test-snakemake test-nextflow train clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,11 +26,14 @@ demo: $(VENV)/installed  ## score the example's peaks and show the motifs that c
 	$(BIN)/fastism run --model examples/demo.keras --bed examples/demo.bed --fasta examples/demo.fa --output $(OUT)/demo.ism.h5 --overwrite
 	$(BIN)/python examples/show.py $(OUT)/demo.ism.h5 --motifs examples/demo_motifs.tsv
 
+logo: demo  ## draw the README's picture anew from the demo's result
+	$(BIN)/fastism plot $(OUT)/demo.ism.h5 --target ctcf --name peak_52 --output examples/ctcf.png --overwrite
+
 test: $(VENV)/installed  ## the tests (under five minutes on two cores)
 	$(BIN)/python -m pytest -q -n $(JOBS)
 
 test-all: $(VENV)/installed  ## the tests with every variant of every toy model
-	$(BIN)/python -m pytest -q -n $(JOBS) -m "not consumers"
+	$(BIN)/python -m pytest -q -n $(JOBS) -m "not consumers and not browser"
 
 $(VENV)-consumers/installed: Makefile
 	$(PYTHON) -m venv $(VENV)-consumers
@@ -47,6 +50,9 @@ fuzz: $(VENV)/installed  ## random models against plain Keras until FUZZ_SECONDS
 
 docs: $(VENV)/installed  ## write docs/layers.md from the rule table
 	$(BIN)/python -m tests.layers_page
+
+test-browser: $(VENV)/installed  ## the report in headless Chromium, which is installed if it can be
+	@PYTHON=$(BIN)/python sh tests/browser.sh
 
 check: $(VENV)/installed  ## format, lint, types, tests
 	$(BIN)/ruff format --check .

@@ -112,9 +112,11 @@ def _score(model: Any, inputs: RunInputs, options: RunOptions, progress: Progres
         logger.info(line)
     if job.n_longer:
         logger.warning(job.longer_line)
+    checked = ""
     if options.check:
         with steps.time("check"):
-            check_engine(job)
+            checked = check_engine(job)
+    job = replace(job, attributes={**job.attributes, "verify": checked})
     return _Run(job, progress, steps).score()
 
 
@@ -141,8 +143,13 @@ def finished_before(inputs: RunInputs, options: RunOptions) -> RunSummary | None
 # --- the check at the start ------------------------------------------------------------------------------------------
 
 
-def check_engine(job: Job) -> None:
+def check_engine(job: Job) -> str:
     """Compare the engine with plain Keras on the first region that can be scored.
+
+    Returns
+    -------
+    str
+        JSON of both errors, for the result file; empty if there is no such region.
 
     Raises
     ------
@@ -153,11 +160,12 @@ def check_engine(job: Job) -> None:
 
     block = next((b for b in job.reader.blocks(to_score=1, most_rows=1) if len(b.to_score)), None)
     if block is None:
-        return
+        return ""
     others = job.others.rows([block.rows[0].bed_row])
     report = verify(job.scorer, block.one_hot, others, columns=job.geometry.all_columns)
     report.require()
     logger.info(report.line)
+    return report.to_json()
 
 
 # --- scoring ---------------------------------------------------------------------------------------------------------

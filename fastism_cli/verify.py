@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,10 @@ class VerifyReport:
             f"checked {self.substitutions} substitutions against plain Keras in {judge}: largest error "
             f"{worst.fast_error:.1e}, plain Keras {worst.naive_error:.1e}, largest delta {worst.largest_delta:.1e}"
         )
+
+    def to_json(self) -> str:
+        """All of it, as the result file keeps it."""
+        return json.dumps(asdict(self))
 
     def require(self) -> None:
         """Raise :class:`VerifyError` unless all heads passed."""

@@ -34,7 +34,7 @@ LAYERS = [
     {"job"},
     {"blocks"},
     {"pipeline", "companions", "export", "contents"},
-    {"variants", "workers"},
+    {"variants", "workers", "look"},
     {"cli"},
     {"__main__"},
 ]
@@ -54,6 +54,8 @@ WITHOUT_KERAS = (
     "io.models",
     "io.results",
     "job",
+    "look.plots",
+    "look.report",
     "merging",
     "pipeline",
     "quiet",

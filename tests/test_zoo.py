@@ -99,9 +99,9 @@ def test_random_one_hot():
     assert random_one_hot(rng, 2, 50).sum(axis=-1).min() == 1
 
 
+@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask attached")
 @QUICK
 @given(stacks())
-@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask attached")
 def test_every_stack_builds_and_stays_finite(stack: Stack):
     model = build(stack)
     one_hot = random_one_hot(np.random.default_rng(stack.seed), 2, stack.length, n_fraction=0.1)

@@ -11,7 +11,7 @@ import click
 from fastism_cli.cli.outcome import exit_code_of_errors
 from fastism_cli.version import __version__
 
-COMMANDS = ("run", "merge", "info", "export", "variants", "inspect", "verify")
+COMMANDS = ("run", "merge", "info", "export", "plot", "report", "variants", "inspect", "verify")
 
 
 class LazyGroup(click.Group):

@@ -89,6 +89,7 @@ ATTRIBUTES = (
     "fasta_sha256",
     "files_sha256",
     "n_clipped",
+    "verify",
 )
 
 CHECKPOINT_SECONDS = 30.0

@@ -1,0 +1,75 @@
+"""``fastism plot``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from fastism_cli.cli.log import LOGGER
+from fastism_cli.cli.options import logging_options
+
+# kept in step with fastism_cli.look.plots, which would load NumPy for --help: a test compares them
+FORMATS = ("png", "svg", "pdf")
+STRANDS = ("+", "-", "region")
+BASES = 120
+
+
+class BasesOrAll(click.ParamType):
+    """``all`` (None) or a whole number from 1 on."""
+
+    name = "int|all"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "all":
+            return None
+        if not str(value).isdecimal() or int(value) < 1:
+            self.fail(f"{value!r} is neither all nor a whole number from 1 on.", param, ctx)
+        return int(value)
+
+
+@click.command(short_help="Draw the logo and heat map of regions.")
+@click.argument("file", metavar="FILE")
+@click.option("--region", metavar="CHROM:START-END", help="These bases, counted from 0 as in BED.")
+@click.option("--name", "names", multiple=True, metavar="NAME", help="The region of this name. Repeatable.")
+@click.option("--top", type=click.IntRange(min=1), help="The regions with the strongest sites.")
+@click.option(
+    "--target",
+    "--targets",
+    "targets",
+    multiple=True,
+    metavar="[HEAD=]NAME",
+    help="Target to draw.  [default: the only one]",
+)
+@click.option(
+    "--bases",
+    type=BasesOrAll(),
+    default=BASES,
+    show_default=True,
+    help="Shown of a longer region, around its strongest site; --region shows what it names.",
+)
+@click.option(
+    "--strand",
+    type=click.Choice(STRANDS),
+    default="+",
+    show_default=True,
+    help="Drawn from left to right; region is the strand that the model saw.",
+)
+@click.option(
+    "-o", "--output", metavar="FILE|FOLDER/", help="Picture, or folder for one a region; a PDF holds any number."
+)
+@click.option("--format", type=click.Choice(FORMATS), help="Of pictures in a folder.  [default: png]")
+@click.option("--overwrite", is_flag=True, help="Replace pictures that exist.")
+@logging_options
+def plot(file: str, output: str | None, **options: Any) -> None:
+    """Draw regions of FILE, a result of "fastism run".
+
+    A sequence logo of importance (minus the mean delta of the bases at each position) over a heat map of the deltas,
+    with positions of the genome. A site is the largest sum of importance over 11 bases in a row.
+
+    Without -o, one region goes to FILE's stem and its name as PNG, several to one PDF with a page for each.
+    """
+    from fastism_cli.look.plots import plot_regions
+
+    written = plot_regions(file, output, **options)
+    LOGGER.info(f"-> {written[0]}" if len(written) == 1 else f"{len(written)} pictures -> {written[0]} ...")

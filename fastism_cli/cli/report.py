@@ -1,0 +1,51 @@
+"""``fastism report``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from fastism_cli.cli.log import LOGGER
+from fastism_cli.cli.options import logging_options
+
+# kept in step with fastism_cli.look.report, which would load NumPy for --help: a test compares them
+TOP, MEGABYTES = 100, 5.0
+
+
+@click.command(short_help="Write a page to look at a result in a browser.")
+@click.argument("file", metavar="FILE")
+@click.option("-o", "--output", default="report.html", show_default=True, metavar="HTML", help="Page to write.")
+@click.option(
+    "--targets",
+    multiple=True,
+    metavar="[HEAD=]LIST",
+    help="Targets by name, number or range.  [default: all, of which the first 12 are shown] Repeatable.",
+)
+@click.option(
+    "--top",
+    type=click.IntRange(min=0),
+    default=TOP,
+    show_default=True,
+    help="Regions to draw: those of strongest sites.",
+)
+@click.option(
+    "--max-size",
+    type=click.FloatRange(min=0.1),
+    default=MEGABYTES,
+    show_default=True,
+    metavar="MB",
+    help="Of the page: fewer regions are drawn where all would not fit.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the page if it exists.")
+@logging_options
+def report(file: str, output: str, **options: Any) -> None:
+    """Write one HTML page about FILE, a result of "fastism run".
+
+    It opens from disk without a network: how the run was made, quality checks, a table of all regions to sort and
+    search, and logo and heat map of the strongest ones to zoom and hover.
+    """
+    from fastism_cli.look.report import write_report
+
+    for line in write_report(file, output, **options).lines():
+        LOGGER.info(line)

@@ -1,0 +1,1 @@
+"""Results in front of a person's eyes: pictures of regions and a report of a whole file."""

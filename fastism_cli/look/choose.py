@@ -1,0 +1,151 @@
+"""What to look at: which target, and which rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fastism_cli.errors import UsageError
+from fastism_cli.export.names import choose_tracks
+from fastism_cli.io.results import Scores, Track
+from fastism_cli.io.schema import Status
+from fastism_cli.look.sites import ranked, strongest_sites
+
+SHOWN = 20  # of a long list, in a message
+RANGE = re.compile(r"(?P<chrom>.+):(?P<start>[\d,]+)-(?P<end>[\d,]+)")
+
+WHY = {
+    Status.PENDING: "was not reached by its run",
+    Status.EDGE: "passes the end of its contig",
+    Status.MISSING_CONTIG: "lies on a contig that the FASTA lacks",
+    Status.TOO_MANY_N: "has too many N",
+    Status.FAILED: "failed: the model gave NaN or infinity",
+}
+
+
+class Interval(NamedTuple):
+    """Bases ``[start, end)`` of a contig, counted from 0."""
+
+    chrom: str
+    start: int
+    end: int
+
+    def __str__(self) -> str:
+        return f"{self.chrom}:{self.start:,}-{self.end:,}"
+
+
+def parse_interval(text: str) -> Interval:
+    """``chr1:1,000-1,200`` as in BED: counted from 0, without the end.
+
+    Raises
+    ------
+    UsageError
+        If it is not of that form, or holds no base.
+    """
+    match = RANGE.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"--region is CHROM:START-END, such as chr1:1000-1200. Received: {text!r}")
+    start, end = (int(match[name].replace(",", "") or "0") for name in ("start", "end"))
+    if start >= end:
+        raise UsageError(f"--region {text}: the end must come after the start, which counts from 0 as in BED.")
+    return Interval(match["chrom"], start, end)
+
+
+def only_track(scores: Scores, targets: Sequence[str]) -> Track:
+    """The one target to draw, of ``[HEAD=]NAME`` as in ``fastism export``; it may be left out if there is only one.
+
+    Raises
+    ------
+    UsageError
+        If there are several and none was chosen, or there is none of that name.
+    """
+    tracks = choose_tracks(scores, targets)
+    if len(tracks) > 1:
+        labels = _listed([track.label for track in tracks])
+        raise UsageError(
+            f"{scores.path} has {len(tracks):,} targets and one is drawn. Choose it by --target: {labels}."
+        )
+    return tracks[0]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def rows_by_name(scores: Scores, names: Sequence[str], within: Interval | None = None) -> list[int]:
+    """Scored rows of these names, in the order of asking; all of a name that several have.
+
+    Parameters
+    ----------
+    within : Interval, optional
+        Only rows that share a base with it.
+
+    Raises
+    ------
+    UsageError
+        If a name is not there, or none of its rows was scored, or none lies where it should.
+    """
+    rows = [row for name in dict.fromkeys(names) for row in _named(scores, name)]
+    if within is None:
+        return rows
+    over = set(scores.rows_over(*within).tolist())
+    if over.isdisjoint(rows):
+        columns = scores.regions
+        where = [str(Interval(columns["chrom"][i], columns["start"][i], columns["end"][i])) for i in rows]
+        raise UsageError(f"no region named {', '.join(names)} overlaps {within}: {_listed(where)}.")
+    return [row for row in rows if row in over]
+
+
+def _named(scores: Scores, name: str) -> list[int]:
+    rows = scores.rows_named(name)
+    if not len(rows):
+        examples = _listed([text for text in dict.fromkeys(scores.regions["name"].tolist()) if text][:3])
+        like = f" Names there: {examples}, ..." if examples else " Its regions have no names: use --region or --top."
+        raise UsageError(f"{scores.path} has no region named {name!r}.{like}")
+    status = scores.regions["status"][rows]
+    if not (status == Status.OK).any():
+        raise UsageError(f"region {name!r} of {scores.path} has no scores: it {WHY[Status(int(status[0]))]}.")
+    return [int(row) for row in rows[status == Status.OK]]
+
+
+def row_over(scores: Scores, interval: Interval) -> int:
+    """The scored row that covers most of an interval; of several, the one whose middle is nearest to the interval's.
+
+    Raises
+    ------
+    UsageError
+        If no scored row shares a base with it.
+    """
+    columns = scores.regions
+    over = scores.rows_over(*interval)
+    rows = over[columns["status"][over] == Status.OK]
+    if not len(rows):
+        raise UsageError(f"no scored region of {scores.path} overlaps {interval}.{_nearest(scores, interval)}")
+    start, end = columns["start"][rows], columns["end"][rows]
+    covered = np.minimum(end, interval.end) - np.maximum(start, interval.start)
+    off_centre = np.abs((start + end) - (interval.start + interval.end))
+    return int(rows[np.lexsort((off_centre, -covered))[0]])
+
+
+def _nearest(scores: Scores, interval: Interval) -> str:
+    """Where the file has scores on that contig, for a message."""
+    columns = scores.regions
+    here = np.flatnonzero((columns["chrom"] == interval.chrom) & (columns["status"] == Status.OK))
+    if not len(here):
+        contigs = list(dict.fromkeys(columns["chrom"][scores.rows_with(Status.OK)].tolist()))
+        return f" It has scores on {_listed(contigs)}." if contigs else " It has no scores at all."
+    distance = np.maximum(columns["start"][here] - interval.end, interval.start - columns["end"][here])
+    row = here[distance.argmin()]
+    return f" The nearest: {Interval(interval.chrom, columns['start'][row], columns['end'][row])}."
+
+
+def strongest_rows(scores: Scores, track: Track, top: int) -> list[int]:
+    """The rows of the ``top`` strongest sites, the strongest first."""
+    sites = np.full(scores.n_rows, np.nan, np.float32)
+    for block in scores.blocks(tracks=[track]):
+        sites[block.rows] = strongest_sites(block.on_genome().importance())[0][:, 0]
+    return ranked(sites)[:top].tolist()

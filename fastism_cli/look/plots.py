@@ -1,0 +1,201 @@
+"""``fastism plot``: which pictures, in which files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastism_cli.checks import check_new_file
+from fastism_cli.errors import OutputError, UsageError
+from fastism_cli.export.staging import staged
+from fastism_cli.io.results import Scores, Track, open_scores
+from fastism_cli.look import picture
+from fastism_cli.look.choose import only_track, parse_interval, row_over, rows_by_name, strongest_rows
+from fastism_cli.look.region import load_region
+
+FORMATS = ("png", "svg", "pdf")
+STRANDS = ("+", "-", "region")
+BASES = 120  # shown of a region that is longer, unless asked otherwise: letters stay readable on a page
+DPI = 150
+RESULT_SUFFIXES = (".ism.h5", ".h5", ".hdf5")
+METADATA: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+
+
+@dataclass(frozen=True)
+class PlotOptions:
+    """What to draw: ``region``, ``names``, both (that stretch of those rows), or ``top``.
+
+    Attributes
+    ----------
+    region : str or None
+        ``chr1:1000-1200``
+    names : sequence of str
+    top : int or None
+    targets : sequence of str
+        ``[HEAD=]NAME`` of the one to draw; may be left out where the file has only one.
+    bases : int or None
+        How many bases to show of a row that was not asked for by ``region``; None shows all.
+    strand : "+", "-" or "region"
+        Which to draw; "region" is what the model saw.
+
+    Raises
+    ------
+    UsageError
+        If nothing is asked for, or what does not go together.
+    """
+
+    region: str | None = None
+    names: Sequence[str] = ()
+    top: int | None = None
+    targets: Sequence[str] = ()
+    bases: int | None = BASES
+    strand: str = "+"
+
+    def __post_init__(self) -> None:
+        if not (self.region or self.names or self.top):
+            raise UsageError("which regions? Give --region chr1:1000-1200, --name NAME or --top 20.")
+        if self.top and (self.region or self.names):
+            raise UsageError("--top chooses regions by itself; it does not go with --region or --name.")
+
+
+def plot_regions(
+    path: str | os.PathLike[str],
+    output: str | None = None,
+    *,
+    format: str | None = None,
+    overwrite: bool = False,
+    **options: Any,
+) -> list[str]:
+    """Draw regions of a result file: one picture a file, or all on the pages of one PDF.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A finished result file.
+    output : str, optional
+        A picture (.png, .svg, .pdf), or a folder for one file a region; a PDF holds any number of regions. Default:
+        ``<stem>.<name or place>.png`` for one region, ``<stem>.plots.pdf`` for several, in this folder.
+    format : "png", "svg" or "pdf", optional
+        Default: that of ``output``; png in a folder.
+    options
+        Fields of :class:`PlotOptions`.
+
+    Returns
+    -------
+    list of str
+        The files that were written.
+
+    Raises
+    ------
+    UsageError
+        If there is no such region or target, or the output does not do for them; nothing is written.
+    """
+    asked = PlotOptions(**options)
+    picture.require_libraries()
+    with open_scores(path) as scores:
+        scores.require_bases()
+        track = only_track(scores, asked.targets)
+        rows = _rows(scores, asked, track)
+        files = _files(scores, rows, output, format, asked)
+        for file in files:
+            check_new_file(file, [path], overwrite=overwrite)
+        pictures = (_draw(scores, row, track, asked) for row in rows)
+        with picture.style(), staged(files[0]) as staging:
+            _write(pictures, [staging.path(file) for file in files])
+            staging.move()
+    return files
+
+
+# --- what ------------------------------------------------------------------------------------------------------------
+
+
+def _rows(scores: Scores, asked: PlotOptions, track: Track) -> list[int]:
+    interval = parse_interval(asked.region) if asked.region else None
+    if asked.names:
+        return rows_by_name(scores, asked.names, interval)
+    if interval:
+        return [row_over(scores, interval)]
+    rows = strongest_rows(scores, track, asked.top or 0)
+    if not rows:
+        raise UsageError(f"{scores.path} has no scored region.")
+    return rows
+
+
+def _draw(scores: Scores, row: int, track: Track, asked: PlotOptions) -> Any:
+    whole = load_region(scores, row, track)
+    view = parse_interval(asked.region) if asked.region else whole.around_site(asked.bases)
+    if asked.strand == "-" or (asked.strand == "region" and whole.strand == "-"):
+        whole = whole.reversed()
+    return picture.draw(whole, view, track)
+
+
+# --- where -----------------------------------------------------------------------------------------------------------
+
+
+def _files(
+    scores: Scores, rows: Sequence[int], output: str | None, format: str | None, asked: PlotOptions
+) -> list[str]:
+    """The files to write: one for each row, or one for all."""
+    if output is None:
+        output = _default_output(scores, rows, format, asked)
+    suffix = Path(output).suffix.lower().removeprefix(".")
+    if output.endswith(("/", os.sep)) or os.path.isdir(output):
+        return _in_folder(scores, rows, output, format or "png")
+    if suffix not in FORMATS:
+        raise UsageError(f"-o {output}: name a .png, .svg or .pdf, or a folder (with / at its end).")
+    if format not in (None, suffix):
+        raise UsageError(f"-o {output} does not go with --format {format}.")
+    if len(rows) > 1 and suffix != "pdf":
+        raise UsageError(
+            f"{len(rows)} regions do not go into one {suffix}. Name a .pdf, which has a page for each, or a folder: "
+            f"-o {Path(output).stem}/"
+        )
+    return [output]
+
+
+def _default_output(scores: Scores, rows: Sequence[int], format: str | None, asked: PlotOptions) -> str:
+    stem = Path(scores.path).name
+    stem = next((stem.removesuffix(suffix) for suffix in RESULT_SUFFIXES if stem.endswith(suffix)), stem)
+    if len(rows) > 1:
+        return f"{stem}.plots.pdf" if format in (None, "pdf") else f"{stem}.plots/"
+    label = asked.region if asked.region and not asked.names else _label(scores, rows[0])
+    return f"{stem}.{_safe(label)}.{format or 'png'}"
+
+
+def _in_folder(scores: Scores, rows: Sequence[int], folder: str, format: str) -> list[str]:
+    """``01_peak_25.png``: in the order of asking."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"folder {folder} cannot be made: {error.strerror}") from error
+    digits = max(len(str(len(rows))), 2)
+    names = [f"{i:0{digits}d}_{_safe(_label(scores, row))}.{format}" for i, row in enumerate(rows, 1)]
+    return [os.path.join(folder, name) for name in names]
+
+
+def _label(scores: Scores, row: int) -> str:
+    columns = scores.regions
+    return columns["name"][row] or f"{columns['chrom'][row]}-{columns['start'][row]}-{columns['end'][row]}"
+
+
+def _safe(text: str) -> str:
+    """A name as a part of a file name: letters, digits, ``._+-``, at most 80 of them."""
+    return re.sub(r"[^\w.+-]+", "-", text.replace(",", "")).strip(".-")[:80] or "region"
+
+
+def _write(pictures: Iterator[Any], files: Sequence[str]) -> None:
+    """Write each picture to its file, or all of them to the only file, a PDF."""
+    format = Path(files[0]).suffix.lower().removeprefix(".")
+    if format == "pdf" and len(files) == 1:
+        from matplotlib.backends.backend_pdf import PdfPages
+
+        with PdfPages(files[0], metadata=METADATA[format]) as pages:
+            for figure in pictures:
+                pages.savefig(figure)
+        return
+    for figure, file in zip(pictures, files, strict=True):
+        figure.savefig(file, format=format, dpi=DPI, metadata=METADATA[format])

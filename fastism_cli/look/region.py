@@ -1,0 +1,119 @@
+"""The scores of one region for one target, on either strand, and the part of them that a picture shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastism_cli.alphabet import Alphabet
+from fastism_cli.io.results import GenomeBlock, Scores, Track, importance
+from fastism_cli.look.choose import Interval
+from fastism_cli.look.sites import strongest_sites
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class RegionScores:
+    """Column ``j`` is base ``start + j`` of the + strand, or, if ``reverse``, the complement of base ``end - 1 - j``.
+
+    Attributes
+    ----------
+    chrom, start, name : str, int, str
+    strand : str
+        What the model saw, whatever is drawn.
+    letters : str
+        In the order of the last axis of ``delta``.
+    seq : uint8 (W,)
+        Codes of ``letters``; the number of letters is an N.
+    delta : float32 (W, 4)
+        NaN where not computed.
+    prediction : float
+        On the reference.
+    reverse : bool
+    """
+
+    chrom: str
+    start: int
+    name: str
+    strand: str
+    letters: str
+    seq: Array
+    delta: Array
+    prediction: float
+    reverse: bool = False
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.seq)
+
+    @property
+    def interval(self) -> Interval:
+        return Interval(self.chrom, self.start, self.end)
+
+    @cached_property
+    def importance(self) -> Array:
+        """Hypothetical importance of the base that is there, float32 (W,); NaN at an N."""
+        return importance(self.seq[None], self.delta[None, None])[0, 0]
+
+    @property
+    def positions(self) -> Array:
+        """Base of the contig of each column, int64 (W,)."""
+        positions = np.arange(self.start, self.end)
+        return positions[::-1] if self.reverse else positions
+
+    @property
+    def site(self) -> int:
+        """Base in the middle of the strongest site."""
+        return int(self.positions[strongest_sites(self.importance)[1]])
+
+    def reversed(self) -> RegionScores:
+        """The same bases, read from the other strand."""
+        alphabet = Alphabet(self.letters)
+        partner = alphabet.reverse_complement(np.arange(alphabet.size))[::-1]
+        seq, delta = alphabet.reverse_complement(self.seq), self.delta[::-1, partner]
+        return replace(self, seq=seq, delta=delta, reverse=not self.reverse)
+
+    def between(self, start: int, end: int) -> RegionScores:
+        """The part in ``[start, end)``; empty at the nearer end if there is none."""
+        start, end = (min(max(position, self.start), self.end) for position in (start, end))
+        first, stop = (self.end - end, self.end - start) if self.reverse else (start - self.start, end - self.start)
+        return replace(self, start=start, seq=self.seq[first:stop], delta=self.delta[first:stop])
+
+    def around_site(self, bases: int | None) -> Interval:
+        """``bases`` bases around the strongest site, moved inside of the region; all of it for None."""
+        wide = len(self.seq) if bases is None else min(bases, len(self.seq))
+        start = min(max(self.site - wide // 2, self.start), self.end - wide)
+        return Interval(self.chrom, start, start + wide)
+
+
+def load_region(scores: Scores, row: int, track: Track) -> RegionScores:
+    """One row of the file for one track: see :func:`load_regions`."""
+    return next(load_regions(scores, [row], [track]))[1][0]
+
+
+def load_regions(
+    scores: Scores, rows: Sequence[int], tracks: Sequence[Track]
+) -> Iterator[tuple[int, list[RegionScores]]]:
+    """Scored rows, ascending, each for all tracks: the substituted part on the + strand, as far as on its contig."""
+    for block in scores.blocks(np.array(rows, np.int64), tracks):
+        predictions = scores.reference(block.rows, tracks)
+        on_genome = block.on_genome()
+        for i, row in enumerate(on_genome.rows.tolist()):
+            yield row, [_region(scores, on_genome, i, k, predictions[i, k]) for k in range(len(tracks))]
+
+
+def _region(scores: Scores, block: GenomeBlock, i: int, k: int, prediction: float) -> RegionScores:
+    """Row ``i`` of a block for its track ``k``."""
+    columns = {name: values[block.rows[i]] for name, values in scores.regions.items()}
+    first = int(columns["start"] - block.start[i])
+    stop = first + int(columns["end"] - columns["start"])
+    place = (columns["chrom"], int(columns["start"]), columns["name"], columns["strand"])
+    return RegionScores(
+        *place, scores.letters, block.seq[i, first:stop], block.delta[i, k, first:stop], float(prediction)
+    )
