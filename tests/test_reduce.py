@@ -8,9 +8,9 @@ import pytest
 from keras import layers
 
 from fastism_cli import FastISM
-from fastism_cli.checks import check_memory
 from fastism_cli.errors import OutputError, UsageError
 from fastism_cli.heads import choose_heads
+from fastism_cli.outputs import check_memory
 from fastism_cli.reduce import SIMPLE, Jsd, Select
 from fastism_cli.run_options import REDUCTIONS, parse_reduce
 from fastism_cli.verify import verify

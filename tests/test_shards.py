@@ -71,7 +71,7 @@ def test_wrong_shards(text):
 
 
 def test_the_output_has_both_numbers():
-    assert default_output("x/peaks.bed.gz", Shard(3, 12)) == "peaks.shard-03-of-12.ism.h5"
+    assert default_output("x/peaks.bed.gz", "g.fa", Shard(3, 12)) == "peaks.shard-03-of-12.ism.h5"
 
 
 def test_array_expressions():
@@ -222,7 +222,7 @@ def test_longer_intervals_are_counted_and_told(folder, tmp_path, caplog):
     assert "3 of 6 intervals of " in caplog.text and "only their middle is scored. Use --tile" in caplog.text
     caplog.clear()
     score(folder, tmp_path / "t.h5", tile=True)
-    assert "longer" not in caplog.text
+    assert "are longer" not in caplog.text
 
 
 # --- resumed runs -----------------------------------------------------------------------------------------------------

@@ -124,7 +124,7 @@ def test_a_check_compiles_what_the_run_needs_and_nothing_else(one_hot):
     columns = range(5, 25)
     verify(scorer, one_hot[:1], columns=columns)
     engines = list(scorer._engines)
-    scorer(np.repeat(one_hot[1:], 1000, axis=0), positions=columns)
+    scorer(np.repeat(one_hot[1:], 3 * engines[0][-1], axis=0), positions=columns)
     assert len(engines) == 1 and list(scorer._engines) == engines
 
 
