@@ -7,6 +7,7 @@ OUT := examples/out
 JOBS ?= 2
 FUZZ_SECONDS ?= 3600
 FUZZ_SEED ?= 0
+TORCH ?= torch
 
 .DEFAULT_GOAL := help
 .PHONY: help demo logo test test-all test-consumers test-browser fuzz docs check format bench peers bench-report bench-auto bench-memory bench-scale bench-export test-kill test-slurm test-snakemake test-nextflow train clean
@@ -64,8 +65,16 @@ format: $(VENV)/installed  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/installed  ## speed against naive on the paper's three architectures
-	$(BIN)/python -m benchmarks.bench --json benchmarks/results.json
+bench: $(VENV)/installed  ## speed against naive on the paper's three architectures, and against what `make peers` installed
+	$(BIN)/python -m benchmarks.bench --json benchmarks/results.json $(addprefix --peers ,$(wildcard $(VENV)-peers/bin/python))
+
+peers: $(VENV)-peers/installed  ## an environment with the programs to compare with (TORCH=torch==... for a build of your choice)
+$(VENV)-peers/installed:
+	$(PYTHON) -m venv $(VENV)-peers
+	$(VENV)-peers/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-peers/bin/python -m pip install --quiet $(TORCH)
+	$(VENV)-peers/bin/python -m pip install --quiet 'fastism==0.5.1' pydot tf-keras 'tensorflow>=2.21' yuzu-ism
+	@touch $@
 
 bench-report: $(VENV)/installed  ## write the figures of the last `make bench` into the pages
 	$(BIN)/python -m benchmarks.report

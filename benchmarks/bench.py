@@ -28,6 +28,8 @@ from fastism_cli import FastISM, __version__, backend
 NAIVE_BATCHES = {"cpu": (16, 32, 64, 128, 256, 512, 1024), "gpu": (256, 1024, 4096, 8192)}
 PEER_BATCHES = {"fastism": (1, 16, 128), "yuzu": (1,)}
 PEER_ROUNDS = 3
+# yuzu's preparation grows with the square of the length
+LONGEST = {"yuzu": 1000}
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def extras_of(model, x: np.ndarray, peers: Sequence[Peer]) -> list[Any]:
     reduce = REDUCE.get(model.name)
     found: list[Any] = [("predict", predict_runner(model, x), 1)]
     found += [(name, run, PEER_ROUNDS) for name, run in gradient_runners(model, x, reduce).items()]
-    for peer in peers:
+    for peer in (p for p in peers if x.shape[1] <= LONGEST.get(p.name, x.shape[1])):
         for batch in PEER_BATCHES[peer.name]:
             ask = peer.runner(model, x.shape[1], batch)
             found.append((f"{peer.name} ({batch})", ask, PEER_ROUNDS if batch < 100 else 1))

@@ -25,6 +25,38 @@ def table(figures: dict) -> str:
     return "\n".join([COLUMNS, *rows])
 
 
+OTHERS = "| model | L | predict in a loop | fastISM 0.5.1, by sequences a call | yuzu | input x gradient | integrated gradients |"
+
+
+def others_table(figures: dict) -> str:
+    """Seconds of every other contestant over those of this engine; empty where there were none."""
+    rows = [r for r in figures["rows"] if r["others"]]
+    if not rows:
+        return ""
+    lines = [OTHERS, "|---|---|---|---|---|---|---|"]
+    for r in rows:
+        fastism = [n for n in r["others"] if n.startswith("fastism")]
+        cells = [
+            ratio(r, "predict"),
+            ", ".join(f"{n[9:-1]}: {ratio(r, n)}" for n in fastism),
+            ratio(r, "yuzu (1)"),
+            ratio(r, "input x gradient"),
+            next((ratio(r, n) for n in r["others"] if n.startswith("integrated")), "-"),
+        ]
+        lines.append(f"| {r['model']} | {r['length']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def ratio(row: dict, name: str) -> str:
+    answer = row["others"].get(name)
+    if answer is None:
+        return "-"
+    if "seconds" not in answer:
+        return f"fails ({answer['failed'].split(':')[0]})"
+    error = f", error {answer['error']:.1e}" if "error" in answer else ""
+    return f"{answer['seconds'] / row['fast_seconds']:.3g}x{error}"
+
+
 def replace_marked(path: Path, text: str) -> None:
     """Put ``text`` between the marks of a file."""
     before = path.read_text()
@@ -39,7 +71,8 @@ def main() -> None:
     """Write the figures of the last ``make bench`` into the two pages."""
     figures = json.loads((HERE / "results.json").read_text())
     machine = ", ".join(f"{name} {value}" for name, value in figures["machine"].items())
-    replace_marked(HERE / "README.md", f"{machine}; medians of {figures['rounds']} rounds.\n\n{table(figures)}")
+    text = "\n\n".join(filter(None, [table(figures), others_table(figures)]))
+    replace_marked(HERE / "README.md", f"{machine}; medians of {figures['rounds']} rounds.\n\n{text}")
     replace_marked(HERE.parent / "README.md", table(figures))
 
 
