@@ -99,7 +99,7 @@ $(VENV)-snakemake/installed:
 	$(VENV)-snakemake/bin/python -m pip install --quiet snakemake snakemake-executor-plugin-slurm
 	@touch $@
 
-test-snakemake: $(VENV)/installed $(VENV)-snakemake/installed  ## the example workflow, here and on a real SLURM
+test-snakemake: $(VENV)/installed $(VENV)-snakemake/installed  ## the example workflow by a real Snakemake
 	$(BIN)/python -m tests.clusters.snakemake $(abspath $(VENV)-snakemake/bin/snakemake)
 
 test-nextflow:  ## the example modules, where Nextflow is installed

@@ -25,7 +25,10 @@ def table(figures: dict) -> str:
     return "\n".join([COLUMNS, *rows])
 
 
-OTHERS = "| model | L | predict in a loop | fastISM 0.5.1, by sequences a call | yuzu | input x gradient | integrated gradients |"
+OTHERS = (
+    "| model | L | predict in a loop | fastISM 0.5.1, by sequences a call | yuzu | input x gradient "
+    "| integrated gradients |"
+)
 
 
 def others_table(figures: dict) -> str:

@@ -1,6 +1,7 @@
-"""The example workflow by the real Snakemake: a rerun does nothing, a deleted shard reruns alone; then on SLURM.
+"""The example workflow by the real Snakemake: a rerun does nothing, a deleted shard reruns alone.
 
-``make test-snakemake``; the first argument is the ``snakemake`` to run.
+``make test-snakemake``; the first argument is the ``snakemake`` to run. With ``--slurm`` it runs through the SLURM
+executor instead, which ``make test-snakemake`` leaves out: on a cluster without accounts its jobs fail.
 """
 
 from __future__ import annotations
@@ -57,7 +58,6 @@ def main(program: str) -> None:
     print(
         f"Snakemake: {SHARDS} shards, {arrays} arrays equal one run; a rerun did nothing, one deleted shard ran alone"
     )
-    on_slurm(program)
 
 
 def on_slurm(program: str) -> None:
@@ -70,14 +70,10 @@ def on_slurm(program: str) -> None:
             resources = ["--default-resources", "mem_mb=400", "cpus_per_task=1", "runtime=10"]
             options = ["--executor", "slurm", "--jobs", "4", "--latency-wait", "20", *STATUS, *resources]
             variables |= {"USER": os.environ.get("USER", "root")}
-            try:
-                snakemake(program, folder / "workflow", variables, *options, seconds=SLURM_SECONDS)
-            except subprocess.TimeoutExpired:
-                print(f"NOT SHOWN: Snakemake on SLURM: its jobs were not done after {SLURM_SECONDS} s")
-                return
+            snakemake(program, folder / "workflow", variables, *options, seconds=SLURM_SECONDS)
         assert_same(folder / "workflow" / "out" / "ism.h5", whole_run(folder / "workflow", given))
     print("Snakemake on SLURM: equal to one run")
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    (on_slurm if "--slurm" in sys.argv[2:] else main)(sys.argv[1])
