@@ -358,7 +358,7 @@ def slices(table: Any, frame: Frame, low: int, q: Any) -> list[Any]:
     rows = ops.reshape(table, table.shape[1:])
     rest = table.shape[2:]
     starts = [start - low + q * np.int32(int(frame.step)) for start in frame.starts]
-    return [ops.slice(rows, [start, *(0,) * len(rest)], [frame.width, *rest])[None] for start in starts]
+    return [ops.slice(rows, [start, *(np.int32(0),) * len(rest)], [frame.width, *rest])[None] for start in starts]
 
 
 def cut_key(cut: Cut) -> str:
