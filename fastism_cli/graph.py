@@ -46,7 +46,6 @@ class Node:
     ``call`` takes the arrays of ``inputs`` (tensor numbers, in order), and if wanted another layer to call with
     the same arguments; it returns the arrays of ``outputs``.
     ``role`` is "layer", or "linear" / "activation" for the two halves of a layer that was split.
-    ``part`` numbers the windows of a tensor that has several, for nodes that were put in or doubled for them.
     ``arguments`` are the positional and the named ones of the call, with an :class:`Input` for every tensor.
     """
 
@@ -58,7 +57,6 @@ class Node:
     call: Callable[..., list[Any]]
     role: str = "layer"
     arguments: Arguments = ((), {})
-    part: int | None = None
 
     @property
     def class_name(self) -> str:

@@ -27,14 +27,13 @@ from fastism_cli.rules.base import (
     Window,
 )
 from fastism_cli.rules.opaque import why_opaque
+from fastism_cli.rules.place import MOST_RUNS
 from fastism_cli.rules.pointwise import ACTIVATION_PART
 from fastism_cli.windows import Chunk, Frame, offsets, runs, whole_period
 
 # An element that is read and written costs about as much as this many multiply-adds in a matrix product.
 MULTIPLY_ADDS_PER_ELEMENT = 30
-# More runs of positions than this make a stage slower to compile than they save.
-MOST_RUNS = 16
-# The same for the slices that a stage adds up: with more, a kernel's taps are summed in a stage of their own.
+# With more slices to add up than these, a kernel's taps are summed in a stage of their own: it compiles faster.
 MOST_TERMS = 700
 
 
@@ -269,7 +268,7 @@ class Propagation:
             output = rule.propagate(facts)
         except Decline as reason:
             return None, str(reason), EVERYWHERE
-        if isinstance(output, Window) and node.part is None and not self._saves(rule, facts, output):
+        if isinstance(output, Window) and not self._saves(rule, facts, output):
             return None, "the window is as wide as the layer", EVERYWHERE
         return rule, None, output
 
@@ -400,7 +399,7 @@ class _Planner(Propagation):
         facts = self.facts(node, self.stored)
         output = self.stored[node.outputs[0]]
         full = weighted_multiply_adds(node.layer, facts.shapes, facts.shape) if node.role != "activation" else 0
-        full = 0 if isinstance(node.layer, Reduction) or node.part else full
+        full = 0 if isinstance(node.layer, Reduction) else full
         if rule is None:
             operands = tuple(Operand(t, Form.VALUE, "full", None) for t in node.inputs)
             reason, laid_out = self.reasons[node.index], sum(prod(shape) for shape in facts.shapes)

@@ -10,6 +10,7 @@ from keras import ops
 
 from fastism_cli.windows import runs
 
+# More runs of positions than this make a stage slower to compile than they save.
 MOST_RUNS = 16
 MOST_SELECTS = 8
 
