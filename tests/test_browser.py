@@ -66,6 +66,12 @@ def open_page(driver: Any, path: Path) -> None:
     driver.get_log("performance")
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     driver.get(path.as_uri())
+    next_frame(driver)
+
+
+def next_frame(driver: Any) -> None:
+    """Wait until the page has been painted: before that, a canvas may be read as blank."""
+    driver.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
 
 
 @pytest.fixture(autouse=True)
@@ -384,7 +390,7 @@ def test_light_and_dark(opened):
     driver.execute_cdp_cmd(
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
     )
-    driver.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+    next_frame(driver)
     dark = lightness(driver)
     assert light[0] > 240 and dark[0] < 40 and light[1] > 150 and dark[1] < 110
     find(driver, "#theme").click()
