@@ -19,9 +19,10 @@ from fastism_cli.io.schema import Status
 from fastism_cli.io.writer import other_configuration
 from fastism_cli.job import Job, RunPlan, load_job, opened_inputs, prepared
 from fastism_cli.overlap import read_ahead, write_behind
+from fastism_cli.quiet import import_backend
 from fastism_cli.run_options import RunOptions
 from fastism_cli.steps import Steps
-from fastism_cli.summary import RunSummary, write_summary
+from fastism_cli.summary import RunSummary, start_up_line, write_summary
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +107,8 @@ def score_regions(
 
 def _score(model: Any, inputs: RunInputs, options: RunOptions, progress: Progress) -> RunSummary:
     steps = Steps()
+    with steps.time("import"):
+        import_backend(verbose=logger.isEnabledFor(logging.DEBUG))
     with steps.time("load"):
         job = load_job(model, inputs, options)
     for line in job.plan(model).lines():
@@ -116,6 +119,7 @@ def _score(model: Any, inputs: RunInputs, options: RunOptions, progress: Progres
     if options.check:
         with steps.time("check"):
             checked = check_engine(job)
+    logger.info(start_up_line(steps))
     job = replace(job, attributes={**job.attributes, "verify": checked})
     return _Run(job, progress, steps).score()
 

@@ -10,15 +10,19 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from fastism_cli.compile_cache import use_compile_cache
+
 
 def import_backend(*, verbose: bool = False) -> None:
     """Import Keras with its backend and find the devices.
 
     TensorFlow logs before its own log level applies, so file descriptor 2 is turned away for these seconds; what was
-    written there is shown after all if the import fails. Later errors of the libraries do reach the terminal.
+    written there is shown after all if the import fails. Later only what ends the process is logged: TensorFlow calls
+    an error whatever it notices in a file of its own compile cache; what fails in earnest is an exception.
     """
+    use_compile_cache()
     if not verbose:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         for name in ("tensorflow", "absl", "jax"):
             logging.getLogger(name).setLevel(logging.ERROR)
     with held_back_stderr(show=verbose):

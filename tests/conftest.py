@@ -1,8 +1,12 @@
 """What every test needs: a quiet backend, a seeded generator."""
 
 import os
+import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# what commands compile in tests is kept for other tests of this run alone
+CACHE = tempfile.TemporaryDirectory(prefix="fastism-cache-")
+os.environ.setdefault("FASTISM_CACHE", CACHE.name)
 
 import numpy as np
 import pytest

@@ -16,7 +16,7 @@ PACKAGE = Path(fastism_cli.__file__).parent
 # From the bottom up: a module may import what stands on a lower line. Anything else is a cycle in the making.
 LAYERS = [
     {"version", "errors", "steps"},
-    {"devices"},
+    {"devices", "compile_cache"},
     {"alphabet", "windows", "problems", "overlap", "inputs", "headed", "shards"},
     {"graph", "backend", "io", "reduce"},
     {"quiet", "precision", "regions", "merging", "alleles", "outputs"},
