@@ -162,13 +162,15 @@ class StageRun:
         """Zeros at positions that lie outside of the tensor."""
         if not isinstance(state, Window) or not state.frame.leaves(self.chunks):
             return delta
-        valid = self.valid(state.frame)
-
-        def inside(x: Any, first: int, stop: int) -> Any:
-            mask = ops.reshape(valid[:, first:stop], (1, -1, 1, stop - first, *(1,) * (len(x.shape) - 4)))
-            return ops.where(mask, x, ops.zeros((), x.dtype))
-
-        return delta.map(inside)
+        rest = (1,) * (len(delta.known.shape) - 4) if delta.known is not None else ()
+        valid = Strip.of(ops.reshape(self.valid(state.frame), (1, -1, 1, state.frame.width, *rest)))
+        pieces = zip(delta.pieces, valid.at(delta.breaks).pieces, strict=True)
+        return Strip(
+            tuple(
+                p if p.array is None else replace(p, array=ops.where(v.array, p.array, ops.zeros((), p.array.dtype)))
+                for p, v in pieces
+            )
+        )
 
     # -- value form --
 

@@ -1,12 +1,8 @@
 """What every test needs: a quiet backend, a seeded generator."""
 
 import os
-import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# what commands compile in tests is kept for other tests of this run alone
-CACHE = tempfile.TemporaryDirectory(prefix="fastism-cache-")
-os.environ.setdefault("FASTISM_CACHE", CACHE.name)
 
 import numpy as np
 import pytest
@@ -21,3 +17,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compile_cache(tmp_path_factory) -> None:
+    """What commands compile is kept for other tests of this run alone."""
+    os.environ["FASTISM_CACHE"] = str(tmp_path_factory.mktemp("cache"))

@@ -11,9 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 import keras
+import numpy as np
 
-from fastism_cli.graph import Input, Node, operation_class
-from fastism_cli.rules.affine import Affine, Weight, as_array, right_aligned
+from fastism_cli.graph import Input, Node, Shape, operation_class
+from fastism_cli.rules.affine import Affine, right_aligned
 from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, Splits, State, Window, lay_out, take_up
 from fastism_cli.rules.layout import (
     Reshaped,
@@ -61,7 +62,7 @@ class Apply(Rule):
         if len(shape) != len(facts.shapes[0]) or shape[axis] != facts.shapes[0][axis]:
             raise Decline(f"makes a tensor {shape} of one of {facts.shapes[0]}")
         for array in constants(facts.node):
-            if right_aligned(array, len(shape))[1][axis] != 1:
+            if right_aligned(array, len(shape))[axis] != 1:
                 raise Decline("has a constant that differs by position")
         return window if window.flat is not None else replace(window, channels=without(shape, window.axis))
 
@@ -87,28 +88,27 @@ class Shifted(Affine):
     def __init__(self, kind: str) -> None:
         self.kind = kind
 
-    def weights(self, facts: Facts) -> dict[str, Weight]:
-        return {"constant": right_aligned(as_array(self.constant(facts.node)), len(facts.shapes[0]))}
+    def shapes(self, facts: Facts) -> dict[str, Shape]:
+        shape = right_aligned(np.asarray(self.constant(facts.node)), len(facts.shapes[0]))
+        return {"scale": shape, "shift": shape}
+
+    def prepare(self, node: Node) -> dict[str, Any]:
+        scale, shift = self.scale_and_shift(node)
+        return {"scale": keras.ops.convert_to_tensor(scale), "shift": keras.ops.convert_to_tensor(shift)}
 
     def constant(self, node: Node) -> Any:
         return next(x for x in arguments(node) if not isinstance(x, Input))
 
-    def tensor_first(self, call: Call) -> bool:
-        return isinstance(arguments(call.facts.node)[0], Input)
-
-    def scale(self, call: Call) -> Any:
-        constant = self.weight(call, "constant")
+    def scale_and_shift(self, node: Node) -> tuple[np.ndarray, np.ndarray]:
+        constant = np.asarray(self.constant(node), "float64")
+        is_first = isinstance(arguments(node)[0], Input)
         if self.kind == "multiply":
-            return constant
+            return constant, np.zeros_like(constant)
         if self.kind == "divide":
-            return 1 / constant
-        return keras.ops.ones_like(constant) * (1 if self.kind == "add" or self.tensor_first(call) else -1)
-
-    def shift(self, call: Call) -> Any:
-        constant = self.weight(call, "constant")
-        if self.kind in ("multiply", "divide"):
-            return keras.ops.zeros_like(constant)
-        return -constant if self.kind == "subtract" and self.tensor_first(call) else constant
+            return 1 / constant, np.zeros_like(constant)
+        if self.kind == "subtract" and not is_first:
+            return -np.ones_like(constant), constant
+        return np.ones_like(constant), -constant if self.kind == "subtract" else constant
 
 
 class Elementwise(Rule):

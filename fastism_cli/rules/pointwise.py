@@ -54,6 +54,8 @@ class Pointwise(Rule):
 
     def value(self, call: Call, *inputs: Any) -> Any:
         (x,) = inputs
+        if self.elementwise and type(call.layer).__module__.startswith("keras."):
+            return call.layer(x)
         axis = 0 if self.elementwise else call.facts.window.axis
         return take_up(call.layer(lay_out(x, axis)), x, axis)
 
@@ -91,8 +93,8 @@ class Activated(Pointwise):
 
     def value(self, call: Call, *inputs: Any) -> Any:
         (x,) = inputs
-        axis = 0 if acts_per_element(call.layer.activation) else call.facts.window.axis
-        return take_up(call.layer.activation(lay_out(x, axis)), x, axis)
+        activation, axis = call.layer.activation, call.facts.window.axis
+        return activation(x) if acts_per_element(activation) else take_up(activation(lay_out(x, axis)), x, axis)
 
 
 _PER_CHANNEL_GROUP = frozenset({"softmax", "log_softmax", "glu"})

@@ -82,7 +82,8 @@ def strided(strip: Strip, first: int, count: int, stride: int) -> Any:
     piece = next(p for p in strip.pieces if p.first <= first < p.stop)
     if piece.array is None:
         return None
-    return rows(piece.array, first - piece.first, first - piece.first + (count - 1) * stride + 1, stride)
+    first -= piece.first
+    return rows(piece.array, first, first + (count - 1) * stride + 1, stride if count > 1 else 1)
 
 
 class MaxPool(Pool):

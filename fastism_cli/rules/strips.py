@@ -52,6 +52,15 @@ class Piece:
         array = None if self.array is None else rows(self.array, first - self.first, stop - self.first)
         return Piece(first, stop, array)
 
+    def apart(self, edges: Sequence[int]) -> list[Piece]:
+        """Cut at ``edges``, the first and the last of which are its own; single rows all at once, which is quicker
+        to compile."""
+        cuts = list(pairwise(edges))
+        if len(cuts) != self.stop - self.first or len(cuts) < 2 or self.array is None:
+            return [self.cut(first, stop) for first, stop in cuts]
+        singles = ops.split(self.array, len(cuts), axis=3)
+        return [Piece(first, stop, x) for (first, stop), x in zip(cuts, singles, strict=True)]
+
 
 @dataclass(frozen=True)
 class Strip:
@@ -76,8 +85,8 @@ class Strip:
     def at(self, breaks: Iterable[int]) -> Strip:
         """The same rows, cut at ``breaks`` too."""
         edges = sorted({*breaks} | self.breaks)
-        cuts = list(pairwise(edges))
-        return Strip(tuple(p.cut(a, b) for p in self.pieces for a, b in cuts if p.first <= a and b <= p.stop))
+        parts = (p.apart([e for e in edges if p.first <= e <= p.stop]) for p in self.pieces)
+        return Strip(tuple(piece for part in parts for piece in part))
 
     def moved(self, by: int, width: int) -> Strip:
         """In a frame of ``width`` rows, ``by`` rows further on; what does not fit is cut off."""
