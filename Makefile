@@ -10,7 +10,7 @@ FUZZ_SEED ?= 0
 TORCH ?= torch
 
 .DEFAULT_GOAL := help
-.PHONY: help demo logo test test-all test-consumers test-browser fuzz docs check format bench peers bench-report bench-auto bench-memory bench-scale bench-export test-kill test-slurm test-snakemake test-nextflow train clean
+.PHONY: help demo logo test test-all test-consumers test-browser fuzz docs check format bench peers bench-report bench-auto bench-sweeps bench-process bench-batch-size bench-memory bench-scale bench-export test-kill test-slurm test-snakemake test-nextflow train clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +81,15 @@ bench-report: $(VENV)/installed  ## write the figures of the last `make bench` i
 
 bench-auto: $(VENV)/installed  ## that `--engine auto` does not lose to naive
 	$(BIN)/python -m benchmarks.auto
+
+bench-sweeps: $(VENV)/installed  ## how the time depends on targets, kernel size, depth and length (half an hour)
+	$(BIN)/python -m benchmarks.sweeps
+
+bench-process: $(VENV)/installed  ## the whole command against its engine, start-up, compile cache
+	$(BIN)/python -m benchmarks.process
+
+bench-batch-size: $(VENV)/installed  ## that `--batch-size auto` is within 10 % of the best fixed size
+	$(BIN)/python -m benchmarks.batch_size
 
 bench-memory: $(VENV)/installed  ## peak memory of `fastism run` for 10 and for 1,000 regions
 	$(BIN)/python -m benchmarks.memory

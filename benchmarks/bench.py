@@ -60,10 +60,10 @@ def naive_runner(model, x: np.ndarray, batch: int, reduce, share: int) -> Callab
     return lambda: engine(x, positions=positions)
 
 
-def best_naive_batch(model, x: np.ndarray, reduce) -> int:
+def best_naive_batch(model, x: np.ndarray, reduce, batches: Sequence[int] = ()) -> int:
     """The batch size with the least time a substitution, each timed three times on at least 90 substitutions."""
     per_substitution = {}
-    for batch in NAIVE_BATCHES[backend.device_kind()]:
+    for batch in batches or NAIVE_BATCHES[backend.device_kind()]:
         share = min(max(30, batch // 3), x.shape[1])
         run = naive_runner(model, x, batch, reduce, share)
         per_substitution[batch] = min(seconds(run) for _ in range(3)) / share
@@ -71,14 +71,24 @@ def best_naive_batch(model, x: np.ndarray, reduce) -> int:
 
 
 def time_model(
-    model, x: np.ndarray, rounds: int, *, batch_size: str | int = "auto", extras: Sequence[Any] = ()
+    model,
+    x: np.ndarray,
+    rounds: int,
+    *,
+    batch_size: str | int = "auto",
+    batches: Sequence[int] = (),
+    share: int | None = None,
+    extras: Sequence[Any] = (),
 ) -> dict[str, Any]:
-    """Paired rounds of the engine and naive; each of ``extras`` (name, runner, rounds) runs in the first rounds too."""
+    """Paired rounds of the engine and naive; each of ``extras`` (name, runner, rounds) runs in the first rounds too.
+
+    Naive is searched among ``batches`` and timed on ``share`` positions.
+    """
     reduce, length = REDUCE.get(model.name), x.shape[1]
     fast = FastISM(model, engine="fast", reduce=reduce, batch_size=batch_size)
     first_call = seconds(lambda: fast(x))
-    batch = best_naive_batch(model, x, reduce)
-    share = min(max(length // 10, batch // 3), length)
+    batch = best_naive_batch(model, x, reduce, batches)
+    share = min(share or max(length // 10, batch // 3), length)
     naive = naive_runner(model, x, batch, reduce, share)
     times, others = [], {name: [] for name, _, _ in extras}
     for number in range(rounds):
