@@ -13,7 +13,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
 from fastism_cli import backend
 from fastism_cli.graph import LayerGraph
@@ -244,7 +244,7 @@ class ChunkRunner:
         for first, stop in stage.runs:
             run = self._stage_run(stage, (first, stop), outer, weights, q)
             run.gathered = self._gather(stage.elementwise, run.positions, tables, q)
-            parts.append(run.run(positions_of(product, (first, stop))))
+            parts.append(run.run(tree.map_structure(lambda x, at=(first, stop): positions_of(x, at), product)))
         return [joined(arrays) for arrays in zip(*parts, strict=True)]
 
     def _stage_run(self, stage: Stage, run: tuple[int, int], outer: Arrays, weights: Arrays, q: Any) -> StageRun:

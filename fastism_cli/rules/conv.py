@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from itertools import pairwise
 from math import prod
 from typing import Any
@@ -19,6 +19,7 @@ from keras import ops
 
 from fastism_cli.graph import Node
 from fastism_cli.rules.base import Call, Facts, Form, Rule, State, Window, merge_batch, split_batch
+from fastism_cli.rules.halves import fold_halves, is_precise, may_be_halved, parted, products_of, saves_enough
 from fastism_cli.rules.place import shift
 from fastism_cli.rules.strips import Piece, Strip
 from fastism_cli.windows import Frame, changed_outputs, dilated_span, needed_inputs, pad_amounts
@@ -109,11 +110,21 @@ class Conv(Convolution):
         return layer.strides[0] == 1 and layer.groups == 1
 
     def prepare(self, node: Node) -> dict[str, Any]:
-        """The kernel with its taps reversed, as one matrix (C_in, kernel_size * C_out)."""
+        """The kernel with its taps reversed, as one matrix (C_in, kernel_size * C_out), and the same of its parts."""
         if not self.folds(node.layer):
             return {}
-        kernel = ops.flip(ops.convert_to_tensor(node.layer.kernel), axis=0)
-        return {"matrix": ops.reshape(ops.transpose(kernel, (1, 0, 2)), (kernel.shape[1], -1))}
+        kernel = ops.transpose(ops.flip(ops.convert_to_tensor(node.layer.kernel), axis=0), (1, 0, 2))
+        matrices = {"matrix": ops.reshape(kernel, (kernel.shape[0], -1))}
+        if node.layer.dilation_rate[0] == 1 and may_be_halved(*kernel.shape):
+            matrices["halves"] = [ops.reshape(part, (kernel.shape[0], -1)) for part in parted(kernel, axis=1)]
+        return matrices
+
+    def is_halved(self, facts: Facts) -> bool:
+        """Whether the products are those of even and odd rows, where the stage computes by pieces."""
+        channels, filters = facts.layer.kernel.shape[1:]
+        taps, dilation, rows = facts.layer.kernel_size[0], facts.layer.dilation_rate[0], facts.window.frame.width
+        is_large = may_be_halved(channels, taps, filters) and is_precise(facts.layer.compute_dtype)
+        return dilation == 1 and is_large and saves_enough(rows, taps)
 
     def convolve(self, layer: Any, x: Any, padding: str) -> Any:
         x, padding = pad_causal(layer, x, padding)
@@ -127,13 +138,16 @@ class Conv(Convolution):
         )
 
     def product(self, call: Call, *inputs: Any) -> Any:
-        """Every row times the whole kernel: (S, P, A, rows, taps, filters)."""
+        """Every row times the whole kernel: (S, P, A, rows, taps, filters); or three such, of the halves."""
         layer = call.layer
         if not self.folds(layer):
             return self.delta(call, *inputs)
         (x,) = inputs
-        products = ops.matmul(ops.reshape(x, (-1, x.shape[-1])), call.params["matrix"])
-        return ops.reshape(products, (*x.shape[:4], layer.kernel_size[0], layer.filters))
+        if not (call.cuts and self.is_halved(call.facts)):
+            return rows_times(x, call.params["matrix"], layer.filters)
+        parts = call.stage(partial(parted, axis=3))(x)
+        matrices = call.params["halves"]
+        return [rows_times(part, matrix, layer.filters) for part, matrix in zip(parts, matrices, strict=True)]
 
     def finish(self, call: Call, product: Any) -> Any:
         """The products added up, in the frame that the output is wanted in."""
@@ -141,8 +155,11 @@ class Conv(Convolution):
             return product
         natural = self.propagate(call.facts)
         assert isinstance(natural, Window)
-        fold = fold_by_pieces if call.cuts else fold_padded
-        strip = fold(product, call.layer.dilation_rate[0])
+        if isinstance(product, (list, tuple)):
+            strip = fold_halves(product)
+        else:
+            fold = fold_by_pieces if call.cuts else fold_padded
+            strip = fold(product, call.layer.dilation_rate[0])
         return call.move(strip, replace(natural.frame, width=strip.width), call.frame)
 
     def is_product(self, facts: Facts) -> bool:
@@ -153,6 +170,8 @@ class Conv(Convolution):
         if not self.folds(layer):
             return 0
         taps, rows = layer.kernel_size[0], facts.window.frame.width
+        if self.is_halved(facts):
+            return products_of(rows, taps) + 2 * (rows + taps)
         return sum(len(present) for _, _, present in tap_pieces(rows, taps, layer.dilation_rate[0]))
 
     def multiply_adds(self, facts: Facts, output: State) -> int:
@@ -163,6 +182,12 @@ class Conv(Convolution):
     def scratch(self, facts: Facts) -> int:
         layer = facts.layer
         return facts.window.frame.width * layer.kernel_size[0] * layer.filters if self.folds(layer) else 0
+
+
+def rows_times(x: Any, matrix: Any, filters: int) -> Any:
+    """Rows (S, P, A, rows, channels) times (channels, taps * filters): (S, P, A, rows, taps, filters)."""
+    products = ops.matmul(ops.reshape(x, (-1, x.shape[-1])), matrix)
+    return ops.reshape(products, (*x.shape[:4], -1, filters))
 
 
 def tap_pieces(rows: int, taps: int, dilation: int) -> list[tuple[int, int, list[int]]]:
