@@ -31,8 +31,11 @@ from fastism_cli.rules.place import MOST_RUNS
 from fastism_cli.rules.pointwise import ACTIVATION_PART
 from fastism_cli.windows import Chunk, Frame, offsets, runs, whole_period
 
-# An element that is read and written costs about as much as this many multiply-adds in a matrix product.
-MULTIPLY_ADDS_PER_ELEMENT = 30
+# An element that is written and read again costs about as much as so many multiply-adds in a matrix product: more in a
+# forward pass, whose layers each go through memory, than in a compiled stage. Measured on two cores.
+STAGE_ELEMENT, LAYER_ELEMENT = 30, 45
+# A single forward pass, for the reference, takes so many times as long as one among many.
+REFERENCE_PASSES = 3
 # With more slices to add up than these, a kernel's taps are summed in a stage of their own: it compiles faster.
 MOST_TERMS = 700
 
@@ -152,17 +155,15 @@ class Plan:
     @property
     def elements(self) -> int:
         """Elements of all the tensors that one substitution writes."""
-        tensors = self.graph.tensors
-        return sum(written(self.states[t], tensors[t]) for step in self.steps for t in step.node.outputs)
+        return sum(self._written(step) for step in self.steps)
+
+    def _written(self, step: Step) -> int:
+        return sum(written(self.states[t], self.graph.tensors[t]) for t in step.node.outputs)
 
     @property
     def working_set(self) -> int:
         """Elements of the largest stage for one substitution: its output and what it holds in between."""
-        tensors = self.graph.tensors
-        sizes = [
-            step.scratch + sum(written(self.states[t], tensors[t]) for t in step.node.outputs) for step in self.steps
-        ]
-        return max(sizes, default=1)
+        return max((step.scratch + self._written(step) for step in self.steps), default=1)
 
     @property
     def full_elements(self) -> int:
@@ -176,9 +177,14 @@ class Plan:
 
     @property
     def predicted_speedup(self) -> float:
-        """Estimated saving in time against forward passes, elements moved counted in."""
-        fast = self.multiply_adds + MULTIPLY_ADDS_PER_ELEMENT * self.elements
-        full = self.full_multiply_adds + MULTIPLY_ADDS_PER_ELEMENT * self.full_elements
+        """Estimated saving in time against forward passes, elements moved and the reference pass counted in."""
+        full = self.full_multiply_adds + LAYER_ELEMENT * self.full_elements
+        moved = sum(
+            self._written(step) * (LAYER_ELEMENT if step.rule is None else STAGE_ELEMENT) for step in self.steps
+        )
+        length, letters = self.graph.tensors[self.input_tensor].shape
+        substitutions = length * max(letters - 1, 1)
+        fast = self.multiply_adds + moved + REFERENCE_PASSES * full / substitutions
         return full / max(fast, 1)
 
 
@@ -276,10 +282,10 @@ class Propagation:
         """Whether the window costs less than the whole layer, for which the input has to be laid out in full."""
         if output.frame.width < output.frame.length:
             return True
-        elements = prod(output.channels) * MULTIPLY_ADDS_PER_ELEMENT
+        elements = prod(output.channels) * STAGE_ELEMENT
         window = rule.multiply_adds(facts, output) + output.frame.width * elements
         full = weighted_multiply_adds(facts.layer, facts.shapes, facts.shape) + output.frame.length * elements
-        laid_out = 2 * MULTIPLY_ADDS_PER_ELEMENT * sum(prod(shape) for shape in facts.shapes)
+        laid_out = 2 * STAGE_ELEMENT * sum(prod(shape) for shape in facts.shapes)
         return window < full + laid_out
 
 

@@ -129,10 +129,13 @@ def test_tap_pieces_name_every_product_once(rows, taps, dilation):
     assert sorted(found) == sorted(expected)
 
 
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.integers(1, 6), st.sampled_from([1, -1]))
-def test_groups_of_starts_hold_every_frame(moves, width, way):
+STARTS = st.lists(st.integers(0, 3), min_size=1, max_size=40)
+
+
+@given(STARTS, st.integers(1, 6), st.sampled_from([1, -1]), st.sampled_from([4, 10**5, 10**7]))
+def test_groups_of_starts_hold_every_frame(moves, width, way, row):
     starts = tuple((way * np.cumsum(moves)).tolist())
-    groups = start_groups(Frame(starts, width, Fraction(1), 500))
+    groups = start_groups(Frame(starts, width, Fraction(1), 500), row)
     assert [first for first, _ in groups.bounds] == [0, *(stop for _, stop in groups.bounds[:-1])]
     assert groups.bounds[-1][1] == len(starts)
     for (first, stop), begin in zip(groups.bounds, groups.starts, strict=True):

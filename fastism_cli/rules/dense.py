@@ -48,8 +48,12 @@ class Dense(Rule):
     def extras(self, facts: Facts, output: State) -> dict[str, Extra]:
         if isinstance(output, Window):
             return {}
-        frame, groups = facts.window.frame, start_groups(facts.window.frame)
+        frame, groups = facts.window.frame, self.groups(facts)
         return {"rows": Extra("rows", replace(frame, starts=groups.starts, width=groups.width), separate=True)}
+
+    def groups(self, facts: Facts) -> StartGroups:
+        """Of a flattened window."""
+        return start_groups(facts.window.frame, prod(facts.window.channels) * facts.layer.kernel.shape[1])
 
     def split(self, node: Node) -> Callable[[Any], Any] | None:
         layer = node.layer
@@ -67,7 +71,7 @@ class Dense(Rule):
         (x,) = inputs
         if isinstance(call.output, Window):
             return ops.matmul(x, call.layer.kernel)
-        frame, groups = call.facts.window.frame, start_groups(call.facts.window.frame)
+        frame, groups = call.facts.window.frame, self.groups(call.facts)
         if groups.width != frame.width:
             x = call.stage(lambda x: place(x, groups.offsets(frame), groups.width))(x)
         parts = [self._rows_product(x[:, a:b], k) for (a, b), k in zip(groups.bounds, call.extras["rows"], strict=True)]
@@ -82,7 +86,7 @@ class Dense(Rule):
 
     def multiply_adds(self, facts: Facts, output: State) -> int:
         window, units = facts.window, facts.layer.kernel.shape[1]
-        width = window.frame.width if isinstance(output, Window) else start_groups(window.frame).width
+        width = window.frame.width if isinstance(output, Window) else self.groups(facts).width
         return width * prod(window.channels) * units
 
 
@@ -105,14 +109,24 @@ class StartGroups:
 
 # A matrix product costs about as much as one with so many positions more: the slice of the kernel is read from memory.
 OVERHEAD_POSITIONS = 13
+# And it takes at least as long as so many multiplications of a single substitution.
+OVERHEAD_MULTIPLICATIONS = 1e6
 
 
 @cache
-def start_groups(frame: Frame) -> StartGroups:
-    """Groups for the least work: few positions read few rows that are not theirs, many make large products."""
+def start_groups(frame: Frame, row: int) -> StartGroups:
+    """Groups for the least work: few positions read few rows that are not theirs, many make large products.
+
+    ``row`` is how many weights one position of the tensor meets.
+    """
     stretches = runs(frame.starts)
     sizes = [2**i for i in range(len(stretches).bit_length() + 1)]
-    return min((_grouped(frame, stretches, size) for size in sizes), key=lambda found: _work(found, len(frame.starts)))
+
+    def work(groups: StartGroups) -> float:
+        overhead = max(OVERHEAD_POSITIONS * groups.width, OVERHEAD_MULTIPLICATIONS / row)
+        return groups.width * len(frame.starts) + overhead * len(groups.bounds)
+
+    return min((_grouped(frame, stretches, size) for size in sizes), key=work)
 
 
 def _grouped(frame: Frame, stretches: list[tuple[int, int, int]], size: int) -> StartGroups:
@@ -121,10 +135,6 @@ def _grouped(frame: Frame, stretches: list[tuple[int, int, int]], size: int) -> 
     starts = tuple(min(start for _, _, start in part) for part in parts)
     spread = max(max(start for _, _, start in part) - low for part, low in zip(parts, starts, strict=True))
     return StartGroups(bounds, starts, frame.width + spread)
-
-
-def _work(groups: StartGroups, positions: int) -> int:
-    return groups.width * (positions + OVERHEAD_POSITIONS * len(groups.bounds))
 
 
 define(Dense(), keras.layers.Dense)
