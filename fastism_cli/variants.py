@@ -23,7 +23,7 @@ from fastism_cli.inputs import OtherInputs, fit_inputs
 from fastism_cli.io import vcf
 from fastism_cli.io.fasta import Genome, open_fasta
 from fastism_cli.io.hdf5 import HeadLayout
-from fastism_cli.io.results import head_tracks
+from fastism_cli.io.tracks import head_tracks
 from fastism_cli.io.variants import Variant, VariantSource, matched_contigs
 from fastism_cli.job import load_scorer
 from fastism_cli.outputs import check_new_file

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fastism_cli.errors import UsageError
-from fastism_cli.io import results
+from fastism_cli.io import block_reader
 from fastism_cli.io.results import open_scores
 from fastism_cli.io.schema import Status
 from tests.result_files import (
@@ -53,8 +53,7 @@ def test_nothing_depends_on_how_many_rows_are_read_at_once(tmp_path, monkeypatch
     path = write_result(tmp_path / "r.h5")
     with open_scores(path) as scores:
         whole = list(scores.blocks())
-        monkeypatch.setattr(results, "BLOCK_BYTES", 1)
-        monkeypatch.setattr(results.Scores, "_rows_at_once", lambda *_: 3)
+        monkeypatch.setattr(block_reader._BlockReader, "rows_at_once", 3)
         parts = list(scores.blocks())
     assert (len(whole), len(parts)) == (1, 4)
     for name in ("rows", "reverse", "input_start", "seq", "delta"):

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from fastism_cli.errors import UsageError
 from fastism_cli.export.formats import Format
 from fastism_cli.headed import split_named
-from fastism_cli.io.results import Scores, Track
+from fastism_cli.io.results import Scores
+from fastism_cli.io.tracks import Track
 
 MOST_FILES = 100  # all are open at the same time
 

@@ -7,17 +7,14 @@ from functools import cached_property
 from typing import Any
 
 import h5py
-import numpy as np
-import numpy.typing as npt
 
 from fastism_cli.alphabet import Alphabet
 from fastism_cli.errors import UsageError
 from fastism_cli.io import schema
+from fastism_cli.io.columns import RegionColumns, column
 from fastism_cli.io.configuration import plain
 from fastism_cli.io.layout import HeadLayout, Layout
 from fastism_cli.version import __version__
-
-Array = npt.NDArray[Any]
 
 
 class IsmFile:
@@ -69,16 +66,15 @@ class IsmFile:
         return Layout(n, length, self.heads, self.attrs["alphabet"], str(delta.dtype), compression)
 
     @cached_property
-    def regions(self) -> dict[str, Array]:
+    def regions(self) -> RegionColumns:
         """Columns of ``/regions``, each (N,); chrom, name and strand hold str."""
-        group = self._file[schema.REGIONS]
-        return {column: _column(group[column]) for column in schema.REGION_COLUMNS}
+        return RegionColumns(self._file[schema.REGIONS])
 
     @cached_property
     def genome_sizes(self) -> dict[str, int]:
         """Length of every contig of the FASTA."""
         genome = self._file[schema.GENOME]
-        return dict(zip(_column(genome[schema.CHROM_NAMES]), genome[schema.CHROM_SIZES][:].tolist(), strict=True))
+        return dict(zip(column(genome[schema.CHROM_NAMES]), genome[schema.CHROM_SIZES][:].tolist(), strict=True))
 
     @property
     def seq(self) -> h5py.Dataset:
@@ -96,7 +92,7 @@ class IsmFile:
     def _head(self, key: str) -> HeadLayout:
         group = self._file[f"{schema.OUTPUTS}/{key}"]
         shape = tuple(self._file[f"{schema.REF}/{key}"].shape[1:])
-        return HeadLayout(group.attrs["name"], shape, tuple(_column(group[schema.TARGET_NAMES])), group.attrs["reduce"])
+        return HeadLayout(group.attrs["name"], shape, tuple(column(group[schema.TARGET_NAMES])), group.attrs["reduce"])
 
     def _key(self, name: str | None) -> str:
         names = [head.name for head in self.heads]
@@ -166,9 +162,3 @@ def _check_sources(path: str, file: h5py.File) -> None:
     gone = [name for name in sources if not os.path.exists(os.path.join(folder, name))]
     if gone:
         raise UsageError(f"{path} reads from {len(sources)} files, of which these are gone: {', '.join(gone[:5])}")
-
-
-def _column(dataset: h5py.Dataset) -> Array:
-    if h5py.check_string_dtype(dataset.dtype) is not None:
-        return np.asarray(dataset.asstr()[:], dtype=object)
-    return np.asarray(dataset[:])

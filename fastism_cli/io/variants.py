@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from fastism_cli.errors import SequenceError, UsageError
-from fastism_cli.io.bed import STDIN
+from fastism_cli.io.spool import STDIN, spooled
 
 INFO_COLUMN = 7
 
@@ -68,10 +66,7 @@ class VariantSource:
     def __enter__(self) -> VariantSource:
         self._pysam.set_verbosity(0)  # what htslib has to say of headers helps nobody here
         if self.path == STDIN:
-            copy = self._exit.enter_context(tempfile.NamedTemporaryFile("wb", suffix=".vcf"))
-            shutil.copyfileobj(sys.stdin.buffer, copy)
-            copy.flush()
-            self.path = copy.name
+            self.path = spooled(sys.stdin.buffer, self.name, suffix=".vcf", until=self._exit)
         elif not os.path.isfile(self.path):
             raise UsageError(f"{self.path} does not exist or is not a file")
         return self

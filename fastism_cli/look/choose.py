@@ -10,8 +10,9 @@ import numpy as np
 
 from fastism_cli.errors import UsageError
 from fastism_cli.export.names import choose_tracks
-from fastism_cli.io.results import Scores, Track
+from fastism_cli.io.results import Scores
 from fastism_cli.io.schema import Status
+from fastism_cli.io.tracks import Track
 from fastism_cli.look.sites import ranked, strongest_sites
 
 SHOWN = 20  # of a long list, in a message
