@@ -17,7 +17,10 @@ ROWS_AT_ONCE = 1 << 12  # of text, which takes several times the memory while it
 
 
 class RegionColumns(Mapping[str, Array]):
-    """Name of a column to its values, (N,); chrom, name and strand hold str. What was read is kept."""
+    """Name of a column to its values, (N,); chrom, name and strand hold str.
+
+    What was read is kept. A column is read while the file is open: ``dict(columns)`` reads them all.
+    """
 
     def __init__(self, group: h5py.Group) -> None:
         self._group = group
