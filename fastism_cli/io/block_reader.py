@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastism_cli.io.chunk_reader import ChunkReader, decoding_threads, n_threads
+from fastism_cli.io.damage import readable
 from fastism_cli.io.result import IsmFile
 from fastism_cli.io.tracks import Track
 
@@ -54,8 +55,13 @@ def stored_blocks(file: IsmFile, tracks: Sequence[Track], rows: Array) -> Iterat
             yield ahead.popleft()()
 
 
+def _what(rows: Array) -> str:
+    return f"the scores of rows {rows[0]:,} to {rows[-1]:,}"
+
+
 class _BlockReader:
     def __init__(self, file: IsmFile, tracks: Sequence[Track], threads: Executor) -> None:
+        self._path = file.path
         self._codes = _Codes(file.seq)
         self._inner = (file.seq.shape[1], file.alphabet.size)
         self._n_tracks = len(tracks)
@@ -82,11 +88,13 @@ class _BlockReader:
     def start(self, rows: Array) -> Callable[[], StoredBlock]:
         """Begin to read a block; the function that is returned waits for its end."""
         start, stop = int(rows[0]), int(rows[-1]) + 1
-        seq = self._codes.rows(start, stop)
-        pending = [(part.columns, part.start(start, stop)) for part in self._parts]
+        with readable(self._path, _what(rows)):
+            seq = self._codes.rows(start, stop)
+            pending = [(part.columns, part.start(start, stop)) for part in self._parts]
 
         def finish() -> StoredBlock:
-            delta = self._joined([(columns, wait()) for columns, wait in pending], stop - start)
+            with readable(self._path, _what(rows)):
+                delta = self._joined([(columns, wait()) for columns, wait in pending], stop - start)
             if len(rows) == stop - start:
                 return StoredBlock(rows, seq, delta)
             return StoredBlock(rows, seq[rows - start], delta[rows - start])

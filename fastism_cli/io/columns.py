@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastism_cli.io import schema
+from fastism_cli.io.damage import readable
 
 Array = npt.NDArray[Any]
 
@@ -22,13 +23,14 @@ class RegionColumns(Mapping[str, Array]):
     What was read is kept. A column is read while the file is open: ``dict(columns)`` reads them all.
     """
 
-    def __init__(self, group: h5py.Group) -> None:
+    def __init__(self, path: str, group: h5py.Group) -> None:
+        self._path = path
         self._group = group
         self._read: dict[str, Array] = {}
 
     def __getitem__(self, name: str) -> Array:
         if name not in self._read:
-            self._read[name] = column(self._group[name])
+            self._read[name] = self.part(name)
         return self._read[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -37,9 +39,10 @@ class RegionColumns(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(schema.REGION_COLUMNS)
 
-    def part(self, name: str, start: int, stop: int) -> Array:
+    def part(self, name: str, start: int = 0, stop: int | None = None) -> Array:
         """Rows ``[start, stop)`` of a column, which are not kept."""
-        return column(self._group[name], start, stop)
+        with readable(self._path, f"the column {name!r} of its regions"):
+            return column(self._group[name], start, stop)
 
 
 def column(dataset: h5py.Dataset, start: int = 0, stop: int | None = None) -> Array:

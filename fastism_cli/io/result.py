@@ -68,7 +68,7 @@ class IsmFile:
     @cached_property
     def regions(self) -> RegionColumns:
         """Columns of ``/regions``, each (N,); chrom, name and strand hold str."""
-        return RegionColumns(self._file[schema.REGIONS])
+        return RegionColumns(self.path, self._file[schema.REGIONS])
 
     @cached_property
     def genome_sizes(self) -> dict[str, int]:
@@ -117,7 +117,9 @@ def read_result(path: str | os.PathLike[str], *, allow_incomplete: bool = False)
         _check_format(name, file)
         _check_sources(name, file)
         if not (allow_incomplete or file.attrs["complete"]):
-            raise UsageError(f"{name} is unfinished: the run that wrote it was interrupted. Run it again.")
+            raise UsageError(
+                f"{name} is unfinished: its run was interrupted, or still goes on. Repeat its command with --resume."
+            )
     except BaseException:
         file.close()
         raise
@@ -129,16 +131,19 @@ def _open_hdf5(path: str) -> h5py.File:
         # unlocked: nobody changes a file that has its name, and read-only file systems refuse locks
         return h5py.File(path, "r", locking=False)
     except FileNotFoundError as error:
-        raise UsageError(f"{path} does not exist") from error
+        is_unfinished = os.path.exists(path + schema.PARTIAL_SUFFIX)
+        hint = f", but {path}{schema.PARTIAL_SUFFIX} does: its run is not finished" if is_unfinished else ""
+        raise UsageError(f"{path} does not exist{hint}") from error
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else "it is not an HDF5 file, or a truncated one"
+        reason = os.strerror(error.errno) if error.errno else "it is no HDF5 file, or a part of one"
         raise UsageError(f"{path} cannot be read: {reason}") from error
 
 
 def _check_format(path: str, file: h5py.File) -> None:
     found, version = file.attrs.get("format"), file.attrs.get("format_version")
     if found != schema.FORMAT:
-        raise UsageError(f"{path} is not a result of fastism: its format is {found!r} instead of {schema.FORMAT!r}")
+        instead = "it does not say its format" if found is None else f"its format is {found!r}"
+        raise UsageError(f"{path} is not a result of fastism run: {instead}, which would be {schema.FORMAT!r}")
     if version != schema.FORMAT_VERSION:
         raise UsageError(
             f"{path} has version {version} of the format {schema.FORMAT}; fastism {__version__} reads version "

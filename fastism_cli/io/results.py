@@ -24,6 +24,7 @@ from fastism_cli.alphabet import DNA, RNA
 from fastism_cli.errors import UsageError
 from fastism_cli.io.block_reader import stored_blocks
 from fastism_cli.io.columns import RegionColumns
+from fastism_cli.io.damage import readable
 from fastism_cli.io.hdf5 import IsmFile, read_result
 from fastism_cli.io.schema import Status
 from fastism_cli.io.score_blocks import ScoreBlock, window_offset
@@ -130,7 +131,8 @@ class Scores:
 
     def _flat(self, dataset: Any, track: Track, rows: Array) -> Array:
         at = np.unravel_index(track.unit, dataset.shape[1:])
-        return np.asarray(dataset[(slice(None), *map(int, at))][rows])
+        with readable(self.path, f"the predictions of {track.head}"):
+            return np.asarray(dataset[(slice(None), *map(int, at))][rows])
 
     # -- letters --
 

@@ -63,7 +63,7 @@ def only_track(scores: Scores, targets: Sequence[str]) -> Track:
     UsageError
         If there are several and none was chosen, or there is none of that name.
     """
-    tracks = choose_tracks(scores, targets)
+    tracks = choose_tracks(scores, targets, option="--target")
     if len(tracks) > 1:
         labels = _listed([track.label for track in tracks])
         raise UsageError(
