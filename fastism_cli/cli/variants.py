@@ -19,7 +19,7 @@ from fastism_cli.cli.options import (
 
 @click.command(short_help="Score the variants of a VCF.")
 @model_option
-@click.option("--vcf", "vcf_path", required=True, metavar="VCF", help='Plain, bgzipped or BCF; "-" is stdin.')
+@click.option("--vcf", "vcf_path", required=True, metavar="VCF", help='Plain, compressed or BCF; "-" is stdin.')
 @click.option("-f", "--fasta", required=True, metavar="FASTA", help="Genome, plain or compressed by bgzip.")
 @click.option(
     "-o", "--output", metavar="FILE", help="VCF, .vcf.gz or .vcf; a .tsv lies beside it.  [default: <stem>.ism.vcf.gz]"
@@ -69,12 +69,11 @@ def variants(
     alleles, and records whose REF is not what the FASTA holds, are kept unscored and counted. Contigs are matched with
     and without "chr".
     """
-    from fastism_cli.alleles import Outcome
     from fastism_cli.variants import score_variants
 
     report = score_variants(model, vcf_path, fasta, output, share=share, **options)
     for line in report.lines:
         LOGGER.info(line)
-    if report.alleles.get(Outcome.FAILED):
-        click.echo(f"Error: the model gave NaN or infinity for {report.alleles[Outcome.FAILED]:,} alleles", err=True)
+    if report.fault:
+        click.echo(f"Error: {report.fault}", err=True)
         ctx.exit(1)

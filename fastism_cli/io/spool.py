@@ -35,6 +35,8 @@ def spooled(stream: IO[bytes], name: str, *, suffix: str, until: ExitStack) -> s
         copy = until.enter_context(tempfile.NamedTemporaryFile("wb", buffering=0, suffix=suffix))
         shutil.copyfileobj(stream, copy)
     except OSError as error:
+        if error.errno is None:  # the stream's own, such as of gzip
+            raise
         raise ResourceError(
             f"{name} could not be copied to {tempfile.gettempdir()}: {error.strerror}. "
             "Set TMPDIR to a folder with more space."
