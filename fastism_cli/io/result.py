@@ -11,7 +11,7 @@ import h5py
 from fastism_cli.alphabet import Alphabet
 from fastism_cli.errors import UsageError
 from fastism_cli.io import schema
-from fastism_cli.io.columns import RegionColumns, column
+from fastism_cli.io.columns import Array, RegionColumns, column
 from fastism_cli.io.configuration import plain
 from fastism_cli.io.layout import HeadLayout, Layout
 from fastism_cli.version import __version__
@@ -66,8 +66,13 @@ class IsmFile:
         return Layout(n, length, self.heads, self.attrs["alphabet"], str(delta.dtype), compression)
 
     @cached_property
-    def regions(self) -> RegionColumns:
+    def regions(self) -> dict[str, Array]:
         """Columns of ``/regions``, each (N,); chrom, name and strand hold str."""
+        return dict(self.columns)
+
+    @cached_property
+    def columns(self) -> RegionColumns:
+        """The same, each read when it is asked for, while the file is open."""
         return RegionColumns(self.path, self._file[schema.REGIONS])
 
     @cached_property

@@ -81,8 +81,8 @@ class Scores:
 
     @property
     def regions(self) -> RegionColumns:
-        """Columns of ``/regions``, each (N,); chrom, name and strand hold str."""
-        return self.file.regions
+        """Columns of ``/regions``, each (N,), read while the file is open; chrom, name and strand hold str."""
+        return self.file.columns
 
     @cached_property
     def reverse(self) -> Array:
