@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fastism_cli.io.hdf5 import read_result
-from fastism_cli.io.results import Scores, Track
+from fastism_cli.io.results import Scores
 from fastism_cli.io.schema import Status
+from fastism_cli.io.tracks import Track
 
 Array = npt.NDArray[Any]
 

@@ -94,6 +94,26 @@ def test_modisco_finds_the_planted_motif_and_maps_it_back(planted, tmp_path, kin
     assert np.mean(covered) > 0.5
 
 
+def test_the_readmes_way_from_bed_to_motifs(tmp_path):
+    modisco = Path(program("modisco"))
+    section = (EXAMPLES.parent / "README.md").read_text().split("## From BED to motifs")[1].split("\n## ")[0]
+    commands = [line.strip() for line in section.splitlines() if line.startswith("    ")]
+    assert len(commands) == 4
+    (tmp_path / "examples").mkdir()
+    for name in ("demo.keras", "demo.bed", "demo.fa"):
+        shutil.copy(EXAMPLES / name, tmp_path / "examples")
+    path = os.pathsep.join([str(modisco.parent), os.environ["PATH"]])
+    for command in commands:
+        subprocess.run(command, shell=True, cwd=tmp_path, env=os.environ | {"PATH": path}, check=True)
+    with h5py.File(tmp_path / "motifs.h5") as file:
+        assert list(file) == ["pos_patterns"]
+        pattern = file["pos_patterns/pattern_0/sequence"][:]
+        n_seqlets = int(file["pos_patterns/pattern_0/seqlets/n_seqlets"][0])
+    consensus = "".join("ACGT"[i] for i in pattern.argmax(1))
+    assert any(core in consensus for core in ("GGTGGC", "GCCACC")) and n_seqlets > 30  # of 37 planted sites
+    assert (tmp_path / "demo.plots.pdf").stat().st_size > 100_000
+
+
 def holds_motif(genome, start: int, stop: int) -> bool:
     text = "".join("ACGTN"[code] for code in genome.codes("chr1", start, stop))
     return MOTIF in text or REVERSE in text

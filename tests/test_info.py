@@ -92,4 +92,4 @@ def test_no_scores_have_no_range(tmp_path):
 def test_what_is_no_result_is_refused(tmp_path):
     Path(tmp_path / "x.h5").write_bytes(b"no")
     result = CliRunner().invoke(main, ["info", str(tmp_path / "x.h5")])
-    assert result.exit_code == 2 and "it is not an HDF5 file, or a truncated one" in result.stderr
+    assert result.exit_code == 2 and "it is no HDF5 file, or a part of one" in result.stderr

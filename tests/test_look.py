@@ -81,7 +81,7 @@ def test_the_survey_finds_what_the_formula_says(tmp_path, window):
     with open_scores(result_files.write_result(tmp_path / "r.h5", window=window)) as scores:
         found = survey(scores, scores.tracks)
         rows = scores.rows_with(Status.OK).tolist()
-        columns = scores.regions
+        columns = dict(scores.regions)
     assert np.isnan(found.site[sorted(set(range(len(columns["name"]))) - set(rows))]).all()
     for row in rows:
         chrom, first, end = (columns[name][row] for name in ("chrom", "start", "end"))

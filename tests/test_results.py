@@ -4,8 +4,8 @@ import h5py
 import numpy as np
 import pytest
 
-from fastism_cli.errors import UsageError
-from fastism_cli.io import results
+from fastism_cli.errors import ResourceError, UsageError
+from fastism_cli.io import block_reader
 from fastism_cli.io.results import open_scores
 from fastism_cli.io.schema import Status
 from tests.result_files import (
@@ -53,8 +53,7 @@ def test_nothing_depends_on_how_many_rows_are_read_at_once(tmp_path, monkeypatch
     path = write_result(tmp_path / "r.h5")
     with open_scores(path) as scores:
         whole = list(scores.blocks())
-        monkeypatch.setattr(results, "BLOCK_BYTES", 1)
-        monkeypatch.setattr(results.Scores, "_rows_at_once", lambda *_: 3)
+        monkeypatch.setattr(block_reader._BlockReader, "rows_at_once", 3)
         parts = list(scores.blocks())
     assert (len(whole), len(parts)) == (1, 4)
     for name in ("rows", "reverse", "input_start", "seq", "delta"):
@@ -113,3 +112,22 @@ def test_a_file_without_bases_is_refused(tmp_path):
         file.attrs["alphabet"] = "ACDE"
     with open_scores(path) as scores, pytest.raises(UsageError, match="with the alphabet ACDE; only ACGT lies on a"):
         scores.require_bases()
+
+
+@pytest.mark.parametrize("dataset", ["seq", "delta/profile_sum"])
+def test_a_damaged_file_is_told(tmp_path, dataset):
+    path = write_result(tmp_path / "r.h5")
+    with h5py.File(path) as file:
+        chunk = file[dataset].id.get_chunk_info(0)
+    with open(path, "r+b") as raw:
+        raw.seek(chunk.byte_offset)
+        raw.write(b"\x55" * chunk.size)
+    message = r"r\.h5: the scores of rows 0 to \d+ cannot be read \(.*\)\. The file is damaged: copy it again"
+    with open_scores(path) as scores, pytest.raises(ResourceError, match=message):
+        list(scores.blocks())
+
+
+def test_a_result_whose_run_is_not_finished_is_told(tmp_path):
+    write_result(tmp_path / "r.h5").rename(tmp_path / "r.h5.partial")
+    with pytest.raises(UsageError, match=r"r\.h5 does not exist, but .*r\.h5\.partial does: its run is not finished"):
+        open_scores(tmp_path / "r.h5")

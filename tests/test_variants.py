@@ -1,6 +1,7 @@
 """Scores of variants equal plain Keras predictions of sequences that are put together by plain string operations."""
 
 import csv
+import gzip
 from pathlib import Path
 
 import keras
@@ -234,6 +235,32 @@ def test_scores_do_not_depend_on_the_other_variants(folder, tmp_path):
     np.testing.assert_allclose(
         [float(line["delta"]) for line in alone], [deltas[key(line)] for line in alone], atol=1e-6
     )
+
+
+def test_a_vcf_of_another_genome_is_told(folder, tmp_path):
+    """No REF is in the FASTA: files are written, and nobody takes them for scores."""
+    rows = [(chrom, position, alt, ref) for chrom, position, ref, alt in records()[:3]]
+    result = variants(folder, write_vcf(tmp_path / "v.vcf", rows), "-o", tmp_path / "o.vcf", "--no-check")
+    chrom, position, ref, alt = rows[0]
+    told = f"The first: {chrom}:{position + 1}: REF {ref}, FASTA {alt}"
+    assert result.exit_code == 1 and f"no allele has its REF in the FASTA, as in a VCF of another genome. {told}" in (
+        result.stderr
+    )
+    assert {line["status"] for line in table_of(tmp_path / "o.tsv")} == {"ref_mismatch"}
+    result = variants(folder, write_vcf(tmp_path / "w.vcf", [("chrA", 9999, "A", "C")]), "-o", tmp_path / "p.vcf")
+    assert result.exit_code == 1 and f"chrA:10000: chrA has {len(contigs()['chrA']):,} bases" in result.stderr
+
+
+def test_a_gzipped_vcf_is_read_like_a_plain_one(folder, tmp_path):
+    plain = Path(write_vcf(tmp_path / "v.vcf", records()[:3]))
+    (tmp_path / "g.vcf.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    for vcf, name in ((plain, "a"), (tmp_path / "g.vcf.gz", "b")):
+        result = variants(folder, str(vcf), "-o", tmp_path / f"{name}.vcf", "--no-check")
+        assert result.exit_code == 0, result.stderr
+    assert table_of(tmp_path / "a.tsv") == table_of(tmp_path / "b.tsv") != []
+    (tmp_path / "g.vcf.gz").write_bytes(gzip.compress(plain.read_bytes())[:-12])
+    result = variants(folder, str(tmp_path / "g.vcf.gz"), "-o", tmp_path / "c.vcf")
+    assert result.exit_code == 2 and "g.vcf.gz" in result.stderr
 
 
 def test_an_empty_vcf_gives_empty_files(folder, tmp_path):

@@ -7,12 +7,12 @@ from typing import Any
 import click
 
 from fastism_cli.cli.log import LOGGER
-from fastism_cli.cli.options import logging_options
+from fastism_cli.cli.options import logging_options, result_argument
 from fastism_cli.export.formats import COMPRESSIONS, FORMATS, OVERLAPS
 
 
 @click.command(short_help="Write a result in the format of another tool.")
-@click.argument("file", metavar="FILE")
+@result_argument
 @click.option("-t", "--format", "kind", type=click.Choice(list(FORMATS)), required=True, help="Format to write.")
 @click.option("-o", "--output", metavar="OUT", help="File to write.  [default: named after FILE, in this folder]")
 @click.option(

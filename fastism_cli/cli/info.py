@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fastism_cli.cli.options import logging_options
+from fastism_cli.cli.options import logging_options, result_argument
 from fastism_cli.cli.table import aligned
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ MOST_STRETCHES = 10  # of missing rows
 
 
 @click.command(short_help="Show what is in a result file.")
-@click.argument("file", metavar="FILE")
+@result_argument
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout in place of the text; lists every target.")
 @click.option("--ranges/--no-ranges", default=True, show_default=True, help="Read all scores for their ranges.")
 @logging_options

@@ -109,6 +109,24 @@ model_option = click.option(
     help="Keras model: .keras, .h5, SavedModel folder, or .json with --weights.",
 )
 
+fasta_option = click.option(
+    "-f", "--fasta", required=True, metavar="FASTA", help="Genome, plain or compressed by bgzip."
+)
+
+missing_contig_option = click.option(
+    "--missing-contig",
+    type=click.Choice(["error", "skip"]),
+    default="error",
+    show_default=True,
+    help="Records on contigs that the FASTA lacks: refused, or kept unscored.",
+)
+
+target_names_option = click.option(
+    "--target-names", multiple=True, metavar="[HEAD=]FILE", help="Names of all targets of a head, one a line."
+)
+
+result_argument = click.argument("file", metavar="FILE")  # a result of fastism run
+
 input_option = click.option(
     "--input",
     "inputs",

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from fastism_cli.cli.log import LOGGER
-from fastism_cli.cli.options import logging_options
+from fastism_cli.cli.options import logging_options, result_argument
 
 # kept in step with fastism_cli.look.plots, which would load NumPy for --help: a test compares them
 FORMATS = ("png", "svg", "pdf")
@@ -29,7 +29,7 @@ class BasesOrAll(click.ParamType):
 
 
 @click.command(short_help="Draw the logo and heat map of regions.")
-@click.argument("file", metavar="FILE")
+@result_argument
 @click.option("--region", metavar="CHROM:START-END", help="These bases, counted from 0 as in BED.")
 @click.option("--name", "names", multiple=True, metavar="NAME", help="The region of this name. Repeatable.")
 @click.option("--top", type=click.IntRange(min=1), help="The regions with the strongest sites.")

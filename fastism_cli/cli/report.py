@@ -7,14 +7,14 @@ from typing import Any
 import click
 
 from fastism_cli.cli.log import LOGGER
-from fastism_cli.cli.options import logging_options
+from fastism_cli.cli.options import logging_options, result_argument
 
 # kept in step with fastism_cli.look.report, which would load NumPy for --help: a test compares them
 TOP, MEGABYTES = 100, 5.0
 
 
 @click.command(short_help="Write a page to look at a result in a browser.")
-@click.argument("file", metavar="FILE")
+@result_argument
 @click.option("-o", "--output", default="report.html", show_default=True, metavar="HTML", help="Page to write.")
 @click.option(
     "--targets",

@@ -11,12 +11,15 @@ import click
 from fastism_cli.cli.log import LOGGER
 from fastism_cli.cli.options import (
     batch_option,
+    fasta_option,
     input_option,
     loading_options,
     logging_options,
+    missing_contig_option,
     model_option,
     placing_options,
     precision_option,
+    target_names_option,
     together,
 )
 
@@ -39,13 +42,7 @@ what_options = together(
         show_default=True,
         help="Largest share of N in an input that is scored.",
     ),
-    click.option(
-        "--missing-contig",
-        type=click.Choice(["error", "skip"]),
-        default="error",
-        show_default=True,
-        help="Records on contigs that the FASTA lacks: refused, or kept unscored.",
-    ),
+    missing_contig_option,
     click.option("--tile", is_flag=True, help="Cover intervals of any length: every base scored once, with context."),
     click.option("--limit", type=click.IntRange(min=1), help="Only the first records."),
     click.option(
@@ -54,9 +51,7 @@ what_options = together(
         metavar="[HEAD=]0,3-5",
         help="Targets to store, numbered from 0; HEAD=all for a whole head. Repeatable.",
     ),
-    click.option(
-        "--target-names", multiple=True, metavar="[HEAD=]FILE", help="Names of all targets of a head, one a line."
-    ),
+    target_names_option,
 )
 
 how_options = together(
@@ -122,7 +117,7 @@ output_options = together(
     metavar="BED",
     help='BED or narrowPeak, gzipped or not; "-" is stdin.  [default: every record of FASTA that fits]',
 )
-@click.option("-f", "--fasta", required=True, metavar="FASTA", help="Genome, plain or compressed by bgzip.")
+@fasta_option
 @placing_options
 @what_options
 @input_option

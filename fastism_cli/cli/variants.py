@@ -9,18 +9,21 @@ import click
 from fastism_cli.cli.log import LOGGER
 from fastism_cli.cli.options import (
     batch_option,
+    fasta_option,
     input_option,
     loading_options,
     logging_options,
+    missing_contig_option,
     model_option,
     precision_option,
+    target_names_option,
 )
 
 
 @click.command(short_help="Score the variants of a VCF.")
 @model_option
-@click.option("--vcf", "vcf_path", required=True, metavar="VCF", help='Plain, bgzipped or BCF; "-" is stdin.')
-@click.option("-f", "--fasta", required=True, metavar="FASTA", help="Genome, plain or compressed by bgzip.")
+@click.option("--vcf", "vcf_path", required=True, metavar="VCF", help='Plain, compressed or BCF; "-" is stdin.')
+@fasta_option
 @click.option(
     "-o", "--output", metavar="FILE", help="VCF, .vcf.gz or .vcf; a .tsv lies beside it.  [default: <stem>.ism.vcf.gz]"
 )
@@ -32,17 +35,9 @@ from fastism_cli.cli.options import (
     metavar="BASES",
     help="Variants in the same stretch of BASES see one window, predicted once, centred on the stretch.",
 )
-@click.option(
-    "--missing-contig",
-    type=click.Choice(["error", "skip"]),
-    default="error",
-    show_default=True,
-    help="Records on contigs that the FASTA lacks: refused, or kept unscored.",
-)
+@missing_contig_option
 @click.option("--targets", multiple=True, metavar="[HEAD=]0,3-5", help="Targets to write, numbered from 0. Repeatable.")
-@click.option(
-    "--target-names", multiple=True, metavar="[HEAD=]FILE", help="Names of all targets of a head, one a line."
-)
+@target_names_option
 @input_option
 @loading_options
 @batch_option
@@ -69,12 +64,11 @@ def variants(
     alleles, and records whose REF is not what the FASTA holds, are kept unscored and counted. Contigs are matched with
     and without "chr".
     """
-    from fastism_cli.alleles import Outcome
     from fastism_cli.variants import score_variants
 
     report = score_variants(model, vcf_path, fasta, output, share=share, **options)
     for line in report.lines:
         LOGGER.info(line)
-    if report.alleles.get(Outcome.FAILED):
-        click.echo(f"Error: the model gave NaN or infinity for {report.alleles[Outcome.FAILED]:,} alleles", err=True)
+    if report.fault:
+        click.echo(f"Error: {report.fault}", err=True)
         ctx.exit(1)

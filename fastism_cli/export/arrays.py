@@ -10,8 +10,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from fastism_cli.export.frame import hypothetical_or_zero, one_hot
+from fastism_cli.export.frame import one_hot
 from fastism_cli.export.job import ExportJob
+from fastism_cli.io.score_blocks import hypothetical
 
 Array = npt.NDArray[Any]
 Add = Callable[[Array, Array], None]
@@ -28,7 +29,7 @@ def write_arrays(job: ExportJob, open_files: Open) -> None:
     with ExitStack() as stack:
         adders = [stack.enter_context(open_files(paths, *shape)) for paths in job.paths]
         for block in job.frame.even_blocks(job.tracks):
-            letters, values = one_hot(block.seq), hypothetical_or_zero(block)
+            letters, values = one_hot(block.seq), hypothetical(block.seq, block.delta, unknown=0)
             for k, add in enumerate(adders):
                 add(letters, values[:, k])
 

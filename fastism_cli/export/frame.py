@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastism_cli.io.results import GenomeBlock, Scores, Track, hypothetical
+from fastism_cli.io.results import Scores
 from fastism_cli.io.schema import Status
+from fastism_cli.io.score_blocks import GenomeBlock
+from fastism_cli.io.tracks import Track
 
 Array = npt.NDArray[Any]
 
@@ -61,7 +63,12 @@ class Frame:
         """Which even windows lie on their contig as a whole, bool (n,): no BED can hold the others."""
         return np.asarray((self.start >= 0) & (self.start + self.even_window <= self.contig_size))
 
-    def where(self, keep: Array) -> Frame:
+    def column(self, name: str) -> Array:
+        """A column of the file's regions for these rows, (n,); unlike those above it is not kept."""
+        first, stop = (int(self.rows[0]), int(self.rows[-1]) + 1) if len(self.rows) else (0, 0)
+        return np.asarray(self.scores.regions.part(name, first, stop)[self.rows - first])
+
+    def where(self, keep: Array | slice) -> Frame:
         """Some of the rows."""
         return replace(self, rows=self.rows[keep])
 
@@ -85,10 +92,3 @@ def one_hot(seq: Array) -> Array:
     """Codes (n, W) as int8 (n, W, 4); an N is four zeros."""
     rows: Array = np.eye(5, 4, dtype=np.int8)
     return rows.take(seq, axis=0)
-
-
-def hypothetical_or_zero(block: GenomeBlock) -> Array:
-    """Hypothetical importance, float32 (n, K, W, 4), with 0 at an N and where delta was not computed."""
-    values = hypothetical(block.seq, block.delta)
-    values[np.isnan(values)] = 0
-    return values

@@ -17,7 +17,7 @@ from fastism_cli.export.optional import require
 from fastism_cli.export.spool import Stretch, along_genome
 from fastism_cli.export.text import FLOAT
 from fastism_cli.io import vcf
-from fastism_cli.io.results import GenomeBlock
+from fastism_cli.io.score_blocks import GenomeBlock
 
 Array = npt.NDArray[Any]
 

@@ -6,10 +6,8 @@ import gzip
 import hashlib
 import io
 import os
-import shutil
 import stat
 import sys
-import tempfile
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
@@ -19,9 +17,8 @@ from typing import IO, NamedTuple
 
 from pybedtools import Interval, IntervalIterator
 
-from fastism_cli.errors import RegionError, ResourceError
-
-STDIN = "-"
+from fastism_cli.errors import RegionError
+from fastism_cli.io.spool import STDIN, spooled
 
 _PROBLEMS_SHOWN = 20
 _LARGEST_COORDINATE = 2**32 - 1  # what the C++ reader holds
@@ -147,18 +144,10 @@ class BedSource:
 
     def _spool(self, stream: IO[bytes]) -> None:
         try:
-            # unbuffered: all of the copy must be in the file before it is opened again by its path
-            copy = self._exit.enter_context(tempfile.NamedTemporaryFile("wb", buffering=0, suffix=".bed"))
-            shutil.copyfileobj(stream, copy)
-        except BaseException as error:
+            self.path = spooled(stream, self.name, suffix=".bed", until=self._exit)
+        except BaseException:
             self._exit.close()
-            if not isinstance(error, OSError):
-                raise
-            raise ResourceError(
-                f"{self.name} could not be copied to {tempfile.gettempdir()}: {error.strerror}. "
-                "Set TMPDIR to a folder with more space."
-            ) from error
-        self.path = copy.name
+            raise
 
 
 def read_regions(source: str) -> Iterator[Region]:

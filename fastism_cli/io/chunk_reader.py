@@ -22,7 +22,12 @@ MOST_THREADS = 8
 
 def decoding_threads() -> ThreadPoolExecutor:
     """Threads for :meth:`ChunkReader.start`: zlib and numpy leave the interpreter to the others while they work."""
-    return ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_THREADS), thread_name_prefix="decode")
+    return ThreadPoolExecutor(n_threads(), thread_name_prefix="decode")
+
+
+def n_threads() -> int:
+    """How many they are."""
+    return min(os.cpu_count() or 1, MOST_THREADS)
 
 
 @dataclass(frozen=True)
@@ -39,11 +44,12 @@ class ChunkReader:
         """Begin to read; the function that is returned waits for the end and gives (stop - start, units, ...)."""
         if not self._layout.is_simple:
             return lambda: self._by_hdf5(start, stop, units)
+        chunks = list(self._raw(start, stop, units))
+        if len(chunks) == 1 and self._layout.is_just(chunks[0][0], start, stop, units):
+            whole = self.threads.submit(self._layout.decoded, chunks[0][1])
+            return lambda: whole.result()[: stop - start]
         values = np.full((stop - start, len(units), *self.dataset.shape[2:]), self.dataset.fillvalue, np.float32)
-        pending = [
-            self.threads.submit(_place, self._layout, values, chunk, raw, start, units)
-            for chunk, raw in self._raw(start, stop, units)
-        ]
+        pending = [self.threads.submit(_place, self._layout, values, *chunk, start, units) for chunk in chunks]
         return lambda: _finished(values, pending)
 
     @cached_property
@@ -86,6 +92,11 @@ class _ChunkLayout:
         is_gzip = names == [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE]
         self.dtype, self.chunks = dataset.dtype, dataset.chunks
         self.is_simple = is_gzip and dataset.dtype.isnative and (dataset.chunks or ())[2:] == dataset.shape[2:]
+
+    def is_just(self, chunk: tuple[int, int], start: int, stop: int, units: Sequence[int]) -> bool:
+        """Whether a chunk begins with the rows that are wanted, and holds all of their units and no others."""
+        is_whole = self.dtype == np.float32 and list(units) == list(range(chunk[1], chunk[1] + self.chunks[1]))
+        return is_whole and chunk[0] == start and stop - start <= self.chunks[0]
 
     def decoded(self, raw: bytes) -> Array:
         """Values of a chunk."""

@@ -20,11 +20,10 @@ from pyfaidx import BgzfBlock, Faidx, FastaIndexingError, FetchError
 
 from fastism_cli.alphabet import DNA, Alphabet, Codes
 from fastism_cli.errors import RegionError, SequenceError
+from fastism_cli.io.bgzf import GZIP_MAGIC, has_bgzf_header
 
 logger = logging.getLogger(__name__)
 
-_GZIP_MAGIC = b"\x1f\x8b"
-_GZIP_HAS_EXTRA = 4
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _BGZF_NAMES = (".gz", ".bgz")  # pyfaidx goes by the name
 _BGZF_DAMAGE = (zlib.error, struct.error, EOFError, RuntimeError)  # as Bio.bgzf reports it
@@ -180,7 +179,7 @@ def _check_is_fasta(path: str) -> bool:
         raise SequenceError(f"{path} cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(mode):
         raise SequenceError(f"{path} is not a regular file: bases are read from anywhere in it")
-    if head.startswith(_GZIP_MAGIC):
+    if head.startswith(GZIP_MAGIC):
         _check_bgzf(path, head, tail)
         return True
     _check_plain(path, head)
@@ -196,7 +195,7 @@ def _ends(path: str) -> tuple[bytes, bytes]:
 
 
 def _check_bgzf(path: str, head: bytes, tail: bytes) -> None:
-    if not _has_bgzf_header(head):
+    if not has_bgzf_header(head):
         raise SequenceError(
             f"{path} is compressed by gzip, which cannot be read from the middle. "
             f"Run gunzip on it, or recompress it: gunzip -c {path} | bgzip > ..."
@@ -205,20 +204,6 @@ def _check_bgzf(path: str, head: bytes, tail: bytes) -> None:
         raise SequenceError(f"{path} is truncated: the end marker of bgzip is missing. Make or copy it again.")
     if not path.lower().endswith(_BGZF_NAMES):
         raise SequenceError(f"{path} is compressed by bgzip, but its name does not end in .gz. Rename it.")
-
-
-def _has_bgzf_header(head: bytes) -> bool:
-    """Whether the gzip header has the extra field ``BC`` that bgzip writes."""
-    if len(head) < 12 or not head[3] & _GZIP_HAS_EXTRA:
-        return False
-    extra = head[12 : 12 + int.from_bytes(head[10:12], "little")]
-    return any(identifier == b"BC" for identifier in _subfields(extra))
-
-
-def _subfields(extra: bytes) -> Iterator[bytes]:
-    while len(extra) >= 4:
-        yield extra[:2]
-        extra = extra[4 + int.from_bytes(extra[2:4], "little") :]
 
 
 def _check_plain(path: str, head: bytes) -> None:

@@ -7,17 +7,14 @@ from functools import cached_property
 from typing import Any
 
 import h5py
-import numpy as np
-import numpy.typing as npt
 
 from fastism_cli.alphabet import Alphabet
 from fastism_cli.errors import UsageError
 from fastism_cli.io import schema
+from fastism_cli.io.columns import Array, RegionColumns, column
 from fastism_cli.io.configuration import plain
 from fastism_cli.io.layout import HeadLayout, Layout
 from fastism_cli.version import __version__
-
-Array = npt.NDArray[Any]
 
 
 class IsmFile:
@@ -71,14 +68,18 @@ class IsmFile:
     @cached_property
     def regions(self) -> dict[str, Array]:
         """Columns of ``/regions``, each (N,); chrom, name and strand hold str."""
-        group = self._file[schema.REGIONS]
-        return {column: _column(group[column]) for column in schema.REGION_COLUMNS}
+        return dict(self.columns)
+
+    @cached_property
+    def columns(self) -> RegionColumns:
+        """The same, each read when it is asked for, while the file is open."""
+        return RegionColumns(self.path, self._file[schema.REGIONS])
 
     @cached_property
     def genome_sizes(self) -> dict[str, int]:
         """Length of every contig of the FASTA."""
         genome = self._file[schema.GENOME]
-        return dict(zip(_column(genome[schema.CHROM_NAMES]), genome[schema.CHROM_SIZES][:].tolist(), strict=True))
+        return dict(zip(column(genome[schema.CHROM_NAMES]), genome[schema.CHROM_SIZES][:].tolist(), strict=True))
 
     @property
     def seq(self) -> h5py.Dataset:
@@ -96,7 +97,7 @@ class IsmFile:
     def _head(self, key: str) -> HeadLayout:
         group = self._file[f"{schema.OUTPUTS}/{key}"]
         shape = tuple(self._file[f"{schema.REF}/{key}"].shape[1:])
-        return HeadLayout(group.attrs["name"], shape, tuple(_column(group[schema.TARGET_NAMES])), group.attrs["reduce"])
+        return HeadLayout(group.attrs["name"], shape, tuple(column(group[schema.TARGET_NAMES])), group.attrs["reduce"])
 
     def _key(self, name: str | None) -> str:
         names = [head.name for head in self.heads]
@@ -121,7 +122,9 @@ def read_result(path: str | os.PathLike[str], *, allow_incomplete: bool = False)
         _check_format(name, file)
         _check_sources(name, file)
         if not (allow_incomplete or file.attrs["complete"]):
-            raise UsageError(f"{name} is unfinished: the run that wrote it was interrupted. Run it again.")
+            raise UsageError(
+                f"{name} is unfinished: its run was interrupted, or still goes on. Repeat its command with --resume."
+            )
     except BaseException:
         file.close()
         raise
@@ -133,16 +136,19 @@ def _open_hdf5(path: str) -> h5py.File:
         # unlocked: nobody changes a file that has its name, and read-only file systems refuse locks
         return h5py.File(path, "r", locking=False)
     except FileNotFoundError as error:
-        raise UsageError(f"{path} does not exist") from error
+        is_unfinished = os.path.exists(path + schema.PARTIAL_SUFFIX)
+        hint = f", but {path}{schema.PARTIAL_SUFFIX} does: its run is not finished" if is_unfinished else ""
+        raise UsageError(f"{path} does not exist{hint}") from error
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else "it is not an HDF5 file, or a truncated one"
+        reason = os.strerror(error.errno) if error.errno else "it is no HDF5 file, or a part of one"
         raise UsageError(f"{path} cannot be read: {reason}") from error
 
 
 def _check_format(path: str, file: h5py.File) -> None:
     found, version = file.attrs.get("format"), file.attrs.get("format_version")
     if found != schema.FORMAT:
-        raise UsageError(f"{path} is not a result of fastism: its format is {found!r} instead of {schema.FORMAT!r}")
+        instead = "it does not say its format" if found is None else f"its format is {found!r}"
+        raise UsageError(f"{path} is not a result of fastism run: {instead}, which would be {schema.FORMAT!r}")
     if version != schema.FORMAT_VERSION:
         raise UsageError(
             f"{path} has version {version} of the format {schema.FORMAT}; fastism {__version__} reads version "
@@ -166,9 +172,3 @@ def _check_sources(path: str, file: h5py.File) -> None:
     gone = [name for name in sources if not os.path.exists(os.path.join(folder, name))]
     if gone:
         raise UsageError(f"{path} reads from {len(sources)} files, of which these are gone: {', '.join(gone[:5])}")
-
-
-def _column(dataset: h5py.Dataset) -> Array:
-    if h5py.check_string_dtype(dataset.dtype) is not None:
-        return np.asarray(dataset.asstr()[:], dtype=object)
-    return np.asarray(dataset[:])

@@ -1,19 +1,20 @@
-"""Variants of a VCF, plain, bgzipped or BCF, through pysam; every column is kept as text for the scored VCF."""
+"""Variants of a VCF, plain, compressed or BCF, through pysam; every column is kept as text for the scored VCF."""
 
 from __future__ import annotations
 
+import gzip
 import os
-import shutil
 import sys
-import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 from fastism_cli.errors import SequenceError, UsageError
-from fastism_cli.io.bed import STDIN
+from fastism_cli.io.bgzf import GZIP_MAGIC, has_bgzf_header
+from fastism_cli.io.spool import STDIN, spooled
 
 INFO_COLUMN = 7
 
@@ -68,12 +69,11 @@ class VariantSource:
     def __enter__(self) -> VariantSource:
         self._pysam.set_verbosity(0)  # what htslib has to say of headers helps nobody here
         if self.path == STDIN:
-            copy = self._exit.enter_context(tempfile.NamedTemporaryFile("wb", suffix=".vcf"))
-            shutil.copyfileobj(sys.stdin.buffer, copy)
-            copy.flush()
-            self.path = copy.name
+            self.path = spooled(sys.stdin.buffer, self.name, suffix=".vcf", until=self._exit)
         elif not os.path.isfile(self.path):
             raise UsageError(f"{self.path} does not exist or is not a file")
+        if self._is_plain_gzip():
+            self._unpack()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -119,6 +119,19 @@ class VariantSource:
             return next(records, None)
         except (OSError, ValueError) as error:
             raise SequenceError(f"{self.name}: record {number + 1} is not VCF ({error})") from error
+
+    def _is_plain_gzip(self) -> bool:
+        with open(self.path, "rb") as file:
+            head = file.read(1024)
+        return head.startswith(GZIP_MAGIC) and not has_bgzf_header(head)
+
+    def _unpack(self) -> None:
+        """htslib reads what bgzip has not made once only."""
+        try:
+            with gzip.open(self.path) as stream:
+                self.path = spooled(cast(IO[bytes], stream), self.name, suffix=".vcf", until=self._exit)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise UsageError(f"{self.name} is a damaged or cut gzip file: {error}") from error
 
     def _open(self) -> Any:
         try:

@@ -10,8 +10,9 @@ import numpy as np
 
 from fastism_cli.errors import UsageError
 from fastism_cli.export.names import choose_tracks
-from fastism_cli.io.results import Scores, Track
+from fastism_cli.io.results import Scores
 from fastism_cli.io.schema import Status
+from fastism_cli.io.tracks import Track
 from fastism_cli.look.sites import ranked, strongest_sites
 
 SHOWN = 20  # of a long list, in a message
@@ -62,7 +63,7 @@ def only_track(scores: Scores, targets: Sequence[str]) -> Track:
     UsageError
         If there are several and none was chosen, or there is none of that name.
     """
-    tracks = choose_tracks(scores, targets)
+    tracks = choose_tracks(scores, targets, option="--target")
     if len(tracks) > 1:
         labels = _listed([track.label for track in tracks])
         raise UsageError(

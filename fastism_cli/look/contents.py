@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from fastism_cli.io.results import Scores, Track
+from fastism_cli.io.results import Scores
 from fastism_cli.io.schema import Status
+from fastism_cli.io.tracks import Track
 from fastism_cli.look.packing import pack_delta
 from fastism_cli.look.quality import checks
 from fastism_cli.look.region import Array, RegionScores, load_regions

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastism_cli.export.optional import require
-from fastism_cli.io.results import Track
+from fastism_cli.io.tracks import Track
 from fastism_cli.look.choose import Interval
 from fastism_cli.look.region import Array, RegionScores
 

@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fastism_cli.alphabet import Alphabet
-from fastism_cli.io.results import GenomeBlock, Scores, Track, importance
+from fastism_cli.io.results import Scores
+from fastism_cli.io.score_blocks import GenomeBlock, importance
+from fastism_cli.io.tracks import Track
 from fastism_cli.look.choose import Interval
 from fastism_cli.look.sites import strongest_sites
 

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastism_cli.io.results import GenomeBlock, Scores, Track
+from fastism_cli.io.results import Scores
 from fastism_cli.io.schema import Status
+from fastism_cli.io.score_blocks import GenomeBlock
+from fastism_cli.io.tracks import Track
 from fastism_cli.look.sites import strongest_sites
 
 Array = npt.NDArray[Any]

@@ -1,0 +1,65 @@
+"""The columns of ``/regions``: read when they are asked for, and in pieces where a file has very many rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from fastism_cli.io import schema
+from fastism_cli.io.damage import readable
+
+Array = npt.NDArray[Any]
+
+ROWS_AT_ONCE = 1 << 12  # of text, which takes several times the memory while it is read
+
+
+class RegionColumns(Mapping[str, Array]):
+    """Name of a column to its values, (N,); chrom, name and strand hold str.
+
+    What was read is kept. A column is read while the file is open: ``dict(columns)`` reads them all.
+    """
+
+    def __init__(self, path: str, group: h5py.Group) -> None:
+        self._path = path
+        self._group = group
+        self._read: dict[str, Array] = {}
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self._read:
+            self._read[name] = self.part(name)
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(schema.REGION_COLUMNS)
+
+    def __len__(self) -> int:
+        return len(schema.REGION_COLUMNS)
+
+    def part(self, name: str, start: int = 0, stop: int | None = None) -> Array:
+        """Rows ``[start, stop)`` of a column, which are not kept."""
+        with readable(self._path, f"the column {name!r} of its regions"):
+            return column(self._group[name], start, stop)
+
+
+def column(dataset: h5py.Dataset, start: int = 0, stop: int | None = None) -> Array:
+    """Values of a dataset (N,), text as str: equal ones are one object, as the contigs of a million rows are few."""
+    stop = len(dataset) if stop is None else stop
+    if h5py.check_string_dtype(dataset.dtype) is None:
+        return np.asarray(dataset[start:stop])
+    values, known = np.empty(stop - start, dtype=object), _Texts()
+    for first in range(start, stop, ROWS_AT_ONCE):
+        piece = dataset[first : min(first + ROWS_AT_ONCE, stop)].tolist()
+        values[first - start : first - start + len(piece)] = [known[raw] for raw in piece]
+    return values
+
+
+class _Texts(dict[bytes, str]):
+    """Each text once."""
+
+    def __missing__(self, raw: bytes) -> str:
+        self[raw] = text = raw.decode()
+        return text

@@ -1,0 +1,133 @@
+"""Some records of a VCF, the windows that their alleles need, and what is asked of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastism_cli.alleles import Outcome, Windows, alternate_codes, is_symbolic, ref_matches
+from fastism_cli.alphabet import Alphabet, Codes
+from fastism_cli.inputs import OtherInputs
+from fastism_cli.io.fasta import Genome
+from fastism_cli.io.layout import HeadLayout
+from fastism_cli.io.tracks import head_tracks
+from fastism_cli.io.variants import Variant, VariantSource
+
+if TYPE_CHECKING:
+    from fastism_cli.ism import FastISM
+
+MOST_RECORDS = 512  # of a block
+BLOCK_BYTES = 32e6  # of deltas of a block
+
+
+@dataclass(frozen=True)
+class VariantJob:
+    source: VariantSource
+    genome: Genome
+    contigs: Mapping[str, str]
+    scorer: FastISM
+    outputs: tuple[HeadLayout, ...]
+    others: OtherInputs
+    windows: Windows
+
+    @property
+    def letters(self) -> Alphabet:
+        return self.scorer.alphabet
+
+    @property
+    def labels(self) -> list[str]:
+        return [track.label for output in self.outputs for track in head_tracks(output)]
+
+
+@dataclass(frozen=True)
+class Allele:
+    """An allele to score: ``record`` and ``number`` place it in the block; ``codes`` if it is no single base."""
+
+    record: int
+    number: int
+    window: int
+    column: int = -1
+    letter: int = -1
+    codes: Codes = field(default_factory=lambda: np.empty(0, np.uint8))
+
+
+class VariantBlock:
+    """Some records, the windows that they need, and what is asked of each."""
+
+    def __init__(self, job: VariantJob, variants: Sequence[Variant]) -> None:
+        self.variants = variants
+        self.sequences: list[Codes] = []
+        self.records: list[int] = []  # a record of each window, whose other inputs it gets
+        self.substituted: list[Allele] = []
+        self.rewritten: list[Allele] = []
+        self.outcomes = [[Outcome.OK] * len(variant.alts) for variant in variants]
+        self.window_of = [-1] * len(variants)
+        self.mismatch = ""
+        self._known: dict[tuple[Any, ...], int] = {}
+        for record, variant in enumerate(variants):
+            self._add(job, record, variant)
+
+    def _add(self, job: VariantJob, record: int, variant: Variant) -> None:
+        chrom = job.contigs.get(variant.chrom)
+        if chrom is None:
+            self.outcomes[record] = [Outcome.MISSING_CONTIG] * len(variant.alts)
+            return
+        for number, alt in enumerate(variant.alts):
+            self.outcomes[record][number] = _outcome(job, chrom, variant, alt)
+            if self.outcomes[record][number] == Outcome.OK:
+                self._ask(job, chrom, record, number)
+        if Outcome.REF_MISMATCH in self.outcomes[record] and not self.mismatch:
+            self.mismatch = _mismatch(job, chrom, variant)
+
+    def _ask(self, job: VariantJob, chrom: str, record: int, number: int) -> None:
+        variant, letters = self.variants[record], job.letters
+        start = job.windows.start(variant.position)
+        window = self._window(job, chrom, start, variant)
+        self.window_of[record] = window
+        alt, column = letters.encode(variant.alts[number]), variant.position - start
+        is_known = self.sequences[window][column] != letters.unknown
+        if len(variant.ref) == len(alt) == 1 and is_known:
+            self.substituted.append(Allele(record, number, window, column, int(alt[0])))
+        else:
+            places = range(start, start + job.windows.length)
+            codes = alternate_codes(job.genome, chrom, places, variant, alt, letters)
+            self.rewritten.append(Allele(record, number, window, codes=codes))
+
+    def _window(self, job: VariantJob, chrom: str, start: int, variant: Variant) -> int:
+        """Its number; a record of its own where other inputs differ by record."""
+        key = (chrom, start, variant.number if job.others.by_row else None)
+        if key not in self._known:
+            self._known[key] = len(self.sequences)
+            self.sequences.append(job.genome.codes(chrom, start, start + job.windows.length, job.letters))
+            self.records.append(variant.number)
+        return self._known[key]
+
+
+def _outcome(job: VariantJob, chrom: str, variant: Variant, alt: str) -> Outcome:
+    """Whether an allele can be scored."""
+    if is_symbolic(alt):
+        return Outcome.SYMBOLIC
+    if (job.letters.encode(alt) == job.letters.unknown).any():
+        return Outcome.NOT_BASES
+    return Outcome.OK if ref_matches(job.genome, chrom, variant, job.letters) else Outcome.REF_MISMATCH
+
+
+def _mismatch(job: VariantJob, chrom: str, variant: Variant) -> str:
+    """What is there in the place of REF."""
+    if not 0 <= variant.position <= job.genome.sizes[chrom] - len(variant.ref):
+        return f"{variant.place}: {chrom} has {job.genome.sizes[chrom]:,} bases"
+    stop = variant.position + min(len(variant.ref), 20)
+    there = job.letters.decode(job.genome.codes(chrom, variant.position, stop, job.letters))
+    return f"{variant.place}: REF {variant.ref[:20]}, FASTA {there}"
+
+
+def blocks_of(job: VariantJob) -> Iterator[tuple[Variant, ...]]:
+    values = len(job.labels) * job.windows.share * job.letters.size
+    size = int(max(min(MOST_RECORDS, BLOCK_BYTES // (4 * values)), 1))
+    variants = job.source.variants()
+    while block := tuple(islice(variants, size)):
+        yield block
