@@ -73,7 +73,9 @@ def on_slurm(program: str) -> None:
             variables |= {"USER": os.environ.get("USER", "root")}
             told = snakemake(program, folder / "workflow", variables, *options, seconds=SLURM_SECONDS)
             jobs = len(re.findall(r"submitted with SLURM jobid", told))
-        arrays = assert_same(folder / "workflow" / "out" / "ism.h5", whole_run(folder / "workflow", given, "--no-check"))
+        arrays = assert_same(
+            folder / "workflow" / "out" / "ism.h5", whole_run(folder / "workflow", given, "--no-check")
+        )
         assert jobs == SHARDS + 1, told
     print(f"Snakemake on SLURM: {jobs} jobs by the example's profile, {arrays} arrays equal one run")
 
