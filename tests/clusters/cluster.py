@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,6 +89,7 @@ def memory() -> int:
 def slurm(folder: Path) -> Iterator[dict[str, str]]:
     """Start it; yields the variables with which its commands find it."""
     installed()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is started here is stopped
     host = socket.gethostname().split(".")[0]
     for name in ("state", "spool"):
         (folder / name).mkdir()
