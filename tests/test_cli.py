@@ -184,6 +184,8 @@ REFUSED = {
         ["-o", "{}/peaks.bed", "--overwrite"],
         "{}/peaks.bed is an input of this run. Choose another --output.",
     ),
+    "output is empty": (["-o", ""], "--output is empty. Name a file to write."),
+    "summary folder is missing": (["--summary", "gone/s.json"], "gone/s.json: folder gone does not exist."),
     "output folder is missing": (["-o", "gone/o.h5"], "gone/o.h5: folder gone does not exist."),
     "window too long": (
         ["--window", "41"],
@@ -239,7 +241,9 @@ def test_bad_input(folder, here, case):
     assert (folder.path / "old.h5").read_bytes() == b"an older result"
 
 
-@pytest.mark.parametrize("case", ["FASTA is missing", "contigs are missing", "input file is missing", "output exists"])
+@pytest.mark.parametrize(
+    "case", ["FASTA is missing", "contigs are missing", "input file is missing", "summary folder is missing"]
+)
 def test_what_needs_no_model_is_found_before_keras_is_loaded(folder, here, case, monkeypatch):
     def too_late(**options: object) -> None:
         raise AssertionError("Keras was loaded")

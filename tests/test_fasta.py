@@ -176,6 +176,7 @@ def test_an_old_index_is_not_trusted(genome_file, caplog):
     set_mtime(genome_file, os.stat(genome_file).st_mtime + 100)  # also: a clock that is ahead
     assert chr2_of(genome_file) == "CCGG"
     assert f"{genome_file}.fai is older than {genome_file} or does not fit it: not used" in caplog.text
+    assert caplog.text.count("not used") == 1
     caplog.clear()
     assert chr2_of(genome_file) == "CCGG"
     assert caplog.text == ""

@@ -256,7 +256,9 @@ class _Index:
 
 def _find_index(path: str, is_bgzf: bool) -> _Index | None:
     real = Path(os.path.realpath(path))
-    candidates = [_beside(path, is_bgzf), _Index(real.parent, real.name, is_bgzf)]
+    candidates = [_beside(path, is_bgzf)]
+    if os.path.islink(path):
+        candidates.append(_Index(real.parent, real.name, is_bgzf))
     cache = _cache_folder(path)
     if cache:
         candidates.append(_Index(cache, real.name, is_bgzf))
