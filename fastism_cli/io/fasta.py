@@ -13,12 +13,12 @@ from pyfaidx import Faidx, FetchError
 from fastism_cli.alphabet import DNA, Alphabet, Codes
 from fastism_cli.errors import RegionError, SequenceError
 from fastism_cli.io.fasta_index import BGZF_DAMAGE, build_index, find_index, open_faidx
+from fastism_cli.problems import SHOWN
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_HAS_EXTRA = 4
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _BGZF_NAMES = (".gz", ".bgz")  # pyfaidx goes by the name
-_PROBLEMS_SHOWN = 20
 
 
 class Genome:
@@ -143,7 +143,7 @@ def check_contigs(genome: Genome, contigs: Mapping[str, int], bed_name: str) -> 
             f"{bed_name} line {contigs[name]}: contig {name!r} is not in {genome.path}{_other_name(genome, name)}"
         )
     if missing:
-        shown = problems[:_PROBLEMS_SHOWN]
+        shown = problems[:SHOWN]
         if len(problems) > len(shown):
             shown.append(f"... and {len(problems) - len(shown)} more")
         raise RegionError("\n  ".join([f"{len(missing)} contigs of {bed_name} are not in {genome.path}:", *shown]))
