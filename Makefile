@@ -108,8 +108,9 @@ $(VENV)-snakemake/installed:
 	$(VENV)-snakemake/bin/python -m pip install --quiet snakemake snakemake-executor-plugin-slurm
 	@touch $@
 
-test-snakemake: $(VENV)/installed $(VENV)-snakemake/installed  ## the example workflow by a real Snakemake
+test-snakemake: $(VENV)/installed $(VENV)-snakemake/installed  ## the example workflow by a real Snakemake, then on a real SLURM
 	$(BIN)/python -m tests.clusters.snakemake $(abspath $(VENV)-snakemake/bin/snakemake)
+	$(BIN)/python -m tests.clusters.snakemake $(abspath $(VENV)-snakemake/bin/snakemake) --slurm
 
 test-nextflow:  ## the example modules, where Nextflow is installed
 	@if command -v nextflow >/dev/null; then cd examples/nextflow && PATH="$(abspath $(BIN)):$$PATH" nextflow run main.nf -stub-run; \

@@ -17,6 +17,7 @@ from fastism_cli.inputs import read_inputs
 from fastism_cli.io.bed import BedSource, BedSummary
 from fastism_cli.io.fasta import Genome, check_contigs, open_fasta
 from fastism_cli.io.model_files import read_model_file
+from fastism_cli.io.places import check_place
 from fastism_cli.io.records import RecordSource
 from fastism_cli.io.stamps import Watch
 from fastism_cli.outputs import check_new_file
@@ -79,6 +80,8 @@ def check_run(stack: ExitStack, model: Any, bed: str | None, fasta: str, output:
     choices = check_choices(problems, model, options)
     regions = open_regions(problems, stack, bed, fasta, options)
     problems.check(check_new_file, output, [model, bed, fasta], overwrite=options.overwrite, resume=options.resume)
+    if options.summary is not None:
+        problems.check(check_place, options.summary, "--summary")
     problems.raise_if_any()
     assert regions is not None  # or its problem was raised
     # only now are they read: what changes them between here and the end is seen

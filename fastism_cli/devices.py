@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from fastism_cli.errors import UsageError
 
 CPU = "cpu"
+GIVEN = "FASTISM_DEVICE"  # tells a process which device it was given
 
 
 def parse_devices(asked: str | None) -> list[str]:
@@ -44,5 +45,21 @@ def visible_gpus() -> list[str]:
 def environment(device: str) -> Mapping[str, str]:
     """Variables that show a process this device alone."""
     if device == CPU:
-        return {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
-    return {"CUDA_VISIBLE_DEVICES": device}
+        return {GIVEN: device, "CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
+    return {GIVEN: device, "CUDA_VISIBLE_DEVICES": device}
+
+
+def require_device(found: str) -> None:
+    """Refuse to compute on the CPU what was given to a GPU.
+
+    Raises
+    ------
+    UsageError
+        If this process was given a GPU, and the backend found ("gpu" or "cpu") none.
+    """
+    given = os.environ.get(GIVEN, CPU)
+    if given != CPU and found == "cpu":
+        raise UsageError(
+            f"--devices {given}: the backend finds no such GPU. See nvidia-smi -L, and whether the backend was "
+            "installed for GPUs: pip install 'fastism-cli[cuda]'."
+        )

@@ -12,6 +12,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from fastism_cli.checks import ModelChoices, RegionInputs, RunInputs, check_run
+from fastism_cli.devices import require_device
 from fastism_cli.errors import UsageError
 from fastism_cli.inputs import OtherInputs, fit_inputs
 from fastism_cli.io.hdf5 import HeadLayout, Layout
@@ -155,7 +156,7 @@ def opened_inputs(
     stack: ExitStack, model: Any, bed: str | None, fasta: str, output: str | None, options: RunOptions
 ) -> RunInputs:
     """Check what can be checked without Keras."""
-    output = output or default_output(bed, fasta, parse_shard(options.shard))
+    output = default_output(bed, fasta, parse_shard(options.shard)) if output is None else output
     return check_run(stack, model, bed, fasta, output, options)
 
 
@@ -176,11 +177,13 @@ def load_scorer(model: Any, choices: ModelChoices, options: RunOptions, regions:
     A variable length that no option gives is that of the ``regions``.
     """
     import_backend(verbose=logger.isEnabledFor(logging.DEBUG))
+    from fastism_cli import backend
     from fastism_cli.graph import has_variable_length
     from fastism_cli.io.custom_objects import load_rules
     from fastism_cli.io.models import load_model
     from fastism_cli.ism import FastISM
 
+    require_device(backend.device_kind())
     if isinstance(model, (str, os.PathLike)):
         own, trusted = options.custom_objects, options.allow_lambda
         model = load_model(os.fspath(model), weights=options.weights, custom_objects=own, allow_lambda=trusted)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastism_cli.headed import split_named
-from fastism_cli.io.stamps import content_sha256
+from fastism_cli.io.stamps import content_sha256, file_sha256
 from fastism_cli.run_options import RunOptions
 from fastism_cli.shards import parse_shard
 from fastism_cli.version import __version__
@@ -27,18 +27,10 @@ def _files(path: Path) -> list[Path]:
 
 def sha256_of(files: list[Path]) -> str:
     """Of one file as ``sha256sum`` prints it; of several, of their digests in order; ``""`` of none."""
-    digests = [_digest(file) for file in files]
+    digests = [file_sha256(file) for file in files]
     if len(digests) < 2:
         return "".join(digests)
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
-
-
-def _digest(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as handle:
-        while block := handle.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def other_files(options: RunOptions) -> list[Path]:

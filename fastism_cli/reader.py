@@ -99,7 +99,8 @@ class Reader:
         Read the rows ``[first, stop)`` of those.
     edge : "pad", "skip" or "error"
         What becomes of an input that passes an end of its contig: scored with N there (``n_padded`` says how many), or
-        not scored (status 2). A record of a FASTA that is longer than the input is never scored (status 2).
+        not scored (status 2). An input without any base of its contig, and a record of a FASTA that is longer than
+        the input, are never scored (status 2).
     n_policy : "skip", "score" or "error"
         Only "score" runs the model where no base of the window is known.
     max_n : float
@@ -162,7 +163,7 @@ class Reader:
         length = self.geometry.length
         if region.chrom not in self.genome.sizes:
             return Status.MISSING_CONTIG, self._unknown(length)
-        if self.geometry.cuts(region) or (place.n_padded and self.edge == "skip"):
+        if self.geometry.cuts(region) or place.n_padded == length or (place.n_padded and self.edge == "skip"):
             return Status.EDGE, self._unknown(length)
         codes = self.genome.codes(region.chrom, place.input_start, place.input_start + length, self.alphabet)
         codes = self.alphabet.reverse_complement(codes) if reverse else codes

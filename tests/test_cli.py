@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import logging
 import os
 import re
 import signal
@@ -19,9 +18,8 @@ from click.testing import CliRunner, Result
 
 from fastism_cli import cli, quiet
 from fastism_cli.cli import COMMANDS, main
-from fastism_cli.cli.log import LOGGER, start_logging
+from fastism_cli.cli.log import LOGGER
 from fastism_cli.cli.outcome import Terminated
-from fastism_cli.cli.progress import Lines, shown_progress
 from fastism_cli.cli.table import aligned, human
 from fastism_cli.io.hdf5 import read_result
 from tests.small_run import RECORDS, Folder, make_folder
@@ -186,6 +184,8 @@ REFUSED = {
         ["-o", "{}/peaks.bed", "--overwrite"],
         "{}/peaks.bed is an input of this run. Choose another --output.",
     ),
+    "output is empty": (["-o", ""], "--output is empty. Name a file to write."),
+    "summary folder is missing": (["--summary", "gone/s.json"], "gone/s.json: folder gone does not exist."),
     "output folder is missing": (["-o", "gone/o.h5"], "gone/o.h5: folder gone does not exist."),
     "window too long": (
         ["--window", "41"],
@@ -241,7 +241,9 @@ def test_bad_input(folder, here, case):
     assert (folder.path / "old.h5").read_bytes() == b"an older result"
 
 
-@pytest.mark.parametrize("case", ["FASTA is missing", "contigs are missing", "input file is missing", "output exists"])
+@pytest.mark.parametrize(
+    "case", ["FASTA is missing", "contigs are missing", "input file is missing", "summary folder is missing"]
+)
 def test_what_needs_no_model_is_found_before_keras_is_loaded(folder, here, case, monkeypatch):
     def too_late(**options: object) -> None:
         raise AssertionError("Keras was loaded")
@@ -419,30 +421,6 @@ def test_every_command_has_help():
 
 def test_version():
     assert re.fullmatch(r"fastism \d+\.\d+\.\d+\S*\n", fastism("--version").stdout)
-
-
-def test_progress_is_a_line_a_minute_in_a_log(monkeypatch, caplog):
-    now = [0.0]
-    monkeypatch.setattr("fastism_cli.cli.progress.time.monotonic", lambda: now[0])
-    start_logging(quiet=False, verbose=False)
-    with caplog.at_level(logging.INFO, LOGGER.name), shown_progress() as progress:
-        assert isinstance(progress, Lines)
-        progress.start(1000)
-        for _ in range(10):
-            now[0] += 25
-            progress.advance(10, 3000)
-    assert [record.getMessage() for record in caplog.records] == [
-        "30 of 1,000 regions (3.0 %), 120 substitutions/s, 40 min left",
-        "60 of 1,000 regions (6.0 %), 120 substitutions/s, 39 min left",
-        "90 of 1,000 regions (9.0 %), 120 substitutions/s, 38 min left",
-    ]
-
-
-def test_a_long_wait_is_told_in_hours():
-    lines = Lines()
-    lines.start(100)
-    lines.rows = 1
-    assert lines.line(100).endswith("2 h 45 min left")
 
 
 @pytest.mark.parametrize(

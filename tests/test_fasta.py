@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from fastism_cli.alphabet import DNA, RNA
 from fastism_cli.errors import RegionError, SequenceError
 from fastism_cli.io import fasta as fasta_module
+from fastism_cli.io import fasta_index
 from fastism_cli.io.fasta import check_contigs, missing_contigs, open_fasta
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
@@ -68,7 +69,7 @@ def read_only(monkeypatch):
             raise OSError(30, "Read-only file system", str(dir))
         return make(prefix=prefix, dir=dir)
 
-    monkeypatch.setattr(fasta_module.tempfile, "TemporaryDirectory", guarded)
+    monkeypatch.setattr(fasta_index.tempfile, "TemporaryDirectory", guarded)
     return lambda folder: refused.append(str(folder))
 
 
@@ -166,7 +167,7 @@ def test_the_index_is_made_beside_the_file_and_used_again(genome_file, tmp_path,
     assert chr2_of(genome_file) == "TTTT"
     assert sorted(os.listdir(tmp_path)) == ["genome.fa", "genome.fa.fai"]
     assert (tmp_path / "genome.fa.fai").read_text().splitlines()[1] == "chr2\t4\t117\t4\t5"
-    monkeypatch.setattr(fasta_module, "_build_index", None)  # would fail if it were built again
+    monkeypatch.setattr(fasta_module, "build_index", None)  # would fail if it were built again
     assert chr2_of(genome_file) == "TTTT"
 
 
@@ -176,6 +177,7 @@ def test_an_old_index_is_not_trusted(genome_file, caplog):
     set_mtime(genome_file, os.stat(genome_file).st_mtime + 100)  # also: a clock that is ahead
     assert chr2_of(genome_file) == "CCGG"
     assert f"{genome_file}.fai is older than {genome_file} or does not fit it: not used" in caplog.text
+    assert caplog.text.count("not used") == 1
     caplog.clear()
     assert chr2_of(genome_file) == "CCGG"
     assert caplog.text == ""
@@ -196,7 +198,7 @@ def test_a_read_only_folder_puts_the_index_in_the_cache(genome_file, tmp_path, c
     assert chr2_of(genome_file) == "TTTT"
     assert os.listdir(tmp_path) == ["genome.fa"]
     assert len(list(cache.rglob("genome.fa.fai"))) == 1
-    monkeypatch.setattr(fasta_module, "_build_index", None)
+    monkeypatch.setattr(fasta_module, "build_index", None)
     assert chr2_of(genome_file) == "TTTT"
 
 
@@ -230,7 +232,7 @@ def test_no_folder_at_all(genome_file, tmp_path, cache, monkeypatch):
     def refuse(**_options):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(fasta_module.tempfile, "TemporaryDirectory", refuse)
+    monkeypatch.setattr(fasta_index.tempfile, "TemporaryDirectory", refuse)
     with pytest.raises(SequenceError, match=r"genome\.fa cannot be indexed: .*Read-only file system\. Run samtools"):
         open_fasta(genome_file)
 
@@ -240,7 +242,7 @@ def test_a_link_uses_the_index_of_its_target(genome_file, tmp_path, monkeypatch)
     link = tmp_path / "work" / "staged.fa"
     link.parent.mkdir()
     link.symlink_to(genome_file)
-    monkeypatch.setattr(fasta_module, "_build_index", None)
+    monkeypatch.setattr(fasta_module, "build_index", None)
     assert chr2_of(link) == "TTTT"
     assert os.listdir(link.parent) == ["staged.fa"]
 

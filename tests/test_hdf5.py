@@ -442,6 +442,10 @@ def test_check_output(tmp_path, monkeypatch):
         check_output("old.h5", overwrite=False)
     with pytest.raises(OutputError, match=r"^a/b\.h5: folder a does not exist\. Make it first: mkdir -p a$"):
         check_output("a/b.h5", overwrite=False)
+    with pytest.raises(OutputError, match=r"^old\.h5/b\.h5: old\.h5 is no folder\. Choose another --output\.$"):
+        check_output("old.h5/b.h5", overwrite=False)
+    with pytest.raises(OutputError, match=r"^--output is empty\. Name a file to write\.$"):
+        check_output("", overwrite=False)
     with pytest.raises(OutputError, match=r" is a folder or a device\. Name a file to write\.$"):
         check_output(tmp_path, overwrite=True)
     with pytest.raises(OutputError, match=r"^/dev/null is a folder or a device"):
@@ -456,6 +460,7 @@ def test_a_partial_file_that_cannot_be_made(output):
     writer = ResultWriter(output, layout_of(1), attributes={}, genome_sizes={})
     with pytest.raises(OutputError, match=r"ism\.h5\.partial cannot be written: Is a directory$"):
         writer.__enter__()
+    assert writer.rows_kept == 0
 
 
 # --- the disk --------------------------------------------------------------------------------------------------------

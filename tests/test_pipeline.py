@@ -204,6 +204,13 @@ def test_edge_skip_keeps_the_row_without_scores(score):
     assert (result.seq[2] == 4).all()
 
 
+def test_a_record_beyond_its_contig_is_told_as_such(score, folder):
+    bed = folder.bed_of("beyond.bed", "chrB 4000 7000", "chrB 79 81", "chrB 75 77")
+    summary, result = score(bed=bed)  # the last input begins at base 56 of 60
+    assert statuses(result) == [Status.EDGE, Status.EDGE, Status.OK]
+    assert summary.unscored == "2 past the end of their contig, or longer than the input"
+
+
 def test_missing_contig_skip(score, folder):
     bed = folder.bed_of("other.bed", "chrX 5 10", RECORDS[0], "chrY 7 30")
     summary, result = score(bed=bed, missing_contig="skip")

@@ -126,6 +126,23 @@ def test_an_index_whose_shards_are_gone_is_refused(sharded, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path, other: os.truncate(path, 3000), r"s3\.h5 cannot be read: .* truncated one"),
+        (lambda path, other: shutil.copy(other, path), r"index\.h5 reads from .*s3\.h5, which has been replaced since"),
+    ],
+    ids=["cut", "replaced"],
+)
+def test_an_index_whose_shards_are_not_what_they_were_is_refused(sharded, tmp_path, change, message):
+    copies = [shutil.copy(path, tmp_path) for path in shards_of(sharded)]
+    merge_shards(copies, str(tmp_path / "index.h5"), virtual=True)
+    read_result(tmp_path / "index.h5").close()
+    change(tmp_path / "s3.h5", sharded / "whole.h5")
+    with pytest.raises(UsageError, match=message):
+        read_result(tmp_path / "index.h5")
+
+
+@pytest.mark.parametrize(
     ("left_out", "message"),
     [([3, 7], "2 of 8 shards are missing: run --array=3,7"), ([5], "1 of 8 shard is missing: run --array=5")],
 )
@@ -387,6 +404,13 @@ def test_devices(monkeypatch):
     assert parse_devices("all") == ["cpu"]
     with pytest.raises(UsageError, match="--devices is all, or a list"):
         parse_devices("0,")
+
+
+def test_a_gpu_that_is_not_there_is_not_replaced_by_the_cpu(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTISM_DEVICE", "7")
+    with pytest.raises(UsageError, match=r"--devices 7: the backend finds no such GPU\. See nvidia-smi -L"):
+        score(folder, tmp_path / "o.h5")
+    assert os.listdir(tmp_path) == []
 
 
 def test_two_workers_make_one_result(folder, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,11 +19,19 @@ def shown_progress() -> Iterator[Progress]:
     """Whatever fits where stderr goes."""
     if is_quiet():
         yield Silent()
-    elif sys.stderr.isatty():
+    elif sys.stderr.isatty() and _has_width():
         with ExitStack() as stack:
             yield Bar(stack)
     else:
         yield Lines()
+
+
+def _has_width() -> bool:
+    """Whether the terminal says how wide it is; where it does not, tqdm shows nothing."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except (OSError, ValueError):  # no descriptor, or one that is closed
+        return False
 
 
 class Lines:

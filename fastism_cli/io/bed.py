@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import os
 import stat
@@ -19,8 +18,9 @@ from pybedtools import Interval, IntervalIterator
 
 from fastism_cli.errors import RegionError
 from fastism_cli.io.spool import STDIN, spooled
+from fastism_cli.io.stamps import file_sha256
+from fastism_cli.problems import SHOWN
 
-_PROBLEMS_SHOWN = 20
 _LARGEST_COORDINATE = 2**32 - 1  # what the C++ reader holds
 _NARROWPEAK_COLUMNS = 10
 _NO_SUMMIT = -1
@@ -188,7 +188,7 @@ class _Problems:
 
     def add(self, line: int, problem: str) -> None:
         self.count += 1
-        if self.count <= _PROBLEMS_SHOWN:
+        if self.count <= SHOWN:
             self.shown.append((line, problem))
 
     def raise_if_any(self) -> None:
@@ -207,7 +207,7 @@ def _summarise(path: str, name: str) -> BedSummary:
         count += 1
         contigs.setdefault(region.chrom, region.line)
     problems.raise_if_any()
-    return BedSummary(count=count, sha256=_sha256(path), contigs=contigs)
+    return BedSummary(count=count, sha256=file_sha256(path), contigs=contigs)
 
 
 def _regions(path: str, name: str, report: _Report) -> Iterator[Region]:
@@ -351,14 +351,6 @@ def _open(path: str, name: str) -> io.BufferedReader:
         raise RegionError(f"{name} does not exist") from error
     except OSError as error:
         raise RegionError(f"{name} cannot be read: {error.strerror}") from error
-
-
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _is_regular_file(path: str) -> bool:

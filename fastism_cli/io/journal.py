@@ -61,11 +61,16 @@ class Checkpoint:
 def write_checkpoint(path: str, checkpoint: Checkpoint) -> None:
     """Make a checkpoint count: after this returns it is on the disk, and if this is interrupted the last one is."""
     unnamed = f"{path}.new"
-    with open(unnamed, "wb") as file:
-        file.write(_packed(checkpoint))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unnamed, path)
+    try:
+        with open(unnamed, "wb") as file:
+            file.write(_packed(checkpoint))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unnamed, path)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(unnamed)  # on a full disk, even that is needed
+        raise
     sync_folder(os.path.dirname(path) or ".")
 
 

@@ -157,18 +157,28 @@ def _check_format(path: str, file: h5py.File) -> None:
 
 
 def _check_sources(path: str, file: h5py.File) -> None:
-    """Refuse an index whose parts are gone: HDF5 would read NaN in their place.
+    """Refuse an index whose parts are gone, cut or replaced: HDF5 would read NaN in their place.
 
     Raises
     ------
     UsageError
-        Names those that are missing.
+        Names those that are missing, or the first that is not what it was.
     """
     dataset = file[schema.SEQ]
     if not dataset.is_virtual:
         return
     folder = os.path.dirname(os.path.realpath(path))
-    sources = [source.file_name for source in dataset.virtual_sources()]
-    gone = [name for name in sources if not os.path.exists(os.path.join(folder, name))]
+    sources = dataset.virtual_sources()
+    gone = [source.file_name for source in sources if not os.path.exists(os.path.join(folder, source.file_name))]
     if gone:
         raise UsageError(f"{path} reads from {len(sources)} files, of which these are gone: {', '.join(gone[:5])}")
+    for source in sources:
+        first, last = source.vspace.get_select_bounds()
+        _check_source(path, file, os.path.join(folder, source.file_name), last[0] + 1 - first[0])
+
+
+def _check_source(path: str, file: h5py.File, part: str, rows: int) -> None:
+    with _open_hdf5(part) as found:
+        _check_format(part, found)
+        if (found.attrs["config_sha256"], len(found[schema.SEQ])) != (file.attrs["config_sha256"], rows):
+            raise UsageError(f"{path} reads from {part}, which has been replaced since. Merge the shards again.")

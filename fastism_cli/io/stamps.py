@@ -57,14 +57,17 @@ def content_sha256(path: str) -> str:
     A genome of 3 GB takes a tenth of a second instead of a quarter of a minute, in every task of an array.
     """
     size = os.stat(path).st_size
-    digest = hashlib.sha256()
+    if size <= WHOLE:
+        return file_sha256(path)
+    digest = hashlib.sha256(str(size).encode())
     with open(path, "rb") as file:
-        if size <= WHOLE:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        else:
-            digest.update(str(size).encode())
-            for i in range(SAMPLES):
-                file.seek(i * (size - SAMPLE_BYTES) // (SAMPLES - 1))
-                digest.update(file.read(SAMPLE_BYTES))
+        for i in range(SAMPLES):
+            file.seek(i * (size - SAMPLE_BYTES) // (SAMPLES - 1))
+            digest.update(file.read(SAMPLE_BYTES))
     return digest.hexdigest()
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of all bytes of a file, as ``sha256sum`` prints it."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -20,49 +20,14 @@ from fastism_cli.io import schema
 from fastism_cli.io.chunks import ChunkWriter
 from fastism_cli.io.configuration import SAME, SAME_ROWS, differences
 from fastism_cli.io.datasets import create_datasets, dataset_names, write_header
-from fastism_cli.io.disk import in_use, is_in_use, open_disk
-from fastism_cli.io.journal import SUFFIX, damaged, read_checkpoint, sync_folder
+from fastism_cli.io.disk import open_disk
+from fastism_cli.io.journal import damaged, sync_folder
 from fastism_cli.io.layout import Layout
+from fastism_cli.io.places import check_output
 from fastism_cli.io.rows import RowBuffer
 
 Array = npt.NDArray[Any]
 Blocks = Mapping[str, npt.ArrayLike]
-
-
-def check_output(path: str | os.PathLike[str], *, overwrite: bool, resume: bool = False) -> None:
-    """Find out whether a result can be written, before anything is loaded.
-
-    Raises
-    ------
-    OutputError
-        If the file exists and may not be replaced, its folder is missing or cannot be written, another process is
-        writing it, or an interrupted run has left rows that would be lost.
-    """
-    name = os.fspath(path)
-    folder = os.path.dirname(name) or "."
-    if os.path.exists(name) and not os.path.isfile(name):
-        raise OutputError(f"{name} is a folder or a device. Name a file to write.")
-    if os.path.lexists(name) and not (overwrite or resume):
-        raise OutputError(f"{name} exists. Replace it with --overwrite, or choose another --output.")
-    if not os.path.isdir(folder):
-        raise OutputError(f"{name}: folder {folder} does not exist. Make it first: mkdir -p {folder}")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"{name}: folder {folder} cannot be written. Choose another --output.")
-    check_partial(name + schema.PARTIAL_SUFFIX, overwrite=overwrite, resume=resume)
-
-
-def check_partial(partial: str, *, overwrite: bool, resume: bool) -> None:
-    """Whether the unfinished file of an earlier run may be continued or replaced."""
-    if is_in_use(partial):
-        raise in_use(partial)
-    if overwrite or not os.path.exists(partial):
-        return
-    checkpoint = read_checkpoint(partial + SUFFIX)
-    if checkpoint and checkpoint.rows and not resume:
-        raise OutputError(
-            f"{partial} holds {checkpoint.rows:,} finished rows of an interrupted run. "
-            "Continue it with --resume, or start anew with --overwrite."
-        )
 
 
 class ResultWriter:
@@ -171,8 +136,8 @@ class ResultWriter:
 
     @property
     def rows_kept(self) -> int:
-        """Rows that are safe in the unfinished file; 0 once it has its name."""
-        return self._disk.rows if os.path.exists(self.partial_path) else 0
+        """Rows that are safe in the unfinished file; 0 once it has its name, or if it is not this writer's."""
+        return self._disk.rows if self._is_ours and os.path.exists(self.partial_path) else 0
 
     def write_rows(
         self,

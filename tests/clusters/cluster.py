@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from pathlib import Path
 
 from tests.clusters.job import environment, not_run
 
+SECONDS_TO_END = 30.0  # that jobs get: SLURM kills them after KillWait
 CONFIG = """
 ClusterName=fastism
 SlurmctldHost={host}(127.0.0.1)
@@ -40,7 +43,7 @@ AccountingStorageType=accounting_storage/none
 ReturnToService=2
 KillWait=20
 SchedulerParameters=sched_interval=2,sched_min_interval=100000
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=1000 State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -65,22 +68,41 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def srun_that_finds_it(folder: Path, config: Path) -> Path:
+    """A folder with an ``srun`` that is told where the configuration is.
+
+    Snakemake starts srun without the variables of SLURM, with SLURM_CONF too: it looks in the system's own place.
+    """
+    (folder / "bin").mkdir()
+    script = folder / "bin" / "srun"
+    script.write_text(f'#!/bin/sh\nSLURM_CONF={config} exec {shutil.which("srun")} "$@"\n')
+    script.chmod(0o755)
+    return script.parent
+
+
+def memory() -> int:
+    """Of this machine, in MB: a little less than there is, for a node that has less than it says is drained."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (1 << 20) * 9 // 10
+
+
 @contextmanager
 def slurm(folder: Path) -> Iterator[dict[str, str]]:
     """Start it; yields the variables with which its commands find it."""
     installed()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is started here is stopped
     host = socket.gethostname().split(".")[0]
     for name in ("state", "spool"):
         (folder / name).mkdir()
     ports = {"controller": free_port(), "daemon": free_port()}
     config = folder / "slurm.conf"
-    config.write_text(CONFIG.format(host=host, folder=folder, cpus=os.cpu_count(), **ports))
+    config.write_text(CONFIG.format(host=host, folder=folder, cpus=os.cpu_count(), memory=memory(), **ports))
     key = folder / "munge.key"
     key.write_bytes(os.urandom(1024))
     key.chmod(0o400)
     paths = {"key-file": "munge.key", "socket": "munge.socket", "pid-file": "munge.pid", "log-file": "munge.log"}
     options = [f"--{name}={folder / file}" for name, file in {**paths, "seed-file": "munge.seed"}.items()]
     found = environment(SLURM_CONF=str(config))
+    found["PATH"] = f"{srun_that_finds_it(folder, config)}:{found['PATH']}"
     daemons = [
         ["munged", "--force", "--foreground", *options],
         ["slurmctld", "-c", "-D", "-f", str(config)],
@@ -93,7 +115,10 @@ def slurm(folder: Path) -> Iterator[dict[str, str]]:
             started.append(subprocess.Popen(command, env=found, stdout=log, stderr=log))
             time.sleep(1)
         wait_until_idle(found, folder)
-        yield found
+        try:
+            yield found
+        finally:
+            cancel_all(found)
     finally:
         for daemon in reversed(started):
             daemon.terminate()
@@ -102,6 +127,18 @@ def slurm(folder: Path) -> Iterator[dict[str, str]]:
                 daemon.wait(20)
             except subprocess.TimeoutExpired:
                 daemon.kill()
+
+
+def cancel_all(found: dict[str, str]) -> None:
+    """Jobs outlive the daemons: end those that a failed test has left."""
+    subprocess.run(["scancel", "--state=RUNNING"], env=found, check=False)
+    subprocess.run(["scancel", "--state=PENDING"], env=found, check=False)
+    until = time.monotonic() + SECONDS_TO_END
+    while time.monotonic() < until:
+        left = subprocess.run(["squeue", "-h"], env=found, capture_output=True, text=True, check=False)
+        if not left.stdout.strip():
+            return
+        time.sleep(0.5)
 
 
 def wait_until_idle(found: dict[str, str], folder: Path) -> None:

@@ -18,7 +18,7 @@ from tests.clusters.cluster import slurm
 from tests.clusters.job import EXAMPLES, assert_same, inputs, whole_run
 
 SHARDS, REGIONS = 4, 1600
-PATIENCE = 150.0  # seconds for each step
+PATIENCE = 600.0  # seconds for each step, on a machine that others use too
 
 
 class Cluster:

@@ -1,12 +1,13 @@
 """The example workflow by the real Snakemake: a rerun does nothing, a deleted shard reruns alone.
 
 ``make test-snakemake``; the first argument is the ``snakemake`` to run. With ``--slurm`` it runs through the SLURM
-executor instead, which ``make test-snakemake`` leaves out: on a cluster without accounts its jobs fail.
+executor instead, by the example's profile, on a SLURM of its own.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,10 +17,10 @@ from pathlib import Path
 from tests.clusters.cluster import slurm
 from tests.clusters.job import EXAMPLES, assert_same, environment, inputs, whole_run
 
-SHARDS, REGIONS = 3, 90
-SLURM_SECONDS = 150
-# The cluster keeps no accounts, so that sacct knows no job.
-STATUS = ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "5", "--slurm-no-account"]
+SHARDS, REGIONS, SLURM_REGIONS = 3, 90, 12
+SLURM_SECONDS = 900  # four jobs, one after the other where there are two cores
+# The cluster keeps no accounts: sacct knows no job, and there is none to charge.
+NO_ACCOUNTS = ["--slurm-status-command", "squeue", "--slurm-no-account"]
 
 
 def snakemake(program: str, folder: Path, variables: dict[str, str], *more: str, seconds: float | None = None) -> str:
@@ -31,11 +32,12 @@ def snakemake(program: str, folder: Path, variables: dict[str, str], *more: str,
     return done.stdout + done.stderr
 
 
-def prepare(folder: Path) -> dict[str, str]:
+def prepare(folder: Path, regions: int = REGIONS, args: str = "") -> dict[str, str]:
     """The example's workflow, with a larger BED."""
     shutil.copytree(EXAMPLES / "snakemake", folder, dirs_exist_ok=True)
-    given = inputs(folder, REGIONS)
-    lines = {"model": given["MODEL"], "bed": given["BED"], "fasta": given["FASTA"], "out": "out", "shards": SHARDS}
+    given = inputs(folder, regions)
+    paths = {"model": given["MODEL"], "bed": given["BED"], "fasta": given["FASTA"]}
+    lines = {**paths, "out": "out", "shards": SHARDS, "args": f"'{args}'"}
     (folder / "config.yaml").write_text("".join(f"{name}: {value}\n" for name, value in lines.items()))
     return given
 
@@ -64,15 +66,18 @@ def on_slurm(program: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
-        given = prepare(folder / "workflow")
+        given = prepare(folder / "workflow", SLURM_REGIONS, "--no-check")
         (folder / "slurm").mkdir()
         with slurm(folder / "slurm") as variables:
-            resources = ["--default-resources", "mem_mb=400", "cpus_per_task=1", "runtime=10"]
-            options = ["--executor", "slurm", "--jobs", "4", "--latency-wait", "20", *STATUS, *resources]
+            options = ["--profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "5", *NO_ACCOUNTS]
             variables |= {"USER": os.environ.get("USER", "root")}
-            snakemake(program, folder / "workflow", variables, *options, seconds=SLURM_SECONDS)
-        assert_same(folder / "workflow" / "out" / "ism.h5", whole_run(folder / "workflow", given))
-    print("Snakemake on SLURM: equal to one run")
+            told = snakemake(program, folder / "workflow", variables, *options, seconds=SLURM_SECONDS)
+            jobs = len(re.findall(r"submitted with SLURM jobid", told))
+        arrays = assert_same(
+            folder / "workflow" / "out" / "ism.h5", whole_run(folder / "workflow", given, "--no-check")
+        )
+        assert jobs == SHARDS + 1, told
+    print(f"Snakemake on SLURM: {jobs} jobs by the example's profile, {arrays} arrays equal one run")
 
 
 if __name__ == "__main__":
