@@ -16,7 +16,8 @@ def stage(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile ``function`` by itself: nothing outside is fused into it, and it into nothing.
 
     On TensorFlow a stage is an XLA-compiled function inside a graph that is not XLA-compiled; on JAX, where the whole
-    chunk is one compiled function, its inputs and outputs pass an optimisation barrier.
+    chunk is one compiled function, its inputs and outputs pass an optimisation barrier. XLA takes barriers out after it
+    has fused and scheduled on a GPU, but before it fuses on a CPU: there, a stage on JAX is only a name.
     """
     if BACKEND == "tensorflow":
         import tensorflow as tf
