@@ -77,7 +77,8 @@ def main(path: Path | None, minutes: float, rounds: int, cpu: bool, quick: bool)
     if not cpu and backend.device_kind() != "gpu":
         raise click.ClickException(f"{backend.BACKEND} sees no GPU here: nothing is measured (--cpu tries the script).")
     began = time.monotonic()
-    figures: dict[str, Any] = {"device": device(), "rounds": rounds, "rates": {}, "rows": [], "not_measured": []}
+    figures: dict[str, Any] = {"device": device(), "rounds": rounds, "rates": {}, "rows": []}
+    figures.update(failed=[], not_measured=[])
     click.echo(", ".join(f"{name} {value}" for name, value in figures["device"].items()))
     with tempfile.TemporaryDirectory() as folder:
         run(QUICK if quick else ORDER, figures, path, began + 60 * minutes, Path(folder))
@@ -87,47 +88,66 @@ def main(path: Path | None, minutes: float, rounds: int, cpu: bool, quick: bool)
 
 
 def run(order: list[Case], figures: dict[str, Any], path: Path | None, until: float, folder: Path) -> None:
-    """Rates of the card, then row by row while there is time."""
+    """Rates of the card, then row by row while there is time; a row that fails is named and does not stop the others."""
     from benchmarks.bench import save
-    from benchmarks.device_rows import PRECISIONS, measure, recast, search
     from benchmarks.truth import Truth
 
     truth = Truth(folder, list(dict.fromkeys((name, length) for name, length, _ in order)))
+    pairs: dict[tuple[str, int], Any] = {}
+    longest = 0.0
     try:
-        figures["rates"] = rates(PRECISIONS, quick=order is QUICK)
+        figures["rates"] = rates(quick=order is QUICK)
         click.echo(HEADER)
-        pairs, longest = {}, 0.0
-        for number, (name, length, precision) in enumerate(order):
+        for number, case in enumerate(order):
             started = time.monotonic()
             if started + longest > until:
-                figures["not_measured"] = [" ".join(map(str, case)) for case in order[number:]]
+                figures["not_measured"] = [named(case) for case in order[number:]]
                 break
-            if (name, length) not in pairs:
-                pairs[name, length] = search(name, length, quick=order is QUICK)
-            row = measure(
-                *(recast(engine, name, length, precision) for engine in pairs[name, length]),
-                rate=figures["rates"][precision],
-                rounds=figures["rounds"],
-                truth=partial(truth.deltas, name, length, seconds=WAIT_FOR_TRUTH),
-            )
-            figures["rows"].append(asdict(row))
-            click.echo(line(figures["rows"][-1]))
+            try:
+                figures["rows"].append(row_of(case, figures, pairs, truth, quick=order is QUICK))
+                click.echo(line(figures["rows"][-1]))
+            except Exception as error:  # a card that nobody has tried may refuse anything
+                why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+                figures["failed"].append(f"{named(case)} ({why[:300]})")
+                click.echo(f"failed: {figures['failed'][-1]}")
             longest = max(longest, time.monotonic() - started)
             if path:
                 save(path, figures)
     finally:
         truth.close()
-    if path:
-        save(path, figures)
+        if path:
+            save(path, figures)
 
 
-def rates(precisions: tuple[str, ...], *, quick: bool) -> dict[str, float]:
+def row_of(case: Case, figures: dict[str, Any], pairs: dict[tuple[str, int], Any], truth: Any, *, quick: bool) -> Any:
+    """Measure one case; ``pairs`` keeps the engines that the search in float32 has compiled, by model and length."""
+    from benchmarks.device_rows import measure, recast, search
+
+    name, length, precision = case
+    if (name, length) not in pairs:
+        pairs[name, length] = search(name, length, quick=quick)
+    row = measure(
+        *(recast(engine, name, length, precision) for engine in pairs[name, length]),
+        rate=figures["rates"][precision],
+        rounds=figures["rounds"],
+        truth=partial(truth.deltas, name, length, seconds=WAIT_FOR_TRUTH),
+    )
+    return asdict(row)
+
+
+def named(case: Case) -> str:
+    return " ".join(map(str, case))
+
+
+def rates(*, quick: bool) -> dict[str, float]:
     """Multiply-adds a second in a large matrix product, by precision."""
-    from benchmarks.device_rows import matrix_rate
+    from benchmarks.device_rows import PRECISIONS, matrix_rate
+    from fastism_cli import backend
 
+    size = 8192 if backend.device_kind() == "gpu" else 1024
     found = {}
-    for precision in precisions:
-        found[precision] = matrix_rate(precision, 128 if quick else 8192)
+    for precision in PRECISIONS:
+        found[precision] = matrix_rate(precision, 128 if quick else size)
         click.echo(f"matrix products in {precision}: {found[precision] / 1e12:.2f} T multiply-adds/s")
     return found
 

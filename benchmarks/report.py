@@ -85,6 +85,8 @@ def gpu_section(figures: dict | None) -> str:
             "A human genome, every substitution in 3.1 M windows of 1,000 bases, computed from the measured rates and "
             f"not run: {', '.join(genomes)}."
         )
+    if figures["failed"]:
+        lines.append(f"Failed: {'; '.join(figures['failed'])}.")
     if figures["not_measured"]:
         lines.append(f"Not measured, for want of time: {', '.join(figures['not_measured'])}.")
     return "\n\n".join([*lines, "\n".join([GPU_COLUMNS, *map(gpu_line, figures["rows"])])])

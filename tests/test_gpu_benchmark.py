@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import gpu
+from benchmarks import device_rows, gpu
 from benchmarks.report import NO_GPU, gpu_section
 from fastism_cli import backend
 from fastism_cli.devices import CPU, environment
@@ -25,7 +25,7 @@ def figures(tmp_path_factory) -> dict:
 
 
 def test_a_row_for_each_case_with_its_error(figures):
-    assert figures["not_measured"] == [] and figures["device"]["kind"] == "cpu"
+    assert figures["not_measured"] == figures["failed"] == [] and figures["device"]["kind"] == "cpu"
     assert set(figures["rates"]) == {"float32", "tf32", "bfloat16"} and min(figures["rates"].values()) > 0
     float32, bfloat16 = figures["rows"]
     assert [float32["precision"], bfloat16["precision"]] == ["float32", "bfloat16"]
@@ -52,6 +52,17 @@ def test_without_time_nothing_is_measured_and_all_is_named(tmp_path):
     figures = tried(tmp_path / "gpu.json", "--minutes", "0")
     assert figures["rows"] == []
     assert figures["not_measured"] == ["conv_stack 60 float32", "conv_stack 60 bfloat16"]
+
+
+def test_a_row_that_fails_is_named_and_stops_no_other(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("INTERNAL: no such kernel\nand a long trace")
+
+    monkeypatch.setattr(device_rows, "search", refuse)
+    failed = tried(tmp_path / "gpu.json")
+    why = "(RuntimeError: INTERNAL: no such kernel)"
+    assert failed["failed"] == [f"conv_stack 60 float32 {why}", f"conv_stack 60 bfloat16 {why}"]
+    assert f"Failed: conv_stack 60 float32 {why}; " in gpu_section({**failed, "device": {"kind": "gpu"}})
 
 
 def test_without_a_gpu_it_says_so(monkeypatch):
