@@ -88,7 +88,7 @@ def main(path: Path | None, minutes: float, rounds: int, cpu: bool, quick: bool)
 
 
 def run(order: list[Case], figures: dict[str, Any], path: Path | None, until: float, folder: Path) -> None:
-    """Rates of the card, then row by row while there is time; a row that fails is named and does not stop the others."""
+    """Rates of the card, then row by row while there is time; a row that fails is named and stops no other."""
     from benchmarks.bench import save
     from benchmarks.truth import Truth
 
