@@ -1,4 +1,4 @@
-"""Draw the table of ``results.json`` into ``benchmarks/README.md`` and the project's README."""
+"""Draw the tables of ``results.json`` and ``gpu.json`` into ``benchmarks/README.md``, the first into README.md too."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import click
 
 HERE = Path(__file__).parent
 MARKS = ("<!-- speed: begin -->", "<!-- speed: end -->")
+GPU_MARKS = ("<!-- gpu: begin -->", "<!-- gpu: end -->")
+NO_GPU = "No GPU was at hand: nothing of this was measured."
 COLUMNS = (
     "| model | L | naive, s | fastism, s | speedup | range | limit | of the limit |\n|---|---|---|---|---|---|---|---|"
 )
@@ -60,23 +62,64 @@ def ratio(row: dict, name: str) -> str:
     return f"{answer['seconds'] / row['fast_seconds']:.3g}x{error}"
 
 
-def replace_marked(path: Path, text: str) -> None:
+GPU_COLUMNS = (
+    "| model | L | precision | sequences/s | G multiply-adds/s | of the card's rate | speedup over naive | range "
+    "| error | naive's error |\n|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def gpu_section(figures: dict | None) -> str:
+    """What was measured on a GPU and what was not; ``figures`` is None where none was at hand."""
+    if figures is None or figures["device"]["kind"] != "gpu":
+        return NO_GPU
+    named = ", ".join(f"{name} {value}" for name, value in figures["device"].items() if value is not None)
+    rates = ", ".join(f"{rate / 1e12:.1f} T in {precision}" for precision, rate in figures["rates"].items())
+    genomes = [
+        f"{r['genome_hours']:.2f} h in {r['precision']} ({r['model']})" for r in figures["rows"] if r["genome_hours"]
+    ]
+    lines = [
+        f"{named}; medians of {figures['rounds']} rounds. Multiply-adds a second of a large matrix product: {rates}."
+    ]
+    if genomes:
+        lines.append(
+            "A human genome, every substitution in 3.1 M windows of 1,000 bases, computed from the measured rates and "
+            f"not run: {', '.join(genomes)}."
+        )
+    if figures["failed"]:
+        lines.append(f"Failed: {'; '.join(figures['failed'])}.")
+    if figures["not_measured"]:
+        lines.append(f"Not measured, for want of time: {', '.join(figures['not_measured'])}.")
+    return "\n\n".join([*lines, "\n".join([GPU_COLUMNS, *map(gpu_line, figures["rows"])])])
+
+
+def gpu_line(r: dict) -> str:
+    error, naive = ("-" if r[key] is None else f"{r[key]:.1e}" for key in ("error", "naive_error"))
+    return (
+        f"| {r['model']} | {r['length']} | {r['precision']} | {r['sequences_per_second']:.1f} "
+        f"| {r['multiply_adds_per_second'] / 1e9:.0f} | {r['of_rate']:.2f} | **{r['speedup']:.1f}x** "
+        f"| {r['speedup_low']:.1f} to {r['speedup_high']:.1f} | {error} | {naive} |"
+    )
+
+
+def replace_marked(path: Path, text: str, marks: tuple[str, str] = MARKS) -> None:
     """Put ``text`` between the marks of a file."""
     before = path.read_text()
-    pattern = re.compile(f"{re.escape(MARKS[0])}.*?{re.escape(MARKS[1])}", re.DOTALL)
+    pattern = re.compile(f"{re.escape(marks[0])}.*?{re.escape(marks[1])}", re.DOTALL)
     if not pattern.search(before):
-        raise click.ClickException(f"{path} has no marks {MARKS[0]} ... {MARKS[1]}")
-    path.write_text(pattern.sub(lambda _: f"{MARKS[0]}\n{text}\n{MARKS[1]}", before))
+        raise click.ClickException(f"{path} has no marks {marks[0]} ... {marks[1]}")
+    path.write_text(pattern.sub(lambda _: f"{marks[0]}\n{text}\n{marks[1]}", before))
 
 
 @click.command()
 def main() -> None:
-    """Write the figures of the last ``make bench`` into the two pages."""
+    """Write the figures of the last ``make bench`` and ``make bench-gpu`` into the two pages."""
     figures = json.loads((HERE / "results.json").read_text())
     machine = ", ".join(f"{name} {value}" for name, value in figures["machine"].items())
     text = "\n\n".join(filter(None, [table(figures), others_table(figures)]))
     replace_marked(HERE / "README.md", f"{machine}; medians of {figures['rounds']} rounds.\n\n{text}")
     replace_marked(HERE.parent / "README.md", table(figures))
+    gpu = HERE / "gpu.json"
+    replace_marked(HERE / "README.md", gpu_section(json.loads(gpu.read_text()) if gpu.exists() else None), GPU_MARKS)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ def stage(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile ``function`` by itself: nothing outside is fused into it, and it into nothing.
 
     On TensorFlow a stage is an XLA-compiled function inside a graph that is not XLA-compiled; on JAX, where the whole
-    chunk is one compiled function, its inputs and outputs pass an optimisation barrier.
+    chunk is one compiled function, its inputs and outputs pass an optimisation barrier. XLA takes barriers out after it
+    has fused and scheduled on a GPU, but before it fuses on a CPU: there, a stage on JAX is only a name.
     """
     if BACKEND == "tensorflow":
         import tensorflow as tf
@@ -51,11 +52,14 @@ def compiled(function: Callable[..., Any], variables: Sequence[Any] = ()) -> Cal
 
 
 def allow_float64() -> None:
-    """Let arrays be float64: JAX cuts them to float32 until it is told not to."""
+    """Let arrays be float64: JAX cuts them to float32 until it is told not to, and so do Keras' operations on JAX."""
     if BACKEND == "jax":
         import jax
+        from keras.src.backend.common import dtypes
 
         jax.config.update("jax_enable_x64", True)
+        # without this, tanh or a variance of float64 is float32: the judge would be no better than the judged
+        dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
 
 
 def to_numpy(x: Any) -> np.ndarray:
@@ -103,6 +107,30 @@ def device_kind() -> str:
 
         return "cpu" if jax.default_backend() == "cpu" else "gpu"
     return "cpu"
+
+
+def device_name() -> str:
+    """What the driver calls the device that the arrays live on; "" where it has no name."""
+    if BACKEND == "jax":
+        import jax
+
+        return str(jax.local_devices()[0].device_kind)
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        details = [tf.config.experimental.get_device_details(d) for d in tf.config.list_physical_devices("GPU")]
+        return str(details[0].get("device_name", "")) if details else ""
+    return ""
+
+
+def device_memory() -> int | None:
+    """Bytes that the backend may fill on the device, or None where it does not say."""
+    if BACKEND == "jax":
+        import jax
+
+        stats = jax.local_devices()[0].memory_stats()
+        return int(stats["bytes_limit"]) if stats and "bytes_limit" in stats else None
+    return None
 
 
 def versions() -> dict[str, str]:

@@ -68,12 +68,14 @@ class VariantSource:
 
     def __enter__(self) -> VariantSource:
         self._pysam.set_verbosity(0)  # what htslib has to say of headers helps nobody here
-        if self.path == STDIN:
-            self.path = spooled(sys.stdin.buffer, self.name, suffix=".vcf", until=self._exit)
-        elif not os.path.isfile(self.path):
-            raise UsageError(f"{self.path} does not exist or is not a file")
-        if self._is_plain_gzip():
-            self._unpack()
+        with ExitStack() as until:
+            if self.path == STDIN:
+                self.path = spooled(sys.stdin.buffer, self.name, suffix=".vcf", until=until)
+            elif not os.path.isfile(self.path):
+                raise UsageError(f"{self.path} does not exist or is not a file")
+            if self._is_plain_gzip():
+                self._unpack(until)
+            self._exit = until.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -125,11 +127,11 @@ class VariantSource:
             head = file.read(1024)
         return head.startswith(GZIP_MAGIC) and not has_bgzf_header(head)
 
-    def _unpack(self) -> None:
+    def _unpack(self, until: ExitStack) -> None:
         """htslib reads what bgzip has not made once only."""
         try:
             with gzip.open(self.path) as stream:
-                self.path = spooled(cast(IO[bytes], stream), self.name, suffix=".vcf", until=self._exit)
+                self.path = spooled(cast(IO[bytes], stream), self.name, suffix=".vcf", until=until)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise UsageError(f"{self.name} is a damaged or cut gzip file: {error}") from error
 
