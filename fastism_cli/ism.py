@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -29,6 +29,7 @@ from fastism_cli.graph import (
 from fastism_cli.heads import Head, Reduce, Units, choose_heads
 from fastism_cli.layouts import as_sequence_model
 from fastism_cli.naive import NaiveEngine
+from fastism_cli.overlap import one_ahead
 from fastism_cli.plan import Plan, make_plan, period_of
 from fastism_cli.precision import DTYPES, with_dtype
 from fastism_cli.reduce import Select
@@ -303,14 +304,19 @@ class FastISM:
         for head, output in zip(self.heads, outputs, strict=True):
             reference[head.name][rows] = np.reshape(backend.to_numpy(output), (sequences, *head.shape))[:count]
         columns = column_of(wanted, self.input_length)
-        for call in calls:
-            if not (columns[call.start : call.start + size] >= 0).any():
-                continue
-            for bases in alternates(codes[take], call.start, size, self.alphabet.size, self.n_policy):
-                deltas = engine.deltas(call, kept, bases)
+
+        def started() -> Iterator[tuple[np.ndarray, np.ndarray, list[Any]]]:
+            """Columns of ``delta``, letters, and scores that may still be on their way, of each call."""
+            for call in calls:
+                if not (columns[call.start : call.start + size] >= 0).any():
+                    continue
                 at = np.append(columns, -1)[np.minimum(call.start + np.arange(size), self.input_length)]
-                for head, values in zip(self.heads, deltas, strict=True):
-                    scatter(delta[head.name][rows], backend.to_numpy(values), at, bases[:count])
+                for bases in alternates(codes[take], call.start, size, self.alphabet.size, self.n_policy):
+                    yield at, bases, engine.deltas(call, kept, bases)
+
+        for at, bases, deltas in one_ahead(started()):
+            for head, values in zip(self.heads, deltas, strict=True):
+                scatter(delta[head.name][rows], backend.to_numpy(values), at, bases[:count])
         repeat_duplicates(delta, rows, wanted, columns)
         if self.n_policy == "skip":
             blank(delta, rows, codes[rows][:, wanted] >= self.alphabet.size)
