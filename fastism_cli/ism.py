@@ -29,6 +29,7 @@ from fastism_cli.graph import (
 from fastism_cli.heads import Head, Reduce, Units, choose_heads
 from fastism_cli.layouts import as_sequence_model
 from fastism_cli.naive import NaiveEngine
+from fastism_cli.parts import with_parts_apart
 from fastism_cli.plan import Plan, make_plan, period_of
 from fastism_cli.precision import DTYPES, with_dtype
 from fastism_cli.reduce import Select
@@ -158,8 +159,8 @@ class FastISM:
         self.input_length = self.input_shapes[self.sequence_index][0]
         shapes = {port.name: graph.tensors[port.tensor].shape for port in graph.outputs}
         self.heads = choose_heads(shapes, reduce, targets, substitutions=self.input_length * self.alphabet.size)
-        self.graph = as_run(graph, self.heads)
         self.input_tensor = graph.inputs[self.sequence_index].tensor
+        self.graph = with_parts_apart(as_run(graph, self.heads), self.input_tensor)
         self.period = period_of(self.graph, self.input_tensor)
         self.plan = self._whole_plan()
         self.engine, self.engine_reason = self._choose(engine, graph.keeps_masks)

@@ -88,6 +88,7 @@ class Affine(Weighted):
     """The delta is scaled; the shift cancels in it."""
 
     form = Form.EITHER
+    linear = True
 
     def scale(self, call: Call) -> Any:
         raise NotImplementedError

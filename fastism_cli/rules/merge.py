@@ -100,6 +100,7 @@ class LinearMerge(Merge):
     """A sum of the inputs with fixed weights: the deltas are summed alike; an unchanged input adds nothing."""
 
     form = Form.DELTA
+    linear = True
 
     def __init__(self, weights: Callable[[int], Sequence[float]]) -> None:
         self.weights = weights
@@ -116,6 +117,7 @@ class Concatenate(Rule):
     """Along the channels windows are put side by side; flattened tensors one after the other."""
 
     form = Form.DELTA
+    linear = True
     splits = Splits.ROWS
     leaks = True  # what is valid behind the end of an input is not beyond it
     any_axis = True

@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from fastism_cli.rules.parts import Whole
+
 REASONS: dict[type, str] = {}
 
 
@@ -48,6 +50,8 @@ explain(
 def why_opaque(layer: Any) -> str:
     """One line for a layer whose class has no rule."""
     cls = type(layer)
+    if isinstance(layer, Whole):
+        return layer.why_opaque
     if cls in REASONS:
         return REASONS[cls]
     if cls.__module__.startswith(("keras.", "tf_keras.")):

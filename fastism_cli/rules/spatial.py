@@ -57,6 +57,7 @@ class Spatial(Rule):
     """Geometry of a layer with one window along the positions and windows along its other spatial axes."""
 
     form = Form.DELTA
+    linear = True
     fused = False
     leaks = True
     any_axis = True
