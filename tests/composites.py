@@ -73,16 +73,21 @@ def swapped(how: str):
 
 
 def squeezed():
-    """An axis put in, and taken out again."""
-    return lambda x: ops.squeeze(ops.relu(ops.expand_dims(x, 2)), 2)
+    """An axis put in and taken out again, then two."""
+
+    def call(x):
+        y = ops.squeeze(ops.relu(ops.expand_dims(x, 2)), 2)
+        return ops.reshape(ops.reshape(y, (-1, x.shape[1], 1, 1, x.shape[2])), (-1, *x.shape[1:]))
+
+    return call
 
 
-def projected(units: int):
+def projected(units: int, how: str):
     """``x @ constant``"""
 
     def call(x):
         matrix = np.random.default_rng(units).normal(size=(x.shape[-1], units)).astype("float32")
-        return ops.matmul(x, matrix)
+        return ops.einsum("blc,cd->bld", x, matrix) if how == "einsum" else getattr(ops, how)(x, matrix)
 
     return call
 

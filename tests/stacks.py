@@ -226,11 +226,15 @@ POSITIVE = "log log10 log1p log2 sqrt rsqrt reciprocal arccosh cbrt"
 SMOOTH = (
     "abs absolute arccos arcsin arcsinh arctan arctanh cos cosh deg2rad exp exp2 expm1 negative rad2deg sin sinc sinh "
     "square tan tanh erf erfc erfinv relu relu6 sigmoid sparse_sigmoid softplus softsign soft_shrink sparse_plus silu "
-    "squareplus log_sigmoid leaky_relu hard_sigmoid hard_silu elu selu gelu celu tanh_shrink hard_tanh"
+    "squareplus stop_gradient copy "
+    "log_sigmoid leaky_relu hard_sigmoid hard_silu elu selu gelu celu tanh_shrink hard_tanh"
 )
-TWO = "add subtract multiply divide true_divide divide_no_nan power maximum minimum arctan2 hypot logaddexp"
+TWO = (
+    "add subtract multiply divide true_divide divide_no_nan power maximum minimum fmax fmin arctan2 hypot logaddexp "
+    "logaddexp2"
+)
 OVER_CHANNELS = "max amax min amin mean sum std var prod logsumexp"
-ALONG_CHANNELS = "softmax log_softmax"
+ALONG_CHANNELS = "softmax log_softmax sparsemax normalize"
 
 
 def _words(text: str) -> list[str]:
@@ -340,7 +344,8 @@ def _channels_first(draw, shape):
 def _matrix(draw, shape):
     units = draw(st.integers(2, 5))
     name = draw(st.sampled_from(["time_distributed", "einsum", "projected"]))
-    return name, {"units": units}, Shape(shape.length, units)
+    how = {"how": draw(st.sampled_from(["matmul", "dot", "einsum"]))} if name == "projected" else {}
+    return name, {"units": units, **how}, Shape(shape.length, units)
 
 
 def _mirrored(draw, shape):

@@ -52,7 +52,7 @@ class Merge(Rule):
     """Add, Multiply and the like: every output element from the same element of each input, channels broadcast."""
 
     any_axis = True
-    condition = "if all inputs are windows on the same positions, or do not change"
+    condition = "if no input changes everywhere"
 
     splits = Splits.ROWS
 
@@ -121,7 +121,7 @@ class Concatenate(Rule):
     splits = Splits.ROWS
     leaks = True  # what is valid behind the end of an input is not beyond it
     any_axis = True
-    condition = "if all inputs are windows on the same positions, side by side, or one alone changes"
+    condition = "if no input changes everywhere"
 
     def axis(self, facts: Facts) -> int:
         """The axis, batch not counted."""

@@ -32,7 +32,7 @@ explain(
 )
 explain("sums products over all positions, or takes a tensor that has none", "Dot RepeatVector")
 explain(
-    "its bins are not of one width; AveragePooling1D or MaxPooling1D would be fast",
+    "its bins are not of one width: its input is no multiple of its output_size in length",
     "AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D "
     "AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D",
 )

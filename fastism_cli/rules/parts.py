@@ -62,9 +62,7 @@ class Later:
 
     def __call__(self, arrays: Sequence[Any]) -> list[Any]:
         own, still = arrays[: self.count], arrays[-self.count :]
-        changes = [
-            x - still[number] for number, x in zip(self.earlier, arrays[self.count : -self.count], strict=True)
-        ]
+        changes = [x - still[number] for number, x in zip(self.earlier, arrays[self.count : -self.count], strict=True)]
         after, before = self.added(own, changes), self.added(still, changes)
         return [self.node.call(after)[0] - self.node.call(before)[0] + self.node.call(still)[0]]
 
