@@ -145,11 +145,13 @@ class FastISM:
             model = load_model(model)
         self.alphabet = Alphabet(alphabet)
         self.precision, self.n_policy, self.batch_size = precision, n_policy, batch_size
-        model = as_sequence_model(wrapped(model, length), self.alphabet.size, sequence_input)
+        tied, integers = parse_tie(tie), parse_codes(codes)
+        model = wrapped(model, length)
+        for chosen in [view.name for view in tied] or [sequence_input]:
+            model = as_sequence_model(model, self.alphabet.size, chosen)
         require_length_fits(model, length)
         self.model = with_dtype(model, DTYPES[precision])
         graph = layer_graph(self.model, length=length).renamed(input_names(model), output_names(model))
-        tied, integers = parse_tie(tie), parse_codes(codes)
         self.views = find_views(graph, self.alphabet, chosen=sequence_input, tied=tied, codes=integers)
         graph = with_views(graph, self.views, DTYPES[precision])
         self.sequence_index = self.views.sequence_index
