@@ -147,8 +147,9 @@ class FastISM:
         self.precision, self.n_policy, self.batch_size = precision, n_policy, batch_size
         tied, integers = parse_tie(tie), parse_codes(codes)
         model = wrapped(model, length)
-        for chosen in [view.name for view in tied] or [sequence_input]:
-            model = as_sequence_model(model, self.alphabet.size, chosen)
+        holders: Sequence[str | int | None] = [view.name for view in tied] or [sequence_input]
+        for holder in holders:
+            model = as_sequence_model(model, self.alphabet.size, holder)
         require_length_fits(model, length)
         self.model = with_dtype(model, DTYPES[precision])
         graph = layer_graph(self.model, length=length).renamed(input_names(model), output_names(model))
