@@ -21,6 +21,8 @@ from fastism_cli.errors import ModelError
 Shape = tuple[int, ...]
 # Role of a node whose output counts as unchanged: the reference that a reduction compares with.
 REFERENCE = "reference"
+# Role of a node that a forward pass has no part in: it carries a further window of a tensor (see parts.py).
+PART = "part"
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
@@ -45,7 +47,7 @@ class Node:
 
     ``call`` takes the arrays of ``inputs`` (tensor numbers, in order), and if wanted another layer to call with
     the same arguments; it returns the arrays of ``outputs``.
-    ``role`` is "layer", or "linear" / "activation" for the two halves of a layer that was split.
+    ``role`` is "layer", "linear" / "activation" for the two halves of a layer that was split, or one of those above.
     ``arguments`` are the positional and the named ones of the call, with an :class:`Input` for every tensor.
     """
 

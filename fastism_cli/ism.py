@@ -30,6 +30,7 @@ from fastism_cli.heads import Head, Reduce, Units, choose_heads
 from fastism_cli.layouts import as_sequence_model
 from fastism_cli.naive import NaiveEngine
 from fastism_cli.overlap import one_ahead
+from fastism_cli.parts import with_parts_apart
 from fastism_cli.plan import Plan, make_plan, period_of
 from fastism_cli.precision import DTYPES, with_dtype
 from fastism_cli.reduce import Select
@@ -145,11 +146,14 @@ class FastISM:
             model = load_model(model)
         self.alphabet = Alphabet(alphabet)
         self.precision, self.n_policy, self.batch_size = precision, n_policy, batch_size
-        model = as_sequence_model(wrapped(model, length), self.alphabet.size, sequence_input)
+        tied, integers = parse_tie(tie), parse_codes(codes)
+        model = wrapped(model, length)
+        holders: Sequence[str | int | None] = [view.name for view in tied] or [sequence_input]
+        for holder in holders:
+            model = as_sequence_model(model, self.alphabet.size, holder)
         require_length_fits(model, length)
         self.model = with_dtype(model, DTYPES[precision])
         graph = layer_graph(self.model, length=length).renamed(input_names(model), output_names(model))
-        tied, integers = parse_tie(tie), parse_codes(codes)
         self.views = find_views(graph, self.alphabet, chosen=sequence_input, tied=tied, codes=integers)
         graph = with_views(graph, self.views, DTYPES[precision])
         self.sequence_index = self.views.sequence_index
@@ -159,8 +163,8 @@ class FastISM:
         self.input_length = self.input_shapes[self.sequence_index][0]
         shapes = {port.name: graph.tensors[port.tensor].shape for port in graph.outputs}
         self.heads = choose_heads(shapes, reduce, targets, substitutions=self.input_length * self.alphabet.size)
-        self.graph = as_run(graph, self.heads)
         self.input_tensor = graph.inputs[self.sequence_index].tensor
+        self.graph = with_parts_apart(as_run(graph, self.heads), self.input_tensor)
         self.period = period_of(self.graph, self.input_tensor)
         self.plan = self._whole_plan()
         self.engine, self.engine_reason = self._choose(engine, graph.keeps_masks)

@@ -9,7 +9,7 @@ from functools import cached_property
 from math import prod
 from typing import Any
 
-from fastism_cli.graph import REFERENCE, LayerGraph, Node, Shape, Tensor
+from fastism_cli.graph import PART, REFERENCE, LayerGraph, Node, Shape, Tensor
 from fastism_cli.reduce import Reduction
 from fastism_cli.rules import rule_of
 from fastism_cli.rules.base import (
@@ -168,7 +168,8 @@ class Plan:
     @property
     def full_elements(self) -> int:
         """The same for a forward pass."""
-        return sum(prod(self.graph.tensors[t].shape) for step in self.steps for t in step.node.outputs)
+        whole = [step.node for step in self.steps if step.node.role != PART]
+        return sum(prod(self.graph.tensors[t].shape) for node in whole for t in node.outputs)
 
     @property
     def limit(self) -> float:
@@ -404,12 +405,13 @@ class _Planner(Propagation):
     def _step(self, node: Node, rule: Rule | None, forms: dict[int, Form]) -> Step:
         facts = self.facts(node, self.stored)
         output = self.stored[node.outputs[0]]
-        full = weighted_multiply_adds(node.layer, facts.shapes, facts.shape) if node.role != "activation" else 0
-        full = 0 if isinstance(node.layer, Reduction) else full
+        work = weighted_multiply_adds(node.layer, facts.shapes, facts.shape) if node.role != "activation" else 0
+        work = 0 if isinstance(node.layer, Reduction) else work
+        full = work if node.role != PART else 0
         if rule is None:
             operands = tuple(Operand(t, Form.VALUE, "full", None) for t in node.inputs)
             reason, laid_out = self.reasons[node.index], sum(prod(shape) for shape in facts.shapes)
-            return Step(node, None, facts, operands, output, Form.VALUE, reason, full, full, laid_out, False)
+            return Step(node, None, facts, operands, output, Form.VALUE, reason, work, full, laid_out, False)
         form = self._form(rule, node, forms)
         demands = rule.demand(facts, output)
         states = zip(node.inputs, facts.states, demands, strict=True)

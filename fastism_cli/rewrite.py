@@ -12,6 +12,7 @@ from fastism_cli.graph import REFERENCE, LayerGraph, Node, Port, Shape, Tensor
 from fastism_cli.heads import Head
 from fastism_cli.reduce import Mean, Reference, Select, Sum
 from fastism_cli.rules import rule_of
+from fastism_cli.rules.adaptive import as_pooling
 from fastism_cli.rules.summed import SummedConvolution, can_be_summed
 from fastism_cli.rules.wrappers import opened
 
@@ -25,7 +26,8 @@ def with_parts(graph: LayerGraph) -> LayerGraph:
     """Every layer that has a built-in activation as two nodes: its linear part, then the activation."""
     nodes: list[Node] = []
     tensors: list[Tensor] = []
-    for node in map(opened, graph.nodes):
+    for given in graph.nodes:
+        node = as_pooling(opened(given), graph.tensors[given.inputs[0]].shape)
         rule = rule_of(node)
         linear = rule.split(node) if rule is not None else None
         if linear is None:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import keras
+import numpy as np
 from keras import layers, ops
 
 
@@ -32,6 +34,96 @@ def channel_max():
     return lambda x: x * ops.tanh(ops.max(x, axis=2, keepdims=True))
 
 
+def one_by_one(name: str, positive: bool):
+    """A function of ``keras.ops`` where it is smooth: on (1, 3), or on (-0.9, 0.9)."""
+    return lambda x: getattr(ops, name)(ops.tanh(x) + 2.0 if positive else ops.tanh(x) * 0.9)
+
+
+def two_by_two(name: str):
+    """A function of two tensors, or an operator, where it is smooth."""
+    return lambda x, y: getattr(ops, name)(ops.tanh(x) + 2.0, ops.tanh(y) + 2.0)
+
+
+def over_channels(name: str):
+    """A reduction of the channels, beside them."""
+    return lambda x: x + getattr(ops, name)(ops.sigmoid(x), axis=-1, keepdims=True)
+
+
+def along_channels(name: str):
+    """An operation that works along the channels."""
+    return lambda x: getattr(ops, name)(x, axis=-1)
+
+
+def padded(before: int, after: int):
+    return lambda x: ops.pad(x, ((0, 0), (before, after), (0, 0)), constant_values=0.3)
+
+
+def swapped(how: str):
+    """The channels first, something by position, and back."""
+
+    def call(x):
+        turn = {
+            "swapaxes": lambda t: ops.swapaxes(t, 1, 2),
+            "moveaxis": lambda t: ops.moveaxis(t, 2, 1),
+            "transpose": lambda t: ops.transpose(t, (0, 2, 1)),
+        }[how]
+        return turn(ops.tanh(turn(x)))
+
+    return call
+
+
+def squeezed():
+    """An axis put in and taken out again, then two."""
+
+    def call(x):
+        y = ops.squeeze(ops.relu(ops.expand_dims(x, 2)), 2)
+        return ops.reshape(ops.reshape(y, (-1, x.shape[1], 1, 1, x.shape[2])), (-1, *x.shape[1:]))
+
+    return call
+
+
+def projected(units: int, how: str):
+    """``x @ constant``"""
+
+    def call(x):
+        matrix = np.random.default_rng(units).normal(size=(x.shape[-1], units)).astype("float32")
+        return ops.einsum("blc,cd->bld", x, matrix) if how == "einsum" else getattr(ops, how)(x, matrix)
+
+    return call
+
+
+def spectral(filters: int):
+    return lambda x: layers.SpectralNormalization(layers.Conv1D(filters, 3, padding="same", activation="relu"))(x)
+
+
+def nested(filters: int):
+    """A model inside the model, called twice."""
+
+    def call(x):
+        inner = keras.Input(x.shape[1:])
+        y = layers.Conv1D(filters, 3, padding="same", activation="relu")(inner)
+        y = layers.Conv1D(x.shape[-1], 2, padding="causal")(y)
+        model = keras.Model(inner, layers.Add()([inner, y]))
+        return model(model(x))
+
+    return call
+
+
+def conditioned():
+    """Scaled and shifted by what a vector says."""
+
+    def call(x, vector):
+        scale, shift = (layers.Dense(x.shape[-1], activation="tanh")(vector) for _ in range(2))
+        return layers.Add()([layers.Multiply()([x, ops.expand_dims(scale, 1)]), ops.expand_dims(shift, 1)])
+
+    return call
+
+
+def beside():
+    """Another track, put beside the channels."""
+    return lambda x, track: layers.Concatenate()([x, layers.Conv1D(2, 3, padding="same")(track)])
+
+
 def squeeze_excite():
     def call(x):
         weights = layers.Dense(x.shape[-1], activation="sigmoid")(layers.GlobalAveragePooling1D(keepdims=True)(x))
@@ -40,19 +132,19 @@ def squeeze_excite():
     return call
 
 
-def image(kind: str, axis: int, kernel_size: int, **options):
-    """(L, C) as (L, 1, C) or (1, L, C), a layer of images, and back."""
+def image(kind: str, axis: int, along: dict, axes: int = 2, **options):
+    """(L, C) as (L, 1, C) or (1, L, C), a layer of images, and back; of volumes with three ``axes``.
+
+    ``along`` are the options of the layer that have an entry for every axis, given for the positions.
+    """
 
     def call(x):
         length, channels = x.shape[1:]
-        shape = (length, 1, channels) if axis == 0 else (1, length, channels)
-        size = (kernel_size, 1) if axis == 0 else (1, kernel_size)
-        made = {"MaxPooling2D": "pool_size", "AveragePooling2D": "pool_size"}.get(kind, "kernel_size")
-        given = {**options, made: size}
-        if "strides" in given and made == "pool_size":
-            given["strides"] = (given["strides"], 1) if axis == 0 else (1, given["strides"])
-        y = getattr(layers, kind)(**given)(layers.Reshape(shape)(x))
-        return layers.Reshape((y.shape[1] * y.shape[2], y.shape[3]))(y)
+        one = (0, 0) if kind.startswith(("ZeroPadding", "Cropping")) else 1
+        spread = {name: tuple(n if i == axis else one for i in range(axes)) for name, n in along.items()}
+        shape = tuple(length if i == axis else 1 for i in range(axes))
+        y = getattr(layers, kind)(**options, **spread)(layers.Reshape((*shape, channels))(x))
+        return layers.Reshape((y.shape[1 + axis], y.shape[-1]))(y)
 
     return call
 
@@ -133,6 +225,18 @@ COMPOSITES = {
         gate,
         centred,
         channel_max,
+        one_by_one,
+        two_by_two,
+        over_channels,
+        along_channels,
+        padded,
+        swapped,
+        squeezed,
+        projected,
+        spectral,
+        nested,
+        conditioned,
+        beside,
         squeeze_excite,
         image,
         columns,

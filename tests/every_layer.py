@@ -33,7 +33,7 @@ def wide_image(layer: keras.Layer) -> Between:
 def wide_volume(layer: keras.Layer) -> Between:
     """(L, C) -> (L, 2, 3, C / 6) -> layer -> (L', C')"""
     return lambda x: positions_of(
-        layers.Reshape((7, -1))(layer(layers.Reshape((x.shape[1], 2, 3, x.shape[2] // 6))(x)))
+        layers.Reshape((8, -1))(layer(layers.Reshape((x.shape[1], 2, 3, x.shape[2] // 6))(x)))
     )
 
 
@@ -73,12 +73,12 @@ def cells(*made: keras.Layer) -> keras.Layer:
 BETWEEN: dict[str, Callable[[], Between]] = {
     "Activation": lambda: layers.Activation("gelu"),
     "ActivityRegularization": lambda: layers.ActivityRegularization(l1=0.1),
-    "AdaptiveAveragePooling1D": lambda: layers.AdaptiveAveragePooling1D(7),
-    "AdaptiveAveragePooling2D": lambda: wide_image(layers.AdaptiveAveragePooling2D((7, 2))),
-    "AdaptiveAveragePooling3D": lambda: wide_volume(layers.AdaptiveAveragePooling3D((7, 2, 3))),
-    "AdaptiveMaxPooling1D": lambda: layers.AdaptiveMaxPooling1D(7),
-    "AdaptiveMaxPooling2D": lambda: wide_image(layers.AdaptiveMaxPooling2D((7, 2))),
-    "AdaptiveMaxPooling3D": lambda: wide_volume(layers.AdaptiveMaxPooling3D((7, 2, 3))),
+    "AdaptiveAveragePooling1D": lambda: layers.AdaptiveAveragePooling1D(8),
+    "AdaptiveAveragePooling2D": lambda: wide_image(layers.AdaptiveAveragePooling2D((8, 2))),
+    "AdaptiveAveragePooling3D": lambda: wide_volume(layers.AdaptiveAveragePooling3D((8, 2, 3))),
+    "AdaptiveMaxPooling1D": lambda: layers.AdaptiveMaxPooling1D(8),
+    "AdaptiveMaxPooling2D": lambda: wide_image(layers.AdaptiveMaxPooling2D((8, 2))),
+    "AdaptiveMaxPooling3D": lambda: wide_volume(layers.AdaptiveMaxPooling3D((8, 2, 3))),
     "Add": lambda: pair(layers.Add()),
     "AdditiveAttention": lambda: pair(layers.AdditiveAttention()),
     "AlphaDropout": lambda: layers.AlphaDropout(0.5),

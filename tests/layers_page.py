@@ -8,6 +8,7 @@ from pathlib import Path
 
 from keras import layers
 
+from fastism_cli.rules.adaptive import POOLINGS
 from fastism_cli.rules.opaque import REASONS
 from fastism_cli.rules.table import RULES
 from fastism_cli.rules.wrappers import OPENED
@@ -66,6 +67,8 @@ def state_of(name: str) -> str:
     cls = getattr(layers, name)
     if cls in OPENED:
         return "fast if the layer inside is"
+    if cls in POOLINGS:
+        return "fast if output_size divides the length of its input"
     if cls in RULES:
         return f"fast {RULES[cls].condition}".strip()
     return f"opaque: {REASONS[cls] if cls in REASONS else 'a cell: the layer around it carries every position on'}"

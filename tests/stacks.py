@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import keras
 from hypothesis import strategies as st
-from keras import layers
+from keras import layers, ops
 
 from tests.composites import COMPOSITES
 from tests.zoo import randomise
@@ -22,7 +22,10 @@ MERGES = ["Add", "Concatenate", "Multiply", "Maximum", "Average", "Minimum", "Su
 
 @dataclass(frozen=True)
 class Node:
-    """A layer (or a composite) called on tensors by number: 0 is the sequence, ``i`` is the output of node ``i``."""
+    """A layer (or a composite) called on tensors by number.
+
+    0 is the sequence, ``i`` is the output of node ``i``, and negative ones are the model's other inputs.
+    """
 
     layer: str
     inputs: tuple[int, ...]
@@ -45,7 +48,20 @@ class Shape(NamedTuple):
     channels: int
 
 
+# The other inputs, by number: a vector, and a track as long as the sequence.
+VECTOR, TRACK = -1, -2
+
+
+def global_pool(name: str, axes: int):
+    """A global pooling of the tensor as an image or a volume."""
+    return lambda x: getattr(layers, name)()(layers.Reshape((x.shape[1], *(1,) * (axes - 1), x.shape[2]))(x))
+
+
 HEADS = {
+    "image_average": lambda x: layers.Dense(2)(global_pool("GlobalAveragePooling2D", 2)(x)),
+    "image_max": lambda x: layers.Dense(2)(global_pool("GlobalMaxPooling2D", 2)(x)),
+    "volume_average": lambda x: layers.Dense(2)(global_pool("GlobalAveragePooling3D", 3)(x)),
+    "volume_max": lambda x: layers.Dense(2)(global_pool("GlobalMaxPooling3D", 3)(x)),
     "flatten_dense": lambda x: layers.Dense(2)(layers.Flatten()(x)),
     "average_dense": lambda x: layers.Dense(2)(layers.GlobalAveragePooling1D()(x)),
     "max_dense": lambda x: layers.Dense(2)(layers.GlobalMaxPooling1D()(x)),
@@ -57,22 +73,27 @@ def build(stack: Stack) -> keras.Model:
     """Build the model, with weights drawn from ``stack.seed``."""
     tensors = node_tensors(stack)
     outputs = [HEADS[kind](tensors[index]) for kind, index in stack.heads]
-    return randomise(keras.Model(tensors[0], outputs if len(outputs) > 1 else outputs[0]), stack.seed)
+    inputs = [tensors[number] for number in (0, VECTOR, TRACK) if number in tensors]
+    given = inputs if len(inputs) > 1 else inputs[0]
+    return randomise(keras.Model(given, outputs if len(outputs) > 1 else outputs[0]), stack.seed)
 
 
-def node_tensors(stack: Stack) -> list[keras.KerasTensor]:
-    """The symbolic tensors of a stack by number, the sequence first."""
-    tensors, called = [keras.Input((stack.length, 4), name="dna")], [None]
-    for node in stack.nodes:
+def node_tensors(stack: Stack) -> dict[int, keras.KerasTensor]:
+    """The symbolic tensors of a stack by number."""
+    tensors, called = {0: keras.Input((stack.length, 4), name="dna")}, {}
+    read = {index for node in stack.nodes for index in node.inputs}
+    if VECTOR in read:
+        tensors[VECTOR] = keras.Input((5,), name="vector")
+    if TRACK in read:
+        tensors[TRACK] = keras.Input((stack.length, 3), name="track")
+    for number, node in enumerate(stack.nodes, start=1):
+        inputs = [tensors[index] for index in node.inputs]
         if node.layer in COMPOSITES:
-            tensors.append(COMPOSITES[node.layer](**node.options)(*(tensors[index] for index in node.inputs)))
-            called.append(None)
+            tensors[number] = COMPOSITES[node.layer](**node.options)(*inputs)
             continue
         fresh = node.same_as is None
-        layer = getattr(layers, node.layer)(**node.options) if fresh else called[node.same_as]
-        inputs = [tensors[index] for index in node.inputs]
-        tensors.append(layer(inputs if len(inputs) > 1 else inputs[0]))
-        called.append(layer)
+        called[number] = getattr(layers, node.layer)(**node.options) if fresh else called[node.same_as]
+        tensors[number] = called[number](inputs if len(inputs) > 1 else inputs[0])
     return tensors
 
 
@@ -167,6 +188,15 @@ POSITION_WISE = [
     ("Masking", {"mask_value": st.sampled_from([0.0, 0.5])}),
     ("Dropout", {"rate": st.just(0.5)}),
     ("SpatialDropout1D", {"rate": st.just(0.5)}),
+    ("LeakyReLU", {"negative_slope": st.sampled_from([0.0, 0.3])}),
+    ("ELU", {"alpha": st.sampled_from([0.5, 1.0])}),
+    ("Softmax", {}),
+    ("Normalization", {"axis": st.none(), "mean": st.just(0.3), "variance": st.just(2.0), "invert": st.booleans()}),
+    ("GaussianDropout", {"rate": st.just(0.5)}),
+    ("AlphaDropout", {"rate": st.just(0.5)}),
+    ("GaussianNoise", {"stddev": st.just(0.5)}),
+    ("ActivityRegularization", {"l1": st.just(0.1)}),
+    ("Identity", {}),
     ("Rescaling", {"scale": st.sampled_from([-1.0, 0.5]), "offset": st.sampled_from([0.0, -1.0])}),
 ]
 
@@ -191,12 +221,48 @@ def _flip(draw, shape):
     return "flip", {"axis": draw(st.sampled_from([1, 2, (1, 2)]))}, shape
 
 
+# Functions of keras.ops that are smooth on (1, 3), and on (-0.9, 0.9).
+POSITIVE = "log log10 log1p log2 sqrt rsqrt reciprocal arccosh cbrt"
+SMOOTH = (
+    "abs absolute arccos arcsin arcsinh arctan arctanh cos cosh deg2rad exp exp2 expm1 negative rad2deg sin sinc sinh "
+    "square tan tanh erf erfc erfinv relu relu6 sigmoid sparse_sigmoid softplus softsign soft_shrink sparse_plus silu "
+    "squareplus stop_gradient copy "
+    "log_sigmoid leaky_relu hard_sigmoid hard_silu elu selu gelu celu tanh_shrink hard_tanh"
+)
+TWO = (
+    "add subtract multiply divide true_divide divide_no_nan power maximum minimum fmax fmin arctan2 hypot logaddexp "
+    "logaddexp2"
+)
+OVER_CHANNELS = "max amax min amin mean sum std var prod logsumexp"
+ALONG_CHANNELS = "softmax log_softmax sparsemax normalize"
+
+
+def _words(text: str) -> list[str]:
+    """Those that this version of Keras has."""
+    return [name for name in text.split() if hasattr(ops, name)]
+
+
+SAME_SHAPE = [
+    ("affine", {"scale": st.just(0.7), "shift": st.just(-0.2)}),
+    ("gate", {}),
+    ("centred", {}),
+    ("channel_max", {}),
+    ("flat_norm", {}),
+    ("one_by_one", {"name": st.sampled_from(_words(POSITIVE)), "positive": st.just(True)}),
+    ("one_by_one", {"name": st.sampled_from(_words(SMOOTH)), "positive": st.just(False)}),
+    ("over_channels", {"name": st.sampled_from(_words(OVER_CHANNELS))}),
+    ("along_channels", {"name": st.sampled_from(_words(ALONG_CHANNELS))}),
+    ("swapped", {"how": st.sampled_from(["swapaxes", "moveaxis", "transpose"])}),
+    ("squeezed", {}),
+    ("nested", {"filters": st.integers(2, 5)}),
+]
+
+
 def _same_shape(draw, shape):
-    names = ["affine", "gate", "centred", "channel_max", "flat_norm"]
-    names += ["split_channels"] if shape.channels % 2 == 0 and shape.channels > 2 else []
-    name = draw(st.sampled_from(names))
-    options = {"affine": {"scale": 0.7, "shift": -0.2}, "split_channels": {"parts": 2}}.get(name, {})
-    return name, options, shape
+    if shape.channels % 2 == 0 and shape.channels > 2 and draw(st.integers(0, len(SAME_SHAPE))) == 0:
+        return "split_channels", {"parts": 2}, shape
+    name, options = draw(st.sampled_from(SAME_SHAPE))
+    return name, draw(st.fixed_dictionaries(options)), shape
 
 
 def _mixing(draw, shape):
@@ -205,17 +271,63 @@ def _mixing(draw, shape):
     return (name, {"units": 3}, Shape(shape.length, 3)) if name == "recurrent" else (name, {}, shape)
 
 
+# Layers of images and volumes; TensorFlow has no pooling of volumes in float64 on a CPU.
+SLIDING = ["Conv2D", "Conv3D", "DepthwiseConv2D", "SeparableConv2D", "MaxPooling2D", "AveragePooling2D"]
+RESIZING = ["ZeroPadding2D", "ZeroPadding3D", "Cropping2D", "Cropping3D"]
+GROWING = ["UpSampling2D", "UpSampling3D", "Conv2DTranspose", "Conv3DTranspose"]
+IDLE = ["SpatialDropout2D", "SpatialDropout3D", "RandomFlip"]
+
+
+def _axes(draw, kind: str) -> dict[str, int]:
+    axes = 3 if kind.endswith("3D") or kind.startswith("Conv3D") else 2
+    return {"kind": kind, "axes": axes, "axis": draw(st.integers(0, axes - 1))}
+
+
 def _image(draw, shape):
-    axis, size, padding = draw(st.integers(0, 1)), draw(st.integers(1, min(5, shape.length))), draw(_PADDINGS)
-    options = {"axis": axis, "kernel_size": size, "padding": padding}
-    kind = draw(st.sampled_from(["Conv2D", "DepthwiseConv2D", "SeparableConv2D", "MaxPooling2D", "AveragePooling2D"]))
-    if kind in ("Conv2D", "SeparableConv2D"):
-        shape = Shape(window_length(shape.length, size, 1, padding), 3)
-        return "image", {"kind": kind, **options, "filters": 3, "activation": _activation(draw)}, shape
-    strides = draw(st.integers(1, 3)) if kind.endswith("Pooling2D") else 1
-    options |= {"strides": strides} if kind.endswith("Pooling2D") else {}
-    length = window_length(shape.length, size, strides, padding)
-    return "image", {"kind": kind, **options}, Shape(length, shape.channels)
+    options = _axes(draw, draw(st.sampled_from(SLIDING)))
+    size, padding = draw(st.integers(1, min(5, shape.length))), draw(_PADDINGS)
+    if options["kind"].endswith("Pooling2D"):
+        strides = draw(st.integers(1, 3))
+        along = {"pool_size": size, "strides": strides}
+        length = window_length(shape.length, size, strides, padding)
+        return "image", {**options, "along": along, "padding": padding}, Shape(length, shape.channels)
+    options |= {"along": {"kernel_size": size}, "padding": padding, "activation": _activation(draw)}
+    length = window_length(shape.length, size, 1, padding)
+    if options["kind"] == "DepthwiseConv2D":
+        return "image", options, Shape(length, shape.channels)
+    return "image", {**options, "filters": 3}, Shape(length, 3)
+
+
+def _image_resized(draw, shape):
+    options = _axes(draw, draw(st.sampled_from(RESIZING + IDLE)))
+    if options["kind"] in IDLE:
+        given = {"mode": "horizontal"} if options["kind"] == "RandomFlip" else {"rate": 0.5}
+        return "image", {**options, **given, "along": {}}, shape
+    name, (before, after) = "padding", draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
+    if options["kind"].startswith("Cropping"):
+        name, before = "cropping", min(before, (shape.length - 1) // 2)
+        after = -min(after, (shape.length - 1) // 2)
+        return "image", {**options, "along": {name: (before, -after)}}, Shape(shape.length - before + after, shape[1])
+    return "image", {**options, "along": {name: (before, after)}}, Shape(shape.length + before + after, shape[1])
+
+
+def _image_grown(draw, shape):
+    options, size = _axes(draw, draw(st.sampled_from(GROWING))), draw(st.integers(2, 3))
+    if options["kind"].startswith("UpSampling"):
+        return "image", {**options, "along": {"size": size}}, Shape(shape.length * size, shape.channels)
+    along = {"kernel_size": draw(st.integers(1, 4)), "strides": size}
+    options |= {"along": along, "filters": 3, "padding": "same"}
+    return "image", options, Shape(shape.length * size, 3)
+
+
+def _spectral(draw, shape):
+    filters = draw(st.integers(2, 5))
+    return "spectral", {"filters": filters}, Shape(shape.length, filters)
+
+
+def _padded(draw, shape):
+    before, after = draw(st.integers(0, 3)), draw(st.integers(0, 3))
+    return "padded", {"before": before, "after": after}, Shape(shape.length + before + after, shape.channels)
 
 
 def _columns(draw, shape):
@@ -231,7 +343,9 @@ def _channels_first(draw, shape):
 
 def _matrix(draw, shape):
     units = draw(st.integers(2, 5))
-    return draw(st.sampled_from(["time_distributed", "einsum"])), {"units": units}, Shape(shape.length, units)
+    name = draw(st.sampled_from(["time_distributed", "einsum", "projected"]))
+    how = {"how": draw(st.sampled_from(["matmul", "dot", "einsum"]))} if name == "projected" else {}
+    return name, {"units": units, **how}, Shape(shape.length, units)
 
 
 def _mirrored(draw, shape):
@@ -242,9 +356,10 @@ def _mirrored(draw, shape):
 
 _PADDINGS = st.sampled_from(["same", "valid"])
 OLD = [_conv, _conv, _pool, _position_wise, _position_wise, _crop, _pad, _depthwise, _dense, _separable]
-NEW = [_slice, _flip, _same_shape, _same_shape, _mixing, _image, _columns, _channels_first, _matrix, _mirrored]
+NEW = [_slice, _flip, _same_shape, _same_shape, _same_shape, _mixing, _columns, _channels_first, _matrix, _mirrored]
+NEW += [_image, _image, _image_resized, _spectral, _padded]
 DRAWERS = OLD + NEW
-LENGTHENING = [_upsample, _transposed]
+LENGTHENING = [_upsample, _transposed, _image_grown]
 
 
 class _Sketch:
@@ -311,6 +426,21 @@ class _Sketch:
             arms = [self._projected(arm, channels) for arm in arms]
         self.call(name, {}, Shape(length, channels), *self.draw(st.permutations(arms)))
 
+    def other_input(self) -> None:
+        """The last tensor, and another input of the model."""
+        shape = self.shapes[self.last]
+        if shape.length == self.shapes[0].length and shape.channels + 2 <= WIDEST and self.draw(st.booleans()):
+            self.call("beside", {}, Shape(shape.length, shape.channels + 2), self.last, TRACK)
+        else:
+            self.call("conditioned", {}, shape, self.last, VECTOR)
+
+    def operation(self) -> None:
+        """A function of the last tensor and of another one."""
+        shape = self.shapes[self.last]
+        others = [i for i, other in enumerate(self.shapes) if other == shape]
+        name = self.draw(st.sampled_from(_words(TWO)))
+        self.call("two_by_two", {"name": name}, shape, self.last, self.draw(st.sampled_from(others)))
+
     def _fits_behind(self, first: int, second: int) -> bool:
         a, b = self.shapes[first], self.shapes[second]
         return a.channels == b.channels and a.length + b.length <= LONGEST
@@ -353,7 +483,8 @@ def stacks(draw, *, max_layers: int = 10, merges: bool = True) -> Stack:
     Croppings and pointwise convolutions that make the arms of a merge agree are not counted.
     """
     sketch = _Sketch(draw, draw(st.integers(8, 40)))
-    steps = [sketch.layer] * 4 + ([sketch.again, sketch.merge, sketch.merge] if merges else [])
+    others = [sketch.again, sketch.merge, sketch.merge, draw(st.sampled_from([sketch.operation, sketch.other_input]))]
+    steps = [sketch.layer] * 5 + (others if merges else [])
     sketch.layer()
     for _ in range(draw(st.integers(1, max_layers - 1))):
         draw(st.sampled_from(steps))()

@@ -25,6 +25,7 @@ LAYERS = [
     {"views", "heads", "targets", "layouts"},
     {"rules"},
     {"plan", "rewrite"},
+    {"parts"},
     {"stage"},
     {"engine", "naive", "scores", "trimming"},
     {"ism", "provenance", "summary"},

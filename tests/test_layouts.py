@@ -65,6 +65,28 @@ def test_letters_first(rng, monkeypatch):
     np.testing.assert_allclose(fast.delta["y"], exact.delta["y"], atol=1e-6)
 
 
+@pytest.mark.parametrize("engine", ["fast", "naive"])
+def test_tied_images(engine, rng, monkeypatch):
+    """forward (L, 1, 4), reverse (1, L, 4) -> C2D each -> GAP -> Add -> y"""
+    monkeypatch.setattr(backend, "stage", lambda function: function)
+    forward, reverse = keras.Input((LENGTH, 1, 4), name="forward"), keras.Input((1, LENGTH, 4), name="reverse")
+    x, y = layers.Conv2D(3, (5, 1), activation="relu")(forward), layers.Conv2D(3, (1, 5), activation="relu")(reverse)
+    pool = layers.GlobalAveragePooling2D()
+    model = randomise(keras.Model([forward, reverse], layers.Add(name="y")([pool(x), pool(y)])), seed=4)
+    one_hot = random_one_hot(rng, 1, LENGTH)
+    delta = scores(model, one_hot, engine=engine, tie="forward,reverse:rc").delta["y"]
+
+    def predict(x):
+        return np.asarray(model([x.reshape(1, LENGTH, 1, 4), x[:, ::-1, ::-1].reshape(1, 1, LENGTH, 4)]))
+
+    for position in (0, 7, LENGTH - 1):
+        for letter in range(4):
+            substituted = one_hot.copy()
+            substituted[0, position] = np.eye(4)[letter]
+            wanted = predict(substituted) - predict(one_hot)
+            np.testing.assert_allclose(delta[:, :, position, letter], wanted, atol=2e-6)
+
+
 def test_the_axis_of_positions():
     assert position_axis((1000, 1, 4), 4) == 0
     assert position_axis((4, 1, 1000), 4) == 2

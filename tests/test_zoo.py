@@ -104,8 +104,9 @@ def test_random_one_hot():
 @given(stacks())
 def test_every_stack_builds_and_stays_finite(stack: Stack):
     model = build(stack)
-    one_hot = random_one_hot(np.random.default_rng(stack.seed), 2, stack.length, n_fraction=0.1)
-    for head in heads(model, one_hot, {}):
+    rng = np.random.default_rng(stack.seed)
+    one_hot = random_one_hot(rng, 2, stack.length, n_fraction=0.1)
+    for head in heads(model, one_hot, extra_inputs(model, 2, rng, sequence="dna")):
         assert np.isfinite(head).all()
         assert np.abs(head).max() < 1e4
 
@@ -113,7 +114,7 @@ def test_every_stack_builds_and_stays_finite(stack: Stack):
 @QUICK
 @given(stacks(max_layers=8))
 def test_no_tensor_of_a_stack_is_empty(stack: Stack):
-    assert all(min(tensor.shape[1:]) >= 1 for tensor in node_tensors(stack))
+    assert all(min(tensor.shape[1:]) >= 1 for tensor in node_tensors(stack).values())
 
 
 @QUICK

@@ -87,6 +87,7 @@ class Affine(Weighted):
     """Weights "scale" and "shift"; the shift cancels in the delta."""
 
     form = Form.EITHER
+    linear = True
 
     def delta(self, call: Call, *inputs: Any) -> Any:
         (x,) = inputs

@@ -221,6 +221,9 @@ class Rule:
         Positions may lie along any axis of the tensor; else only along the first.
     takes_everywhere : bool
         Holds for inputs that change everywhere too.
+    linear : bool
+        Of a rule in delta form: the output of a sum of deltas is the sum of their outputs, so that the windows of a
+        tensor that has several may be carried on by themselves (see :mod:`fastism_cli.parts`).
     condition : str
         When :meth:`propagate` does not decline, in words: "if ...". Empty: always.
     """
@@ -234,6 +237,7 @@ class Rule:
     pulls: bool = True
     any_axis: bool = False
     takes_everywhere: bool = False
+    linear: bool = False
     condition: str = ""
 
     def choose(self, node: Node) -> Rule:

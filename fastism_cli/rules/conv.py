@@ -34,6 +34,7 @@ class Convolution(Rule):
     """What Conv1D and its relatives share: geometry, and the layer without its activation."""
 
     form = Form.DELTA
+    linear = True
     fused = False
     leaks = True
 

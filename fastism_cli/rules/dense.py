@@ -23,6 +23,7 @@ class Dense(Rule):
     """``y = x @ kernel``. A flattened window multiplies only the rows of the kernel that its hull covers."""
 
     form = Form.DELTA
+    linear = True
     fused = False
     pulls = False
     fills = False

@@ -28,6 +28,7 @@ class Reshaped(Rule):
     """A reshape that leaves every position a place of its own; flattened, its elements lie where they can be found."""
 
     form = Form.EITHER
+    linear = True
     splits = Splits.ROWS
     keeps_places = True
     any_axis = True
@@ -76,6 +77,7 @@ Order = Callable[[Facts], tuple[int, ...]]
 
 class Transposed(Rule):
     form = Form.EITHER
+    linear = True
     splits = Splits.ROWS
     keeps_places = True
     any_axis = True
@@ -167,6 +169,7 @@ class Sliced(Rule):
     """Entries of the positions, forwards or backwards, and of the channels. Backwards, a window moves the other way."""
 
     form = Form.DELTA
+    linear = True
     leaks = True
     any_axis = True
 

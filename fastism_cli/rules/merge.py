@@ -52,7 +52,7 @@ class Merge(Rule):
     """Add, Multiply and the like: every output element from the same element of each input, channels broadcast."""
 
     any_axis = True
-    condition = "if all inputs are windows on the same positions, or do not change"
+    condition = "if no input changes everywhere"
 
     splits = Splits.ROWS
 
@@ -100,6 +100,7 @@ class LinearMerge(Merge):
     """A sum of the inputs with fixed weights: the deltas are summed alike; an unchanged input adds nothing."""
 
     form = Form.DELTA
+    linear = True
 
     def __init__(self, weights: Callable[[int], Sequence[float]]) -> None:
         self.weights = weights
@@ -116,10 +117,11 @@ class Concatenate(Rule):
     """Along the channels windows are put side by side; flattened tensors one after the other."""
 
     form = Form.DELTA
+    linear = True
     splits = Splits.ROWS
     leaks = True  # what is valid behind the end of an input is not beyond it
     any_axis = True
-    condition = "if all inputs are windows on the same positions, side by side, or one alone changes"
+    condition = "if no input changes everywhere"
 
     def axis(self, facts: Facts) -> int:
         """The axis, batch not counted."""

@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from fastism_cli.rules.parts import Whole
+
 REASONS: dict[type, str] = {}
 
 
@@ -30,7 +32,7 @@ explain(
 )
 explain("sums products over all positions, or takes a tensor that has none", "Dot RepeatVector")
 explain(
-    "its bins are not of one width; AveragePooling1D or MaxPooling1D would be fast",
+    "its bins are not of one width: its input is no multiple of its output_size in length",
     "AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D "
     "AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D",
 )
@@ -48,6 +50,8 @@ explain(
 def why_opaque(layer: Any) -> str:
     """One line for a layer whose class has no rule."""
     cls = type(layer)
+    if isinstance(layer, Whole):
+        return layer.why_opaque
     if cls in REASONS:
         return REASONS[cls]
     if cls.__module__.startswith(("keras.", "tf_keras.")):

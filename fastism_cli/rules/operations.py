@@ -159,6 +159,7 @@ class Padded(Rule):
     """What is put around a tensor does not change; the positions move."""
 
     form = Form.DELTA
+    linear = True
     leaks = True
     any_axis = True
 

@@ -64,6 +64,7 @@ class Identity(Pointwise):
     """Layers that hand their input on at inference."""
 
     form = Form.EITHER
+    linear = True
     keeps_places = True
 
     def delta(self, call: Call, *inputs: Any) -> Any:

@@ -105,6 +105,7 @@ class AveragePool(Pool):
     """Mean of deltas over the positions that Keras counts: those past an edge are not."""
 
     form = Form.DELTA
+    linear = True
     splits = Splits.STRIPS
     leaks = True
 

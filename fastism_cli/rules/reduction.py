@@ -19,6 +19,7 @@ class WindowSum(Rule):
     """Sum of the deltas in the window: the rest of the head does not change."""
 
     form = Form.DELTA
+    linear = True
     splits = Splits.STRIPS
 
     def propagate(self, facts: Facts) -> State:
@@ -43,6 +44,8 @@ class WindowMean(WindowSum):
 
 class WindowNorm(WindowSum):
     """The norm of the change, which is all in the window."""
+
+    linear = False
 
     def delta(self, call: Call, *inputs: Any) -> Any:
         return ops.sqrt(super().delta(call, inputs[0].map(lambda x, *_: ops.square(x))))
@@ -102,6 +105,7 @@ class Choose(Rule):
     """Some channels of every position."""
 
     form = Form.EITHER
+    linear = True
     splits = Splits.ROWS
     keeps_places = True
 

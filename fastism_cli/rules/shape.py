@@ -16,6 +16,7 @@ class Move(Rule):
     """Cropping1D and ZeroPadding1D: the same positions, counted from another origin."""
 
     form = Form.DELTA
+    linear = True
     splits = Splits.ROWS
     leaks = True
 
@@ -41,6 +42,7 @@ class Repeat(Rule):
     """UpSampling1D: every position ``size`` times."""
 
     form = Form.EITHER
+    linear = True
     pulls = False
     fills = False
 

@@ -57,6 +57,7 @@ class Spatial(Rule):
     """Geometry of a layer with one window along the positions and windows along its other spatial axes."""
 
     form = Form.DELTA
+    linear = True
     fused = False
     leaks = True
     any_axis = True
@@ -112,9 +113,10 @@ class SpatialConv(Spatial):
             y = self.whole(layer, x)
             if not layer.use_bias:
                 return y
+            # as the layer adds it: on TensorFlow ops.add takes the last axis for the channels if it is as long as they
             ones = (1,) * len(layer.kernel_size)
-            shape = (*ones, -1) if layer.data_format == "channels_last" else (-1, *ones)
-            return y + ops.reshape(layer.bias, shape)
+            shape = (1, *ones, -1) if layer.data_format == "channels_last" else (1, -1, *ones)
+            return ops.add(y, ops.reshape(layer.bias, shape))
 
         return strip_activation(layer, linear)
 

@@ -49,6 +49,7 @@ class SpatialAveragePool(SpatialPool):
     """Mean over the elements that Keras counts: those past an edge are not."""
 
     form = Form.DELTA
+    linear = True
 
     def delta(self, call: Call, *inputs: Any) -> Any:
         (x,) = inputs
@@ -82,6 +83,7 @@ class SpatialRepeat(Spatial):
     """UpSampling2D and 3D: every element ``size`` times along each axis."""
 
     form = Form.EITHER
+    linear = True
     fused = True
     leaks = False
     pulls = False

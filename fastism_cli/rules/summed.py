@@ -67,6 +67,7 @@ def end_rows(layer: Any, n_in: int) -> list[int]:
 
 class Summed(Rule):
     form = Form.DELTA
+    linear = True
     splits = Splits.STRIPS
 
     def propagate(self, facts: Facts) -> State:

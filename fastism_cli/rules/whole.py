@@ -89,6 +89,7 @@ class Reduce(Rule):
 
 class LinearReduce(Reduce):
     form = Form.DELTA
+    linear = True
     splits = Splits.STRIPS
 
     def __init__(self, reduced: Reduced, *, mean: bool) -> None:

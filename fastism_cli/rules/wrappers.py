@@ -61,6 +61,7 @@ class Einsum(Rule):
     """A product with a constant that keeps the positions: linear, and the same at every one."""
 
     form = Form.DELTA
+    linear = True
     fused = False
     any_axis = True
     condition = "if it keeps the positions and has the same weights at every one"

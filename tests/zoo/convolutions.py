@@ -187,3 +187,16 @@ def bases_as_image_columns() -> keras.Model:
     inp = dna(36)
     x = layers.Conv2D(5, (7, 4), activation="relu")(layers.Reshape((36, 4, 1))(inp))
     return keras.Model(inp, conv(layers.Reshape((30, 5))(x), 2))
+
+
+@toys(
+    {
+        "depthwise": layers.DepthwiseConv1D,
+        "separable": lambda size, **options: layers.SeparableConv1D(5, size, **options),
+    }
+)
+def as_many_channels_as_positions(layer) -> keras.Model:
+    """inp (7) -> C5 -> T -> (5, 7) -> layer3 channels_first -> (5, 5) -> T -> C -> y: Keras adds the bias along L"""
+    inp = dna(7)
+    x = layer(3, data_format="channels_first", activation="relu")(layers.Permute((2, 1))(conv(inp, 5, 4)))
+    return keras.Model(inp, conv(layers.Permute((2, 1))(x), 2))

@@ -155,3 +155,13 @@ def global_max_of_a_cropped_end() -> keras.Model:
     inp = dna(40)
     x = conv(layers.Cropping1D((0, 12))(conv(inp, 5, 7)), 4, 6)
     return keras.Model(inp, layers.GlobalMaxPooling1D()(x))
+
+
+ADAPTIVE = {"average": layers.AdaptiveAveragePooling1D, "max": layers.AdaptiveMaxPooling1D}
+
+
+@toys(ADAPTIVE)
+def adaptive_pool(pool) -> keras.Model:
+    """inp (30) -> C -> adaptive pool to 10 -> C -> adaptive pool to 4 -> C -> y: bins of one width, then of two"""
+    inp = dna(30)
+    return keras.Model(inp, conv(pool(4)(conv(pool(10)(conv(inp, 5, 4)), 4)), 2))
