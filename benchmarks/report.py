@@ -1,4 +1,5 @@
-"""Draw the tables of ``results.json`` and ``gpu.json`` into ``benchmarks/README.md``, the first into README.md too."""
+"""Draw the tables of ``results.json``, ``sweeps.json`` and ``gpu.json`` into ``benchmarks/README.md``, the first into
+README.md too; and the pictures of the sweeps."""
 
 from __future__ import annotations
 
@@ -8,20 +9,25 @@ from pathlib import Path
 
 import click
 
+from benchmarks.sweep_report import draw, sweep_table
+
 HERE = Path(__file__).parent
 MARKS = ("<!-- speed: begin -->", "<!-- speed: end -->")
 GPU_MARKS = ("<!-- gpu: begin -->", "<!-- gpu: end -->")
 NO_GPU = "No GPU was at hand: nothing of this was measured."
 COLUMNS = (
-    "| model | L | naive, s | fastism, s | speedup | range | limit | of the limit |\n|---|---|---|---|---|---|---|---|"
+    "| model | L | naive, s | fastism, s | speedup | range | predicted | limit | of the limit |"
+    "\n|---|---|---|---|---|---|---|---|---|"
 )
+SWEEP_MARKS = ("<!-- sweeps: begin -->", "<!-- sweeps: end -->")
 
 
 def table(figures: dict) -> str:
     rows = [
         f"| {r['model']} | {r['length']} | {r['naive_seconds']:.2f} (batch {r['naive_batch']}) "
         f"| {r['fast_seconds']:.3f} | **{r['speedup']:.1f}x** "
-        f"| {r['speedup_low']:.1f} to {r['speedup_high']:.1f} | {r['limit']:.1f}x | {r['efficiency']:.2f} |"
+        f"| {r['speedup_low']:.1f} to {r['speedup_high']:.1f} | {r['predicted']:.1f}x "
+        f"| {r['limit']:.1f}x | {r['efficiency']:.2f} |"
         for r in figures["rows"]
     ]
     return "\n".join([COLUMNS, *rows])
@@ -110,16 +116,28 @@ def replace_marked(path: Path, text: str, marks: tuple[str, str] = MARKS) -> Non
     path.write_text(pattern.sub(lambda _: f"{marks[0]}\n{text}\n{marks[1]}", before))
 
 
+def read(name: str) -> dict | None:
+    path = HERE / name
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def told(figures: dict) -> str:
+    """``processor ..., cores 2, ...; medians of 7 rounds.``"""
+    machine = ", ".join(f"{name} {value}" for name, value in figures["machine"].items())
+    return f"{machine}; medians of {figures['rounds']} rounds."
+
+
 @click.command()
 def main() -> None:
-    """Write the figures of the last ``make bench`` and ``make bench-gpu`` into the two pages."""
-    figures = json.loads((HERE / "results.json").read_text())
-    machine = ", ".join(f"{name} {value}" for name, value in figures["machine"].items())
-    text = "\n\n".join(filter(None, [table(figures), others_table(figures)]))
-    replace_marked(HERE / "README.md", f"{machine}; medians of {figures['rounds']} rounds.\n\n{text}")
-    replace_marked(HERE.parent / "README.md", table(figures))
-    gpu = HERE / "gpu.json"
-    replace_marked(HERE / "README.md", gpu_section(json.loads(gpu.read_text()) if gpu.exists() else None), GPU_MARKS)
+    """Write the figures of the last ``make bench``, ``make bench-sweeps`` and ``make bench-gpu`` into the two pages."""
+    page, results, sweeps = HERE / "README.md", read("results.json"), read("sweeps.json")
+    if results is not None:
+        replace_marked(page, "\n\n".join(filter(None, [told(results), table(results), others_table(results)])))
+        replace_marked(HERE.parent / "README.md", table(results))
+    if sweeps is not None:
+        replace_marked(page, f"{told(sweeps)}\n\n{sweep_table(sweeps)}", SWEEP_MARKS)
+        draw(sweeps, HERE)
+    replace_marked(page, gpu_section(read("gpu.json")), GPU_MARKS)
 
 
 if __name__ == "__main__":

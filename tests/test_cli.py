@@ -81,8 +81,9 @@ def test_a_run_writes_the_default_output_and_says_what_it_did(folder, here):
         "Use --tile to cover all of them."
     )
     assert lines[4].startswith("checked 24 substitutions against plain Keras in float64: largest error ")
-    assert re.fullmatch(r"6 regions, 498 substitutions -> peaks.ism.h5 \([\d,]+ substitutions/s\)", lines[5])
-    assert lines[6:] == ["regions not scored: 1 with too many N (see regions/status)"]
+    assert re.fullmatch(r"start-up [\d.]+ s: import [\d.]+, load and plan [\d.]+, compile and check [\d.]+", lines[5])
+    assert re.fullmatch(r"6 regions, 498 substitutions -> peaks.ism.h5 \([\d,]+ substitutions/s\)", lines[6])
+    assert lines[7:] == ["regions not scored: 1 with too many N (see regions/status)"]
     assert "\r" not in result.stderr
 
 
@@ -351,7 +352,7 @@ def test_a_real_process_says_only_its_own_lines(folder, here):
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 0 and stdout == ""
     lines = stderr.splitlines()
-    assert len(lines) == 7 and all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in lines), stderr
+    assert len(lines) == 8 and all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in lines), stderr
 
 
 # --- inspect and verify ----------------------------------------------------------------------------------------------

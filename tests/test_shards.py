@@ -20,6 +20,7 @@ from fastism_cli.merging import merge_shards
 from fastism_cli.pipeline import score_regions
 from fastism_cli.run_options import default_output
 from fastism_cli.shards import Shard, array_expression, parse_shard
+from fastism_cli.summary import START_UP
 from fastism_cli.workers import WorkerError, score_on_devices
 from tests.small_run import LENGTH, RECORDS, Folder, codes_of, make_folder
 
@@ -128,7 +129,7 @@ def test_an_index_whose_shards_are_gone_is_refused(sharded, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda path, other: os.truncate(path, 3000), r"s3\.h5 cannot be read: .* truncated one"),
+        (lambda path, other: os.truncate(path, 3000), r"s3\.h5 cannot be read: it is no HDF5 file, or a part of one"),
         (lambda path, other: shutil.copy(other, path), r"index\.h5 reads from .*s3\.h5, which has been replaced since"),
     ],
     ids=["cut", "replaced"],
@@ -386,10 +387,11 @@ def test_summary(folder, tmp_path):
     told = json.loads(path.read_text())
     assert (told["regions"], told["substitutions"]) == (6, summary.substitutions)
     assert told["statuses"] == {"ok": 5, "too_many_n": 1}
-    assert {"load", "check", "read", "engine", "write", "scoring"} <= set(told["seconds_by_step"])
+    assert {"import", "load", "check", "read", "engine", "write", "scoring"} <= set(told["seconds_by_step"])
+    assert 0 < told["start_up_seconds"] == pytest.approx(sum(told["seconds_by_step"][s] for s in START_UP), abs=0.01)
     assert 0 < told["engine_busy"] <= 1 and told["engine"] == "fast"
     assert told["peak_memory_bytes"] > 50e6 and told["output_bytes"] == (tmp_path / "o.h5").stat().st_size
-    with pytest.raises(OutputError, match=r"--summary .*/gone/s\.json cannot be written: No such file"):
+    with pytest.raises(OutputError, match=r"s\.json: folder .*/gone does not exist\. Make it"):
         score(folder, tmp_path / "p.h5", summary=str(tmp_path / "gone" / "s.json"))
 
 
