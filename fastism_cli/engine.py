@@ -17,7 +17,8 @@ from keras import ops, tree
 
 from fastism_cli import backend
 from fastism_cli.graph import LayerGraph
-from fastism_cli.plan import Cut, Operand, Plan, Stage, Step, cuts, make_plan, reaches
+from fastism_cli.plan import Cut, Operand, Plan, Stage, Step, cuts, reaches
+from fastism_cli.planner import make_plan
 from fastism_cli.rules.base import Everywhere, Unchanged, Window
 from fastism_cli.rules.place import place_by_rows
 from fastism_cli.rules.strips import Strip

@@ -8,22 +8,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import keras
 import numpy as np
 from keras import ops
 
 from fastism_cli import backend
 from fastism_cli.alphabet import Alphabet
 from fastism_cli.engine import FastEngine
-from fastism_cli.errors import ModelError, ResourceError, SequenceError, UsageError
+from fastism_cli.errors import ResourceError, SequenceError, UsageError
+from fastism_cli.functional import functional, require_length_fits
 from fastism_cli.graph import (
     call_model,
-    function_of,
     input_names,
-    input_shapes,
-    is_tf_keras,
     layer_graph,
-    of_tf_keras,
     output_names,
 )
 from fastism_cli.heads import Head, Reduce, Units, choose_heads
@@ -31,7 +27,8 @@ from fastism_cli.layouts import as_sequence_model
 from fastism_cli.naive import NaiveEngine
 from fastism_cli.overlap import one_ahead
 from fastism_cli.parts import with_parts_apart
-from fastism_cli.plan import Plan, make_plan, period_of
+from fastism_cli.plan import Plan
+from fastism_cli.planner import make_plan, period_of
 from fastism_cli.precision import DTYPES, with_dtype
 from fastism_cli.reduce import Select
 from fastism_cli.rewrite import as_run
@@ -147,7 +144,7 @@ class FastISM:
         self.alphabet = Alphabet(alphabet)
         self.precision, self.n_policy, self.batch_size = precision, n_policy, batch_size
         tied, integers = parse_tie(tie), parse_codes(codes)
-        model = wrapped(model, length)
+        model = functional(model, length)
         holders: Sequence[str | int | None] = [view.name for view in tied] or [sequence_input]
         for holder in holders:
             model = as_sequence_model(model, self.alphabet.size, holder)
@@ -432,44 +429,9 @@ class FastISM:
         return self._engines[key]
 
 
-# --- the model's inputs ----------------------------------------------------------------------------------------------
-
-
 def require_one_of(name: str, value: Any, allowed: Sequence[str]) -> None:
     if value not in allowed:
         raise UsageError(f"{name} must be one of {', '.join(allowed)}. Received: {name}={value!r}")
-
-
-def wrapped(model: Any, length: int | None) -> Any:
-    """A model whose calls can be followed: of tf_keras the twin in Keras 3, of a subclass a model of one layer."""
-    if of_tf_keras(model):
-        from fastism_cli.io.models import lifted
-
-        model = lifted(model, {}, allow_lambda=True)
-    if is_tf_keras(model):
-        return model
-    if not isinstance(model, keras.Model):
-        raise ModelError(f"model must be a Keras model or the path of one. Received: {type(model).__name__}")
-    if function_of(model) is not None:
-        return model
-    shapes = getattr(model, "_build_shapes_dict", None) or {}
-    shape = next(iter(shapes.values()), None) if len(shapes) == 1 else None
-    if not isinstance(shape, (list, tuple)) or (length is None and None in shape[1:]):
-        raise ModelError(
-            f"Model {model.name!r} is a subclass of keras.Model ({type(model).__name__}) that hides its inputs. "
-            "Wrap it: x = keras.Input((length, 4)); model = keras.Model(x, model(x))"
-        )
-    x = keras.Input([length if n is None else n for n in shape[1:]])
-    return keras.Model(x, model(x), name=model.name)
-
-
-def require_length_fits(model: Any, length: int | None) -> None:
-    """Raise :class:`UsageError` if a length is given to a model that has one of its own."""
-    shapes = input_shapes(model)
-    if length is not None and not any(None in shape for shape in shapes):
-        if not any(length in shape for shape in shapes):
-            listing = "; ".join(f"{name!r} {shape}" for name, shape in zip(input_names(model), shapes, strict=True))
-            raise UsageError(f"--length {length}: the model's inputs have lengths of their own: {listing}.")
 
 
 def _targets_of(head: Head, output: Any) -> Any:

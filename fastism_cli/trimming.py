@@ -10,7 +10,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from fastism_cli.graph import LayerGraph
-from fastism_cli.plan import Propagation
+from fastism_cli.planner import Propagation
 from fastism_cli.rules.base import Facts, Rule, State, Unchanged, Window
 
 

@@ -1,0 +1,280 @@
+"""From a graph and the rules to a frozen plan: states forward, frames and forms back, stages. Milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from functools import cached_property
+from math import prod
+
+from fastism_cli.graph import PART, REFERENCE, LayerGraph, Node
+from fastism_cli.plan import STAGE_ELEMENT, Operand, Plan, Stage, Step, weighted_multiply_adds
+from fastism_cli.reduce import Reduction
+from fastism_cli.rules import rule_of
+from fastism_cli.rules.base import (
+    EVERYWHERE,
+    UNCHANGED,
+    Decline,
+    Everywhere,
+    Facts,
+    Form,
+    Rule,
+    State,
+    Unchanged,
+    Window,
+)
+from fastism_cli.rules.opaque import why_opaque
+from fastism_cli.rules.place import MOST_RUNS
+from fastism_cli.rules.pointwise import ACTIVATION_PART
+from fastism_cli.windows import Chunk, Frame, offsets, runs, whole_period
+
+# With more slices to add up than these, a kernel's taps are summed in a stage of their own: it compiles faster.
+MOST_TERMS = 700
+
+
+def period_of(graph: LayerGraph, input_tensor: int) -> int:
+    """Distance at which chunks may begin so that every frame moves by whole positions."""
+    states = Propagation(graph, input_tensor, [0], Fraction(1)).changed
+    return whole_period(state.frame.step for state in states if isinstance(state, Window))
+
+
+def make_plan(graph: LayerGraph, input_tensor: int, *, size: int, phase: int, period: int) -> Plan:
+    """Plan a chunk of ``size`` positions from ``phase + period * q`` on.
+
+    Parameters
+    ----------
+    graph : LayerGraph
+        As :func:`fastism_cli.rewrite.as_run` left it.
+    input_tensor : int
+        The tensor that is substituted in.
+    """
+    planner = _Planner(graph, input_tensor, [phase + j for j in range(size)], Fraction(period))
+    return Plan(graph, Chunk(size, phase, period), input_tensor, tuple(planner.stored), tuple(planner.stages()))
+
+
+class Propagation:
+    """Forward: which positions of every tensor change, for the substituted ``positions``, and by which rule."""
+
+    def __init__(self, graph: LayerGraph, input_tensor: int, positions: Sequence[int], step: Fraction) -> None:
+        self.graph = graph
+        self.input_tensor = input_tensor
+        self.positions = positions
+        self.rules: dict[int, Rule | None] = {}
+        self.reasons: dict[int, str | None] = {}
+        self.changed: list[State] = [UNCHANGED] * len(graph.tensors)
+        shape = graph.tensors[input_tensor].shape
+        self.changed[input_tensor] = Window(Frame(tuple(positions), 1, step, shape[0]), shape[1:])
+        for node in graph.nodes:
+            self._propagate(node)
+
+    def facts(self, node: Node, states: Sequence[State]) -> Facts:
+        tensors = self.graph.tensors
+        return Facts(
+            node,
+            tuple(states[t] for t in node.inputs),
+            tuple(tensors[t].shape for t in node.inputs),
+            tensors[node.outputs[0]].shape,
+        )
+
+    def _propagate(self, node: Node) -> None:
+        states = [self.changed[t] for t in node.inputs]
+        if node.role == REFERENCE or all(isinstance(state, Unchanged) for state in states):
+            return
+        rule, reason, output = self._try_rule(node)
+        if isinstance(output, Unchanged):
+            return
+        self.rules[node.index], self.reasons[node.index] = rule, reason
+        for tensor in node.outputs:
+            self.changed[tensor] = output
+
+    def _try_rule(self, node: Node) -> tuple[Rule | None, str | None, State]:
+        facts = self.facts(node, self.changed)
+        rule = ACTIVATION_PART if node.role == "activation" else rule_of(node)
+        if any(isinstance(state, Everywhere) for state in facts.states) and not (rule and rule.takes_everywhere):
+            return None, None, EVERYWHERE
+        if rule is None:
+            return None, why_opaque(node.layer), EVERYWHERE
+        if not rule.any_axis and any(window.axis for window in facts.windows):
+            return None, "works along another axis than the positions", EVERYWHERE
+        try:
+            output = rule.propagate(facts)
+        except Decline as reason:
+            return None, str(reason), EVERYWHERE
+        if isinstance(output, Window) and not self._saves(rule, facts, output):
+            return None, "the window is as wide as the layer", EVERYWHERE
+        return rule, None, output
+
+    def _saves(self, rule: Rule, facts: Facts, output: Window) -> bool:
+        """Whether the window costs less than the whole layer, for which the input has to be laid out in full."""
+        if output.frame.width < output.frame.length:
+            return True
+        elements = prod(output.channels) * STAGE_ELEMENT
+        window = rule.multiply_adds(facts, output) + output.frame.width * elements
+        full = weighted_multiply_adds(facts.layer, facts.shapes, facts.shape) + output.frame.length * elements
+        laid_out = 2 * STAGE_ELEMENT * sum(prod(shape) for shape in facts.shapes)
+        return window < full + laid_out
+
+
+class _Planner(Propagation):
+    """Backward: in which frame every tensor is kept; then the stages."""
+
+    def __init__(self, graph: LayerGraph, input_tensor: int, positions: Sequence[int], step: Fraction) -> None:
+        super().__init__(graph, input_tensor, positions, step)
+        self.readers = graph.consumers()
+        self.makers = {t: node.index for node in graph.nodes for t in node.outputs}
+        self.stored = list(self.changed)
+        for node in reversed(graph.nodes):
+            self._pull_frames(node)
+
+    def _pull_frames(self, node: Node) -> None:
+        """Let a tensor with one reader be kept in the frame that this reader wants."""
+        rule = self.rules.get(node.index)
+        if rule is None or not rule.pulls:
+            return
+        demands = rule.demand(self.facts(node, self.changed), self.stored[node.outputs[0]])
+        for tensor, wanted in zip(node.inputs, demands, strict=True):
+            state = self.stored[tensor]
+            if isinstance(state, Window) and wanted is not None and self._can_fill(tensor):
+                if wanted.step == state.frame.step and all(
+                    0 <= o <= wanted.width - state.frame.width for o in offsets(state.frame, wanted)
+                ):
+                    self.stored[tensor] = replace(state, frame=wanted)
+
+    def _can_fill(self, tensor: int) -> bool:
+        """Whether the tensor has one reader, and a maker that can put it into a wider frame."""
+        maker = self.rules.get(self.makers.get(tensor, -1))
+        heads = {port.tensor for port in self.graph.outputs}
+        return maker is not None and maker.fills and len(self.readers[tensor]) == 1 and tensor not in heads
+
+    def stages(self) -> list[Stage]:
+        """Group the steps: elementwise work joins the stage that makes what it reads."""
+        groups: list[list[Step]] = []
+        forms: list[dict[int, Form]] = []
+        made_in: dict[int, int] = {}
+        for node in self.graph.nodes:
+            if node.index not in self.rules:
+                continue
+            rule = self.rules[node.index]
+            number = max((made_in[t] for t in node.inputs if t in made_in), default=-1)
+            if number < 0 or not self._joins(rule, groups[number]):
+                number = len(groups)
+                groups.append([])
+                forms.append({})
+            step = self._step(node, rule, forms[number])
+            forms[number][node.outputs[0]] = step.form
+            groups[number].append(step)
+            made_in.update(dict.fromkeys(node.outputs, number))
+        orders: dict[int, tuple[int, ...]] = {}
+        found = []
+        for group in groups:
+            found.append(self._stage(group, orders))
+            if group[0].rule is not None:
+                orders.update(dict.fromkeys(found[-1].exports, found[-1].order))
+        return found
+
+    def _joins(self, rule: Rule | None, group: list[Step]) -> bool:
+        first = group[0]
+        if rule is None or first.rule is None or not rule.fused:
+            return False
+        return first.rule.fused or (first.has_product and self._terms(first) <= MOST_TERMS)
+
+    def _terms(self, step: Step) -> int:
+        """Slices that the first step of a stage adds up, over all runs of positions."""
+        if step.rule is None or not isinstance(step.output, Window):
+            return 0
+        return step.rule.summed_slices(step.facts, step.output) * len(set(zip(*self._moves(step), strict=True)) or {()})
+
+    def _stage(self, group: list[Step], orders: Mapping[int, tuple[int, ...]]) -> Stage:
+        inside = {step.node.index for step in group}
+        heads = {port.tensor for port in self.graph.outputs}
+        exports = [
+            t
+            for step in group
+            for t in step.node.outputs
+            if t in heads or any(reader not in inside for reader in self.readers[t])
+        ]
+        natural = tuple(range(len(self.positions)))
+        given = natural if group[0].needs_order else orders.get(group[0].node.inputs[0], natural)
+        order, stretches = self._runs(group, given)
+        cuts = self._terms(group[0]) <= MOST_TERMS
+        return Stage(tuple(group), tuple(dict.fromkeys(exports)), order, stretches, cuts)
+
+    def _runs(self, group: list[Step], given: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
+        """The chunk's positions sorted by how they lie in the frames of these steps, and the stretches alike.
+
+        Where there is nothing to sort, they stay in the order in which the first input is ``given``.
+        """
+        size = len(self.positions)
+        keys = [tuple(key) for key in zip(*(move for step in group for move in self._moves(step)), strict=True)]
+        if not 1 < len(set(keys)) <= MOST_RUNS:
+            return given, ((0, size),)
+        order = sorted(range(size), key=lambda j: (keys[j], j))
+        number = {key: i for i, key in enumerate(sorted(set(keys)))}
+        return tuple(order), tuple((a, b) for a, b, _ in runs([number[keys[j]] for j in order]))
+
+    def _moves(self, step: Step) -> list[tuple[int, ...]]:
+        """For every move of rows into another frame, the offset of each position."""
+        if step.rule is None:
+            return []
+        moves = []
+        for operand in step.operands:
+            state = self.stored[operand.tensor]
+            if isinstance(state, Window) and operand.frame is not None and operand.frame.step == state.frame.step:
+                moves.append(offsets(state.frame, operand.frame))
+        if isinstance(step.output, Window):
+            natural = step.rule.propagate(step.facts)
+            assert isinstance(natural, Window)
+            moves.append(offsets(natural.frame, step.output.frame))
+        return moves
+
+    def _step(self, node: Node, rule: Rule | None, forms: dict[int, Form]) -> Step:
+        facts = self.facts(node, self.stored)
+        output = self.stored[node.outputs[0]]
+        work = weighted_multiply_adds(node.layer, facts.shapes, facts.shape) if node.role != "activation" else 0
+        work = 0 if isinstance(node.layer, Reduction) else work
+        full = work if node.role != PART else 0
+        if rule is None:
+            operands = tuple(Operand(t, Form.VALUE, "full", None) for t in node.inputs)
+            reason, laid_out = self.reasons[node.index], sum(prod(shape) for shape in facts.shapes)
+            return Step(node, None, facts, operands, output, Form.VALUE, reason, work, full, laid_out, False)
+        form = self._form(rule, node, forms)
+        demands = rule.demand(facts, output)
+        states = zip(node.inputs, facts.states, demands, strict=True)
+        operands = tuple(self._operand(t, state, frame, form, forms) for t, state, frame in states)
+        facts = replace(facts, states=tuple(_delivered(s, o) for s, o in zip(facts.states, operands, strict=True)))
+        work, scratch = rule.multiply_adds(facts, output), rule.scratch(facts)
+        masks = self._masks.get(node.outputs[0], False)
+        return Step(node, rule, facts, operands, output, form, None, work, full, scratch, masks)
+
+    @cached_property
+    def _masks(self) -> dict[int, bool]:
+        """For every window that its rule may leave dirty at invalid positions, whether a reader minds."""
+        dirty: set[int] = set()
+        for node in self.graph.nodes:
+            rule = self.rules.get(node.index)
+            if rule is not None and (rule.leaks or (rule.keeps_places and node.inputs[0] in dirty)):
+                dirty.update(node.outputs)
+        return {t: any(self._minds(self.graph.nodes[reader]) for reader in self.readers[t]) for t in dirty}
+
+    def _minds(self, reader: Node) -> bool:
+        """Whether a reader computes valid positions from invalid ones of a delta."""
+        rule = self.rules.get(reader.index)
+        return rule is not None and rule.form is not Form.VALUE and not rule.keeps_places
+
+    def _form(self, rule: Rule, node: Node, forms: dict[int, Form]) -> Form:
+        if rule.form is not Form.EITHER:
+            return rule.form
+        return forms.get(node.inputs[0], Form.DELTA)
+
+    def _operand(self, tensor: int, state: State, frame: Frame | None, form: Form, forms: dict[int, Form]) -> Operand:
+        if isinstance(state, Unchanged):
+            return Operand(tensor, form, "none" if form is Form.DELTA else "reference", frame)
+        assert isinstance(state, Window)
+        frame = frame or state.frame
+        ready = forms.get(tensor) is Form.VALUE and frame == state.frame
+        return Operand(tensor, form, "value" if ready and form is Form.VALUE else "delta", frame)
+
+
+def _delivered(state: State, operand: Operand) -> State:
+    return replace(state, frame=operand.frame) if isinstance(state, Window) and operand.frame else state
