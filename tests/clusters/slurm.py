@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.clusters.cluster import slurm
 from tests.clusters.job import EXAMPLES, assert_same, inputs, whole_run
 
-SHARDS, REGIONS = 4, 1600
+SHARDS, REGIONS = 4, 4800  # a task must last long enough to be disturbed: fifteen seconds on a quick machine
 PATIENCE = 600.0  # seconds for each step, on a machine that others use too
 
 
@@ -49,6 +49,8 @@ class Cluster:
         say(what)
 
     def has_rows(self, shard: int) -> bool:
+        if self.output(shard).exists():
+            raise RuntimeError(f"task {shard} ended before it could be disturbed: give it more regions")
         return Path(f"{self.output(shard)}.partial.journal").exists()
 
     def process_of(self, shard: int) -> int:
