@@ -135,8 +135,8 @@ def main() -> None:
         replace_marked(page, "\n\n".join(filter(None, [told(results), table(results), others_table(results)])))
         replace_marked(HERE.parent / "README.md", table(results))
     if sweeps is not None:
-        replace_marked(page, f"{told(sweeps)}\n\n{sweep_table(sweeps)}", SWEEP_MARKS)
-        draw(sweeps, HERE)
+        pictures = draw(sweeps, HERE)
+        replace_marked(page, "\n\n".join([told(sweeps), *pictures, sweep_table(sweeps)]), SWEEP_MARKS)
     replace_marked(page, gpu_section(read("gpu.json")), GPU_MARKS)
 
 

@@ -28,20 +28,33 @@ def sweep_table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def draw(figures: dict[str, Any], folder: Path) -> None:
-    """``length.svg``: seconds a sequence by its length. ``shape.svg``: speedup by targets, kernel size and depth."""
+def draw(figures: dict[str, Any], folder: Path) -> list[str]:
+    """``length.svg``: seconds a sequence by its length. ``shape.svg``: speedup by targets, kernel size and depth.
+
+    Returns
+    -------
+    list of str
+        Markdown that shows those for which there are figures.
+    """
     import matplotlib
 
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "fastism"  # the same figures make the same file
-    draw_lengths(figures["sweeps"], folder / LENGTH_PICTURE)
-    draw_shapes(figures["sweeps"], folder / SHAPE_PICTURE)
+    sweeps, shown = figures["sweeps"], []
+    lengths = [name for name, sweep in sweeps.items() if sweep["variable"] == "length"]
+    shapes = [name for name in ("targets", "kernel_size", "depth") if name in sweeps]
+    if lengths:
+        draw_lengths(sweeps, lengths, folder / LENGTH_PICTURE)
+        shown.append(f"![seconds for one sequence, by its length]({LENGTH_PICTURE})")
+    if shapes:
+        draw_shapes(sweeps, shapes, folder / SHAPE_PICTURE)
+        shown.append(f"![times faster than naive, by {', '.join(shapes)}]({SHAPE_PICTURE})")
+    return shown
 
 
-def draw_lengths(sweeps: dict[str, Any], path: Path) -> None:
+def draw_lengths(sweeps: dict[str, Any], names: list[str], path: Path) -> None:
     from matplotlib import pyplot as plt
 
-    names = [name for name, sweep in sweeps.items() if sweep["variable"] == "length"]
     figure, axes = plt.subplots(
         1, len(names), figsize=SIZE, sharex=True, sharey=True, layout="constrained", squeeze=False
     )
@@ -59,10 +72,9 @@ def draw_lengths(sweeps: dict[str, Any], path: Path) -> None:
     save(figure, path)
 
 
-def draw_shapes(sweeps: dict[str, Any], path: Path) -> None:
+def draw_shapes(sweeps: dict[str, Any], names: list[str], path: Path) -> None:
     from matplotlib import pyplot as plt
 
-    names = [name for name in ("targets", "kernel_size", "depth") if name in sweeps]
     figure, axes = plt.subplots(1, len(names), figsize=SIZE, layout="constrained", squeeze=False)
     for ax, name in zip(axes[0], names, strict=True):
         rows = sweeps[name]["rows"]
