@@ -32,7 +32,7 @@ demo: $(VENV)/installed  ## score the example's peaks and show the motifs that c
 logo: demo  ## draw the README's picture anew from the demo's result
 	$(BIN)/fastism plot $(OUT)/demo.ism.h5 --target ctcf --name peak_52 --output examples/ctcf.png --overwrite
 
-test: $(VENV)/installed  ## the tests (about six minutes on two cores)
+test: $(VENV)/installed  ## the tests (about seven minutes on two cores)
 	$(BIN)/python -m pytest -q -n $(JOBS)
 
 test-all: $(VENV)/installed  ## the tests with every variant of every toy model
