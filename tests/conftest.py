@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from fastism_cli.cli.log import LOGGER
+
 # Draws are the same in every run, and a busy machine is no failure; HYPOTHESIS_PROFILE=search draws anew.
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None)
@@ -23,3 +25,12 @@ def rng() -> np.random.Generator:
 def compile_cache(tmp_path_factory) -> None:
     """What commands compile is kept for other tests of this run alone."""
     os.environ["FASTISM_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def logging_as_before():
+    """Handlers and level of the log are afterwards what they were: commands set their own."""
+    handlers, level = list(LOGGER.handlers), LOGGER.level
+    yield
+    LOGGER.handlers[:] = handlers
+    LOGGER.setLevel(level)

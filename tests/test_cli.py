@@ -18,7 +18,6 @@ from click.testing import CliRunner, Result
 
 from fastism_cli import cli, quiet
 from fastism_cli.cli import COMMANDS, main
-from fastism_cli.cli.log import LOGGER
 from fastism_cli.cli.outcome import Terminated
 from fastism_cli.cli.table import aligned, human
 from fastism_cli.io.hdf5 import read_result
@@ -26,6 +25,8 @@ from tests.small_run import RECORDS, Folder, make_folder
 
 # Keras saves a weight with numpy.array(tensor), which numpy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +48,6 @@ def here(tmp_path, monkeypatch) -> Path:
     """An empty current folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before():
-    handlers, level = list(LOGGER.handlers), LOGGER.level
-    yield
-    LOGGER.handlers[:] = handlers
-    LOGGER.setLevel(level)
 
 
 def fastism(*arguments: object, **options) -> Result:

@@ -13,13 +13,7 @@ import pytest
 from fastism_cli.cli.log import LOGGER, start_logging
 from fastism_cli.cli.progress import Lines, shown_progress
 
-
-@pytest.fixture(autouse=True)
-def logging_as_before():
-    handlers, level = list(LOGGER.handlers), LOGGER.level
-    yield
-    LOGGER.handlers[:] = handlers
-    LOGGER.setLevel(level)
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 
 def work() -> None:

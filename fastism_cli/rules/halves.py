@@ -13,6 +13,7 @@ is that of a few more roundings of it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 from keras import ops
@@ -77,11 +78,7 @@ def fold_halves(products: Sequence[Any]) -> Strip:
 def diagonal_sums(y: Any) -> list[Any]:
     """Entry ``j``: sum over the taps ``k`` of row ``j - k``; arrays (S, P, A, 1, filters)."""
     rows, taps = y.shape[3:5]
-    found = []
-    for j in range(rows + taps - 1):
-        terms = [y[:, :, :, j - k : j - k + 1, k] for k in range(taps) if 0 <= j - k < rows]
-        total = terms[0]
-        for term in terms[1:]:
-            total = total + term
-        found.append(total)
-    return found
+    terms = [
+        [y[:, :, :, j - k : j - k + 1, k] for k in range(taps) if 0 <= j - k < rows] for j in range(rows + taps - 1)
+    ]
+    return [reduce(ops.add, present) for present in terms]

@@ -54,6 +54,7 @@ class Pointwise(Rule):
 
     def value(self, call: Call, *inputs: Any) -> Any:
         (x,) = inputs
+        # Keras' own take arrays of any rank; one of the user's, registered as such a layer, may count on three axes
         if self.elementwise and type(call.layer).__module__.startswith("keras."):
             return call.layer(x)
         axis = 0 if self.elementwise else call.facts.window.axis
