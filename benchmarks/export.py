@@ -20,7 +20,7 @@ import numpy as np
 from fastism_cli.io.hdf5 import HeadLayout, Layout, ResultWriter
 
 LENGTH, ROUNDS = 1000, 7
-SIZES = (1_000, 10_000, 30_000)
+SIZES = (1_000, 10_000, 100_000)
 READ = """
 import sys, h5py, numpy
 with h5py.File(sys.argv[1]) as file:

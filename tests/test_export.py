@@ -13,7 +13,7 @@ import pysam
 import pytest
 
 from fastism_cli.errors import UsageError
-from fastism_cli.export import optional
+from fastism_cli.export import frame, optional
 from fastism_cli.export.formats import FORMATS
 from fastism_cli.export.names import split_ending
 from fastism_cli.export.run import export_scores
@@ -132,6 +132,15 @@ def test_the_narrow_peak_beside_it(tmp_path, kind, window):
         if on_contig(row, window):
             assert start + summit == RECORDS[row].input_start + LENGTH // 2 == (start + end) // 2
         assert line[5] == (RECORDS[row].strand if kind == "basenji-h5" else "+")
+
+
+def test_no_row_depends_on_how_many_are_read_at_once(tmp_path, monkeypatch):
+    source = str(write_result(tmp_path / "r.ism.h5"))
+    for rows in (3, 1000):
+        monkeypatch.setattr(frame, "ROWS_AT_ONCE", rows)
+        export_scores(source, str(tmp_path / f"{rows}.h5"), kind="modisco-h5", targets=["count"])
+    assert (tmp_path / "3.narrowPeak").read_text() == (tmp_path / "1000.narrowPeak").read_text()
+    assert (tmp_path / "3.h5").read_bytes() == (tmp_path / "1000.h5").read_bytes()
 
 
 # --- one value a base -------------------------------------------------------------------------------------------------

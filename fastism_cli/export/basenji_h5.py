@@ -17,13 +17,12 @@ from fastism_cli.export.job import ExportJob
 def write(job: ExportJob) -> None:
     """One file for all targets."""
     frame, n, width = job.frame, len(job.frame.rows), job.frame.even_window
-    reverse = frame.scores.reverse
     with h5py.File(job.paths[0][0], "w") as file:
         _write_places(file, job)
         letters = Rows(file, "seqs", (n, width, 4), "bool", job.compression)
         scores = Rows(file, "sum", (n, width, 4, len(job.tracks)), "float32", job.compression)
         for block in frame.even_blocks(job.tracks):
-            flip = reverse[block.rows]
+            flip = frame.scores.reverse(block.rows)
             letters.add(_as_seen(one_hot(block.seq).astype(bool), flip))
             delta = np.nan_to_num(block.delta, nan=0.0)
             delta[np.broadcast_to((block.seq > 3)[:, None], delta.shape[:-1])] = 0
@@ -35,7 +34,7 @@ def _write_places(file: h5py.File, job: ExportJob) -> None:
     file["chr"] = np.array([chrom.encode() for chrom in frame.chrom], dtype="S")
     file["start"] = frame.start
     file["end"] = frame.start + frame.even_window
-    file["strand"] = np.array([b"-" if flip else b"+" for flip in frame.scores.reverse[frame.rows]], dtype="S1")
+    file["strand"] = np.array([b"-" if flip else b"+" for flip in frame.scores.reverse(frame.rows)], dtype="S1")
     file["target_ids"] = np.array([track.label.encode() for track in job.tracks], dtype="S")
 
 

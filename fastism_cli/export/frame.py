@@ -17,6 +17,8 @@ from fastism_cli.io.tracks import Track
 
 Array = npt.NDArray[Any]
 
+ROWS_AT_ONCE = 1 << 10  # of a piece
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -35,12 +37,12 @@ class Frame:
     @cached_property
     def chrom(self) -> Array:
         """Contig of each row, str (n,)."""
-        return np.asarray(self.scores.regions["chrom"][self.rows])
+        return self.column("chrom")
 
     @cached_property
     def start(self) -> Array:
         """First base of each window on the + strand, int64 (n,); not clipped to the contig."""
-        return np.asarray(self.scores.window_start[self.rows])
+        return self.scores.window_start(self.rows)
 
     @cached_property
     def contig_size(self) -> Array:
@@ -65,12 +67,16 @@ class Frame:
 
     def column(self, name: str) -> Array:
         """A column of the file's regions for these rows, (n,); unlike those above it is not kept."""
-        first, stop = (int(self.rows[0]), int(self.rows[-1]) + 1) if len(self.rows) else (0, 0)
-        return np.asarray(self.scores.regions.part(name, first, stop)[self.rows - first])
+        return self.scores.regions.at(name, self.rows)
 
-    def where(self, keep: Array | slice) -> Frame:
+    def where(self, keep: Array) -> Frame:
         """Some of the rows."""
         return replace(self, rows=self.rows[keep])
+
+    def pieces(self) -> Iterator[Frame]:
+        """The same rows, some at a time: what is read of a piece goes with it."""
+        cuts = range(ROWS_AT_ONCE, len(self.rows), ROWS_AT_ONCE)
+        return (replace(self, rows=rows) for rows in np.split(self.rows, cuts))
 
     def blocks(self, tracks: Sequence[Track]) -> Iterator[GenomeBlock]:
         """Scores on the + strand, a few chunks at a time, whole windows."""

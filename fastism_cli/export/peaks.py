@@ -6,7 +6,6 @@ import numpy as np
 
 from fastism_cli.export.frame import Frame
 
-ROWS_AT_ONCE = 1 << 12
 NO_VALUE = -1  # of p, q: as ENCODE writes what is not known
 
 
@@ -19,8 +18,8 @@ def write_peaks(path: str, frame: Frame, *, strand: str = "+") -> None:
         Of the arrays beside it: all on the + strand, or as the model saw them.
     """
     with open(path, "w", encoding="utf-8") as file:
-        for first in range(0, len(frame.rows), ROWS_AT_ONCE):
-            file.write(_lines(frame.where(slice(first, first + ROWS_AT_ONCE)), strand))
+        for piece in frame.pieces():
+            file.write(_lines(piece, strand))
 
 
 def _lines(frame: Frame, strand: str) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
+
 from fastism_cli.errors import UsageError
 from fastism_cli.export.formats import COMPRESSIONS, FORMATS, OVERLAPS, Format
 from fastism_cli.export.frame import Frame, scored_frame
@@ -128,7 +130,8 @@ def _frame(scores: Scores, form: Format) -> tuple[Frame, int]:
         return frame, 0
     if not frame.even_window:
         raise UsageError(f"{scores.path} has a window of one base, which no array of even width holds.")
-    return frame.where(frame.on_contig), int((~frame.on_contig).sum())
+    on_contig = np.concatenate([piece.on_contig for piece in frame.pieces()])
+    return frame.where(on_contig), int((~on_contig).sum())
 
 
 def _wanted(frame: Frame, form: Format, n_tracks: int) -> int:

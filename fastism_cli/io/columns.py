@@ -14,7 +14,7 @@ from fastism_cli.io.damage import readable
 
 Array = npt.NDArray[Any]
 
-ROWS_AT_ONCE = 1 << 12  # of text, which takes several times the memory while it is read
+ROWS_AT_ONCE = 1 << 10  # of text, which takes several times the memory while it is read
 
 
 class RegionColumns(Mapping[str, Array]):
@@ -43,6 +43,11 @@ class RegionColumns(Mapping[str, Array]):
         """Rows ``[start, stop)`` of a column, which are not kept."""
         with readable(self._path, f"the column {name!r} of its regions"):
             return column(self._group[name], start, stop)
+
+    def at(self, name: str, rows: Array) -> Array:
+        """Values (n,) of some ascending rows, which are not kept: few take little memory in a file of very many."""
+        first, stop = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
+        return np.asarray(self.part(name, first, stop)[rows - first])
 
 
 def column(dataset: h5py.Dataset, start: int = 0, stop: int | None = None) -> Array:

@@ -16,6 +16,10 @@ from fastism_cli.io.configuration import plain
 from fastism_cli.io.layout import HeadLayout, Layout
 from fastism_cli.version import __version__
 
+# HDF5 keeps this much of a file's own tables in memory; by itself it would keep up to 32 MB, of which the names of a
+# hundred thousand regions fill 9.
+METADATA_BYTES = 1 << 18
+
 
 class IsmFile:
     """An open result file. Made by :func:`read_result`; leaving its context closes it.
@@ -134,7 +138,7 @@ def read_result(path: str | os.PathLike[str], *, allow_incomplete: bool = False)
 def _open_hdf5(path: str) -> h5py.File:
     try:
         # unlocked: nobody changes a file that has its name, and read-only file systems refuse locks
-        return h5py.File(path, "r", locking=False)
+        file = h5py.File(path, "r", locking=False)
     except FileNotFoundError as error:
         is_unfinished = os.path.exists(path + schema.PARTIAL_SUFFIX)
         hint = f", but {path}{schema.PARTIAL_SUFFIX} does: its run is not finished" if is_unfinished else ""
@@ -142,6 +146,11 @@ def _open_hdf5(path: str) -> h5py.File:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else "it is no HDF5 file, or a part of one"
         raise UsageError(f"{path} cannot be read: {reason}") from error
+    cache = file.id.get_mdc_config()
+    cache.set_initial_size, cache.initial_size, cache.min_size, cache.max_size = True, *3 * (METADATA_BYTES,)
+    cache.max_increment = METADATA_BYTES
+    file.id.set_mdc_config(cache)
+    return file
 
 
 def _check_format(path: str, file: h5py.File) -> None:

@@ -84,15 +84,13 @@ class Scores:
         """Columns of ``/regions``, each (N,), read while the file is open; chrom, name and strand hold str."""
         return self.file.columns
 
-    @cached_property
-    def reverse(self) -> Array:
-        """Which rows the model saw as their reverse complement, bool (N,)."""
-        return np.asarray(self.regions["strand"] == "-", dtype=bool)
+    def reverse(self, rows: Array) -> Array:
+        """Which of some ascending rows the model saw as their reverse complement, bool (n,)."""
+        return np.asarray(self.regions.at("strand", rows) == "-", dtype=bool)
 
-    @property
-    def window_start(self) -> Array:
-        """First base of each row's window on the + strand, int64 (N,); not clipped to the contig."""
-        return self.regions["input_start"] + window_offset(self.length, self.window)
+    def window_start(self, rows: Array) -> Array:
+        """First base of the windows of some ascending rows on the + strand, int64 (n,); not clipped to the contig."""
+        return self.regions.at("input_start", rows) + window_offset(self.length, self.window)
 
     def rows_with(self, *statuses: Status) -> Array:
         """Rows of one of these statuses, int64, ascending."""
@@ -121,8 +119,9 @@ class Scores:
         """
         wanted = self.rows_with(Status.OK) if rows is None else np.asarray(rows, dtype=np.int64)
         for found, seq, delta in stored_blocks(self.file, self.tracks if tracks is None else tracks, wanted):
-            reverse, input_start = self.reverse[found], self.regions["input_start"][found]
-            yield ScoreBlock(found, reverse, input_start, self.window, self._recoded(seq), delta[..., self._order])
+            input_start = self.regions.at("input_start", found)
+            codes, values = self._recoded(seq), delta[..., self._order]
+            yield ScoreBlock(found, self.reverse(found), input_start, self.window, codes, values)
 
     def reference(self, rows: Array, tracks: Sequence[Track]) -> Array:
         """Predictions on the reference, float32 (n, K)."""
