@@ -51,6 +51,18 @@ def compiled(function: Callable[..., Any], variables: Sequence[Any] = ()) -> Cal
     return function
 
 
+def in_company(function: Callable[[Sequence[Any]], Any], inputs: Sequence[Any]) -> Any:
+    """Call ``function`` on a batch, from a list of arrays (n, ...) to any structure of them; one alone goes in twice.
+
+    On TensorFlow ``keras.ops.add`` takes an array (1, n, 1) for a bias of the last axis where that is of the size n
+    too: a single sequence would be predicted otherwise than the same one among others.
+    """
+    if BACKEND != "tensorflow" or inputs[0].shape[0] != 1:
+        return function(inputs)
+    twice = function([keras.ops.concatenate([x, x]) for x in inputs])
+    return keras.tree.map_structure(lambda x: x[:1], twice)
+
+
 def allow_float64() -> None:
     """Let arrays be float64: JAX cuts them to float32 until it is told not to, and so do Keras' operations on JAX."""
     if BACKEND == "jax":

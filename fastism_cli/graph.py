@@ -16,6 +16,7 @@ import keras
 from keras.src.models.functional import Functional
 from keras.src.ops.numpy import Flip
 
+from fastism_cli import backend
 from fastism_cli.errors import ModelError
 
 Shape = tuple[int, ...]
@@ -93,6 +94,9 @@ class LayerGraph:
 
     def run(self, inputs: Sequence[Any]) -> dict[int, Any]:
         """Every tensor of the model for these input arrays, in the order of ``self.inputs``."""
+        return dict(backend.in_company(self._run, inputs))
+
+    def _run(self, inputs: Sequence[Any]) -> dict[int, Any]:
         values = {port.tensor: value for port, value in zip(self.inputs, inputs, strict=True)}
         for node in self.nodes:
             values.update(zip(node.outputs, node.call([values[t] for t in node.inputs]), strict=True))
@@ -361,7 +365,11 @@ def _caller(node: Any) -> Callable[..., list[Any]]:
 def call_model(model: Any, arrays: Sequence[Any]) -> list[Any]:
     """What the model itself predicts for these input arrays, in the order of its inputs: a list, one per head."""
     function = function_of(model)
-    inputs: Any = list(arrays) if len(arrays) > 1 else arrays[0]
-    if function is not None:
-        inputs = keras.tree.pack_sequence_as(function._inputs_struct, list(arrays))
-    return list(keras.tree.flatten(model(inputs, training=False)))
+
+    def predictions(arrays: Sequence[Any]) -> list[Any]:
+        inputs: Any = list(arrays) if len(arrays) > 1 else arrays[0]
+        if function is not None:
+            inputs = keras.tree.pack_sequence_as(function._inputs_struct, list(arrays))
+        return list(keras.tree.flatten(model(inputs, training=False)))
+
+    return list(backend.in_company(predictions, arrays))

@@ -94,6 +94,22 @@ def test_result_does_not_depend_on_the_order_of_sequences(rng):
     np.testing.assert_allclose(engine(one_hot[order]).delta["first"], engine(one_hot).delta["first"][order], atol=1e-6)
 
 
+@pytest.mark.parametrize("engine", ["fast", "naive"])
+def test_a_sequence_alone_is_predicted_as_among_others(rng, engine):
+    """Keras' add on TensorFlow takes (1, 8, 1) for a bias of 8 channels, if it knows of the 1."""
+    inputs = keras.Input((8, 4))
+    x = layers.Conv1D(8, 3, padding="same")(inputs)
+    x = layers.Conv1D(8, 3, padding="same")(x + keras.ops.max(x, axis=-1, keepdims=True))
+    model = randomise(keras.Model(inputs, layers.GlobalAveragePooling1D()(x)), seed=3)
+    one_hot = random_one_hot(rng, 3, 8)
+    expected, scorer = model.predict(one_hot, verbose=0), FastISM(model, engine=engine)
+    for i in range(3):
+        alone = scorer(one_hot[i : i + 1]).reference
+        np.testing.assert_allclose(next(iter(alone.values())), expected[i : i + 1], rtol=1e-5, atol=1e-6)
+    errors = errors_of(model, inputs_of(model, rng))
+    assert errors.fast <= errors.allowed, errors
+
+
 def test_heads_have_the_names_that_keras_gives_them(rng):
     result = FastISM(small(heads=2))(random_one_hot(rng, 1, 60))
     assert list(result.delta) == ["first", "second"]

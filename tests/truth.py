@@ -14,16 +14,21 @@ SAMPLE = 24
 
 
 class Errors(NamedTuple):
-    """Largest absolute errors over all heads, against naive in float64."""
+    """Largest absolute errors over all heads, against naive in float64; the largest delta, and prediction."""
 
     fast: float
     naive: float
     largest: float
+    predicted: float
 
     @property
     def allowed(self) -> float:
-        """Three times naive's own float32 error; a few units in the last place where naive happens to be exact."""
-        return max(3 * self.naive, 4e-7 * max(self.largest, 1.0))
+        """Three times naive's own float32 error; a few units in the last place where naive happens to be exact.
+
+        A maximum over positions is such a place: that of the reference and another of the same letters have the same
+        error in every forward pass.
+        """
+        return max(3 * self.naive, 4e-7 * max(self.largest, self.predicted, 1.0))
 
 
 def sampled(length: int) -> list[int]:
@@ -60,14 +65,16 @@ def errors_of(
     naive = FastISM(model, engine="naive", batch_size=600, **options)(inputs, positions=positions)
     scores = fast(inputs, positions=positions)
     assert list(scores.delta) == list(exact.delta)
-    worst = Errors(0.0, 0.0, 0.0)
+    worst = Errors(0.0, 0.0, 0.0, 0.0)
     for head, expected in exact.delta.items():
         np.testing.assert_array_equal(np.isnan(scores.delta[head]), np.isnan(expected))
-        np.testing.assert_allclose(scores.reference[head], exact.reference[head], rtol=2e-4, atol=2e-5)
+        predicted, own = exact.reference[head], largest(naive.reference[head] - exact.reference[head])
+        np.testing.assert_allclose(scores.reference[head], predicted, rtol=2e-4, atol=max(2e-5, 3 * own))
         worst = Errors(
             max(worst.fast, largest(scores.delta[head] - expected)),
             max(worst.naive, largest(naive.delta[head] - expected)),
             max(worst.largest, largest(expected)),
+            max(worst.predicted, largest(predicted)),
         )
     return worst
 
