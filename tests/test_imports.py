@@ -17,8 +17,8 @@ PACKAGE = Path(fastism_cli.__file__).parent
 LAYERS = [
     {"version", "errors", "steps"},
     {"devices", "compile_cache"},
-    {"alphabet", "windows", "problems", "overlap", "inputs", "headed", "shards"},
-    {"graph", "backend", "io", "reduce"},
+    {"alphabet", "windows", "problems", "overlap", "inputs", "headed", "shards", "backend"},
+    {"graph", "io", "reduce"},
     {"quiet", "functional", "precision", "regions", "merging", "alleles", "outputs"},
     {"reader", "variant_files"},
     {"run_options"},

@@ -13,6 +13,7 @@ import pytest
 from fastism_cli.cli.log import LOGGER, start_logging
 from fastism_cli.cli.progress import Lines, shown_progress
 
+END = "<end>"
 pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 
@@ -35,14 +36,13 @@ def shown(monkeypatch, *, columns: int | None, quiet: bool = False) -> str:
         monkeypatch.setattr(sys, "stderr", stderr)
         start_logging(quiet=quiet, verbose=False)
         work()
+        stderr.write(END)
         stderr.flush()
-        os.set_blocking(reading, False)
-        try:
-            found = os.read(reading, 1 << 16).decode()  # no more than a pipe holds
-        except BlockingIOError:
-            found = ""
+        found = b""
+        while not found.endswith(END.encode()):  # a terminal hands on what was written a little later, and in pieces
+            found += os.read(reading, 1 << 16)
     os.close(reading)
-    return found.replace("\r\n", "\n")
+    return found.decode().removesuffix(END).replace("\r\n", "\n")
 
 
 def test_a_bar_on_a_terminal(monkeypatch):
