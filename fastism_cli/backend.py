@@ -51,16 +51,33 @@ def compiled(function: Callable[..., Any], variables: Sequence[Any] = ()) -> Cal
     return function
 
 
-def in_company(function: Callable[[Sequence[Any]], Any], inputs: Sequence[Any]) -> Any:
-    """Call ``function`` on a batch, from a list of arrays (n, ...) to any structure of them; one alone goes in twice.
+def of_any_batch(function: Callable[[Sequence[Any]], Any], inputs: Sequence[Any]) -> Callable[[Sequence[Any]], Any]:
+    """``function``, from a list of arrays (n, ...) to any structure of them, for every n: it must not know n.
 
-    On TensorFlow ``keras.ops.add`` takes an array (1, n, 1) for a bias of the last axis where that is of the size n
-    too: a single sequence would be predicted otherwise than the same one among others.
+    On TensorFlow ``keras.ops.add`` takes an array (1, n, 1) or (n, 1) for a bias of the last axis where that is of the
+    size n too, so that a prediction would depend on how many sequences are predicted at once. ``model.predict`` does
+    not tell Keras how many they are, and neither does this.
+
+    Parameters
+    ----------
+    inputs : sequence of arrays
+        Like those that it will be called with, but for their first axis.
     """
-    if BACKEND != "tensorflow" or inputs[0].shape[0] != 1:
-        return function(inputs)
-    twice = function([keras.ops.concatenate([x, x]) for x in inputs])
-    return keras.tree.map_structure(lambda x: x[:1], twice)
+    if BACKEND != "tensorflow":
+        return function
+    import tensorflow as tf
+
+    specs = [tf.TensorSpec((None, *x.shape[1:]), x.dtype) for x in inputs]
+    traced = tf.function(function, input_signature=[specs], autograph=False)
+
+    def call(inputs: Sequence[Any]) -> Any:
+        outputs = traced(list(inputs))
+        for x in keras.tree.flatten(outputs):
+            if x.shape[0] is None:
+                x.set_shape((inputs[0].shape[0], *x.shape[1:]))
+        return outputs
+
+    return call
 
 
 def allow_float64() -> None:

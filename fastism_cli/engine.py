@@ -291,8 +291,8 @@ class ChunkRunner:
     def _run_full(self, step: Step, full: Arrays, deltas: dict[int, Any], values: dict[int, Any], q: Any) -> None:
         """Call the Keras layer itself on ordinary batches of S * P * A."""
         inputs = [self._full_value(t, full, deltas, values, q) for t in step.node.inputs]
-        for tensor, x in zip(step.node.outputs, step.node.call(inputs), strict=True):
-            values[tensor] = x
+        outputs = backend.of_any_batch(step.node.call, inputs)(inputs)
+        values.update(zip(step.node.outputs, outputs, strict=True))
 
     def _full_value(self, tensor: int, full: Arrays, deltas: dict[int, Any], values: dict[int, Any], q: Any) -> Any:
         """(S * P * A, *shape)"""

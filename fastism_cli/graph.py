@@ -9,8 +9,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 import keras
 from keras.src.models.functional import Functional
@@ -94,7 +95,7 @@ class LayerGraph:
 
     def run(self, inputs: Sequence[Any]) -> dict[int, Any]:
         """Every tensor of the model for these input arrays, in the order of ``self.inputs``."""
-        return dict(backend.in_company(self._run, inputs))
+        return dict(backend.of_any_batch(self._run, inputs)(inputs))
 
     def _run(self, inputs: Sequence[Any]) -> dict[int, Any]:
         values = {port.tensor: value for port, value in zip(self.inputs, inputs, strict=True)}
@@ -362,14 +363,23 @@ def _caller(node: Any) -> Callable[..., list[Any]]:
     return call
 
 
+# Of each model, by the shapes of its inputs: Keras takes as long to go through a model as to predict with it.
+_PREDICTIONS: WeakKeyDictionary[Any, dict[Any, Callable[[Sequence[Any]], list[Any]]]] = WeakKeyDictionary()
+
+
 def call_model(model: Any, arrays: Sequence[Any]) -> list[Any]:
     """What the model itself predicts for these input arrays, in the order of its inputs: a list, one per head."""
-    function = function_of(model)
+    known = _PREDICTIONS.setdefault(model, {})
+    key = tuple((tuple(x.shape[1:]), str(x.dtype)) for x in arrays)
+    if key not in known:
+        known[key] = backend.of_any_batch(partial(_predictions, ref(model)), arrays)
+    return known[key](arrays)
 
-    def predictions(arrays: Sequence[Any]) -> list[Any]:
-        inputs: Any = list(arrays) if len(arrays) > 1 else arrays[0]
-        if function is not None:
-            inputs = keras.tree.pack_sequence_as(function._inputs_struct, list(arrays))
-        return list(keras.tree.flatten(model(inputs, training=False)))
 
-    return list(backend.in_company(predictions, arrays))
+def _predictions(model: Callable[[], Any], arrays: Sequence[Any]) -> list[Any]:
+    whole = model()
+    function = function_of(whole)
+    inputs: Any = list(arrays) if len(arrays) > 1 else arrays[0]
+    if function is not None:
+        inputs = keras.tree.pack_sequence_as(function._inputs_struct, list(arrays))
+    return list(keras.tree.flatten(whole(inputs, training=False)))

@@ -110,6 +110,24 @@ def test_a_sequence_alone_is_predicted_as_among_others(rng, engine):
     assert errors.fast <= errors.allowed, errors
 
 
+@pytest.mark.parametrize("engine", ["fast", "naive"])
+def test_no_prediction_depends_on_how_many_there_are(rng, engine):
+    """Keras' add on TensorFlow takes (n, 1) for a bias of n channels: here n are the substitutions of a call."""
+    inputs = keras.Input((20, 4))
+    x = layers.GlobalMaxPooling1D()(layers.Conv1D(8, 3, activation="relu")(inputs))
+    x = layers.Dense(12)(keras.ops.cumsum(layers.Dense(12)(x) + layers.Dense(1)(x), axis=-1))
+    model = randomise(keras.Model(inputs, layers.Add()([x, layers.Dense(1)(keras.ops.cumsum(x, axis=-1))])), seed=3)
+    one_hot, results = random_one_hot(rng, 1, 20), []
+    for n in (6, 12, 24):
+        scorer = FastISM(model, engine=engine, batch_size=n, reduce="none")
+        results.append(scorer(one_hot).delta)
+    for result in results[1:]:
+        for head, delta in result.items():
+            np.testing.assert_allclose(delta, results[0][head], rtol=1e-4, atol=1e-5)
+    errors = errors_of(model, inputs_of(model, rng), batch_size=12)
+    assert errors.fast <= errors.allowed, errors
+
+
 def test_heads_have_the_names_that_keras_gives_them(rng):
     result = FastISM(small(heads=2))(random_one_hot(rng, 1, 60))
     assert list(result.delta) == ["first", "second"]
