@@ -1,7 +1,9 @@
 """Every format holds the scores of the file: compared with the formula that made them, base by base."""
 
 import csv
+import gc
 import gzip
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,11 +15,13 @@ import pysam
 import pytest
 
 from fastism_cli.errors import UsageError
-from fastism_cli.export import frame, optional
+from fastism_cli.export import optional
 from fastism_cli.export.formats import FORMATS
 from fastism_cli.export.names import split_ending
 from fastism_cli.export.run import export_scores
 from fastism_cli.export.sweep import segments
+from fastism_cli.io import block_reader, results, schema
+from fastism_cli.io.hdf5 import HeadLayout, Layout, ResultWriter
 from fastism_cli.io.schema import Status
 from tests.result_files import (
     COMPLEMENT,
@@ -137,10 +141,45 @@ def test_the_narrow_peak_beside_it(tmp_path, kind, window):
 def test_no_row_depends_on_how_many_are_read_at_once(tmp_path, monkeypatch):
     source = str(write_result(tmp_path / "r.ism.h5"))
     for rows in (3, 1000):
-        monkeypatch.setattr(frame, "ROWS_AT_ONCE", rows)
+        monkeypatch.setattr(results, "ROWS_AT_ONCE", rows)
         export_scores(source, str(tmp_path / f"{rows}.h5"), kind="modisco-h5", targets=["count"])
     assert (tmp_path / "3.narrowPeak").read_text() == (tmp_path / "1000.narrowPeak").read_text()
     assert (tmp_path / "3.h5").read_bytes() == (tmp_path / "1000.h5").read_bytes()
+
+
+def test_memory_does_not_grow_with_the_regions(tmp_path, monkeypatch):
+    for module, name in [(schema, "CHUNK_BYTES"), (schema, "COLUMN_CHUNK_ROWS"), (block_reader, "BLOCK_BYTES")]:
+        monkeypatch.setattr(module, name, 1 << 12)
+    monkeypatch.setattr(results, "ROWS_AT_ONCE", 64)
+    few, many = peak_of_export(tmp_path, 3000), peak_of_export(tmp_path, 15_000)
+    assert many < few + 8 * 12_000  # as much as row numbers alone would take; how many blocks are ahead differs
+
+
+def peak_of_export(folder: Path, n: int) -> int:
+    """Bytes that Python and numpy hold at most while ``n`` regions are written as modisco-h5."""
+    source, rng = folder / f"{n}.ism.h5", np.random.default_rng(0)
+    layout = Layout(n, 20, (HeadLayout("out", (1,)),))
+    with ResultWriter(source, layout, attributes={"config": "{}"}, genome_sizes={"chr1": 10**6}) as writer:
+        start = np.arange(n)
+        regions = {"chrom": ["chr1"] * n, "start": start, "end": start + 20, "input_start": start, "strand": ["+"] * n}
+        regions |= {
+            "name": [f"peak_{i}" for i in start],
+            "bed_row": start,
+            "status": [int(Status.OK)] * n,
+            "n_padded": 0 * start,
+        }
+        seq, delta = rng.integers(0, 4, (n, 20)).astype(np.uint8), rng.normal(size=(n, 1, 20, 4)).astype(np.float32)
+        reference = {"out": np.zeros((n, 1))}
+        writer.write_rows(0, regions=regions, seq=seq, reference=reference, delta={"out": delta})
+    thresholds = gc.get_threshold()
+    gc.set_threshold(100, 1, 1)  # h5py leaves cycles behind
+    tracemalloc.start()
+    try:
+        export_scores(str(source), str(folder / f"{n}.h5"), kind="modisco-h5")
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        gc.set_threshold(*thresholds)
 
 
 # --- one value a base -------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ CHUNK_BYTES = 1 << 20
 
 def write_arrays(job: ExportJob, open_files: Open) -> None:
     """Give every region to the files of each target."""
-    shape = (len(job.frame.rows), job.frame.even_window, job.compression)
+    shape = (job.frame.n_rows, job.frame.even_window, job.compression)
     with ExitStack() as stack:
         adders = [stack.enter_context(open_files(paths, *shape)) for paths in job.paths]
         for block in job.frame.even_blocks(job.tracks):

@@ -16,25 +16,24 @@ from fastism_cli.export.job import ExportJob
 
 def write(job: ExportJob) -> None:
     """One file for all targets."""
-    frame, n, width = job.frame, len(job.frame.rows), job.frame.even_window
+    frame, n, width = job.frame, job.frame.n_rows, job.frame.even_window
     with h5py.File(job.paths[0][0], "w") as file:
         _write_places(file, job)
         letters = Rows(file, "seqs", (n, width, 4), "bool", job.compression)
         scores = Rows(file, "sum", (n, width, 4, len(job.tracks)), "float32", job.compression)
         for block in frame.even_blocks(job.tracks):
-            flip = frame.scores.reverse(block.rows)
-            letters.add(_as_seen(one_hot(block.seq).astype(bool), flip))
+            letters.add(_as_seen(one_hot(block.seq).astype(bool), block.reverse))
             delta = np.nan_to_num(block.delta, nan=0.0)
             delta[np.broadcast_to((block.seq > 3)[:, None], delta.shape[:-1])] = 0
-            scores.add(_as_seen(np.moveaxis(delta, 1, -1), flip))
+            scores.add(_as_seen(np.moveaxis(delta, 1, -1), block.reverse))
 
 
 def _write_places(file: h5py.File, job: ExportJob) -> None:
-    frame = job.frame
-    file["chr"] = np.array([chrom.encode() for chrom in frame.chrom], dtype="S")
-    file["start"] = frame.start
-    file["end"] = frame.start + frame.even_window
-    file["strand"] = np.array([b"-" if flip else b"+" for flip in frame.scores.reverse(frame.rows)], dtype="S1")
+    places = job.frame.whole()
+    file["chr"] = np.array([chrom.encode() for chrom in places.chrom], dtype="S")
+    file["start"] = places.start
+    file["end"] = places.start + job.frame.even_window
+    file["strand"] = np.array([strand.encode() for strand in places.column("strand")], dtype="S1")
     file["target_ids"] = np.array([track.label.encode() for track in job.tracks], dtype="S")
 
 

@@ -1,4 +1,4 @@
-"""Which regions an export holds, and their windows on the genome."""
+"""Which regions an export holds, and where they are on the genome."""
 
 from __future__ import annotations
 
@@ -17,18 +17,16 @@ from fastism_cli.io.tracks import Track
 
 Array = npt.NDArray[Any]
 
-ROWS_AT_ONCE = 1 << 10  # of a piece
-
 
 @dataclass(frozen=True)
-class Frame:
-    """Regions with scores and their windows.
+class Places:
+    """Some rows of a file, and where their windows are on the genome.
 
     Attributes
     ----------
     scores : Scores
     rows : int64 (n,)
-        Rows of the file with the status OK, ascending.
+        Ascending.
     """
 
     scores: Scores
@@ -50,6 +48,31 @@ class Frame:
         sizes = self.scores.file.genome_sizes
         return np.array([sizes[chrom] for chrom in self.chrom], np.int64)
 
+    def on_contig(self, width: int) -> Array:
+        """Which first ``width`` bases of the windows lie on their contig as a whole, bool (n,)."""
+        return np.asarray((self.start >= 0) & (self.start + width <= self.contig_size))
+
+    def column(self, name: str) -> Array:
+        """A column of the file's regions for these rows, (n,); unlike those above it is not kept."""
+        return self.scores.regions.at(name, self.rows)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The regions that an export holds: those with scores, in the order of the file.
+
+    What is known of each is read when it is asked for, some rows at a time: a file may have very many.
+
+    Attributes
+    ----------
+    scores : Scores
+    only_on_contig : bool
+        Whether those are left out whose even window passes an end of its contig, which no BED can hold.
+    """
+
+    scores: Scores
+    only_on_contig: bool = False
+
     @property
     def window(self) -> int:
         """Bases of each window."""
@@ -60,27 +83,27 @@ class Frame:
         """The window, or all but its last base: consumers cut around a middle that only an even width has."""
         return self.window // 2 * 2
 
+    @cached_property
+    def n_rows(self) -> int:
+        """How many they are."""
+        return sum(len(rows) for rows in self._rows())
+
     @property
-    def on_contig(self) -> Array:
-        """Which even windows lie on their contig as a whole, bool (n,): no BED can hold the others."""
-        return np.asarray((self.start >= 0) & (self.start + self.even_window <= self.contig_size))
+    def n_left_out(self) -> int:
+        """How many others have scores."""
+        return sum(len(rows) for rows in self.scores.pieces_with(Status.OK)) - self.n_rows
 
-    def column(self, name: str) -> Array:
-        """A column of the file's regions for these rows, (n,); unlike those above it is not kept."""
-        return self.scores.regions.at(name, self.rows)
+    def pieces(self) -> Iterator[Places]:
+        """All of them, some at a time: what is read of a piece goes with it."""
+        return (Places(self.scores, rows) for rows in self._rows())
 
-    def where(self, keep: Array) -> Frame:
-        """Some of the rows."""
-        return replace(self, rows=self.rows[keep])
-
-    def pieces(self) -> Iterator[Frame]:
-        """The same rows, some at a time: what is read of a piece goes with it."""
-        cuts = range(ROWS_AT_ONCE, len(self.rows), ROWS_AT_ONCE)
-        return (replace(self, rows=rows) for rows in np.split(self.rows, cuts))
+    def whole(self) -> Places:
+        """All of them at once, for what has to sort them."""
+        return Places(self.scores, np.concatenate([np.empty(0, np.int64), *self._rows()]))
 
     def blocks(self, tracks: Sequence[Track]) -> Iterator[GenomeBlock]:
         """Scores on the + strand, a few chunks at a time, whole windows."""
-        return (block.on_genome() for block in self.scores.blocks(self.rows, tracks))
+        return (block.on_genome() for block in self.scores.blocks(self._rows(), tracks))
 
     def even_blocks(self, tracks: Sequence[Track]) -> Iterator[GenomeBlock]:
         """Scores on the + strand in windows of even width."""
@@ -88,10 +111,9 @@ class Frame:
         for block in self.blocks(tracks):
             yield replace(block, seq=block.seq[:, :width], delta=block.delta[:, :, :width])
 
-
-def scored_frame(scores: Scores) -> Frame:
-    """All regions with scores."""
-    return Frame(scores, scores.rows_with(Status.OK))
+    def _rows(self) -> Iterator[Array]:
+        for rows in self.scores.pieces_with(Status.OK):
+            yield rows[Places(self.scores, rows).on_contig(self.even_window)] if self.only_on_contig else rows
 
 
 def one_hot(seq: Array) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastism_cli.export.frame import Frame
+from fastism_cli.export.frame import Frame, Places
 
 NO_VALUE = -1  # of p, q: as ENCODE writes what is not known
 
@@ -19,16 +19,16 @@ def write_peaks(path: str, frame: Frame, *, strand: str = "+") -> None:
     """
     with open(path, "w", encoding="utf-8") as file:
         for piece in frame.pieces():
-            file.write(_lines(piece, strand))
+            file.write(_lines(piece, frame.even_window, strand))
 
 
-def _lines(frame: Frame, strand: str) -> str:
-    starts = np.maximum(frame.start, 0)
-    ends = np.minimum(frame.start + frame.even_window, frame.contig_size)
-    middles = frame.start + frame.even_window // 2
+def _lines(places: Places, width: int, strand: str) -> str:
+    starts = np.maximum(places.start, 0)
+    ends = np.minimum(places.start + width, places.contig_size)
+    middles = places.start + width // 2
     summits = np.clip(middles, starts, np.maximum(ends - 1, starts)) - starts
-    strands = frame.column("strand") if strand == "model" else ["+"] * len(starts)
-    columns = (frame.chrom, starts.tolist(), ends.tolist(), frame.column("name"), strands, summits.tolist())
+    strands = places.column("strand") if strand == "model" else ["+"] * len(starts)
+    columns = (places.chrom, starts.tolist(), ends.tolist(), places.column("name"), strands, summits.tolist())
     return "".join(
         f"{chrom}\t{start}\t{end}\t{name or '.'}\t0\t{sign}\t0\t{NO_VALUE}\t{NO_VALUE}\t{summit}\n"
         for chrom, start, end, name, sign, summit in zip(*columns, strict=True)

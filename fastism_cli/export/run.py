@@ -9,11 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-import numpy as np
-
 from fastism_cli.errors import UsageError
 from fastism_cli.export.formats import COMPRESSIONS, FORMATS, OVERLAPS, Format
-from fastism_cli.export.frame import Frame, scored_frame
+from fastism_cli.export.frame import Frame
 from fastism_cli.export.job import ExportJob
 from fastism_cli.export.names import choose_tracks, default_output, file_names, split_ending
 from fastism_cli.export.optional import require
@@ -98,13 +96,13 @@ def export_scores(
         inputs = [path, scores.file.attrs.get("bed_path", "")]
         for name in (name for parts in names for name in parts):
             check_new_file(name, inputs, overwrite=overwrite)
-        frame, left_out = _frame(scores, form)
+        frame = _frame(scores, form)
         check_space(output, _wanted(frame, form, len(tracks)) if compression == "none" else 0)
         with staged(output) as staging:
             _write_peaks(staging, output, frame, inputs, overwrite, "model" if kind == "basenji-h5" else "+")
             paths = [tuple(staging.path(name) for name in parts) for parts in names]
             form.load().write(ExportJob(frame, tracks, paths, overlap, compression, region_columns))
-            return ExportSummary(tuple(staging.move()), len(frame.rows), left_out, len(tracks))
+            return ExportSummary(tuple(staging.move()), frame.n_rows, frame.n_left_out, len(tracks))
 
 
 def _checked(kind: str, overlap: str, compression: str) -> Format:
@@ -123,20 +121,17 @@ def _checked(kind: str, overlap: str, compression: str) -> Format:
     return form
 
 
-def _frame(scores: Scores, form: Format) -> tuple[Frame, int]:
-    """The regions to write, and how many with scores are left out."""
-    frame = scored_frame(scores)
-    if form.holds == "bases":
-        return frame, 0
-    if not frame.even_window:
+def _frame(scores: Scores, form: Format) -> Frame:
+    """The regions to write."""
+    frame = Frame(scores, only_on_contig=form.holds != "bases")
+    if frame.only_on_contig and not frame.even_window:
         raise UsageError(f"{scores.path} has a window of one base, which no array of even width holds.")
-    on_contig = np.concatenate([piece.on_contig for piece in frame.pieces()])
-    return frame.where(on_contig), int((~on_contig).sum())
+    return frame
 
 
 def _wanted(frame: Frame, form: Format, n_tracks: int) -> int:
     """Bytes of arrays that are not compressed; of the rest, nothing is known beforehand."""
-    return 4 * prod((len(frame.rows), frame.even_window, 4, n_tracks)) if form.holds == "regions" else 0
+    return 4 * prod((frame.n_rows, frame.even_window, 4, n_tracks)) if form.holds == "regions" else 0
 
 
 def _write_peaks(

@@ -48,8 +48,9 @@ def along_genome(
 
 
 def _stretches(frame: Frame, reader: _Reader) -> Iterator[Stretch]:
-    starts, contigs = frame.start, frame.scores.file.genome_sizes
-    for segment in segments(frame.chrom, starts, starts + frame.window, contigs):
+    places, contigs = frame.whole(), frame.scores.file.genome_sizes
+    starts = places.start
+    for segment in segments(places.chrom, starts, starts + frame.window, contigs):
         reader.keep(segment.covering)
         pieces = [reader.row(i)[:, segment.start - starts[i] : segment.stop - starts[i]] for i in segment.covering]
         yield Stretch(segment, np.stack(pieces))

@@ -42,7 +42,7 @@ def write(job: ExportJob) -> None:
 
 
 def _records(job: ExportJob, keys: list[str]) -> Iterator[str]:
-    bed_row = job.frame.scores.regions["bed_row"][job.frame.rows]
+    bed_row = job.frame.whole().column("bed_row")
     info = ";".join(["ROW=%d", *(f"{key}={FLOAT}" for key in keys)])
     for stretch in along_genome(job.frame, job.tracks, _delta_and_letters, os.path.dirname(job.paths[0][0])):
         yield _lines(stretch, bed_row, f"{stretch.segment.chrom}\t%d\t.\t%s\t%s\t.\t.\t{info}\n")

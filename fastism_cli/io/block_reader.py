@@ -39,20 +39,28 @@ class StoredBlock(NamedTuple):
     delta: Array
 
 
-def stored_blocks(file: IsmFile, tracks: Sequence[Track], rows: Array) -> Iterator[StoredBlock]:
-    """Ascending rows of some tracks, a few chunks of the file at a time."""
+def stored_blocks(file: IsmFile, tracks: Sequence[Track], rows: Iterator[Array]) -> Iterator[StoredBlock]:
+    """Ascending rows of some tracks, which come in pieces of any size, a few chunks of the file at a time."""
     with decoding_threads() as threads:
         reader = _BlockReader(file, tracks, threads)
-        step = reader.rows_at_once
-        # cut at multiples of the step, where chunks begin
-        pieces = [piece for piece in np.split(rows, np.flatnonzero(np.diff(rows // step)) + 1) if len(piece)]
         ahead: deque[Callable[[], StoredBlock]] = deque()
-        for piece in pieces:
+        for piece in _cut(rows, reader.rows_at_once):
             ahead.append(reader.start(piece))
             if len(ahead) > reader.blocks_ahead:
                 yield ahead.popleft()()
         while ahead:
             yield ahead.popleft()()
+
+
+def _cut(pieces: Iterator[Array], step: int) -> Iterator[Array]:
+    """The same rows, cut anew at multiples of ``step``, where chunks begin."""
+    begun = np.empty(0, np.int64)
+    for rows in pieces:
+        rows = np.concatenate([begun, rows])
+        *done, begun = np.split(rows, np.flatnonzero(np.diff(rows // step)) + 1)
+        yield from done
+    if len(begun):
+        yield begun
 
 
 def _what(rows: Array) -> str:

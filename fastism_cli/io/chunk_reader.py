@@ -46,7 +46,7 @@ class ChunkReader:
             return lambda: self._by_hdf5(start, stop, units)
         chunks = list(self._raw(start, stop, units))
         if len(chunks) == 1 and self._layout.is_just(chunks[0][0], start, stop, units):
-            whole = self.threads.submit(self._layout.decoded, chunks[0][1])
+            whole = self.threads.submit(self._layout.decode, chunks[0][1], self._layout.new())
             return lambda: whole.result()[: stop - start]
         values = np.full((stop - start, len(units), *self.dataset.shape[2:]), self.dataset.fillvalue, np.float32)
         pending = [self.threads.submit(_place, self._layout, values, *chunk, start, units) for chunk in chunks]
@@ -98,22 +98,28 @@ class _ChunkLayout:
         is_whole = self.dtype == np.float32 and list(units) == list(range(chunk[1], chunk[1] + self.chunks[1]))
         return is_whole and chunk[0] == start and stop - start <= self.chunks[0]
 
-    def decoded(self, raw: bytes) -> Array:
-        """Values of a chunk."""
+    def new(self) -> Array:
+        """Room for a chunk.
+
+        To be made by the thread that uses the values: what one takes and another gives back leaves holes in memory.
+        """
+        return np.empty(self.chunks, self.dtype)
+
+    def decode(self, raw: bytes, chunk: Array) -> Array:
+        """Fill a chunk with its values."""
         itemsize = self.dtype.itemsize
-        size = int(np.prod(self.chunks)) * itemsize
-        shuffled = np.frombuffer(zlib.decompress(raw, bufsize=size), np.uint8).reshape(itemsize, -1)
-        values = np.empty((shuffled.shape[1], itemsize), np.uint8)
+        shuffled = np.frombuffer(zlib.decompress(raw, bufsize=chunk.nbytes), np.uint8).reshape(itemsize, -1)
+        values = chunk.reshape(-1).view(np.uint8).reshape(-1, itemsize)
         for byte in range(itemsize):  # a few long copies: several times faster than one transposed copy
             values[:, byte] = shuffled[byte]
-        return values.view(self.dtype).reshape(self.chunks)
+        return chunk
 
 
 def _place(
     layout: _ChunkLayout, values: Array, chunk: tuple[int, int], raw: bytes, start: int, units: Sequence[int]
 ) -> None:
     """Decode a chunk and copy what is wanted of it into ``values``, whose first row is ``start``."""
-    decoded = layout.decoded(raw)
+    decoded = layout.decode(raw, layout.new())
     first, last = max(chunk[0], start), min(chunk[0] + decoded.shape[0], start + len(values))
     rows = decoded[first - chunk[0] : last - chunk[0]]
     for column, unit in enumerate(units):

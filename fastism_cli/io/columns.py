@@ -14,7 +14,7 @@ from fastism_cli.io.damage import readable
 
 Array = npt.NDArray[Any]
 
-ROWS_AT_ONCE = 1 << 10  # of text, which takes several times the memory while it is read
+ROWS_AT_ONCE = 1 << 10  # wherever all are gone through; of text, reading takes several times the memory
 
 
 class RegionColumns(Mapping[str, Array]):

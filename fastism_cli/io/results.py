@@ -23,7 +23,7 @@ import numpy.typing as npt
 from fastism_cli.alphabet import DNA, RNA
 from fastism_cli.errors import UsageError
 from fastism_cli.io.block_reader import stored_blocks
-from fastism_cli.io.columns import RegionColumns
+from fastism_cli.io.columns import ROWS_AT_ONCE, RegionColumns
 from fastism_cli.io.damage import readable
 from fastism_cli.io.hdf5 import IsmFile, read_result
 from fastism_cli.io.schema import Status
@@ -94,7 +94,14 @@ class Scores:
 
     def rows_with(self, *statuses: Status) -> Array:
         """Rows of one of these statuses, int64, ascending."""
-        return np.flatnonzero(np.isin(self.regions["status"], [int(status) for status in statuses]))
+        return np.concatenate([np.empty(0, np.int64), *self.pieces_with(*statuses)])
+
+    def pieces_with(self, *statuses: Status) -> Iterator[Array]:
+        """The same, some at a time: memory for them all would grow with the file."""
+        wanted = [int(status) for status in statuses]
+        for start in range(0, self.n_rows, ROWS_AT_ONCE):
+            status = self.regions.part("status", start, min(start + ROWS_AT_ONCE, self.n_rows))
+            yield start + np.flatnonzero(np.isin(status, wanted))
 
     def rows_named(self, name: str) -> Array:
         """Rows with this name in the BED, int64, ascending."""
@@ -107,17 +114,21 @@ class Scores:
 
     # -- scores --
 
-    def blocks(self, rows: Array | None = None, tracks: Sequence[Track] | None = None) -> Iterator[ScoreBlock]:
+    def blocks(
+        self, rows: Array | Iterator[Array] | None = None, tracks: Sequence[Track] | None = None
+    ) -> Iterator[ScoreBlock]:
         """Scores of some rows and tracks, a few chunks of the file at a time.
 
         Parameters
         ----------
-        rows : int (n,), optional
+        rows : int (n,), or an iterator of several, optional
             Ascending, without repeats. Default: those with the status OK.
         tracks : sequence of Track, optional
             They may be of several heads, in any order. Default: all.
         """
-        wanted = self.rows_with(Status.OK) if rows is None else np.asarray(rows, dtype=np.int64)
+        if rows is None:
+            rows = self.pieces_with(Status.OK)
+        wanted = rows if isinstance(rows, Iterator) else iter([np.asarray(rows, dtype=np.int64)])
         for found, seq, delta in stored_blocks(self.file, self.tracks if tracks is None else tracks, wanted):
             input_start = self.regions.at("input_start", found)
             codes, values = self._recoded(seq), delta[..., self._order]

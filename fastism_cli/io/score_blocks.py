@@ -21,6 +21,8 @@ class GenomeBlock:
     ----------
     rows : int64 (n,)
         Rows of the file.
+    reverse : bool (n,)
+        Which of them the model saw as their reverse complement.
     start : int64 (n,)
         First base of the window; negative where it begins before the contig.
     seq : uint8 (n, W)
@@ -30,6 +32,7 @@ class GenomeBlock:
     """
 
     rows: Array
+    reverse: Array
     start: Array
     seq: Array
     delta: Array
@@ -81,7 +84,7 @@ class ScoreBlock:
             flat = delta.reshape(*delta.shape[:2], -1)
             flat[self.reverse] = flat[self.reverse, :, ::-1]  # T G C A read backwards is A C G T
         columns = slice(first, first + self.window)
-        return GenomeBlock(self.rows, self.input_start + first, seq[:, columns], delta[:, :, columns])
+        return GenomeBlock(self.rows, self.reverse, self.input_start + first, seq[:, columns], delta[:, :, columns])
 
 
 def window_offset(length: int, window: int) -> int:
