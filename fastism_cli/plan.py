@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
+from fastism_cli.costs import LAYER_ELEMENT, STAGE_ELEMENT, work_inside
 from fastism_cli.graph import PART, LayerGraph, Node, Shape, Tensor
 from fastism_cli.rules.base import (
     Extra,
@@ -19,9 +19,6 @@ from fastism_cli.rules.base import (
 )
 from fastism_cli.windows import Chunk, Frame
 
-# An element that is written and read again costs about as much as so many multiply-adds in a matrix product: more in a
-# forward pass, whose layers each go through memory, than in a compiled stage. Measured on two cores.
-STAGE_ELEMENT, LAYER_ELEMENT = 30, 45
 # A single forward pass, for the reference, takes so many times as long as one among many.
 REFERENCE_PASSES = 3
 
@@ -175,8 +172,10 @@ class Plan:
     @property
     def predicted_speedup(self) -> float:
         """Estimated saving in time against forward passes, elements moved and the reference pass counted in."""
-        full = self.full_multiply_adds + LAYER_ELEMENT * self.full_elements
-        moved = sum(
+        opaque = [step for step in self.steps if step.rule is None]
+        inside = sum(work_inside(step.node.layer, step.facts.shapes, step.full_multiply_adds) for step in opaque)
+        full = self.full_multiply_adds + LAYER_ELEMENT * self.full_elements + inside
+        moved = inside + sum(
             self._written(step) * (LAYER_ELEMENT if step.rule is None else STAGE_ELEMENT) for step in self.steps
         )
         length, letters = self.graph.tensors[self.input_tensor].shape
@@ -187,17 +186,6 @@ class Plan:
 
 def written(state: State, tensor: Tensor) -> int:
     return state.size if isinstance(state, Window) else prod(tensor.shape)
-
-
-def weighted_multiply_adds(layer: Any, shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> int:
-    """Multiplications with weights in one call of a layer: every weight matrix once a position."""
-    weights = [w for w in getattr(layer, "weights", []) if len(w.shape) > 1]
-    if not weights:
-        return 0
-    positions = prod(shape[:-1]) if len(shape) > 1 else prod(shapes[0][:-1])
-    if type(layer).__name__ == "Embedding":
-        return 0
-    return positions * sum(prod(w.shape) for w in weights)
 
 
 # --- what a plan needs of the reference ---------------------------------------------------------------------------

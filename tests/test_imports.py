@@ -17,7 +17,7 @@ PACKAGE = Path(fastism_cli.__file__).parent
 LAYERS = [
     {"version", "errors", "steps"},
     {"devices", "compile_cache"},
-    {"alphabet", "windows", "problems", "overlap", "inputs", "headed", "shards", "backend"},
+    {"alphabet", "windows", "problems", "overlap", "inputs", "headed", "shards", "backend", "costs"},
     {"graph", "io", "reduce"},
     {"quiet", "functional", "precision", "regions", "merging", "alleles", "outputs"},
     {"reader", "variant_files"},
