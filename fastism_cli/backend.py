@@ -69,15 +69,7 @@ def of_any_batch(function: Callable[[Sequence[Any]], Any], inputs: Sequence[Any]
 
     specs = [tf.TensorSpec((None, *x.shape[1:]), x.dtype) for x in inputs]
     traced = tf.function(function, input_signature=[specs], autograph=False)
-
-    def call(inputs: Sequence[Any]) -> Any:
-        outputs = traced(list(inputs))
-        for x in keras.tree.flatten(outputs):
-            if x.shape[0] is None:
-                x.set_shape((inputs[0].shape[0], *x.shape[1:]))
-        return outputs
-
-    return call
+    return lambda inputs: traced(list(inputs))
 
 
 def allow_float64() -> None:

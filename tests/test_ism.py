@@ -128,6 +128,21 @@ def test_no_prediction_depends_on_how_many_there_are(rng, engine):
     assert errors.fast <= errors.allowed, errors
 
 
+@pytest.mark.parametrize("engine", ["fast", "naive"])
+def test_positions_may_pass_as_a_batch(rng, engine):
+    """As models do that were written before Dense took more than two axes."""
+    inputs = keras.Input((20, 4))
+    x = keras.ops.reshape(layers.Conv1D(8, 3, padding="same", activation="relu")(inputs), (-1, 8))
+    x = keras.ops.reshape(layers.Dense(5, activation="relu")(x), (-1, 20, 5))
+    outputs = layers.GlobalMaxPooling1D()(layers.Conv1D(3, 3)(x))
+    model = randomise(keras.Model(inputs, outputs), seed=3)
+    errors = errors_of(model, inputs_of(model, rng))
+    assert errors.fast <= errors.allowed, errors
+    one_hot = random_one_hot(rng, 2, 20)
+    found = FastISM(model, engine=engine)(one_hot).reference
+    np.testing.assert_allclose(next(iter(found.values())), model.predict(one_hot, verbose=0), rtol=1e-5, atol=1e-6)
+
+
 def test_heads_have_the_names_that_keras_gives_them(rng):
     result = FastISM(small(heads=2))(random_one_hot(rng, 1, 60))
     assert list(result.delta) == ["first", "second"]
