@@ -66,7 +66,7 @@ def errors_of(
     fast = FastISM(model, engine="fast", batch_size=options.pop("batch_size", 30), **options)
     positions = sampled(fast.input_length)
     exact = FastISM(model, engine="naive", precision=truth, batch_size=600, **options)(inputs, positions=positions)
-    naive = FastISM(model, engine="naive", batch_size=600, **options)(inputs, positions=positions)
+    naive = FastISM(model, engine="naive", batch_size=3 * SAMPLE, **options)(inputs, positions=positions)
     scores = fast(inputs, positions=positions)
     assert list(scores.delta) == list(exact.delta)
     worst = Errors(0.0, 0.0, 0.0, 0.0, 0.0)
