@@ -26,7 +26,7 @@ def weighted_multiply_adds(layer: Any, shapes: Sequence[tuple[int, ...]], shape:
     if not _matrices(layer) or type(layer).__name__ == "Embedding":
         return 0
     positions = prod(shape[:-1]) if len(shape) > 1 else prod(shapes[0][:-1])
-    of_pairs = sum(_number(layer, name) for name in ("key_dim", "value_dim"))
+    of_pairs = sum(_number(layer, name) for name in ("key_dim", "value_dim")) or 2 * _number(layer, "head_dim")
     return positions * sum(prod(w.shape) for w in _matrices(layer)) + _pairs(layer, shapes) * of_pairs
 
 
@@ -44,7 +44,7 @@ def work_inside(layer: Any, shapes: Sequence[tuple[int, ...]], multiply_adds: in
 
 
 def _pairs(layer: Any, shapes: Sequence[tuple[int, ...]]) -> int:
-    """Pairs of positions in all heads of MultiHeadAttention or GroupedQueryAttention, each of which gets a weight."""
+    """Pairs of positions in all heads of MultiHeadAttention or GroupQueryAttention, each of which gets a weight."""
     heads = _number(layer, "num_heads") or _number(layer, "num_query_heads")
     return heads * prod(shapes[0][:-1]) * prod(shapes[-1][:-1])
 

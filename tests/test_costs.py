@@ -22,6 +22,12 @@ def test_attention_is_counted_with_all_pairs_of_positions():
     assert weighted_multiply_adds(attention, [(20, 8), (20, 8)], (20, 8)) == projections + biases + pairs
 
 
+def test_grouped_attention_has_its_pairs_too():
+    attention = built(layers.GroupQueryAttention(5, 4, 2, use_bias=False), (20, 8), (20, 8))
+    projections = 20 * (2 * 8 * 4 * 5 + 2 * 8 * 2 * 5)  # query and output of four heads, key and value of two
+    assert weighted_multiply_adds(attention, [(20, 8), (20, 8)], (20, 8)) == projections + 4 * 20 * 20 * 2 * 5
+
+
 @pytest.mark.parametrize(
     ("layer", "slow"),
     [(layers.LSTM(6), True), (layers.Bidirectional(layers.GRU(6)), True), (layers.Dense(6), False)],
