@@ -8,7 +8,7 @@ one stage to the next are the exports, always in delta form.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property, partial, reduce
 from math import prod
 from typing import Any
 
@@ -20,6 +20,7 @@ from fastism_cli.graph import LayerGraph
 from fastism_cli.plan import Cut, Operand, Plan, Stage, Step, cuts, reaches
 from fastism_cli.planner import make_plan
 from fastism_cli.rules.base import Everywhere, Unchanged, Window
+from fastism_cli.rules.parts import Whole
 from fastism_cli.rules.place import place_by_rows
 from fastism_cli.rules.strips import Strip
 from fastism_cli.stage import StageRun, first_rows, summary_key
@@ -171,7 +172,7 @@ class ChunkRunner:
                 self._run_full(stage.steps[0], kept["full"], deltas, values, q)
             else:
                 deltas.update(zip(stage.exports, self._run_stage(stage, tables, deltas, params, q), strict=True))
-        return [self._head(port.tensor, kept["full"], deltas, values, q) for port in self.graph.outputs]
+        return [self._change(port.tensor, kept["full"], deltas, values, q) for port in self.graph.outputs]
 
     def _first_delta(self, kept: Arrays, q: Any, bases: Any) -> Any:
         x = kept["full"][str(self.plan.input_tensor)]
@@ -289,7 +290,11 @@ class ChunkRunner:
     # -- nodes whose whole input may change --
 
     def _run_full(self, step: Step, full: Arrays, deltas: dict[int, Any], values: dict[int, Any], q: Any) -> None:
-        """Call the Keras layer itself on ordinary batches of S * P * A."""
+        """Call the Keras layer itself on ordinary batches of S * P * A; parts of a tensor are added up."""
+        if isinstance(step.node.layer, Whole):
+            changes = [self._change(t, full, deltas, values, q) for t in step.node.inputs[:-1]]
+            deltas[step.node.outputs[0]] = reduce(ops.add, changes)
+            return
         inputs = [self._full_value(t, full, deltas, values, q) for t in step.node.inputs]
         outputs = backend.of_any_batch(step.node.call, inputs)(inputs)
         values.update(zip(step.node.outputs, outputs, strict=True))
@@ -324,7 +329,8 @@ class ChunkRunner:
         after = state.flat.total - state.flat.before - rows.shape[-1]
         return ops.pad(rows, [(0, 0)] * 3 + [(state.flat.before, after)])
 
-    def _head(self, tensor: int, full: Arrays, deltas: dict[int, Any], values: dict[int, Any], q: Any) -> Any:
+    def _change(self, tensor: int, full: Arrays, deltas: dict[int, Any], values: dict[int, Any], q: Any) -> Any:
+        """The delta (S, P, A, *shape) of a tensor wherever it changes."""
         reference = full[str(tensor)]
         shape = tuple(reference.shape[1:])
         if isinstance(self.plan.states[tensor], Unchanged):

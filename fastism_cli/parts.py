@@ -157,12 +157,14 @@ class _Rewriter(Propagation):
     def _enter_parts(self, node: Node, rule: Rule, groups: list[Group]) -> bool:
         outputs: list[int] = []
         for number in range(len(groups)):
-            part = self._part(node, rule, groups, number)
+            part = self._part(node, rule, groups[number], list(zip(groups, outputs, strict=False)))
             if part is None:
                 return False
             outputs.append(self._new_tensor(node.outputs[0]))
             self._append(replace(part, outputs=(outputs[-1],)))
             if self.rules.get(self.written.nodes[-1].index) is None:
+                return False
+            if not (is_linear(rule) or isinstance(self.changed[outputs[-1]], Window)):
                 return False
         return self._settle(node, rule, outputs)
 
@@ -199,33 +201,40 @@ class _Rewriter(Propagation):
         assert isinstance(state, Window)
         return state
 
-    def _part(self, node: Node, rule: Rule, groups: list[Group], number: int) -> Node | None:
-        """The node on one group of windows, its output not yet named; None if that cannot be."""
-        own = [groups[number][i] if i in groups[number] else self.still(t) for i, t in enumerate(node.inputs)]
-        name = node.name if number == 0 else f"{node.name}: window {number + 1}"
-        first = replace(node, name=name, inputs=tuple(own), role=PART if number else node.role)
-        if number == 0 or is_linear(rule):
+    def _part(self, node: Node, rule: Rule, group: Group, before: list[tuple[Group, int]]) -> Node | None:
+        """The node on one group of windows, its output not yet named; None if that cannot be.
+
+        ``before`` holds the groups entered before this one, and what stands for their part of the output.
+        """
+        own = [group[i] if i in group else self.still(t) for i, t in enumerate(node.inputs)]
+        name = f"{node.name}: window {len(before) + 1}" if before else node.name
+        first = replace(node, name=name, inputs=tuple(own), role=PART if before else node.role)
+        if not before or is_linear(rule):
             return first
-        earlier = self._earlier(groups, number)
-        if earlier is None:
+        near = self._near(group, before)
+        if near is None:
             return None
-        if not earlier and node.role != "activation":
+        if not near and node.role != "activation":
             return first
-        inputs = [*own, *(p for _, p in earlier), *(self.still(t) for t in node.inputs)]
+        earlier = [(i, part) for other, _ in near for i, part in other.items()]
+        inputs = [
+            *own,
+            *(part for _, part in earlier),
+            *(self.still(t) for t in node.inputs),
+            *(out for _, out in near),
+        ]
         layer = Later(name, node, rule, tuple(i for i, _ in earlier))
         return Node(0, name, layer, tuple(inputs), (), layer, PART)
 
-    def _earlier(self, groups: list[Group], number: int) -> list[tuple[int, int]] | None:
-        """The windows of earlier groups that may lie where this one does; None if it cannot be said."""
-        (like, *_) = (self.window(p) for p in groups[number].values())
+    def _near(self, group: Group, before: list[tuple[Group, int]]) -> list[tuple[Group, int]] | None:
+        """The groups whose windows may lie where those of this one do; None if it cannot be said."""
         found = []
-        for group in groups[:number]:
-            for i, part in group.items():
-                window = self.window(part)
-                if _lie_alike(window, like):
-                    found.append((i, part))
-                elif not _are_disjoint(window, like):
-                    return None
+        for other, output in before:
+            (one, *_), (two, *_) = (map(self.window, windows.values()) for windows in (other, group))
+            if _lie_alike(one, two):
+                found.append((other, output))
+            elif not _are_disjoint(one, two):
+                return None
         return found
 
     def _settle(self, node: Node, rule: Rule, outputs: list[int]) -> bool:
@@ -236,7 +245,7 @@ class _Rewriter(Propagation):
             frames = [self.window(t).frame for t in outputs]
             self.written.parts[old] = outputs
             return sum(frame.width for frame in frames) < frames[0].length
-        if not is_linear(rule) or not all(isinstance(state, Everywhere) for state in states):
+        if not all(isinstance(state, Everywhere) for state in states):
             return False
         still = self._insert(Still("reference"), [outputs[0]], old, REFERENCE)
         layer = Whole(f"{node.name}: sum", "")

@@ -177,8 +177,9 @@ class StageRun:
     def _store_value(self, step: Step, tensor: int) -> None:
         rule = step.rule
         assert rule is not None
-        pairs = [self._pair(step, i, operand) for i, operand in enumerate(step.operands)]
         call, splits = self.call(step), rule.splits_of(step.facts)
+        if splits in (Splits.ROWS, Splits.VIEWS):
+            pairs = [self._pair(step, i, operand) for i, operand in enumerate(step.operands)]
         if splits is Splits.ROWS:
             self.pairs[tensor] = _value_by_pieces(lambda *arrays: rule.value(call, *arrays), pairs)
         elif splits is Splits.VIEWS:
@@ -189,13 +190,18 @@ class StageRun:
             ]
             self.pairs[tensor] = _value_by_pieces(lambda *arrays: rule.value(call, *arrays), views)
         else:
-            new = [self._value_input(pair.filled(self.shape), splits) for pair in pairs]
-            reference = [self._value_input(pair.reference, splits) for pair in pairs]
+            inputs = [self._value_input(step, i, splits) for i in range(len(step.operands))]
+            new, reference = zip(*inputs, strict=True)
             self._store_whole(step, tensor, *rule.both(call, new, reference))
 
-    @staticmethod
-    def _value_input(strip: Strip, splits: Splits) -> Any:
-        return strip if splits is Splits.STRIPS else strip.whole((), "")
+    def _value_input(self, step: Step, i: int, splits: Splits) -> tuple[Any, Any]:
+        """What a rule is given of an input: its new values and its reference; of one in delta form the delta alone."""
+        operand = step.operands[i]
+        if operand.form is Form.DELTA:
+            return (None if operand.source == "none" else self.array(self.placed(operand), operand)), None
+        pair = self._pair(step, i, operand)
+        both = (pair.filled(self.shape), pair.reference)
+        return both if splits is Splits.STRIPS else (both[0].whole((), ""), both[1].whole((), ""))
 
     def _store_whole(self, step: Step, tensor: int, new: Any, reference: Any) -> None:
         if isinstance(step.output, Window):

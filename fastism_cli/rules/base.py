@@ -254,6 +254,13 @@ class Rule:
             return tuple(output.frame for _ in facts.states)
         return tuple(None for _ in facts.states)
 
+    def operand_forms(self, facts: Facts, form: Form) -> tuple[Form, ...]:
+        """The form in which each input is delivered, for a rule that works in ``form``.
+
+        Inputs in delta form are given to :meth:`both` as deltas (None: nothing changes), their reference as None.
+        """
+        return tuple(form for _ in facts.states)
+
     def prepare(self, node: Node) -> dict[str, Any]:
         """Arrays made once from the layer's weights."""
         return {}

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 from keras import ops
 
 from fastism_cli.graph import Node
-from fastism_cli.rules.base import Call, Extra, Facts, Rule, Splits, State, Window
+from fastism_cli.rules.base import Call, Extra, Facts, Form, Rule, Splits, State, Window
 from fastism_cli.rules.strips import Strip
 from fastism_cli.rules.table import define
 from fastism_cli.windows import Frame
@@ -43,11 +44,12 @@ class Whole:
 
 @dataclass(frozen=True)
 class Later:
-    """A further part of the output of a node that is not linear: what its window adds to that of the parts before.
+    """A further part of the output of a node that is not linear: what its window adds to the parts before.
 
-    ``f(x + earlier + own) - f(x + earlier)``, besides ``f(x)``. The inputs are those of the node with this window's
-    change; the same with the earlier changes, of the node's inputs that ``earlier`` numbers; and the node's inputs as
-    they are on the reference.
+    Where it meets earlier windows, ``f(x + earlier + own)`` less what the earlier parts of the output changed, so that
+    all parts add up to the whole change with one rounding, however many they are. The inputs are those of the node
+    with this window's change; the same with the earlier changes, of the node's inputs that ``earlier`` numbers; the
+    node's inputs as they are on the reference; and the earlier parts of the output.
     """
 
     name: str
@@ -60,22 +62,30 @@ class Later:
         """Inputs of the node."""
         return len(self.node.inputs)
 
-    def __call__(self, arrays: Sequence[Any]) -> list[Any]:
-        own, still = arrays[: self.count], arrays[-self.count :]
-        changes = [x - still[number] for number, x in zip(self.earlier, arrays[self.count : -self.count], strict=True)]
-        after, before = self.added(own, changes), self.added(still, changes)
-        return [self.node.call(after)[0] - self.node.call(before)[0] + self.node.call(still)[0]]
+    @property
+    def places(self) -> tuple[slice, slice, slice, slice]:
+        """Where the inputs are: own, earlier, those of the reference, earlier outputs."""
+        n, m = self.count, len(self.earlier)
+        return slice(n), slice(n, n + m), slice(n + m, 2 * n + m), slice(2 * n + m, None)
 
-    def added(self, inputs: Sequence[Any], changes: Sequence[Any]) -> list[Any]:
-        """The node's inputs with the earlier changes."""
-        total = list(inputs)
+    def __call__(self, arrays: Sequence[Any]) -> list[Any]:
+        own, earlier, still, outputs = (arrays[place] for place in self.places)
+        changes = [x - still[number] for number, x in zip(self.earlier, earlier, strict=True)]
+        before = self.node.call(still)[0]
+        deltas = self.added([x - old for x, old in zip(own, still, strict=True)], changes)
+        total = self.node.call([old + delta for old, delta in zip(still, deltas, strict=True)])[0]
+        return [total - sum(output - before for output in outputs)]
+
+    def added(self, own: Sequence[Any], changes: Sequence[Any]) -> list[Any]:
+        """The deltas of the node's inputs, None where nothing changes, and the earlier ones added to them."""
+        total = list(own)
         for number, change in zip(self.earlier, changes, strict=True):
-            total[number] = total[number] + change
+            total[number] = change if total[number] is None else total[number] + change
         return total
 
 
 class LaterRule(Rule):
-    """The node's own rule on two values in place of one. Where no window meets another, on one."""
+    """The node's own rule, on all changes where windows meet, and on its own where none does."""
 
     def __init__(self, rule: Rule | None = None) -> None:
         if rule is not None:
@@ -88,8 +98,8 @@ class LaterRule(Rule):
     @staticmethod
     def inner(facts: Facts) -> Facts:
         """What the node's rule knows of it."""
-        n = facts.layer.count
-        return Facts(facts.layer.node, facts.states[:n], facts.shapes[:n], facts.shape)
+        own, *_ = facts.layer.places
+        return Facts(facts.layer.node, facts.states[own], facts.shapes[own], facts.shape)
 
     def propagate(self, facts: Facts) -> State:
         return self.rule.propagate(self.inner(facts))
@@ -98,7 +108,13 @@ class LaterRule(Rule):
         """Earlier windows stay in their frames: they are moved only in chunks in which they meet this one."""
         own = self.rule.demand(self.inner(facts), output)
         still = [frame_like(frame, state) for frame, state in zip(own, facts.states, strict=False)]
-        return (*own, *(None for _ in facts.layer.earlier), *still)
+        _, _, _, outputs = facts.layer.places
+        return (*own, *(None for _ in facts.layer.earlier), *still, *(None for _ in facts.states[outputs]))
+
+    def operand_forms(self, facts: Facts, form: Form) -> tuple[Form, ...]:
+        """Changes are added up before they are added to the reference: that is one rounding for all of them."""
+        _, _, still, _ = (range(len(facts.states))[place] for place in facts.layer.places)
+        return tuple(Form.VALUE if i in still else Form.DELTA for i in range(len(facts.states)))
 
     def prepare(self, node: Node) -> dict[str, Any]:
         return self.rule.prepare(node.layer.node)
@@ -110,26 +126,28 @@ class LaterRule(Rule):
         return self.rule.extras(self.inner(facts), output)
 
     def multiply_adds(self, facts: Facts, output: State) -> int:
-        return 2 * self.rule.multiply_adds(self.inner(facts), output)
+        return self.rule.multiply_adds(self.inner(facts), output)
 
     def scratch(self, facts: Facts) -> int:
         return 2 * self.rule.scratch(self.inner(facts))
 
     def both(self, call: Call, new: Sequence[Any], reference: Sequence[Any]) -> tuple[Any, Any]:
         layer: Later = call.layer
-        n, m = layer.count, len(layer.earlier)
-        own, still = list(new[:n]), list(reference[:n])
-        changes = [new[n + i] - reference[n + i] for i in range(m)]
+        own, earlier, _, outputs = (new[place] for place in layer.places)
+        still = reference[layer.places[2]]
         result = self.apply(call, still)
-        if not changes:
-            return self.apply(call, own), result
+
+        def of(deltas: Sequence[Any]) -> Any:
+            return self.apply(call, [x if d is None else x + d for x, d in zip(still, deltas, strict=True)])
 
         def together() -> Any:
-            moved = [self.moved(call, i, change) for i, change in enumerate(changes)]
-            before = self.apply(call, layer.added(still, moved))
-            return self.apply(call, layer.added(own, moved)) - before + result
+            changes = [self.moved(call, x, *frames) for x, frames in zip(earlier, self.input_frames(call), strict=True)]
+            made = [self.moved(call, x, *frames) for x, frames in zip(outputs, self.output_frames(call), strict=True)]
+            return of(layer.added(own, changes)) - reduce(ops.add, made)
 
-        return ops.cond(self.meet(call), together, lambda: self.apply(call, own)), result
+        if not layer.earlier:
+            return of(own), result
+        return ops.cond(self.meet(call), together, lambda: of(own)), result
 
     def apply(self, call: Call, inputs: Sequence[Any]) -> Any:
         facts = self.inner(call.facts)
@@ -141,29 +159,38 @@ class LaterRule(Rule):
         return self.rule.value(call, *inputs)
 
     @staticmethod
-    def frames(call: Call, i: int) -> tuple[Frame, Frame]:
-        """The frame of an earlier change, and that in which it is wanted."""
+    def input_frames(call: Call) -> list[tuple[Frame, Frame]]:
+        """The frame of every earlier change, and that in which it is wanted."""
         layer: Later = call.layer
-        old, new = call.facts.states[layer.count + i], call.facts.states[layer.earlier[i]]
-        assert isinstance(old, Window)
-        if isinstance(new, Window):
-            return old.frame, new.frame
-        return old.frame, next(s for s in call.facts.states if isinstance(s, Window)).frame
+        own, earlier, _, _ = (call.facts.states[place] for place in layer.places)
+        (any_frame, *_) = (state.frame for state in own if isinstance(state, Window))
+        wanted = [state.frame if isinstance(state, Window) else any_frame for state in own]
+        return [(frame_of(state), wanted[number]) for number, state in zip(layer.earlier, earlier, strict=True)]
 
-    def moved(self, call: Call, i: int, change: Any) -> Any:
+    @staticmethod
+    def output_frames(call: Call) -> list[tuple[Frame, Frame]]:
+        """The frame of every earlier part of the output, and that of this part."""
+        *_, outputs = call.layer.places
+        return [(frame_of(state), call.frame) for state in call.facts.states[outputs]]
+
+    @staticmethod
+    def moved(call: Call, change: Any, old: Frame, new: Frame) -> Any:
         """An earlier change in the frame of this window."""
-        strip = call.move(Strip.of(change), *self.frames(call, i))
-        return strip.whole(change.shape, change.dtype)
+        return call.move(Strip.of(change), old, new).whole(change.shape, change.dtype)
 
     def meet(self, call: Call) -> Any:
         """Whether an earlier change reaches into the frame of this window, for any position of the chunk."""
         found: Any = False
-        for i in range(len(call.layer.earlier)):
-            old, new = self.frames(call, i)
+        for old, new in self.input_frames(call):
             first, other = call.first(old), call.first(new)
             overlap = ops.logical_and(first < other + new.width, other < first + old.width)
             found = ops.logical_or(found, ops.any(overlap))
         return found
+
+
+def frame_of(state: State) -> Frame:
+    assert isinstance(state, Window)
+    return state.frame
 
 
 def frame_like(frame: Frame | None, state: State) -> Frame | None:
