@@ -92,7 +92,7 @@ class Propagation:
     def _try_rule(self, node: Node) -> tuple[Rule | None, str | None, State]:
         facts = self.facts(node, self.changed)
         rule = ACTIVATION_PART if node.role == "activation" else rule_of(node)
-        if any(isinstance(state, Everywhere) for state in facts.states) and not (rule and rule.takes_everywhere):
+        if any(isinstance(state, Everywhere) for state in facts.states):
             return None, None, EVERYWHERE
         if rule is None:
             return None, why_opaque(node.layer), EVERYWHERE

@@ -219,8 +219,6 @@ class Rule:
         The frame that the rule wants its input in is worth making where the input is made.
     any_axis : bool
         Positions may lie along any axis of the tensor; else only along the first.
-    takes_everywhere : bool
-        Holds for inputs that change everywhere too.
     linear : bool
         Of a rule in delta form: the output of a sum of deltas is the sum of their outputs, so that the windows of a
         tensor that has several may be carried on by themselves (see :mod:`fastism_cli.parts`).
@@ -236,7 +234,6 @@ class Rule:
     fills: bool = True
     pulls: bool = True
     any_axis: bool = False
-    takes_everywhere: bool = False
     linear: bool = False
     condition: str = ""
 
