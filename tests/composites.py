@@ -184,6 +184,28 @@ def split_channels(parts: int):
     return call
 
 
+def attention_pooled(size: int):
+    """Groups of positions summed up, weighted by a softmax among them."""
+
+    def call(x):
+        length, channels = x.shape[1:]
+        groups = layers.Reshape((length // size, size, channels))(x)
+        weights = ops.softmax(layers.Dense(channels, use_bias=False)(groups), axis=-2)
+        return ops.sum(groups * weights, axis=-2)
+
+    return call
+
+
+def patches(size: int):
+    """Groups of positions side by side as channels."""
+    return lambda x: layers.Reshape((x.shape[1] // size, size * x.shape[2]))(x)
+
+
+def interleaved(size: int):
+    """Groups of channels one behind the other as positions."""
+    return lambda x: layers.Reshape((x.shape[1] * size, x.shape[2] // size))(x)
+
+
 def time_distributed(units: int):
     return lambda x: layers.TimeDistributed(layers.Dense(units, activation="tanh"))(x)
 
@@ -242,6 +264,9 @@ COMPOSITES = {
         columns,
         channels_first,
         split_channels,
+        attention_pooled,
+        patches,
+        interleaved,
         time_distributed,
         einsum,
         flat_norm,

@@ -354,10 +354,21 @@ def _mirrored(draw, shape):
     return "both_strands", {}, Shape(shape.length, 2 * shape.channels)
 
 
+def _regrouped(draw, shape):
+    sizes = [size for size in (2, 3, 4) if shape.length % size == 0 and shape.length > size]
+    if sizes and draw(st.booleans()):
+        return "attention_pooled", {"size": (size := draw(st.sampled_from(sizes)))}, Shape(shape[0] // size, shape[1])
+    if sizes and shape.channels * sizes[0] <= WIDEST:
+        return "patches", {"size": sizes[0]}, Shape(shape.length // sizes[0], shape.channels * sizes[0])
+    if shape.channels % 2 == 0 and shape.length * 2 <= LONGEST:
+        return "interleaved", {"size": 2}, Shape(shape.length * 2, shape.channels // 2)
+    return _same_shape(draw, shape)
+
+
 _PADDINGS = st.sampled_from(["same", "valid"])
 OLD = [_conv, _conv, _pool, _position_wise, _position_wise, _crop, _pad, _depthwise, _dense, _separable]
 NEW = [_slice, _flip, _same_shape, _same_shape, _same_shape, _mixing, _columns, _channels_first, _matrix, _mirrored]
-NEW += [_image, _image, _image_resized, _spectral, _padded]
+NEW += [_image, _image, _image_resized, _spectral, _padded, _regrouped]
 DRAWERS = OLD + NEW
 LENGTHENING = [_upsample, _transposed, _image_grown]
 

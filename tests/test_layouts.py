@@ -1,4 +1,4 @@
-"""Models whose sequence lies in an image, or has its letters first."""
+"""Models whose sequence lies in an image, has its letters first, or is cut into groups of positions."""
 
 import keras
 import numpy as np
@@ -9,7 +9,9 @@ from fastism_cli import FastISM, backend
 from fastism_cli.inspection import inspect_scorer
 from fastism_cli.layouts import position_axis
 from tests.sequences import random_one_hot
-from tests.zoo.registry import randomise
+from tests.truth import errors_of, inputs_of
+from tests.zoo.flattens import REGROUPED
+from tests.zoo.registry import MODELS, randomise
 
 LENGTH = 40
 # shape of the input, kernel, pooling
@@ -53,6 +55,16 @@ def test_scores_of_an_image_model_equal_plain_predictions(name, rng, monkeypatch
 def test_every_layer_of_an_image_model_is_fast(name):
     found = inspect_scorer(FastISM(image_model(*IMAGES[name]), engine="fast"))
     assert [node.name for node in found.nodes if node.state == "opaque"] == []
+
+
+@pytest.mark.parametrize("name", REGROUPED)
+def test_positions_in_groups_are_fast(name, monkeypatch):
+    monkeypatch.setattr(backend, "stage", lambda function: function)
+    model = MODELS[f"regrouped-{name}"]()
+    found = inspect_scorer(FastISM(model, engine="fast", reduce="none"))
+    assert [node.name for node in found.nodes if node.state == "opaque"] == []
+    errors = errors_of(model, inputs_of(model, np.random.default_rng(0)))
+    assert errors.fast <= errors.allowed, errors
 
 
 def test_letters_first(rng, monkeypatch):

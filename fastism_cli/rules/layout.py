@@ -13,6 +13,7 @@ from keras import ops
 
 from fastism_cli.graph import Shape
 from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Facts, Flat, Form, Rule, Splits, State, Window
+from fastism_cli.rules.strips import Strip
 from fastism_cli.rules.table import define
 from fastism_cli.windows import Frame, changed_outputs, needed_inputs
 
@@ -24,15 +25,34 @@ def without(shape: Sequence[Any], axis: int) -> tuple[Any, ...]:
 # --- reshaping --------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Regrouping:
+    """Where the positions are after a reshape, and what became of them.
+
+    ``together`` of them have become one, the rest of each group among its channels; or each ``apart`` of them, which
+    were among its channels before.
+    """
+
+    axis: int
+    together: int = 1
+    apart: int = 1
+
+    @property
+    def keeps(self) -> bool:
+        return self.together == self.apart == 1
+
+
 class Reshaped(Rule):
-    """A reshape that leaves every position a place of its own; flattened, its elements lie where they can be found."""
+    """A reshape that leaves every position a place of its own, or makes groups of as many, or undoes such groups.
+
+    Flattened, a tensor's elements lie where they can be found.
+    """
 
     form = Form.EITHER
     linear = True
-    splits = Splits.ROWS
-    keeps_places = True
+    keeps_places = True  # a valid position is made of valid ones, grouped or not
     any_axis = True
-    condition = "if every position keeps a place of its own"
+    condition = "if positions keep places of their own, alone or in groups of one size"
 
     def propagate(self, facts: Facts) -> State:
         window, shape = facts.window, facts.shape
@@ -42,26 +62,80 @@ class Reshaped(Rule):
             raise Decline("reshapes a flattened tensor of which the sequence fills a part")
         if None in shape or prod(shape) != prod(facts.shapes[0]):
             raise Decline("changes the batch axis")
-        before = prod(window.shape[: window.axis])
-        if len(shape) == 1 and len(window.shape) > 1:
-            after = prod(window.shape[window.axis + 1 :])
+        if is_flat(facts) and len(window.shape) > 1:
+            before, after = prod(window.shape[: window.axis]), prod(window.shape[window.axis + 1 :])
             channels = (before, after) if before > 1 else (after,)
             return replace(window, channels=channels, axis=len(channels) - 1, flat=Flat(0, shape[0]))
-        for axis, length in enumerate(shape):
-            if length == window.frame.length and prod(shape[:axis]) == before:
-                return replace(window, channels=without(shape, axis), axis=axis, flat=None)
-        raise Decline(f"reshapes {facts.shapes[0]} to {shape}, which puts channels among the positions")
+        how = regrouping(facts)
+        frame = in_groups(window.frame, how.together) if how.apart == 1 else spread(window.frame, how.apart)
+        return Window(frame, without(shape, how.axis), axis=how.axis)
+
+    def demand(self, facts: Facts, output: State) -> tuple[Frame | None, ...]:
+        assert isinstance(output, Window)
+        how = regrouping(facts)
+        frame = spread(output.frame, how.together) if how.apart == 1 else in_groups(output.frame, how.apart)
+        return (frame,)
+
+    def splits_of(self, facts: Facts) -> Splits:
+        return Splits.ROWS if regrouping(facts).keeps else Splits.WHOLE
 
     def value(self, call: Call, *inputs: Any) -> Any:
         (x,) = inputs
         assert isinstance(call.output, Window)
-        return ops.reshape(x, (*x.shape[:4], *call.output.channels))
+        channels, window = call.output.channels, call.facts.window
+        how = regrouping(call.facts)
+        if how.keeps:
+            return ops.reshape(x, (*x.shape[:4], *channels))
+        before, rows = prod(window.shape[: window.axis]), x.shape[3]
+        if how.together > 1:
+            parts = ops.reshape(x, (-1, rows // how.together, how.together, before, prod(x.shape[4:]) // before))
+            parts = ops.transpose(parts, (0, 1, 3, 2, 4)) if before > 1 else parts
+            return ops.reshape(parts, (*x.shape[:3], rows // how.together, *channels))
+        parts = ops.reshape(x, (-1, rows, before, how.apart, prod(x.shape[4:]) // before // how.apart))
+        parts = ops.transpose(parts, (0, 1, 3, 2, 4)) if before > 1 else parts
+        parts = ops.reshape(parts, (*x.shape[:3], rows * how.apart, *channels))
+        moved = call.move(Strip.of(parts), spread(window.frame, how.apart), call.frame)
+        return moved.whole(parts.shape, parts.dtype)
 
     delta = value
 
 
+def is_flat(facts: Facts) -> bool:
+    """Whether the result has one axis: the window's rows are what they were."""
+    return len(facts.shape) == 1
+
+
+def regrouping(facts: Facts) -> Regrouping:
+    if is_flat(facts):
+        return Regrouping(0)
+    window, shape = facts.window, facts.shape
+    length, before = window.frame.length, prod(window.shape[: window.axis])
+    axes = [axis for axis in range(len(shape)) if prod(shape[:axis]) == before]
+    for axis in axes:
+        if shape[axis] == length:
+            return Regrouping(axis)
+    for axis in axes:
+        if 1 < shape[axis] < length and length % shape[axis] == 0:
+            return Regrouping(axis, together=length // shape[axis])
+        if 1 < length < shape[axis] and shape[axis] % length == 0:
+            return Regrouping(axis, apart=shape[axis] // length)
+    raise Decline(f"reshapes {facts.shapes[0]} to {shape}, which puts channels among the positions")
+
+
+def in_groups(frame: Frame, size: int) -> Frame:
+    """The groups of ``size`` positions that a frame touches."""
+    return changed_outputs(frame, span=size, stride=size, pad_left=0, n_out=frame.length // size)
+
+
+def spread(frame: Frame, size: int) -> Frame:
+    """All positions of the groups of ``size``."""
+    return needed_inputs(frame, span=size, stride=size, pad_left=0, n_in=frame.length * size)
+
+
 class Flatten(Reshaped):
     """'channels_first' puts the channels before the positions, as if the layer transposed first."""
+
+    condition = "if every position keeps a place of its own"
 
     def propagate(self, facts: Facts) -> State:
         if facts.layer.data_format == "channels_first" and len(facts.shapes[0]) > 1:

@@ -3,6 +3,8 @@
 import keras
 from keras import layers
 
+from tests.composites import attention_pooled
+
 from .blocks import conv, dna, flat_dense
 from .registry import toy, toys
 
@@ -149,6 +151,27 @@ def pairs_of_positions() -> keras.Model:
     """inp (30, 4) -> Reshape (15, 8) -> C -> y: dinucleotides as channels"""
     inp = dna(30)
     return keras.Model(inp, conv(layers.Reshape((15, 8))(inp), 3, 3, activation="relu"))
+
+
+REGROUPED = {
+    "patches": lambda x: layers.Reshape((6, 10))(x),
+    "attention_pooling": lambda x: attention_pooled(3)(x),
+    "channels_in_front": lambda x: layers.Permute((2, 3, 1))(layers.Reshape((5, 6, 2))(layers.Permute((2, 1))(x))),
+    "sub_pixels": lambda x: layers.Reshape((60, 1))(x),
+    "there_and_back": lambda x: layers.Reshape((12, 5))(layers.ReLU()(layers.Reshape((4, 3, 5))(x))),
+    "apart_behind_channels": lambda x: layers.Permute((2, 1))(
+        layers.Reshape((3, 24))(layers.Permute((3, 1, 2))(layers.Reshape((12, 2, 3))(layers.Dense(6)(x))))
+    ),
+    "from_flat": lambda x: layers.Reshape((4, 15))(layers.PReLU()(layers.Flatten()(x))),
+}
+
+
+@toys(REGROUPED)
+def regrouped(call) -> keras.Model:
+    """inp -> C -> MXP (12, 5) -> Reshape by groups of positions -> Reshape (positions, channels) -> C -> y"""
+    inp, x = _conv_pool()
+    x = call(x)
+    return keras.Model(inp, conv(layers.Reshape((x.shape[1], -1))(x), 2, 3, activation="relu"))
 
 
 @toy
