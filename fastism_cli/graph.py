@@ -343,9 +343,9 @@ def operation_class(name: str) -> type | None:
 
 @cache
 def _operation_classes() -> dict[str, type]:
-    from keras.src.ops import core, math, nn, numpy, operation
+    from keras.src.ops import core, linalg, math, nn, numpy, operation
 
-    found = (value for module in (numpy, nn, math, core) for value in vars(module).values())
+    found = (value for module in (numpy, nn, math, linalg, core) for value in vars(module).values())
     return {
         cls.__name__.lower(): cls for cls in found if isinstance(cls, type) and issubclass(cls, operation.Operation)
     }

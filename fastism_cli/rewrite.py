@@ -15,11 +15,12 @@ from fastism_cli.rules import rule_of
 from fastism_cli.rules.adaptive import as_pooling
 from fastism_cli.rules.summed import SummedConvolution, can_be_summed
 from fastism_cli.rules.wrappers import opened
+from fastism_cli.simpler import with_simpler_operations
 
 
 def as_run(graph: LayerGraph, heads: Sequence[Head]) -> LayerGraph:
     """All of the rewriting, for these heads."""
-    return with_sums_first(with_heads(with_parts(graph), heads))
+    return with_sums_first(with_heads(with_parts(with_simpler_operations(graph)), heads))
 
 
 def with_parts(graph: LayerGraph) -> LayerGraph:

@@ -206,6 +206,25 @@ def interleaved(size: int):
     return lambda x: layers.Reshape((x.shape[1] * size, x.shape[2] // size))(x)
 
 
+def half_gated():
+    """One half of the channels, gated by the other."""
+
+    def call(x):
+        a, b = ops.split(x, 2, axis=-1)
+        return a * ops.sigmoid(b)
+
+    return call
+
+
+def stacked():
+    """The larger of a tensor and a neighbouring channel, by way of one more axis."""
+    return lambda x: ops.max(ops.stack([x, ops.flip(x, axis=-1)], axis=2), axis=2)
+
+
+def repeated(repeats: int):
+    return lambda x: ops.repeat(x, repeats, axis=1)
+
+
 def time_distributed(units: int):
     return lambda x: layers.TimeDistributed(layers.Dense(units, activation="tanh"))(x)
 
@@ -267,6 +286,9 @@ COMPOSITES = {
         attention_pooled,
         patches,
         interleaved,
+        half_gated,
+        stacked,
+        repeated,
         time_distributed,
         einsum,
         flat_norm,

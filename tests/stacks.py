@@ -169,6 +169,8 @@ def _crop(draw, shape):
 
 def _upsample(draw, shape):
     size = draw(st.integers(2, 3))
+    if draw(st.booleans()):
+        return "repeated", {"repeats": size}, Shape(shape.length * size, shape.channels)
     return "UpSampling1D", {"size": size}, Shape(shape.length * size, shape.channels)
 
 
@@ -233,7 +235,7 @@ TWO = (
     "add subtract multiply divide true_divide divide_no_nan power maximum minimum fmax fmin arctan2 hypot logaddexp "
     "logaddexp2"
 )
-OVER_CHANNELS = "max amax min amin mean sum std var prod logsumexp"
+OVER_CHANNELS = "max amax min amin mean sum std var prod logsumexp norm"
 ALONG_CHANNELS = "softmax log_softmax sparsemax normalize"
 
 
@@ -254,12 +256,15 @@ SAME_SHAPE = [
     ("along_channels", {"name": st.sampled_from(_words(ALONG_CHANNELS))}),
     ("swapped", {"how": st.sampled_from(["swapaxes", "moveaxis", "transpose"])}),
     ("squeezed", {}),
+    ("stacked", {}),
     ("nested", {"filters": st.integers(2, 5)}),
 ]
 
 
 def _same_shape(draw, shape):
     if shape.channels % 2 == 0 and shape.channels > 2 and draw(st.integers(0, len(SAME_SHAPE))) == 0:
+        if draw(st.booleans()):
+            return "half_gated", {}, Shape(shape.length, shape.channels // 2)
         return "split_channels", {"parts": 2}, shape
     name, options = draw(st.sampled_from(SAME_SHAPE))
     return name, draw(st.fixed_dictionaries(options)), shape

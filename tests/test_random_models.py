@@ -50,7 +50,7 @@ NOT_DRAWN = {
         "jumps: a rounding error before it changes the judge's scores as well",
     ),
     **dict.fromkeys(
-        ["Clip", "Glu", "LayerNorm", "NanToNum", "RMSNorm"], "has arguments of its own: tests/zoo/symbolic.py"
+        ["Cast", "Clip", "Glu", "LayerNorm", "NanToNum", "RMSNorm"], "has arguments of its own: tests/zoo/symbolic.py"
     ),
 }
 

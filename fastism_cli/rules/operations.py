@@ -29,6 +29,7 @@ from fastism_cli.rules.layout import (
 )
 from fastism_cli.rules.merge import Concatenate, LinearMerge, Merge
 from fastism_cli.rules.pointwise import Identity
+from fastism_cli.rules.shape import Repeat, repeats_argument
 from fastism_cli.rules.table import define
 from fastism_cli.rules.whole import LinearReduce, Maximum, Reduce, axis_argument
 
@@ -80,6 +81,15 @@ class Apply(Rule):
         window = call.facts.window
         axis = window.axis if window.flat is None else 0
         return take_up(call.facts.node.call([lay_out(x, axis)])[0], x, axis)
+
+
+class Cast(Apply):
+    """To another type of real numbers."""
+
+    def propagate(self, facts: Facts) -> State:
+        if "float" not in str(facts.layer.dtype):
+            raise Decline(f"makes numbers of type {facts.layer.dtype}")
+        return super().propagate(facts)
 
 
 class Shifted(Affine):
@@ -219,4 +229,6 @@ define_operation(LinearReduce(axis_argument, mean=True), "mean")
 define_operation(LinearReduce(axis_argument, mean=False), "sum")
 define_operation(FromLowest(axis_argument), "max")
 define_operation(Maximum(axis_argument), "amax")
-define_operation(ChannelReduce(axis_argument), "min amin std var prod logsumexp")
+define_operation(ChannelReduce(axis_argument), "min amin std var prod logsumexp norm")
+define_operation(Cast(), "cast")
+define_operation(Repeat(repeats_argument), "repeat")

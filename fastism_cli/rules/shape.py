@@ -1,14 +1,17 @@
-"""Layers that move positions without mixing them: cropping, padding, repeating."""
+"""What moves positions without mixing them: cropping, padding, repeating."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 
-from fastism_cli.rules.base import Call, Facts, Form, Rule, Splits, State, Window
+from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, Splits, State, Window
+from fastism_cli.rules.layout import without
 from fastism_cli.rules.table import define
+from fastism_cli.rules.whole import in_window
 from fastism_cli.windows import Frame
 
 
@@ -39,27 +42,50 @@ class Move(Rule):
 
 
 class Repeat(Rule):
-    """UpSampling1D: every position ``size`` times."""
+    """Every position ``size`` times, or every channel."""
 
     form = Form.EITHER
     linear = True
     pulls = False
     fills = False
+    any_axis = True
+
+    def __init__(self, amounts: Callable[[Facts], tuple[int, int]]) -> None:
+        self.amounts = amounts
 
     def propagate(self, facts: Facts) -> State:
-        size, frame = facts.layer.size, facts.window.frame
-        starts = tuple(start * size for start in frame.starts)
-        return Window(Frame(starts, frame.width * size, frame.step * size, facts.shape[0]), facts.window.channels)
+        axis, size = self.amounts(facts)
+        window, frame = facts.window, facts.window.frame
+        if axis == window.axis:
+            starts = tuple(start * size for start in frame.starts)
+            frame = Frame(starts, frame.width * size, frame.step * size, facts.shape[axis])
+        return Window(frame, without(facts.shape, window.axis), axis=window.axis)
 
     def demand(self, facts: Facts, output: State) -> tuple[Frame | None, ...]:
         return (None,)
 
     def value(self, call: Call, *inputs: Any) -> Any:
-        return ops.repeat(inputs[0], call.layer.size, axis=3)
+        axis, size = self.amounts(call.facts)
+        return ops.repeat(inputs[0], size, axis=in_window((axis,), call.facts.window.axis)[0])
 
     delta = value
 
 
+def up_sampling(facts: Facts) -> tuple[int, int]:
+    """UpSampling1D: the axis, batch not counted, and how many times."""
+    return 0, facts.layer.size
+
+
+def repeats_argument(facts: Facts) -> tuple[int, int]:
+    """``repeat``, of an axis and a number."""
+    repeats, axis = facts.layer.repeats, facts.layer.axis
+    if axis is None or not isinstance(repeats, int) or facts.window.flat is not None:
+        raise Decline("repeats entries differently, or those of a flattened tensor")
+    if axis % (len(facts.shape) + 1) == 0:
+        raise Decline("repeats the sequences of a batch")
+    return axis % (len(facts.shape) + 1) - 1, repeats
+
+
 define(Move("cropping", -1), keras.layers.Cropping1D)
 define(Move("padding", +1), keras.layers.ZeroPadding1D)
-define(Repeat(), keras.layers.UpSampling1D)
+define(Repeat(up_sampling), keras.layers.UpSampling1D)

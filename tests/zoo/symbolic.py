@@ -42,7 +42,14 @@ ONE_TENSOR = {
     "mean_channels": lambda x: x - ops.mean(x, axis=-1, keepdims=True),
     "two_axes_and_back": lambda x: ops.squeeze(ops.expand_dims(x, 2), 2),
     "transpose_and_back": lambda x: ops.transpose(ops.transpose(x, (0, 2, 1)), (0, 2, 1)),
+    "repeat_channels": lambda x: ops.repeat(x, 2, axis=-1),
     "average_pool": lambda x: ops.average_pool(x, 2, strides=2, padding="valid"),
+    "max_pool": lambda x: ops.max_pool(x, 3, padding="same"),
+    "cast": lambda x: ops.cast(x, "float32") * 0.5,
+    "norm": lambda x: x / (1.0 + ops.norm(x, axis=-1, keepdims=True)),
+    "split_length": lambda x: ops.subtract(*ops.split(x, 2, axis=1)),
+    "split_unevenly": lambda x: ops.concatenate(ops.split(x, [2, 3], axis=-1)[::-1], axis=-1),
+    "unstack": lambda x: ops.stack(ops.unstack(x, axis=-1)[1:3], axis=-1),
 }
 
 
@@ -63,6 +70,7 @@ TWO_TENSORS = {
     "concatenate": lambda x, y: ops.concatenate([x, y], axis=-1),
     "concatenate_length": lambda x, y: ops.concatenate([x, y], axis=1),
     "stack_sum": lambda x, y: ops.sum(ops.stack([x, y], axis=1), axis=1),
+    "stack_max": lambda x, y: ops.max(ops.stack([x, y], axis=-1), axis=-1),
     "gate_by_comparison": lambda x, y: ops.where(y > 0.0, x, y),
 }
 
