@@ -48,11 +48,12 @@ def _written_as(node: Node, graph: LayerGraph, tensors: list[Tensor]) -> list[No
 
 
 def _as_layer(node: Node, name: str) -> Node:
+    """The layer says what is computed; the operation does it, in whatever type it is given."""
     operation: Any = node.layer
     layer = getattr(keras.layers, name)(
         operation.pool_size, operation.strides, operation.padding, operation.data_format, name=node.name
     )
-    return replace(node, layer=layer, call=lambda arrays: [layer(arrays[0])])
+    return replace(node, layer=layer)
 
 
 def _slices(node: Node, axis: int, lengths: Sequence[int]) -> list[Node]:
