@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
@@ -358,9 +359,23 @@ def _caller(node: Any) -> Callable[..., list[Any]]:
 
     def call(arrays: Sequence[Any], operation: Any = node.operation) -> list[Any]:
         args, kwargs = node.arguments.fill_in({id(x): a for x, a in zip(node.input_tensors, arrays, strict=True)})
-        return list(keras.tree.flatten(operation(*args, **{**kwargs, **extra})))
+        with from_the_start(operation):
+            return list(keras.tree.flatten(operation(*args, **{**kwargs, **extra})))
 
     return call
+
+
+@contextmanager
+def from_the_start(model: Any) -> Iterator[None]:
+    """Recurrent layers that are ``stateful`` as if they were not: no sequence knows of those before it."""
+    stateful = [layer for layer in all_layers(model) if getattr(layer, "stateful", False)]
+    for layer in stateful:
+        layer.stateful = False
+    try:
+        yield
+    finally:
+        for layer in stateful:
+            layer.stateful = True
 
 
 # Of each model, by the shapes of its inputs: Keras takes as long to go through a model as to predict with it.
@@ -382,4 +397,5 @@ def _predictions(model: Callable[[], Any], arrays: Sequence[Any]) -> list[Any]:
     inputs: Any = list(arrays) if len(arrays) > 1 else arrays[0]
     if function is not None:
         inputs = keras.tree.pack_sequence_as(function._inputs_struct, list(arrays))
-    return list(keras.tree.flatten(whole(inputs, training=False)))
+    with from_the_start(whole):
+        return list(keras.tree.flatten(whole(inputs, training=False)))

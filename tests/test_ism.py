@@ -348,3 +348,20 @@ def test_a_model_of_tf_keras_whose_layers_all_have_equals(rng):
     model = tf_keras.Model(inputs, tf_keras.layers.Dense(2, name="out")(x))
     errors = errors_of(model, {"dna": random_one_hot(rng, 2, 20)})
     assert errors.fast <= errors.allowed
+
+
+def test_a_stateful_layer_begins_anew_with_every_sequence(rng):
+    """As the same model without ``stateful``; and the batch that it was built for does not matter."""
+
+    def model(**options):
+        inp = keras.Input(batch_shape=(6, 20, 4))
+        x = keras.layers.Bidirectional(keras.layers.LSTM(3, return_sequences=True, **options))(inp)
+        return keras.Model(inp, keras.layers.Dense(1, name="y")(keras.layers.GRU(3, **options)(x)))
+
+    stateful, plain = model(stateful=True), model()
+    plain.set_weights([np.asarray(weight) for weight in stateful.trainable_weights])
+    one_hot = random_one_hot(rng, 2, 20)
+    scores = [FastISM(m, batch_size=30)(one_hot) for m in (stateful, plain, stateful)]
+    np.testing.assert_array_equal(scores[0].delta["y"], scores[1].delta["y"])
+    np.testing.assert_array_equal(scores[0].delta["y"], scores[2].delta["y"])
+    assert stateful.layers[-2].stateful
