@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from typing import Any
 
 import keras
@@ -115,6 +116,11 @@ def matrix_precision(precision: str) -> Iterator[None]:
             yield
     else:
         yield
+
+
+def version() -> str:
+    """Of the library that computes."""
+    return str(import_module(BACKEND).__version__)
 
 
 def device_kind() -> str:

@@ -251,6 +251,7 @@ def _attributes(inputs: RunInputs, scorer: FastISM, rows: range, n_total: int) -
     return {
         **inputs.attributes,
         "backend": backend.BACKEND,
+        "backend_version": backend.version(),
         "device": backend.device_kind(),
         "n_total": n_total,
         "row_start": rows.start,

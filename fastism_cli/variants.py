@@ -115,7 +115,7 @@ def score_variants(
     """
     pysam = require("pysam", wanted_by="fastism variants", extra="export")
     chosen = RunOptions(**options)
-    output = output or default_output(vcf_path)
+    output = default_output(vcf_path) if output is None else output
     table = output_table(output)
     with ExitStack() as stack:
         problems = Problems()

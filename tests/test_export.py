@@ -14,7 +14,7 @@ import pyBigWig
 import pysam
 import pytest
 
-from fastism_cli.errors import UsageError
+from fastism_cli.errors import OutputError, UsageError
 from fastism_cli.export import optional
 from fastism_cli.export.formats import FORMATS
 from fastism_cli.export.names import split_ending
@@ -335,6 +335,13 @@ def test_refusals(tmp_path, options, message):
     with pytest.raises(UsageError, match=message):
         export_scores(str(source), str(tmp_path / "o.bw"), **{"kind": "bigwig", **options})
     assert [path.name for path in tmp_path.iterdir()] == ["r.ism.h5"]
+
+
+def test_an_output_without_a_name_is_refused(tmp_path):
+    """As an empty variable of a shell gives it: it must not become a file in whatever folder this is."""
+    source = write_result(tmp_path / "r.ism.h5")
+    with pytest.raises(OutputError, match="--output is empty"):
+        export_scores(str(source), "", kind="bedgraph")
 
 
 def test_a_missing_library_is_told_with_its_extra():

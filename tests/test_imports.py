@@ -19,7 +19,7 @@ LAYERS = [
     {"devices", "compile_cache"},
     {"alphabet", "windows", "problems", "overlap", "inputs", "headed", "shards", "backend", "costs"},
     {"graph", "io", "reduce"},
-    {"quiet", "functional", "precision", "regions", "merging", "alleles", "outputs"},
+    {"quiet", "functional", "simpler", "precision", "regions", "merging", "alleles", "outputs"},
     {"reader", "variant_files"},
     {"run_options"},
     {"views", "heads", "targets", "layouts"},

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def test_run_gives_what_plain_keras_gives_in_float64(result):
 def test_the_file_says_so(result):
     with h5py.File(result) as file:
         assert (file.attrs["backend"], file.attrs["tensorflow_version"]) == ("jax", "")
+        assert file.attrs["backend_version"] == version("jax")
 
 
 @needs_none

@@ -17,6 +17,7 @@ from fastism_cli.export.names import choose_tracks, default_output, file_names, 
 from fastism_cli.export.optional import require
 from fastism_cli.export.peaks import write_peaks
 from fastism_cli.export.staging import Staging, staged
+from fastism_cli.io.places import require_name
 from fastism_cli.io.results import Scores, open_scores
 from fastism_cli.outputs import check_new_file, check_space
 
@@ -88,7 +89,8 @@ def export_scores(
         If a file exists and may not be replaced, or cannot be written.
     """
     form = _checked(kind, overlap, compression)
-    output = output or default_output(path, form)
+    output = default_output(path, form) if output is None else output
+    require_name(output, "--output")
     with open_scores(path) as scores:
         scores.require_bases()
         tracks = choose_tracks(scores, targets)

@@ -26,6 +26,12 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool, resume: bool 
     check_partial(name + schema.PARTIAL_SUFFIX, overwrite=overwrite, resume=resume)
 
 
+def require_name(name: str, option: str) -> None:
+    """Refuse the empty name that an empty variable of a shell gives."""
+    if not name:
+        raise OutputError(f"{option} is empty. Name a file to write.")
+
+
 def check_place(name: str, option: str) -> None:
     """Refuse a name under which no file can be made.
 
@@ -33,9 +39,8 @@ def check_place(name: str, option: str) -> None:
     ------
     OutputError
     """
+    require_name(name, option)
     folder = os.path.dirname(name) or "."
-    if not name:
-        raise OutputError(f"{option} is empty. Name a file to write.")
     if os.path.exists(name) and not os.path.isfile(name):
         raise OutputError(f"{name} is a folder or a device. Name a file to write.")
     if os.path.exists(folder) and not os.path.isdir(folder):
