@@ -14,6 +14,9 @@ import keras
 from fastism_cli.graph import Arguments, Input, LayerGraph, Node, Tensor, operation_class
 
 POOLINGS = {"averagepool": "AveragePooling", "maxpool": "MaxPooling"}
+SLICES = ("split", "arraysplit")
+# All that is replaced.
+SIMPLER = (*POOLINGS, *SLICES, "unstack", "stack")
 
 
 def with_simpler_operations(graph: LayerGraph) -> LayerGraph:
@@ -30,13 +33,11 @@ def _written_as(node: Node, graph: LayerGraph, tensors: list[Tensor]) -> list[No
     layer: Any = node.layer
     cls: Any = type(layer)
     name = cls.__name__.lower()
-    if cls is not operation_class(name):
+    if name not in SIMPLER or cls is not operation_class(name):
         return None
     rank = len(graph.tensors[node.inputs[0]].shape) + 1
     if name in POOLINGS:
         return [_as_layer(node, f"{POOLINGS[name]}{rank - 2}D")]
-    if name not in ("split", "arraysplit", "unstack", "stack"):
-        return None
     axis = layer.axis % (rank + 1 if name == "stack" else rank)
     if axis == 0:
         return None

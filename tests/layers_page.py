@@ -8,10 +8,12 @@ from pathlib import Path
 
 from keras import layers
 
+from fastism_cli.graph import operation_class
 from fastism_cli.rules.adaptive import POOLINGS
 from fastism_cli.rules.opaque import REASONS
 from fastism_cli.rules.table import RULES
 from fastism_cli.rules.wrappers import OPENED
+from fastism_cli.simpler import SIMPLER
 from tests.every_layer import BETWEEN, LEFT_OUT, class_names, errors_with
 
 PAGE = Path(__file__).parent.parent / "docs" / "layers.md"
@@ -50,7 +52,10 @@ def page(errors: Mapping[str, str]) -> str:
     names = class_names()
     rows = [_row(name, names[name], errors.get(name, "")) for name in sorted(BETWEEN, key=str.lower)]
     out = [f"| {name} | {LEFT_OUT[name]} |" for name in sorted(LEFT_OUT, key=str.lower)]
-    operations = sorted({cls.__name__ for cls in RULES if cls.__module__.startswith("keras.src.ops")})
+    operations = sorted(
+        {cls.__name__ for cls in RULES if cls.__module__.startswith("keras.src.ops")}
+        | {cls.__name__ for cls in map(operation_class, SIMPLER) if cls is not None}
+    )
     return HEAD + "\n".join(rows) + "\n" + REST + ", ".join(operations) + ".\n" + OUT + "\n".join(out) + "\n"
 
 
