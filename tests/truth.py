@@ -59,12 +59,13 @@ def errors_of(
     *,
     sequence: str | None = None,
     truth: str = "float64",
+    every: bool = False,
     **options: Any,
 ) -> Errors:
-    """Score the sampled positions three times and compare; positions of N must be NaN in all of them."""
+    """Score the sampled positions, or every one, three times and compare; those of N must be NaN in all of them."""
     options = {"sequence_input": sequence, "reduce": "none", **options}
     fast = FastISM(model, engine="fast", batch_size=options.pop("batch_size", 30), **options)
-    positions = sampled(fast.input_length)
+    positions = list(range(fast.input_length)) if every else sampled(fast.input_length)
     exact = FastISM(model, engine="naive", precision=truth, batch_size=600, **options)(inputs, positions=positions)
     naive = FastISM(model, engine="naive", batch_size=3 * SAMPLE, **options)(inputs, positions=positions)
     scores = fast(inputs, positions=positions)
