@@ -112,6 +112,16 @@ def needed_inputs(out: Frame, *, span: int, stride: int, pad_left: int, n_in: in
     return Frame(starts, (out.width - 1) * stride + span, out.step * stride, n_in)
 
 
+def in_groups(frame: Frame, size: int) -> Frame:
+    """The groups of ``size`` positions that a frame touches."""
+    return changed_outputs(frame, span=size, stride=size, pad_left=0, n_out=frame.length // size)
+
+
+def spread(frame: Frame, size: int) -> Frame:
+    """All positions of these groups of ``size``."""
+    return needed_inputs(frame, span=size, stride=size, pad_left=0, n_in=frame.length * size)
+
+
 def hull(frames: Iterable[Frame]) -> Frame:
     """The narrowest frame that holds all of ``frames`` (of one tensor, or of tensors with aligned positions)."""
     frames = list(frames)

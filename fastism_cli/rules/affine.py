@@ -10,7 +10,19 @@ import numpy as np
 from keras import ops
 
 from fastism_cli.graph import Node, Shape
-from fastism_cli.rules.base import Call, Decline, Extra, Facts, Form, Rule, Splits, State, Window, along_positions
+from fastism_cli.rules.base import (
+    Call,
+    Decline,
+    Extra,
+    Facts,
+    Form,
+    Rule,
+    Splits,
+    State,
+    Window,
+    along_positions,
+    without,
+)
 from fastism_cli.rules.table import define
 
 
@@ -58,7 +70,7 @@ class Weighted(Rule):
             return ops.cast(ops.expand_dims(call.extras[name], 2), x.dtype)
         window, shape = call.facts.window, self.shapes(call.facts)[name]
         if window.flat is None:
-            shape = (*shape[: window.axis], *shape[window.axis + 1 :])
+            shape = without(shape, window.axis)
         return ops.cast(ops.reshape(call.params[name], shape), x.dtype)
 
 

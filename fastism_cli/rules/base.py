@@ -360,5 +360,10 @@ def per_position(mask: Any, rank: int) -> Any:
     return ops.reshape(mask, (1, mask.shape[0], 1, mask.shape[1], *(1,) * (rank - 4)))
 
 
+def without(shape: Sequence[Any], axis: int) -> tuple[Any, ...]:
+    """A shape, or anything by axis, without one of its axes."""
+    return (*shape[:axis], *shape[axis + 1 :])
+
+
 def only_kinds(states: Sequence[State], *kinds: type) -> bool:
     return all(isinstance(state, kinds) for state in states)

@@ -12,15 +12,10 @@ import keras
 from keras import ops
 
 from fastism_cli.graph import Shape
-from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Facts, Flat, Form, Rule, Splits, State, Window
+from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Facts, Flat, Form, Rule, Splits, State, Window, without
 from fastism_cli.rules.strips import Strip
 from fastism_cli.rules.table import define
-from fastism_cli.windows import Frame, changed_outputs, needed_inputs
-
-
-def without(shape: Sequence[Any], axis: int) -> tuple[Any, ...]:
-    return (*shape[:axis], *shape[axis + 1 :])
-
+from fastism_cli.windows import Frame, changed_outputs, in_groups, needed_inputs, spread
 
 # --- reshaping --------------------------------------------------------------------------------------------------------
 
@@ -120,16 +115,6 @@ def regrouping(facts: Facts) -> Regrouping:
         if 1 < length < shape[axis] and shape[axis] % length == 0:
             return Regrouping(axis, apart=shape[axis] // length)
     raise Decline(f"reshapes {facts.shapes[0]} to {shape}, which puts channels among the positions")
-
-
-def in_groups(frame: Frame, size: int) -> Frame:
-    """The groups of ``size`` positions that a frame touches."""
-    return changed_outputs(frame, span=size, stride=size, pad_left=0, n_out=frame.length // size)
-
-
-def spread(frame: Frame, size: int) -> Frame:
-    """All positions of the groups of ``size``."""
-    return needed_inputs(frame, span=size, stride=size, pad_left=0, n_in=frame.length * size)
 
 
 class Flatten(Reshaped):

@@ -11,7 +11,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from fastism_cli.graph import Shape
 from fastism_cli.rules.base import (
     Call,
     Decline,
@@ -25,6 +24,7 @@ from fastism_cli.rules.base import (
     Window,
     lay_out,
     take_up,
+    without,
 )
 from fastism_cli.rules.table import define
 from fastism_cli.windows import Frame, hull
@@ -41,11 +41,6 @@ def aligned_hull(facts: Facts) -> Frame:
     if len({(window.axis, window.rank, window.flat) for window in facts.windows}) > 1:
         raise Decline("its inputs have their positions along different axes")
     return hull(window.frame for window in facts.windows)
-
-
-def without(shape: Shape, axis: int) -> Shape:
-    """A shape without one of its axes."""
-    return (*shape[:axis], *shape[axis + 1 :])
 
 
 class Merge(Rule):

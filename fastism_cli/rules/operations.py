@@ -15,7 +15,7 @@ import numpy as np
 
 from fastism_cli.graph import Input, Node, Shape, operation_class
 from fastism_cli.rules.affine import Affine, right_aligned
-from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, Splits, State, Window, lay_out, take_up
+from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, Splits, State, Window, lay_out, take_up, without
 from fastism_cli.rules.layout import (
     Reshaped,
     Sliced,
@@ -25,7 +25,6 @@ from fastism_cli.rules.layout import (
     item,
     moved,
     swapped,
-    without,
 )
 from fastism_cli.rules.merge import Concatenate, LinearMerge, Merge
 from fastism_cli.rules.pointwise import Identity
@@ -194,7 +193,7 @@ class Padded(Rule):
     def delta(self, call: Call, *inputs: Any) -> Any:
         pads = self.pads(call.facts)
         axis = call.facts.window.axis
-        return keras.ops.pad(inputs[0], [(0, 0)] * 4 + [*pads[:axis], *pads[axis + 1 :]])
+        return keras.ops.pad(inputs[0], [(0, 0)] * 4 + [*without(pads, axis)])
 
 
 def define_operation(rule: Rule, names: str) -> None:

@@ -8,11 +8,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, Splits, State, Window
-from fastism_cli.rules.layout import without
+from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, Splits, State, Window, without
 from fastism_cli.rules.table import define
 from fastism_cli.rules.whole import in_window
-from fastism_cli.windows import Frame
+from fastism_cli.windows import Frame, spread
 
 
 class Move(Rule):
@@ -55,10 +54,8 @@ class Repeat(Rule):
 
     def propagate(self, facts: Facts) -> State:
         axis, size = self.amounts(facts)
-        window, frame = facts.window, facts.window.frame
-        if axis == window.axis:
-            starts = tuple(start * size for start in frame.starts)
-            frame = Frame(starts, frame.width * size, frame.step * size, facts.shape[axis])
+        window = facts.window
+        frame = spread(window.frame, size) if axis == window.axis else window.frame
         return Window(frame, without(facts.shape, window.axis), axis=window.axis)
 
     def demand(self, facts: Facts, output: State) -> tuple[Frame | None, ...]:

@@ -15,7 +15,7 @@ import keras
 from keras import ops
 
 from fastism_cli.graph import Node
-from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, State, Window, lay_out, take_up
+from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, State, Window, lay_out, take_up, without
 from fastism_cli.rules.conv import Conv, strip_activation
 from fastism_cli.rules.table import define
 from fastism_cli.windows import Frame, changed_outputs, dilated_span, needed_inputs, pad_amounts
@@ -86,7 +86,7 @@ class Spatial(Rule):
         window = facts.window
         n_out = facts.shape[window.axis]
         frame = changed_outputs(window.frame, n_out=n_out, **self.geometry(facts))
-        channels = (*facts.shape[: window.axis], *facts.shape[window.axis + 1 :])
+        channels = without(facts.shape, window.axis)
         return replace(window, frame=frame, channels=channels)
 
     def demand(self, facts: Facts, output: State) -> tuple[Frame | None, ...]:
@@ -187,7 +187,7 @@ class TransposedConv(SpatialConv):
         starts = tuple(start * stride - self.cropped(facts)[i] for start in window.frame.starts)
         width = (window.frame.width - 1) * stride + span
         frame = Frame(starts, width, window.frame.step * stride, facts.shape[window.axis])
-        return replace(window, frame=frame, channels=(*facts.shape[: window.axis], *facts.shape[window.axis + 1 :]))
+        return replace(window, frame=frame, channels=without(facts.shape, window.axis))
 
     def demand(self, facts: Facts, output: State) -> tuple[Frame | None, ...]:
         return (None,)

@@ -10,11 +10,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from fastism_cli.rules.base import Call, Decline, Facts, Form, State, Window, per_position
+from fastism_cli.rules.base import Call, Decline, Facts, Form, State, Window, per_position, without
 from fastism_cli.rules.pool import lowest
 from fastism_cli.rules.spatial import Spatial, as_window, channels_last, first_spatial, padded
 from fastism_cli.rules.table import define
-from fastism_cli.windows import Frame
+from fastism_cli.windows import spread
 
 
 class SpatialPool(Spatial):
@@ -97,11 +97,7 @@ class SpatialRepeat(Spatial):
         if getattr(facts.layer, "interpolation", "nearest") != "nearest":
             raise Decline(f"interpolates ({facts.layer.interpolation}) over neighbours that the edges change")
         size, window = facts.layer.size[self.along(facts)], facts.window
-        starts = tuple(start * size for start in window.frame.starts)
-        step, width = window.frame.step * size, window.frame.width * size
-        shape = facts.shape
-        frame = Frame(starts, width, step, shape[window.axis])
-        return replace(window, frame=frame, channels=(*shape[: window.axis], *shape[window.axis + 1 :]))
+        return replace(window, frame=spread(window.frame, size), channels=without(facts.shape, window.axis))
 
     def demand(self, facts: Facts, output: State) -> tuple[None, ...]:
         return (None,)
@@ -134,7 +130,7 @@ class SpatialMove(Spatial):
     def propagate(self, facts: Facts) -> State:
         window, shape = facts.window, facts.shape
         frame = window.frame.moved(self.by(facts), shape[window.axis])
-        return replace(window, frame=frame, channels=(*shape[: window.axis], *shape[window.axis + 1 :]))
+        return replace(window, frame=frame, channels=without(shape, window.axis))
 
     def demand(self, facts: Facts, output: State) -> tuple[Any, ...]:
         assert isinstance(output, Window)

@@ -22,6 +22,7 @@ from fastism_cli.rules.base import (
     State,
     Window,
     per_position,
+    without,
 )
 from fastism_cli.rules.pool import lowest
 from fastism_cli.rules.spatial import first_spatial
@@ -77,7 +78,7 @@ class Reduce(Rule):
         if window.axis in axes:
             return EVERYWHERE
         axis = window.axis - (0 if keepdims else sum(a < window.axis for a in axes))
-        return replace(window, channels=(*facts.shape[:axis], *facts.shape[axis + 1 :]), axis=axis)
+        return replace(window, channels=without(facts.shape, axis), axis=axis)
 
     def reduce(self, call: Call, x: Any, function: Callable[..., Any]) -> Any:
         """``function`` over the axes; the axis of positions leads, as in every window, or is back in its place."""
