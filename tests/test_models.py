@@ -159,6 +159,23 @@ def many_functions() -> Any:
     return with_random_weights(tf_keras.Model(inputs, k2.Dense(2)(tf.reduce_max(x, axis=1))))
 
 
+def functions_of_pieces() -> Any:
+    """Gates of halves, norms, pooling by a function, thresholds."""
+    import tensorflow as tf
+
+    inputs = x = k2.Input((LENGTH, 4))
+    a, b = tf.split(k2.Conv1D(8, 3, padding="same")(x), 2, axis=-1)
+    c, d, _ = tf.split(tf.nn.gelu(a) * tf.nn.silu(b), [1, 2, 1], axis=-1)
+    x = tf.stack([*tf.unstack(d, axis=-1), tf.squeeze(c, -1)], axis=-1)
+    x = tf.math.l2_normalize(tf.math.squared_difference(x, 0.3 * x[:, ::-1]), axis=-1) + tf.norm(
+        x, axis=-1, keepdims=True
+    )
+    x = tf.nn.avg_pool1d(tf.nn.max_pool1d(x, 2, 1, "SAME"), 2, 2, "VALID")
+    x = tf.where(x > 0.2, x, 0.1 * tf.nn.selu(x)) - tf.math.reduce_std(x, axis=-1, keepdims=True)
+    x = x + tf.roll(x, 1, axis=1)
+    return with_random_weights(tf_keras.Model(inputs, k2.Dense(2)(tf.reduce_max(x, axis=1))))
+
+
 def function_without_an_equal() -> Any:
     import tensorflow as tf
 
@@ -180,7 +197,15 @@ WITHOUT_EQUAL = {function_without_an_equal: ["tf.math.cumsum"]}
 
 
 @pytest.mark.parametrize(
-    "build", [locally_connected, tensorflow_functions, many_functions, function_without_an_equal, shared_and_nested]
+    "build",
+    [
+        locally_connected,
+        tensorflow_functions,
+        many_functions,
+        functions_of_pieces,
+        function_without_an_equal,
+        shared_and_nested,
+    ],
 )
 @pytest.mark.parametrize("ending", [".h5", ".keras", "folder"])
 def test_what_keras_3_does_not_have(build: Callable[[], Any], ending: str, tmp_path: Path) -> None:

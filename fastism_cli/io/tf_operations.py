@@ -6,6 +6,7 @@ Parameters have the names that TensorFlow gives them, for a file may store them 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 from keras import ops
@@ -62,6 +63,33 @@ def pad(tensor: Any, paddings: Any, mode: str = "CONSTANT", constant_values: Any
     return ops.pad(tensor, [tuple(int(n) for n in pair) for pair in paddings], constant_values=constant_values)
 
 
+def split(value: Any, num_or_size_splits: Any, axis: int = 0, num: int | None = None) -> Any:
+    if isinstance(num_or_size_splits, int):
+        return ops.split(value, num_or_size_splits, axis=axis)
+    return ops.split(value, list(accumulate(int(n) for n in num_or_size_splits))[:-1], axis=axis)
+
+
+def l2_normalize(x: Any, axis: Any = None, epsilon: float = 1e-12) -> Any:
+    return x / ops.sqrt(ops.maximum(ops.sum(ops.square(x), axis=axis, keepdims=True), epsilon))
+
+
+def silu(features: Any, beta: float = 1.0) -> Any:
+    return ops.silu(features) if beta == 1 else features * ops.sigmoid(beta * features)
+
+
+def norm(tensor: Any, ord: Any = "euclidean", axis: Any = None, keepdims: bool = False) -> Any:
+    return ops.norm(tensor, ord=None if ord == "euclidean" else ord, axis=axis, keepdims=keepdims)
+
+
+def _pool(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(input: Any, ksize: Any, strides: Any, padding: str, data_format: str = "NWC") -> Any:
+        if data_format != "NWC":
+            raise TypeError(f"pooling of {data_format}")
+        return function(input, ksize, strides=strides, padding=padding.lower())
+
+    return call
+
+
 UNARY: dict[str, Callable[..., Any]] = {
     name: _unary(function)
     for name, function in {
@@ -76,12 +104,15 @@ UNARY: dict[str, Callable[..., Any]] = {
         "identity": lambda x: x,
         "log": ops.log,
         "log1p": ops.log1p,
+        "log_sigmoid": ops.log_sigmoid,
         "neg": ops.negative,
         "negative": ops.negative,
         "relu": ops.relu,
         "relu6": ops.relu6,
+        "reciprocal": ops.reciprocal,
         "round": ops.round,
         "rsqrt": ops.rsqrt,
+        "selu": ops.selu,
         "sigmoid": ops.sigmoid,
         "sign": ops.sign,
         "sin": ops.sin,
@@ -99,7 +130,10 @@ BINARY: dict[str, Callable[..., Any]] = {
     for name, function in {
         "add": ops.add,
         "divide": ops.divide,
+        "bias_add": ops.add,
         "floordiv": ops.floor_divide,
+        "greater": ops.greater,
+        "less": ops.less,
         "maximum": ops.maximum,
         "minimum": ops.minimum,
         "multiply": ops.multiply,
@@ -110,34 +144,47 @@ BINARY: dict[str, Callable[..., Any]] = {
         "rmul": lambda x, y: ops.multiply(y, x),
         "rsub": lambda x, y: ops.subtract(y, x),
         "rtruediv": lambda x, y: ops.divide(y, x),
+        "squared_difference": lambda x, y: ops.square(ops.subtract(x, y)),
         "sub": ops.subtract,
         "subtract": ops.subtract,
         "truediv": ops.divide,
     }.items()
 }
-BINARY |= {"mul": BINARY["multiply"], "div": BINARY["divide"]}
+BINARY |= {"mul": BINARY["multiply"], "div": BINARY["divide"], "gt": BINARY["greater"], "lt": BINARY["less"]}
 
 OTHERS: dict[str, Callable[..., Any]] = {
+    "avg_pool1d": _pool(ops.average_pool),
     "cast": lambda x, dtype: ops.cast(x, getattr(dtype, "name", dtype)),
     "clip_by_value": clip,
     "concat": lambda values, axis: ops.concatenate(values, axis=axis),
     "expand_dims": lambda input, axis: ops.expand_dims(input, axis),
+    "gelu": lambda features, approximate=False: ops.gelu(features, approximate=approximate),
+    "l2_normalize": l2_normalize,
     "leaky_relu": lambda features, alpha=0.2: ops.leaky_relu(features, negative_slope=alpha),
     "log_softmax": lambda logits, axis=-1: ops.log_softmax(logits, axis=-1 if axis is None else axis),
     "matmul": matmul,
+    "max_pool1d": _pool(ops.max_pool),
+    "norm": norm,
     "pad": pad,
     "reduce_logsumexp": _over_axes(ops.logsumexp),
     "reduce_max": _over_axes(ops.max),
     "reduce_mean": _over_axes(ops.mean),
     "reduce_min": _over_axes(ops.min),
     "reduce_prod": _over_axes(ops.prod),
+    "reduce_std": _over_axes(ops.std),
     "reduce_sum": _over_axes(ops.sum),
+    "reduce_variance": _over_axes(ops.var),
     "repeat": lambda input, repeats, axis=None: ops.repeat(input, repeats, axis=axis),
     "reshape": lambda tensor, shape: ops.reshape(tensor, tuple(shape)),
     "reverse": lambda tensor, axis: ops.flip(tensor, axis=tuple(axis)),
+    "roll": lambda input, shift, axis: ops.roll(input, shift, axis=axis),
+    "silu": silu,
     "softmax": lambda logits, axis=-1: ops.softmax(logits, axis=-1 if axis is None else axis),
+    "split": split,
     "squeeze": lambda input, axis=None: ops.squeeze(input, axis=axis),
     "stack": lambda values, axis=0: ops.stack(values, axis=axis),
     "tile": lambda input, multiples: ops.tile(input, tuple(multiples)),
     "transpose": transpose,
+    "unstack": lambda value, num=None, axis=0: ops.unstack(value, num, axis=axis),
+    "where": lambda condition, x, y: ops.where(condition, x, y),
 }
