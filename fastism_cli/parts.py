@@ -19,7 +19,9 @@ from fastism_cli.rules import rule_of
 from fastism_cli.rules.base import UNCHANGED, Everywhere, Form, Rule, State, Window
 from fastism_cli.rules.merge import Concatenate, Merge
 from fastism_cli.rules.parts import Later, Still, Whole
+from fastism_cli.rules.peaks import Peak
 from fastism_cli.rules.pointwise import ACTIVATION_PART
+from fastism_cli.rules.whole import Maximum
 from fastism_cli.windows import hull
 
 MOST_PARTS = 4
@@ -149,10 +151,26 @@ class _Rewriter(Propagation):
         if len(groups) > MOST_PARTS:
             return False
         before = self._checkpoint()
+        if isinstance(rule, Maximum) and self._enter_peak(node, rule):
+            return True
+        self._restore(before)
+        before = self._checkpoint()
         if self._enter_parts(node, rule, groups):
             return True
         self._restore(before)
         return False
+
+    def _enter_peak(self, node: Node, rule: Maximum) -> bool:
+        """Enter a maximum over the positions, which sees all windows; False if it is none."""
+        (tensor,) = node.inputs
+        parts = self.parts(tensor)
+        first, *others = (self.window(part) for part in parts)
+        if not all(_lie_alike(first, other) for other in others):
+            return False
+        layer = Peak(node.name, node, rule, len(parts))
+        inputs = (*parts, *(self.still(tensor) for _ in parts))
+        self._append(replace(node, layer=layer, inputs=inputs, call=layer))
+        return self.rules.get(self.written.nodes[-1].index) is not None
 
     def _enter_parts(self, node: Node, rule: Rule, groups: list[Group]) -> bool:
         outputs: list[int] = []

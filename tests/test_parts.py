@@ -7,7 +7,9 @@ from keras import layers, ops
 
 from fastism_cli import FastISM, backend, ism
 from fastism_cli.inspection import inspect_scorer
+from fastism_cli.rules import peaks
 from fastism_cli.rules.parts import LaterRule
+from fastism_cli.rules.peaks import PeakRule
 from tests.truth import errors_of, inputs_of
 from tests.zoo.blocks import conv, dna
 from tests.zoo.registry import randomise
@@ -102,6 +104,8 @@ def side_by_side(inp):
 TWO_WINDOWS = {
     "image": lambda inp: flat_dense(beside_its_image(inp)),
     "averaged": lambda inp: layers.Dense(2)(layers.GlobalAveragePooling1D()(beside_its_image(inp))),
+    "largest": lambda inp: layers.Dense(2)(layers.GlobalMaxPooling1D()(beside_its_image(inp))),
+    "largest_of_both": lambda inp: layers.Dense(2)(ops.max(end_to_end(inp), axis=(1, 2), keepdims=True)[:, 0]),
     "end_to_end": lambda inp: flat_dense(end_to_end(inp)),
     "flattened": lambda inp: layers.Dense(2)(side_by_side(inp)),
 }
@@ -126,7 +130,7 @@ def test_two_windows_are_carried_by_themselves(name, monkeypatch):
     ("end", "reason"),
     [
         (layers.LSTM(3, name="end"), "end: every position is carried on to the next ones"),
-        (layers.GlobalMaxPooling1D(name="end"), "end needs all windows of the change at once"),
+        (layers.Lambda(lambda x: ops.logsumexp(x, axis=1), name="end"), "end: nothing is known of the code inside"),
     ],
 )
 def test_where_windows_are_joined_the_reason_names_the_layer(end, reason):
@@ -164,3 +168,17 @@ def test_changes_of_windows_that_meet_are_rounded_together():
     assert any("window 4" in node.name for node in inspect_scorer(FastISM(model, engine="fast")).nodes)
     errors = errors_of(model, inputs_of(model, np.random.default_rng(0)))
     assert errors.fast <= errors.naive / 3, errors
+
+
+@pytest.mark.parametrize("broken", [None, "meet", "gap"])
+def test_the_largest_of_several_windows(broken, monkeypatch):
+    """It may lie in a window, in two that meet, or in the gap between them; tests of the test leave these out."""
+    inp = dna(LENGTH)
+    model = randomise(keras.Model(inp, layers.GlobalMaxPooling1D()(beside_its_image(inp))), seed=2)
+    if broken == "meet":
+        monkeypatch.setattr(peaks, "that_meet", lambda call, pairs: ops.convert_to_tensor(False))
+    if broken == "gap":
+        gaps = PeakRule.gaps
+        monkeypatch.setattr(PeakRule, "gaps", staticmethod(lambda *given: [gaps(*given)[0], gaps(*given)[-1]]))
+    errors = errors_of(model, inputs_of(model, np.random.default_rng(0)), every=True)
+    assert (errors.fast <= errors.allowed) == (broken is None), errors

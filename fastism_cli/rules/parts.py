@@ -141,8 +141,8 @@ class LaterRule(Rule):
             return self.apply(call, [x if d is None else x + d for x, d in zip(still, deltas, strict=True)])
 
         def together() -> Any:
-            changes = [self.moved(call, x, *frames) for x, frames in zip(earlier, self.input_frames(call), strict=True)]
-            made = [self.moved(call, x, *frames) for x, frames in zip(outputs, self.output_frames(call), strict=True)]
+            changes = [moved(call, x, *frames) for x, frames in zip(earlier, self.input_frames(call), strict=True)]
+            made = [moved(call, x, *frames) for x, frames in zip(outputs, self.output_frames(call), strict=True)]
             return of(layer.added(own, changes)) - reduce(ops.add, made)
 
         if not layer.earlier:
@@ -173,19 +173,24 @@ class LaterRule(Rule):
         *_, outputs = call.layer.places
         return [(frame_of(state), call.frame) for state in call.facts.states[outputs]]
 
-    @staticmethod
-    def moved(call: Call, change: Any, old: Frame, new: Frame) -> Any:
-        """An earlier change in the frame of this window."""
-        return call.move(Strip.of(change), old, new).whole(change.shape, change.dtype)
-
     def meet(self, call: Call) -> Any:
         """Whether an earlier change reaches into the frame of this window, for any position of the chunk."""
-        found: Any = False
-        for old, new in self.input_frames(call):
-            first, other = call.first(old), call.first(new)
-            overlap = ops.logical_and(first < other + new.width, other < first + old.width)
-            found = ops.logical_or(found, ops.any(overlap))
-        return found
+        return that_meet(call, self.input_frames(call))
+
+
+def moved(call: Call, change: Any, old: Frame, new: Frame) -> Any:
+    """A change of one window in the frame of another."""
+    return call.move(Strip.of(change), old, new).whole(change.shape, change.dtype)
+
+
+def that_meet(call: Call, pairs: Sequence[tuple[Frame, Frame]]) -> Any:
+    """Whether the frames of any of these pairs have a position in common, for any position of the chunk."""
+    found: Any = False
+    for old, new in pairs:
+        first, other = call.first(old), call.first(new)
+        overlap = ops.logical_and(first < other + new.width, other < first + old.width)
+        found = ops.logical_or(found, ops.any(overlap))
+    return found
 
 
 def frame_of(state: State) -> Frame:
