@@ -9,6 +9,8 @@ from fastism_cli.graph import Node, Shape
 from fastism_cli.ism import FastISM
 from fastism_cli.plan import Step
 from fastism_cli.rules.base import Window
+from fastism_cli.rules.parts import Later, Still, Whole
+from fastism_cli.rules.peaks import Peak
 
 FAST, OPAQUE, WHOLE, UNCHANGED = "fast", "opaque", "whole", "unchanged"
 
@@ -70,7 +72,11 @@ def inspect_scorer(scorer: FastISM) -> Inspection:
         sequence_input=scorer.input_names[scorer.sequence_index],
         heads={head.name: head.full_shape for head in scorer.heads},
         reduce={head.name: head.reduce for head in scorer.heads if head.reduce != "none"},
-        nodes=tuple(_node_report(scorer, node, steps.get(node.index)) for node in scorer.graph.nodes),
+        nodes=tuple(
+            _node_report(scorer, node, steps.get(node.index))
+            for node in scorer.graph.nodes
+            if not isinstance(node.layer, Still)  # what a rule reads, no node of the model
+        ),
         multiply_adds=plan.multiply_adds,
         full_multiply_adds=plan.full_multiply_adds,
         limit=plan.limit,
@@ -105,7 +111,11 @@ def _state(step: Step) -> str:
 
 
 def _class_text(node: Node) -> str:
-    """The class of a layer; its activation where that is a node of its own."""
+    """The class of the model's layer; its activation where that is a node of its own."""
+    if isinstance(node.layer, Whole):
+        return "sum of windows"
+    if isinstance(node.layer, (Later, Peak)):
+        node = node.layer.node
     if node.role != "activation":
         return node.class_name
     activation: Any = getattr(node.layer, "activation", None)

@@ -119,6 +119,13 @@ def test_two_windows_are_carried_by_themselves(name, monkeypatch):
     found = inspect_scorer(scorer)
     assert found.count("opaque") == 0
     assert any("window 2" in node.name for node in found.nodes)
+    assert {node.class_name.partition(":")[0] for node in found.nodes} <= {
+        *dir(layers),
+        "Flip",
+        "Max",
+        "GetItem",
+        "sum of windows",
+    }
     monkeypatch.setattr(ism, "with_parts_apart", lambda graph, tensor: graph)
     joined = FastISM(model, engine="fast").plan
     assert scorer.plan.full_multiply_adds == joined.full_multiply_adds
