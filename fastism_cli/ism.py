@@ -299,7 +299,7 @@ class FastISM:
         """Score the sequences of one batch, filled up by repeating the last one."""
         sequences, size, _ = engine.batch
         take = np.minimum(np.arange(rows.start, rows.start + sequences), rows.stop - 1)
-        batch = [self._tensor(x[take], dtype) for x, dtype in zip(arrays, self.input_dtypes, strict=True)]
+        batch = self._tensors([x[take] for x in arrays])
         outputs, kept = engine.reference(batch)
         count = rows.stop - rows.start
         for head, output in zip(self.heads, outputs, strict=True):
@@ -322,11 +322,36 @@ class FastISM:
         if self.n_policy == "skip":
             blank(delta, rows, codes[rows][:, wanted] >= self.alphabet.size)
 
+    def _tensors(self, arrays: Sequence[np.ndarray]) -> list[Any]:
+        return [self._tensor(x, dtype) for x, dtype in zip(arrays, self.input_dtypes, strict=True)]
+
     def _tensor(self, x: np.ndarray, dtype: str) -> Any:
         return ops.convert_to_tensor(x.astype(dtype if "int" in dtype or "bool" in dtype else DTYPES[self.precision]))
 
+    def compare(self, inputs: Any, reference: Any) -> dict[str, np.ndarray]:
+        """What the heads of other sequences are, less those of ``reference``, by forward passes.
+
+        Parameters
+        ----------
+        inputs, reference : as of a call, of the same number of sequences
+            Each sequence is compared with that in its place; they may differ in any way.
+
+        Returns
+        -------
+        dict of head name to float32 array (n, *shape)
+        """
+        both = [self._arrays(x) for x in (inputs, reference)]
+        for arrays in both:
+            one_hot = arrays[self.sequence_index]
+            self._require_known(one_hot, letters_of(one_hot))
+        with backend.matrix_precision(self.precision):
+            whole, before = (self._predict(self._tensors(arrays)) for arrays in both)
+            pairs = zip(self.reduced(whole, before), self.reduced(before, before), strict=True)
+            deltas = [backend.to_numpy(new) - backend.to_numpy(old) for new, old in pairs]
+        return {head.name: np.reshape(delta, (-1, *head.shape)) for head, delta in zip(self.heads, deltas, strict=True)}
+
     def _reference_only(self, arrays: Any, reference: Any) -> None:
-        whole = self._predict([self._tensor(x, d) for x, d in zip(arrays, self.input_dtypes, strict=True)])
+        whole = self._predict(self._tensors(arrays))
         outputs = self.reduced(whole, whole)
         for head, output in zip(self.heads, outputs, strict=True):
             reference[head.name][:] = np.reshape(backend.to_numpy(output), (-1, *head.shape))
@@ -380,7 +405,7 @@ class FastISM:
         others = self.alphabet.size - 1
         shape = {"size": positions, "sequences": 1, "alternates": others, "variables": self.model.variables}
         engine = NaiveEngine(self._predict, self.reduced, self.sequence_index, **shape)
-        _, kept = engine.reference([self._tensor(x, d) for x, d in zip(blank, self.input_dtypes, strict=True)])
+        _, kept = engine.reference(self._tensors(blank))
         bases = np.zeros((1, positions, others), "int32")
         for _ in range(2):
             began = time.perf_counter()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -35,12 +35,28 @@ def scored(job: VariantJob, block: VariantBlock) -> tuple[np.ndarray, list[np.nd
     rest = sorted({allele.window for allele in block.rewritten} - set(by_engine))
     if rest:
         reference[rest] = _predicted(job, [block.sequences[i] for i in rest], [block.records[i] for i in rest])
-    if block.rewritten:
-        records = [block.records[a.window] for a in block.rewritten]
-        values = _predicted(job, [a.codes for a in block.rewritten], records)
-        for a, value in zip(block.rewritten, values, strict=True):
-            deltas[a.record][a.number] = value - reference[a.window]
+    for a, delta in zip(block.rewritten, _by_passes(job, block, reference), strict=True):
+        deltas[a.record][a.number] = delta
     return reference, deltas
+
+
+def _by_passes(job: VariantJob, block: VariantBlock, reference: np.ndarray) -> np.ndarray:
+    """Deltas (alleles, K) of the alleles that the engine does not score.
+
+    A reduction that compares with the reference is given that of the allele's window, position by position: behind an
+    insertion or a deletion it compares bases that have moved, as chrombpnet's variant scorer does.
+    """
+    alleles = block.rewritten
+    windows, codes = [a.window for a in alleles], [a.codes for a in alleles]
+    records = [block.records[window] for window in windows]
+    if not any(head.reduction is not None and head.reduction.compares for head in job.scorer.heads):
+        return _predicted(job, codes, records) - reference[windows]
+
+    def compared(some: slice) -> Mapping[str, np.ndarray]:
+        before = [block.sequences[window] for window in windows[some]]
+        return job.scorer.compare(*(_inputs(job, x, records[some]) for x in (codes[some], before)))
+
+    return _by_steps(job, len(alleles), compared)
 
 
 def _inputs(job: VariantJob, sequences: Sequence[Codes], records: Sequence[int]) -> dict[str, np.ndarray]:
@@ -60,12 +76,20 @@ def _by_engine(job: VariantJob, block: VariantBlock, windows: Sequence[int]) -> 
 
 def _predicted(job: VariantJob, sequences: Sequence[Codes], records: Sequence[int]) -> np.ndarray:
     """Forward passes: predictions (n, K)."""
+
+    def predicted(some: slice) -> Mapping[str, np.ndarray]:
+        return job.scorer(_inputs(job, sequences[some], records[some]), positions=()).reference
+
+    return _by_steps(job, len(sequences), predicted)
+
+
+def _by_steps(job: VariantJob, n: int, values: Callable[[slice], Mapping[str, np.ndarray]]) -> np.ndarray:
+    """(n, K), some sequences at a time."""
     step = most_sequences(job.windows.length)
-    parts = []
-    for first in range(0, len(sequences), step):
-        some = slice(first, first + step)
-        result = job.scorer(_inputs(job, sequences[some], records[some]), positions=())
-        parts.append(_joined(job, result.reference, len(sequences[some])))
+    parts = [np.empty((0, len(job.labels)), np.float32)]
+    for first in range(0, n, step):
+        stop = min(first + step, n)
+        parts.append(_joined(job, values(slice(first, stop)), stop - first))
     return np.concatenate(parts)
 
 

@@ -178,9 +178,6 @@ def _job(
         scorer.batch_size = min(scorer._batch(), most)
     others = fit_inputs(choices.inputs, other_shapes(scorer), source.summary.count)
     outputs = layouts(scorer.heads, choices.target_names)
-    for head in scorer.heads:
-        if head.reduction is not None and head.reduction.compares:
-            raise UsageError(f"--reduce {head.reduce} compares with a reference at equal positions. Choose another.")
     return VariantJob(source, genome, contigs, scorer, outputs, others, windows)
 
 

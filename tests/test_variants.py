@@ -76,12 +76,22 @@ def variants(folder: Folder, vcf: str, *more: object, model: str = "plain") -> R
     )
 
 
-def truth(model: keras.Model, record: tuple, alt: str, start: int, others=None) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions on the window as it is and with the alternate allele, all targets of all heads."""
+def alleles_of(record: tuple, alt: str, start: int) -> np.ndarray:
+    """Codes (2, LENGTH) of the window as it is and with the alternate allele."""
     chrom, position, ref, _ = record
     reference = bases(chrom, start, start + LENGTH)
     alternate = bases(chrom, start, position) + alt + bases(chrom, position + len(ref), position + len(ref) + LENGTH)
-    pair = np.array([[(LETTERS + "N").index(x) for x in text] for text in (reference, alternate[:LENGTH])])
+    return np.array([[(LETTERS + "N").index(x) for x in text] for text in (reference, alternate[:LENGTH])])
+
+
+def profiles(model: keras.Model, record: tuple, alt: str, start: int, others) -> np.ndarray:
+    """The first head (2, n, T) of both, in float64."""
+    return predicted(model, alleles_of(record, alt, start), others)[0].astype("float64")
+
+
+def truth(model: keras.Model, record: tuple, alt: str, start: int, others=None) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions on the window as it is and with the alternate allele, all targets of all heads."""
+    pair = alleles_of(record, alt, start)
     heads = [head.reshape(2, -1) if head.ndim == 2 else head.sum(1) for head in predicted(model, pair, others)]
     joined = np.concatenate(heads, axis=1)
     return joined[0], joined[1]
@@ -140,6 +150,32 @@ def test_several_heads_other_inputs_and_chosen_targets(folder, tmp_path):
     check(model, out, records(), others=others, heads=("_profile_0", "_profile_1", "_count"))
     assert variants(folder, vcf, *more, "--targets", "profile=0", "--overwrite", model="pair").exit_code == 0
     check(model, out, records(), others=others)
+
+
+@pytest.mark.parametrize("share", [1, 8])
+def test_reductions_that_compare_with_the_reference(folder, tmp_path, share):
+    """The alternate's profile against the reference's, position by position; single bases by the engine."""
+    vcf, out = write_vcf(tmp_path / "v.vcf", records()), tmp_path / "o.vcf.gz"
+    features = np.array([0.5, -1.0], "float32")
+    np.save(tmp_path / "f.npy", features)
+    more = ("--input", f"features={tmp_path / 'f.npy'}", "--reduce", "profile=l2,jsd", "--share", share, "-o", out)
+    result = variants(folder, vcf, *more, model="pair")
+    assert result.exit_code == 0, result.stderr
+    model = keras.models.load_model(folder.models["pair"])
+    lines = iter(table_of(tmp_path / "o.tsv"))
+    for record in records():
+        start = Windows(LENGTH, share).start(record[1])
+        for alt in record[3].split(","):
+            r, y = profiles(model, record, alt, start, {"features": features})
+            p, q = (np.exp(x) / np.exp(x).sum(0) for x in (r, y))
+            m = (p + q) / 2
+            jsd = (p * np.log(p / m) + q * np.log(q / m)).sum(0) / 2
+            for wanted in (*np.sqrt(((y - r) ** 2).sum(0)), *jsd):
+                line = next(lines)
+                assert line["alt"] == alt and float(line["reference"]) == 0
+                np.testing.assert_allclose(float(line["delta"]), wanted, rtol=1e-3, atol=1e-7)
+            next(lines)  # count
+    assert next(lines, None) is None
 
 
 def test_an_input_with_a_row_for_each_record(folder, tmp_path):
