@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FunctionType
 from typing import Any
 
@@ -33,10 +35,22 @@ def with_dtype(model: Any, dtype: str) -> Any:
         backend.allow_float64()
     for build in (_from_config, _call_by_call):
         try:
-            return build(model, dtype)
+            with _default_policy(dtype):
+                return build(model, dtype)
         except (TypeError, ValueError, AttributeError, NotImplementedError, KeyError) as error:
             reason = error
     raise ModelError(f"Model {model.name!r} cannot be computed in {dtype}: {reason}") from reason
+
+
+@contextmanager
+def _default_policy(dtype: str) -> Iterator[None]:
+    """``dtype`` for layers that others make without saying theirs."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(dtype)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _from_config(model: Any, dtype: str) -> Any:

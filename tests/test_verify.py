@@ -1,5 +1,6 @@
 """The check of the engine: it passes what is right, and nothing else."""
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given
@@ -99,6 +100,28 @@ def test_several_heads_and_inputs(one_hot, rng):
 def test_other_precisions(one_hot, precision):
     report = verify(plain(), one_hot, precision=precision)
     assert report.passed and report.judge == "float64"
+
+
+class Gate(keras.layers.Layer):
+    """Multiplies what it gets by a layer of its own, which is not told a type: people write it so."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.dense = keras.layers.Dense(5, activation="sigmoid")
+
+    def build(self, shape):
+        self.dense.build(shape)
+
+    def call(self, x):
+        return x * self.dense(x)
+
+
+def test_layers_inside_of_layers_become_float64(one_hot):
+    inputs = keras.Input((LENGTH, 4))
+    x = keras.layers.Flatten()(Gate()(keras.layers.Conv1D(5, 3)(inputs)))
+    report = verify(keras.Model(inputs, keras.layers.Dense(1)(x)), one_hot)
+    assert report.passed and report.judge == "float64"
+    assert keras.config.dtype_policy().name == "float32"
 
 
 def test_a_model_without_float64_is_judged_by_itself(scorer, one_hot, monkeypatch):
