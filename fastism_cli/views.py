@@ -184,7 +184,9 @@ def _chosen(shapes: Mapping[str, Shape], chosen: str | int | None, fitting: Sequ
         if len(fitting) == 1:
             return fitting[0]
         what = "No input" if not fitting else f"{len(fitting)} inputs"
-        hint = "" if not fitting else " Choose one with --sequence-input, or tie equal ones with --tie."
+        hint = " Choose one with --sequence-input, or tie equal ones with --tie."
+        if not fitting:
+            hint = f" --alphabet names the letters in the order of the channels; it is {alphabet.letters}."
         raise ModelError(
             f"{what} of the model can hold a sequence of shape (length, {alphabet.size}): {listing}.{hint}"
         )

@@ -164,6 +164,7 @@ REFUSED = {
     ),
     "another alphabet": (["-m", "{}/five.keras"], "No input of the model can hold a sequence of shape (length, 4): "),
     "alphabet of five": (["--alphabet", "ACGTN"], "No input of the model can hold a sequence of shape (length, 5): "),
+    "an alphabet's name": (["--alphabet", "protein"], "names the letters in the order of the channels; it is PROTEIN."),
     "no alphabet": (["--alphabet", "AAC"], "An alphabet is distinct letters A-Z, such as ACGT. Received: 'AAC'"),
     "no complement": (
         ["--alphabet", "ACGH", "--stranded"],
