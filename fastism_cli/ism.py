@@ -25,6 +25,7 @@ from fastism_cli.graph import (
 from fastism_cli.heads import Head, Reduce, Units, choose_heads
 from fastism_cli.layouts import as_sequence_model
 from fastism_cli.naive import NaiveEngine
+from fastism_cli.opening import with_layers_opened
 from fastism_cli.overlap import one_ahead
 from fastism_cli.parts import with_parts_apart
 from fastism_cli.plan import Plan
@@ -150,7 +151,8 @@ class FastISM:
             model = as_sequence_model(model, self.alphabet.size, holder)
         require_length_fits(model, length)
         self.model = with_dtype(model, DTYPES[precision])
-        graph = layer_graph(self.model, length=length).renamed(input_names(model), output_names(model))
+        graph = with_layers_opened(layer_graph(self.model, length=length))
+        graph = graph.renamed(input_names(model), output_names(model))
         self.views = find_views(graph, self.alphabet, chosen=sequence_input, tied=tied, codes=integers)
         graph = with_views(graph, self.views, DTYPES[precision])
         self.sequence_index = self.views.sequence_index

@@ -24,7 +24,7 @@ LAYERS = [
     {"run_options"},
     {"views", "heads", "targets", "layouts"},
     {"rules"},
-    {"plan", "rewrite"},
+    {"plan", "rewrite", "opening"},
     {"planner"},
     {"parts"},
     {"stage"},

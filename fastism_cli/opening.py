@@ -1,0 +1,124 @@
+"""Layers and models of one's own, and Lambdas, as what they are made of.
+
+What a class does that is not one of Keras is in its ``call``. It is called once with symbolic tensors: if all it does
+is to call layers and operations of Keras, these become nodes of the graph, for which there are rules. What came out is
+compared with the layer itself on random numbers; where that cannot be, or they differ, the layer stays one node.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from fastism_cli import backend
+from fastism_cli.graph import Input, LayerGraph, Node, Tensor, layer_graph
+from fastism_cli.rules import rule_of
+
+NOT_OPENED = ("keras.", "tf_keras.", "fastism_cli.")
+
+
+def with_layers_opened(graph: LayerGraph) -> LayerGraph:
+    """The graph with the nodes inside such layers, at any depth, in place of the layers."""
+    nodes: list[Node] = []
+    tensors: list[Tensor] = []
+    for node in graph.nodes:
+        inside = _inside(node, graph) if _may_be_opened(node) else None
+        if inside is None:
+            nodes.append(node)
+        else:
+            nodes += _spliced(node, with_layers_opened(inside), len(graph.tensors), tensors)
+    return graph.extended(nodes, tensors, graph.outputs)
+
+
+def _may_be_opened(node: Node) -> bool:
+    cls = type(node.layer)
+    if cls is not keras.layers.Lambda and (cls.__module__ + ".").startswith(NOT_OPENED):
+        return False
+    return isinstance(node.layer, keras.Layer) and node.role == "layer" and rule_of(node) is None
+
+
+def _inside(node: Node, graph: LayerGraph) -> LayerGraph | None:
+    """What the layer is made of; None if that cannot be said."""
+    given = [graph.tensors[t] for t in node.inputs]
+    try:
+        arrays = [_random(tensor) for tensor in given]
+        wanted = node.call(arrays)  # first: what the layer keeps of its first call shall be no symbols
+        inside = layer_graph(_traced(node, given))
+        found = inside.run(arrays)
+        values = [found[port.tensor] for port in inside.outputs]
+        is_right = _agree(wanted, values) and not inside.keeps_masks
+    except Exception:  # their code may raise anything
+        return None
+    return inside if is_right and not any(map(_is_product_without_a_rule, inside.nodes)) else None
+
+
+def _traced(node: Node, given: Sequence[Tensor]) -> keras.Model:
+    symbols = [keras.Input(tensor.shape, dtype=tensor.dtype) for tensor in given]
+    args, kwargs = keras.tree.map_structure(lambda x: symbols[x.number] if isinstance(x, Input) else x, node.arguments)
+    if "training" in inspect.signature(node.layer.call).parameters:
+        kwargs = {**kwargs, "training": False}
+    return keras.Model(symbols, keras.tree.flatten(node.layer.call(*args, **kwargs)))
+
+
+def _as_array(argument: Any) -> Any:
+    """A weight that an operation is given, as the constant that it is for the rules."""
+    return backend.to_numpy(argument) if isinstance(argument, keras.Variable) else argument
+
+
+def _random(tensor: Tensor) -> Any:
+    rng = np.random.default_rng(0)
+    shape = (2, *tensor.shape)
+    x = rng.normal(size=shape) if "float" in tensor.dtype else rng.integers(0, 2, shape)
+    return keras.ops.convert_to_tensor(x, dtype=tensor.dtype)
+
+
+def _agree(wanted: Sequence[Any], found: Sequence[Any]) -> bool:
+    pairs = zip(map(backend.to_numpy, wanted), map(backend.to_numpy, found), strict=True)
+    return all(x.shape == y.shape and np.allclose(x, y, rtol=0, atol=_small(x)) for x, y in pairs)
+
+
+def _small(x: np.ndarray) -> float:
+    """What two orders of the same sums may differ by."""
+    return float((0.1 if x.dtype.itemsize < 4 else 1e-3) * np.abs(x).max(initial=1e-30))
+
+
+def _is_product_without_a_rule(node: Node) -> bool:
+    """An operation with a matrix or a kernel, such as the convolution that a class made of Conv1D calls: as a layer,
+    it can be told ``like`` which it is."""
+    args, kwargs = node.arguments
+    given = keras.tree.flatten((args, list(kwargs.values())))
+    has_matrix = any(len(getattr(x, "shape", ())) > 1 for x in given if not isinstance(x, Input))
+    return not isinstance(node.layer, keras.Layer) and has_matrix and rule_of(node) is None
+
+
+def _spliced(node: Node, inside: LayerGraph, first: int, tensors: list[Tensor]) -> list[Node]:
+    """The nodes inside with the graph's numbers; ``tensors`` are the new ones, of which the first has ``first``."""
+    number = dict(zip((port.tensor for port in inside.inputs), node.inputs, strict=True))
+    again = []  # outputs that are an input, or another output
+    for port, output in zip(inside.outputs, node.outputs, strict=True):
+        if port.tensor in number:
+            again.append((port.tensor, output))
+        else:
+            number[port.tensor] = output
+    for inner in range(len(inside.tensors)):
+        if inner not in number:
+            number[inner] = first + len(tensors)
+            tensors.append(inside.tensors[inner])
+    nodes = [
+        replace(
+            n,
+            inputs=tuple(number[t] for t in n.inputs),
+            outputs=tuple(number[t] for t in n.outputs),
+            arguments=keras.tree.map_structure(_as_array, n.arguments),
+        )
+        for n in inside.nodes
+    ]
+    same = keras.layers.Identity(name=node.name)
+    return nodes + [
+        Node(0, node.name, same, (number[inner],), (output,), lambda arrays: [arrays[0]]) for inner, output in again
+    ]
