@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 3600
 FUZZ_SEED ?= 0
 TORCH ?= torch
 
-JAX_TESTS := $(addprefix tests/test_,$(addsuffix .py,engine parts every_layer random_models ism reduce trimming views layouts windows rules verify without_tensorflow))
+JAX_TESTS := $(addprefix tests/test_,$(addsuffix .py,engine parts opening every_layer random_models ism reduce trimming views layouts windows rules verify without_tensorflow))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo logo test test-all test-jax test-consumers test-browser fuzz docs check format bench bench-gpu peers bench-report bench-auto bench-sweeps bench-process bench-batch-size bench-memory bench-scale bench-export test-kill test-slurm test-snakemake test-nextflow train clean
