@@ -158,9 +158,15 @@ def has_variable_length(model: Any) -> bool:
 
 
 def output_names(model: Any) -> list[str]:
-    """Names of the heads, as ``model.output_names`` gives them; made distinct where one layer gives several."""
+    """Names of the heads: the keys of a model that gives a dict, else as ``model.output_names`` gives them.
+
+    They are made distinct where one layer gives several.
+    """
     function = function_of(model)
     names = list(function.output_names) if function is not None else list(getattr(model, "output_names", None) or [])
+    given = getattr(function, "_outputs_struct", None)
+    if isinstance(given, dict) and len(given) == len(names):
+        names = [str(key) for key in keras.tree.flatten({key: key for key in given})]
     if not names:
         names = [f"output_{i}" for i, _ in enumerate(keras.tree.flatten(getattr(model, "outputs", None) or [None]))]
     return [name if names.count(name) == 1 else f"{name}_{names[:i].count(name)}" for i, name in enumerate(names)]

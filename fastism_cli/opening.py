@@ -8,6 +8,7 @@ compared with the layer itself on random numbers; where that cannot be, or they 
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -46,10 +47,11 @@ def _inside(node: Node, graph: LayerGraph) -> LayerGraph | None:
     """What the layer is made of; None if that cannot be said."""
     given = [graph.tensors[t] for t in node.inputs]
     try:
-        arrays = [_random(tensor) for tensor in given]
-        wanted = node.call(arrays)  # first: what the layer keeps of its first call shall be no symbols
-        inside = layer_graph(_traced(node, given))
-        found = inside.run(arrays)
+        with warnings.catch_warnings(action="ignore"):  # Keras warned where the model was made
+            arrays = [_random(tensor) for tensor in given]
+            wanted = node.call(arrays)  # first: what the layer keeps of its first call shall be no symbols
+            inside = layer_graph(_traced(node, given))
+            found = inside.run(arrays)
         values = [found[port.tensor] for port in inside.outputs]
         is_right = _agree(wanted, values) and not inside.keeps_masks
     except Exception:  # their code may raise anything

@@ -206,6 +206,30 @@ def interleaved(size: int):
     return lambda x: layers.Reshape((x.shape[1] * size, x.shape[2] // size))(x)
 
 
+class Block(layers.Layer):
+    """A layer of one's own around others, with a weight of its own."""
+
+    def __init__(self, filters: int, **options):
+        super().__init__(**options)
+        self.filters = filters
+        self.conv, self.norm = layers.Conv1D(filters, 3, padding="same"), layers.BatchNormalization()
+
+    def build(self, shape):
+        self.conv.build(shape)
+        self.norm.build((*shape[:-1], self.filters))
+        self.scale = self.add_weight(shape=(self.filters,), name="scale")
+
+    def call(self, x, training=None):
+        return ops.relu(self.norm(self.conv(x), training=training)) * self.scale
+
+    def get_config(self):
+        return {**super().get_config(), "filters": self.filters}
+
+
+def ones_own(filters: int):
+    return Block(filters)
+
+
 def half_gated():
     """One half of the channels, gated by the other."""
 
@@ -287,6 +311,7 @@ COMPOSITES = {
         patches,
         interleaved,
         half_gated,
+        ones_own,
         stacked,
         repeated,
         time_distributed,

@@ -327,7 +327,7 @@ def _image_grown(draw, shape):
 
 def _spectral(draw, shape):
     filters = draw(st.integers(2, 5))
-    return "spectral", {"filters": filters}, Shape(shape.length, filters)
+    return draw(st.sampled_from(["spectral", "ones_own"])), {"filters": filters}, Shape(shape.length, filters)
 
 
 def _padded(draw, shape):

@@ -147,6 +147,11 @@ def test_heads_have_the_names_that_keras_gives_them(rng):
     result = FastISM(small(heads=2))(random_one_hot(rng, 1, 60))
     assert list(result.delta) == ["first", "second"]
     assert result.delta["second"].shape == (1, 1, 60, 4)
+    flat = layers.Flatten()(inputs := keras.Input((20, 4)))
+    a, b = layers.Dense(2)(flat), layers.Dense(3)(flat)
+    keyed = FastISM(keras.Model(inputs, {"z": a, "counts": b, "again": a}))(random_one_hot(rng, 1, 20))
+    assert {name: delta.shape[1] for name, delta in keyed.delta.items()} == {"again": 2, "counts": 3, "z": 2}
+    np.testing.assert_array_equal(keyed.delta["again"], keyed.delta["z"])
     sequential = keras.Sequential([keras.Input((20, 4)), layers.Flatten(), layers.Dense(2, name="out")])
     assert list(FastISM(sequential)(random_one_hot(rng, 1, 20)).delta) == ["out"]
 

@@ -104,7 +104,7 @@ def test_a_whole_model_by_its_call(rng):
     assert inspect_scorer(scorers[0]).count("opaque") == 0
     one_hot = np.eye(4, dtype="float32")[rng.integers(0, 4, (2, LENGTH))]
     fast, naive = (scorer(one_hot) for scorer in scorers)
-    assert len(fast.delta) == 2
+    assert sorted(fast.delta) == ["counts", "largest"]
     for head in fast.delta:
         np.testing.assert_allclose(fast.delta[head], naive.delta[head], atol=2e-6)
 

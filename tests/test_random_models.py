@@ -5,6 +5,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 
 from fastism_cli import backend
@@ -19,6 +20,8 @@ PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 EXAMPLES = 12 if backend.BACKEND == "jax" else 40
 
 
+# A drawn layer may come behind Masking without knowing of masks.
+@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask:UserWarning")
 @settings(
     max_examples=EXAMPLES, deadline=None, derandomize=True, phases=PHASES, suppress_health_check=list(HealthCheck)
 )
