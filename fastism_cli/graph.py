@@ -317,10 +317,14 @@ class _Builder:
 
 
 def _reads_mask(node: Any) -> bool:
-    """Whether a mask reaches the node and changes what it computes. BatchNormalization minds it in training alone."""
+    """Whether a mask reaches the node and changes what it, or a layer inside of it, computes."""
     masked = any(getattr(x, "_keras_mask", None) is not None for x in node.input_tensors)
-    harmless = type(node.operation) is keras.layers.BatchNormalization or not isinstance(node.operation, keras.Layer)
-    return masked and not harmless and "mask" in inspect.signature(node.operation.call).parameters
+    return masked and any(map(_takes_mask, all_layers(node.operation)))
+
+
+def _takes_mask(layer: Any) -> bool:
+    """BatchNormalization minds it in training alone."""
+    return type(layer) is not keras.layers.BatchNormalization and "mask" in inspect.signature(layer.call).parameters
 
 
 def flip_operation(*, axis: int) -> Any:

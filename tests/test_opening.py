@@ -156,3 +156,28 @@ def test_a_rule_is_preferred(monkeypatch):
     model = between(OPENED["layers"])
     monkeypatch.setattr(table, "NAMED", {"GatedUnit": table.RULES[layers.LayerNormalization]})
     assert "GatedUnit" in [node.class_name for node in seen(model).nodes]
+
+
+class Recurrent(layers.Layer):
+    """An LSTM inside of a layer that knows nothing of masks: Keras hands it the mask all the same."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.supports_masking = True
+        self.lstm = layers.LSTM(3)
+
+    def build(self, shape):
+        self.lstm.build(shape)
+
+    def call(self, x):
+        return self.lstm(x)
+
+
+def test_a_mask_that_a_layer_inside_reads_is_not_lost(rng):
+    inp = dna(LENGTH)
+    model = randomise(keras.Model(inp, Recurrent(name="own")(layers.Masking()(inp))), seed=1)
+    one_hot = np.eye(4, dtype="float32")[rng.integers(0, 4, (2, LENGTH))]
+    one_hot[:, 30:] = 0
+    scorer = FastISM(model)
+    assert scorer.engine == "naive" and "mask" in scorer.engine_reason
+    np.testing.assert_allclose(scorer(one_hot).reference["own"], model.predict(one_hot, verbose=0), atol=1e-6)
