@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,7 @@ from fastism_cli import backend
 from fastism_cli.graph import Input, LayerGraph, Node, Tensor, layer_graph
 from fastism_cli.rules import rule_of
 
+OPERATORS = ("__add__", "__sub__", "__mul__", "__truediv__", "__matmul__", "__pow__")
 NOT_OPENED = ("keras.", "tf_keras.", "fastism_cli.")
 
 
@@ -64,7 +66,29 @@ def _traced(node: Node, given: Sequence[Tensor]) -> keras.Model:
     args, kwargs = keras.tree.map_structure(lambda x: symbols[x.number] if isinstance(x, Input) else x, node.arguments)
     if "training" in inspect.signature(node.layer.call).parameters:
         kwargs = {**kwargs, "training": False}
-    return keras.Model(symbols, keras.tree.flatten(node.layer.call(*args, **kwargs)))
+    with _weights_give_way():
+        return keras.Model(symbols, keras.tree.flatten(node.layer.call(*args, **kwargs)))
+
+
+@contextmanager
+def _weights_give_way() -> Iterator[None]:
+    """``weight * symbol`` is left to the symbol, as ``symbol * weight`` is: a weight of Keras knows arrays alone."""
+    cls: Any = keras.Variable
+    own = {name: vars(cls).get(name) for name in OPERATORS}
+
+    def giving_way(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        return lambda self, other: NotImplemented if isinstance(other, keras.KerasTensor) else method(self, other)
+
+    for name in OPERATORS:
+        setattr(cls, name, giving_way(getattr(cls, name)))
+    try:
+        yield
+    finally:
+        for name, method in own.items():
+            if method is None:
+                delattr(cls, name)
+            else:
+                setattr(cls, name, method)
 
 
 def _as_array(argument: Any) -> Any:

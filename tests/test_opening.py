@@ -44,6 +44,17 @@ class Twice(layers.Layer):
         return x, y, y
 
 
+class WeightFirst(layers.Layer):
+    """The weight on the left of every operator."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(shape[-1],), name="scale")
+        self.shift = self.add_weight(shape=(1, 1), name="shift")
+
+    def call(self, x):
+        return self.shift - (self.shift + (self.scale * x)) / 2.0
+
+
 class Branches(keras.Model):
     """A model by its call, with a dict of heads."""
 
@@ -61,6 +72,7 @@ OPENED = {
     "layers_of_layers": lambda x: Residual()(x),
     "model": lambda x: custom.ConvPair(4)(x),
     "weights": lambda x: custom.PositionScale()(x),
+    "weights_first": lambda x: WeightFirst()(x),
     "two_windows": lambda x: custom.MirrorMix()(x),
     "argument": lambda x: custom.ScaleBy()(x, factor=0.5),
     "two_results": lambda x: ops.multiply(*custom.SplitHalves()(conv(x, 6))),
@@ -91,7 +103,9 @@ def test_what_consists_of_keras_is_fast(name):
     model = between(OPENED[name])
     found = seen(model)
     assert found.count("opaque") == 0 and found.limit > 1.5
-    own = set("GatedUnit Residual ConvPair PositionScale MirrorMix ScaleBy SplitHalves Twice Lambda".split())
+    own = set(
+        "GatedUnit Residual ConvPair PositionScale MirrorMix ScaleBy SplitHalves Twice WeightFirst Lambda".split()
+    )
     assert not own & {node.class_name for node in found.nodes}
     assert_exact(model)
 
