@@ -72,6 +72,8 @@ def state_of(name: str) -> str:
     cls = getattr(layers, name)
     if cls in OPENED:
         return "fast if the layer inside is"
+    if cls is layers.Lambda:
+        return "fast if its function consists of Keras layers and keras.ops that are"
     if cls in POOLINGS:
         return "fast if output_size divides the length of its input"
     if cls in RULES:

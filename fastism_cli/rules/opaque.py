@@ -37,8 +37,12 @@ explain(
     "AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D",
 )
 explain(
+    "its function is more than Keras layers and keras.ops; write it of those, or as a class with a rule (--rules)",
+    "Lambda",
+)
+explain(
     "nothing is known of the code inside; write it as a layer class and give that a rule (--rules FILE.py)",
-    "Lambda TFSMLayer JaxLayer FlaxLayer TorchModuleWrapper Pipeline",
+    "TFSMLayer JaxLayer FlaxLayer TorchModuleWrapper Pipeline",
 )
 explain(
     "works on whole images",
@@ -59,7 +63,10 @@ def why_opaque(layer: Any) -> str:
     like = next((base.__name__ for base in cls.__mro__[1:] if base in _known()), None)
     if like is not None:
         return f"{cls.__name__} is yours: if it keeps what {like} does, register_rule({cls.__name__}, like={like})"
-    return f"{cls.__name__} is yours: give it a rule with --rules FILE.py"
+    return (
+        f"{cls.__name__} is yours, and its call is more than Keras layers and keras.ops: write it of those, or give it "
+        "a rule with --rules FILE.py"
+    )
 
 
 def _known() -> dict[type, Any]:
