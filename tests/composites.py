@@ -222,6 +222,10 @@ class Block(layers.Layer):
     def call(self, x, training=None):
         return ops.relu(self.norm(self.conv(x), training=training)) * self.scale
 
+    def compute_output_spec(self, x, training=None):
+        """Said, not tried out: Keras takes what arcsinh makes for sparse, and cannot try a convolution on that."""
+        return keras.KerasTensor((*x.shape[:-1], self.filters), x.dtype)
+
     def get_config(self):
         return {**super().get_config(), "filters": self.filters}
 
