@@ -287,9 +287,17 @@ def test_an_unknown_command_is_one_line():
         (KeyboardInterrupt(), 130, "Error: interrupted\n"),
         (Terminated("SIGTERM"), 143, "Error: stopped by SIGTERM\n"),
         (MemoryError(), 1, "Error: out of memory."),
+        (
+            NameError(
+                "Exception encountered when calling Lambda.call().\n\n\x1b[1mname 'tf' is not defined\x1b[0m\n\nx"
+            ),
+            1,
+            "Error: NameError: Exception encountered when calling Lambda.call(). name 'tf' is not defined "
+            "(run again with -v for the traceback)\n",
+        ),
         (ZeroDivisionError("a\nb"), 1, "Error: ZeroDivisionError: a (run again with -v for the traceback)\n"),
     ],
-    ids=["interrupt", "terminate", "memory", "bug"],
+    ids=["interrupt", "terminate", "memory", "in_a_layer", "bug"],
 )
 def test_how_other_ends_are_told(folder, monkeypatch, error, code, message):
     def fail(*args: object, **options: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import traceback
@@ -59,7 +60,10 @@ def _unexpected(error: Exception) -> str:
     lines = str(error).strip().splitlines() or [""]
     if isinstance(error, MemoryError):
         return "out of memory. Choose a smaller --batch-size, or a machine with more."
-    return f"{type(error).__name__}: {lines[0]} (run again with -v for the traceback)"
+    said = lines[0]
+    if said.startswith("Exception encountered when calling "):  # Keras: the cause stands below, in bold
+        said = " ".join([said, *(re.sub(r"\x1b\[\d+m", "", line) for line in lines[1:] if line.strip())][:2])
+    return f"{type(error).__name__}: {said} (run again with -v for the traceback)"
 
 
 @contextmanager
