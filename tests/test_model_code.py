@@ -11,12 +11,15 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
+from keras import ops
 from tf_keras import layers as k2
 
 from fastism_cli.errors import ModelError
 from fastism_cli.io.model_scan import is_tensor_function
 from fastism_cli.io.models import load_model
+from fastism_cli.verify import verify
 from tests.model_files import (
     FILE_WARNINGS,
     LENGTH,
@@ -83,6 +86,19 @@ def test_own_function_replaces_the_code_of_a_lambda(tmp_path: Path) -> None:
         predictions(loaded, one_hot(loaded))
         assert not trace.exists()
         assert_same(loaded, model)
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_lambda_finds_what_people_import(ending: str, tmp_path: Path) -> None:
+    inputs = x = keras.Input((LENGTH, 4))
+    x = keras.layers.Lambda(lambda x: ops.flip(x, axis=1) * np.float32(2))(x)
+    x = keras.layers.Lambda(lambda x: keras.ops.tanh(tf.reverse(x, [2])), output_shape=(LENGTH, 4))(x)
+    model = keras.Model(inputs, keras.layers.Flatten()(x))
+    model.save(path := tmp_path / f"m{ending}")
+    loaded = load_model(path, allow_lambda=True)
+    assert_same(loaded, model)
+    sequences = np.eye(4, dtype="float32")[np.random.default_rng(0).integers(0, 4, (1, LENGTH))]
+    assert verify(loaded, sequences).judge == "float64"
 
 
 def test_lambda_of_keras_3(tmp_path: Path) -> None:

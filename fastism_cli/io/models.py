@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +41,16 @@ logger = logging.getLogger(__name__)
 
 Objects = Mapping[str, object]
 Rung = Callable[[ModelFile, Objects, bool], Any]
+
+USUAL_NAMES = {
+    "K": "keras.backend",
+    "keras": "keras",
+    "layers": "keras.layers",
+    "math": "math",
+    "np": "numpy",
+    "ops": "keras.ops",
+    "tf": "tensorflow",
+}
 
 __all__ = ["describe_problems", "load_model", "read_model_file"]
 
@@ -81,7 +93,21 @@ def load_model(
         file = replace(file, config=use_own_functions(file.config, objects))
         refuse_code(file, objects, allow_lambda)
     with quiet():
+        if allow_lambda:
+            _give_usual_names()
         return _climb(file, objects, allow_lambda)
+
+
+def _give_usual_names() -> None:
+    """Let the code of Lambda layers find what people import under these names.
+
+    A file holds the code alone. Keras runs it among the names of the module that reads it, which lacks them all.
+    """
+    from keras.src.utils import python_utils
+
+    for name, module in USUAL_NAMES.items():
+        if module != "tensorflow" or module in sys.modules:
+            vars(python_utils).setdefault(name, import_module(module))
 
 
 def refuse_keras1(file: ModelFile) -> None:
