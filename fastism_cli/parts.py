@@ -8,7 +8,7 @@ are together as wide as the tensor, the parts are joined.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
@@ -150,15 +150,9 @@ class _Rewriter(Propagation):
         groups = self._groups(node, rule)
         if len(groups) > MOST_PARTS:
             return False
-        before = self._checkpoint()
-        if isinstance(rule, Maximum) and self._enter_peak(node, rule):
+        if isinstance(rule, Maximum) and self._kept_if(lambda: self._enter_peak(node, rule)):
             return True
-        self._restore(before)
-        before = self._checkpoint()
-        if self._enter_parts(node, rule, groups):
-            return True
-        self._restore(before)
-        return False
+        return self._kept_if(lambda: self._enter_parts(node, rule, groups))
 
     def _enter_peak(self, node: Node, rule: Maximum) -> bool:
         """Enter a maximum over the positions, which sees all windows; False if it is none."""
@@ -271,6 +265,14 @@ class _Rewriter(Propagation):
         return True
 
     # -- taking back what did not work --
+
+    def _kept_if(self, entered: Callable[[], bool]) -> bool:
+        """Whether something could be entered; what it has written until it could not is taken back."""
+        before = self._checkpoint()
+        if entered():
+            return True
+        self._restore(before)
+        return False
 
     def _checkpoint(self) -> tuple[Any, ...]:
         return self.written.copy(), self.graph, len(self.changed), dict(self.rules), dict(self.reasons)
