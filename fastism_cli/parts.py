@@ -275,11 +275,10 @@ class _Rewriter(Propagation):
         return False
 
     def _checkpoint(self) -> tuple[Any, ...]:
-        return self.written.copy(), self.graph, len(self.changed), dict(self.rules), dict(self.reasons)
+        return self.written.copy(), self.graph, list(self.changed), dict(self.rules), dict(self.reasons)
 
     def _restore(self, checkpoint: tuple[Any, ...]) -> None:
-        self.written, self.graph, changed, self.rules, self.reasons = checkpoint
-        del self.changed[changed:]
+        self.written, self.graph, self.changed, self.rules, self.reasons = checkpoint
 
 
 def is_linear(rule: Rule) -> bool:
