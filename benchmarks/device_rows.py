@@ -18,7 +18,7 @@ from benchmarks.contestants import seconds
 from benchmarks.models import REDUCE, random_one_hot
 from benchmarks.truth import build, positions_of
 from fastism_cli import FastISM, backend
-from fastism_cli.precision import DTYPES
+from fastism_cli.precision import dtype_of
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 NAIVE_BATCHES = (512, 2048, 8192)
@@ -83,7 +83,7 @@ def matrix_rate(precision: str, size: int, repeats: int = 5) -> float:
     """Multiply-adds a second of a square matrix product of random numbers; the best of ``repeats``."""
     rng = np.random.default_rng(0)
     a, b = (
-        ops.convert_to_tensor(rng.standard_normal((size, size), "float32"), dtype=DTYPES[precision]) for _ in range(2)
+        ops.convert_to_tensor(rng.standard_normal((size, size), "float32"), dtype=dtype_of(precision)) for _ in range(2)
     )
     with backend.matrix_precision(precision):
         product = backend.compiled(ops.matmul)

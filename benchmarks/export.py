@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fastism_cli.io.hdf5 import HeadLayout, Layout, ResultWriter
+from fastism_cli.io.layout import HeadLayout, Layout
+from fastism_cli.io.writer import ResultWriter
 
 LENGTH, ROUNDS = 1000, 7
 SIZES = (1_000, 10_000, 100_000)

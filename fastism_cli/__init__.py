@@ -1,19 +1,62 @@
 """Fast, exact in-silico saturation mutagenesis of Keras sequence models.
 
-``from fastism_cli import FastISM`` is the library; ``fastism`` on the command line is the tool.
+The names in ``__all__`` are the public library; ``fastism`` on the command line is the tool.
 Importing the package alone loads neither Keras nor TensorFlow.
 """
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from fastism_cli.version import __version__
 
-__all__ = ["FastISM", "MutagenesisResult", "__version__"]
+if TYPE_CHECKING:
+    from fastism_cli.errors import FastISMError
+    from fastism_cli.io.models import load_model
+    from fastism_cli.io.result import read_result
+    from fastism_cli.io.results import open_scores
+    from fastism_cli.ism import FastISM, MutagenesisResult
+    from fastism_cli.pipeline import score_regions
+    from fastism_cli.rules.table import register_rule
+    from fastism_cli.run_options import RunOptions
+    from fastism_cli.variants import score_variants
+    from fastism_cli.verify import verify
+
+__all__ = [
+    "FastISM",
+    "FastISMError",
+    "MutagenesisResult",
+    "RunOptions",
+    "__version__",
+    "load_model",
+    "open_scores",
+    "read_result",
+    "register_rule",
+    "score_regions",
+    "score_variants",
+    "verify",
+]
+
+# Where each name is defined; it is loaded when it is first asked for.
+_HOMES = {
+    "FastISM": "fastism_cli.ism",
+    "FastISMError": "fastism_cli.errors",
+    "MutagenesisResult": "fastism_cli.ism",
+    "RunOptions": "fastism_cli.run_options",
+    "load_model": "fastism_cli.io.models",
+    "open_scores": "fastism_cli.io.results",
+    "read_result": "fastism_cli.io.result",
+    "register_rule": "fastism_cli.rules.table",
+    "score_regions": "fastism_cli.pipeline",
+    "score_variants": "fastism_cli.variants",
+    "verify": "fastism_cli.verify",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("FastISM", "MutagenesisResult"):
-        from fastism_cli import ism
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
 
-        return getattr(ism, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastism_cli.io.hdf5 import read_result
+from fastism_cli.io.result import read_result
 from fastism_cli.io.results import Scores
 from fastism_cli.io.schema import Status
 from fastism_cli.io.tracks import Track

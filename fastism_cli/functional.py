@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from fastism_cli.errors import ModelError, UsageError
-from fastism_cli.graph import function_of, input_names, input_shapes, is_tf_keras, of_tf_keras
+from fastism_cli.keras_graph import function_of, input_names, input_shapes, is_tf_keras, of_tf_keras
 
 
 def functional(model: Any, length: int | None) -> Any:

@@ -8,8 +8,8 @@ from math import prod
 
 from fastism_cli.errors import UsageError
 from fastism_cli.headed import by_head
+from fastism_cli.options.choices import REDUCTIONS, check_reduction
 from fastism_cli.reduce import Reduction, make_reduction
-from fastism_cli.run_options import REDUCTIONS, check_reduction
 
 Shape = tuple[int, ...]
 Units = tuple[int, ...]

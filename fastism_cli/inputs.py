@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastism_cli.errors import UsageError
+from fastism_cli.scores import check_all_given
 
 Shape = tuple[int, ...]
 
 CONSTANTS = {"zeros": 0.0, "ones": 1.0}
-HOW = "--input NAME=zeros|ones|FILE.npy"
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,3 @@ def fit_inputs(given: Mapping[str, np.ndarray | float], wanted: Mapping[str, Sha
                 f"{(n_regions, *shape)} (a row for each of the {n_regions} regions). Received: {value.shape}"
             )
     return OtherInputs(constant, by_row)
-
-
-def check_all_given(given: Mapping[str, object], wanted: Mapping[str, Shape]) -> None:
-    missing = {name: shape for name, shape in wanted.items() if name not in given}
-    if missing:
-        listing = ", ".join(f"{name!r} {shape}" for name, shape in missing.items())
-        noun = "an input" if len(missing) == 1 else f"{len(missing)} inputs"
-        raise UsageError(f"The model has {noun} beside the sequence: {listing}. Give each its values: {HOW}.")

@@ -16,31 +16,33 @@ from fastism_cli.alphabet import Alphabet
 from fastism_cli.engine import FastEngine
 from fastism_cli.errors import ResourceError, SequenceError, UsageError
 from fastism_cli.functional import functional, require_length_fits
-from fastism_cli.graph import (
-    call_model,
-    input_names,
-    layer_graph,
-    output_names,
-)
 from fastism_cli.heads import Head, Reduce, Units, choose_heads
+from fastism_cli.keras_graph import call_model, input_names, layer_graph, output_names
 from fastism_cli.layouts import as_sequence_model
 from fastism_cli.naive import NaiveEngine
 from fastism_cli.opening import with_layers_opened
-from fastism_cli.overlap import one_ahead
+from fastism_cli.options.choices import ENGINES, PRECISIONS, SCORED_N_POLICIES
 from fastism_cli.parts import with_parts_apart
 from fastism_cli.plan import Plan
 from fastism_cli.planner import make_plan, period_of
-from fastism_cli.precision import DTYPES, with_dtype
+from fastism_cli.precision import dtype_of, with_dtype
 from fastism_cli.reduce import Select
 from fastism_cli.rewrite import as_run
 from fastism_cli.run_options import parse_codes, parse_tie
-from fastism_cli.scores import alternates, blank, column_of, empty_delta, letters_of, repeat_duplicates, scatter
+from fastism_cli.scores import (
+    alternates,
+    blank,
+    column_of,
+    empty_delta,
+    letters_of,
+    one_ahead,
+    repeat_duplicates,
+    scatter,
+)
 from fastism_cli.trimming import live_positions
 from fastism_cli.views import find_views, with_views
 from fastism_cli.windows import ChunkCall, cover
 
-ENGINES = ("auto", "fast", "naive")
-N_POLICIES = ("skip", "score")
 # Bytes that the largest stage of one call may fill. On two cores a whole sequence of 1,000 at once was as fast as any
 # smaller chunk for three architectures, and 20,000 substitutions up to twice as fast as 4,000 for small models.
 WORKING_SET = {"cpu": 400e6, "gpu": 2e9}
@@ -134,8 +136,8 @@ class FastISM:
         n_policy: str = "skip",
     ) -> None:
         require_one_of("engine", engine, ENGINES)
-        require_one_of("n_policy", n_policy, N_POLICIES)
-        require_one_of("precision", precision, tuple(DTYPES))
+        require_one_of("n_policy", n_policy, SCORED_N_POLICIES)
+        require_one_of("precision", precision, PRECISIONS)
         if batch_size != "auto" and not (isinstance(batch_size, int) and batch_size > 0):
             raise UsageError(f"batch_size must be 'auto' or a positive int. Received: batch_size={batch_size!r}")
         if isinstance(model, (str, Path)):
@@ -150,11 +152,11 @@ class FastISM:
         for holder in holders:
             model = as_sequence_model(model, self.alphabet.size, holder)
         require_length_fits(model, length)
-        self.model = with_dtype(model, DTYPES[precision])
+        self.model = with_dtype(model, dtype_of(precision))
         graph = with_layers_opened(layer_graph(self.model, length=length))
         graph = graph.renamed(input_names(model), output_names(model))
         self.views = find_views(graph, self.alphabet, chosen=sequence_input, tied=tied, codes=integers)
-        graph = with_views(graph, self.views, DTYPES[precision])
+        graph = with_views(graph, self.views, dtype_of(precision))
         self.sequence_index = self.views.sequence_index
         self.input_names = [port.name for port in graph.inputs]
         self.input_shapes = [graph.tensors[port.tensor].shape for port in graph.inputs]
@@ -328,7 +330,7 @@ class FastISM:
         return [self._tensor(x, dtype) for x, dtype in zip(arrays, self.input_dtypes, strict=True)]
 
     def _tensor(self, x: np.ndarray, dtype: str) -> Any:
-        return ops.convert_to_tensor(x.astype(dtype if "int" in dtype or "bool" in dtype else DTYPES[self.precision]))
+        return ops.convert_to_tensor(x.astype(dtype if "int" in dtype or "bool" in dtype else dtype_of(self.precision)))
 
     def compare(self, inputs: Any, reference: Any) -> dict[str, np.ndarray]:
         """What the heads of other sequences are, less those of ``reference``, by forward passes.

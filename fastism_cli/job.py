@@ -15,7 +15,7 @@ from fastism_cli.checks import ModelChoices, RegionInputs, RunInputs, check_run
 from fastism_cli.devices import require_device
 from fastism_cli.errors import UsageError
 from fastism_cli.inputs import OtherInputs, fit_inputs
-from fastism_cli.io.hdf5 import HeadLayout, Layout
+from fastism_cli.io.layout import HeadLayout, Layout
 from fastism_cli.io.records import RecordSource
 from fastism_cli.outputs import check_memory, check_space, memory_of_machine, size_text, unfinished_bytes
 from fastism_cli.quiet import import_backend
@@ -178,10 +178,10 @@ def load_scorer(model: Any, choices: ModelChoices, options: RunOptions, regions:
     """
     import_backend(verbose=logger.isEnabledFor(logging.DEBUG))
     from fastism_cli import backend
-    from fastism_cli.graph import has_variable_length
     from fastism_cli.io.custom_objects import load_rules
     from fastism_cli.io.models import load_model
     from fastism_cli.ism import FastISM
+    from fastism_cli.keras_graph import has_variable_length
 
     require_device(backend.device_kind())
     if isinstance(model, (str, os.PathLike)):

@@ -13,8 +13,9 @@ from fastism_cli import backend
 from fastism_cli.alphabet import Codes
 from fastism_cli.batches import fill_up, sequences_per_call
 from fastism_cli.errors import ModelError
-from fastism_cli.ism import FastISM, letters_of
+from fastism_cli.ism import FastISM
 from fastism_cli.precision import with_dtype
+from fastism_cli.scores import letters_of
 
 NAIVE_BATCH = 8
 

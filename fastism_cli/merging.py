@@ -13,9 +13,12 @@ import numpy as np
 from fastism_cli.errors import OutputError, UsageError
 from fastism_cli.io.configuration import SAME, differences
 from fastism_cli.io.datasets import WRITTEN
-from fastism_cli.io.hdf5 import IsmFile, Layout, ResultWriter, check_output, read_result
+from fastism_cli.io.layout import Layout
+from fastism_cli.io.places import check_output
+from fastism_cli.io.result import IsmFile, read_result
 from fastism_cli.io.schema import PARTIAL_SUFFIX
 from fastism_cli.io.virtual import write_virtual
+from fastism_cli.io.writer import ResultWriter
 from fastism_cli.shards import array_expression
 
 BLOCK_BYTES = 32e6  # of deltas that are copied at a time

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastism_cli.errors import OutputError
-from fastism_cli.io.hdf5 import check_output
+from fastism_cli.io.places import check_output
 from fastism_cli.io.schema import PARTIAL_SUFFIX
 from fastism_cli.io.spool import STDIN
 

@@ -146,12 +146,3 @@ class _Behind(Generic[T]):
         except BaseException as error:
             self._error = error
             self.channel.stop()
-
-
-def one_ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items, each when the next has been started: a device computes while its last answer is read."""
-    waiting = next(items, None)
-    while waiting is not None:
-        following = next(items, None)
-        yield waiting
-        waiting = following

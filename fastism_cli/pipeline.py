@@ -8,17 +8,18 @@ from collections import Counter
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from fastism_cli.blocks import Computed, compute_block, settle_block, write_block
 from fastism_cli.checks import RunInputs
 from fastism_cli.errors import RegionError
 from fastism_cli.io.configuration import SAME, SAME_ROWS, differences
-from fastism_cli.io.hdf5 import ResultWriter, read_result
+from fastism_cli.io.result import read_result
 from fastism_cli.io.schema import Status
-from fastism_cli.io.writer import other_configuration
+from fastism_cli.io.writer import ResultWriter, other_configuration
 from fastism_cli.job import Job, RunPlan, load_job, opened_inputs, prepared
 from fastism_cli.overlap import read_ahead, write_behind
+from fastism_cli.progress import Progress, Silent
 from fastism_cli.quiet import import_backend
 from fastism_cli.run_options import RunOptions
 from fastism_cli.steps import Steps
@@ -28,23 +29,6 @@ logger = logging.getLogger(__name__)
 
 SUMMARISED = ("device", "backend", "precision", "fastism_version", "shard_index", "num_shards", "row_start", "row_stop")
 MOST_UNSCORED = 16  # a block may hold this many times its rows when most of them cannot be scored
-
-
-class Progress(Protocol):
-    """Told how a run goes on."""
-
-    def start(self, rows: int, done: int = 0) -> None: ...
-    def advance(self, rows: int, substitutions: int) -> None: ...
-
-
-class Silent:
-    """Progress that nobody watches."""
-
-    def start(self, rows: int, done: int = 0) -> None:
-        pass
-
-    def advance(self, rows: int, substitutions: int) -> None:
-        pass
 
 
 # --- the two ways in -------------------------------------------------------------------------------------------------

@@ -11,10 +11,15 @@ import keras
 
 from fastism_cli import backend
 from fastism_cli.errors import ModelError
-from fastism_cli.graph import LayerGraph, Port, all_layers, is_tf_keras, layer_graph
+from fastism_cli.graph import LayerGraph, Port
+from fastism_cli.keras_graph import all_layers, is_tf_keras, layer_graph
 
-DTYPES = {"float32": "float32", "tf32": "float32", "bfloat16": "bfloat16", "float64": "float64"}
 _FLOATS = frozenset({"float16", "bfloat16", "float32", "float64", "mixed_float16", "mixed_bfloat16"})
+
+
+def dtype_of(precision: str) -> str:
+    """The floating-point type of a ``--precision``: that of tf32 is float32, which the device rounds by itself."""
+    return "float32" if precision == "tf32" else precision
 
 
 def with_dtype(model: Any, dtype: str) -> Any:

@@ -19,7 +19,6 @@ from fastism_cli.io.schema import REGION_COLUMNS, Status
 from fastism_cli.problems import refuse_regions
 from fastism_cli.regions import Geometry, Placement
 
-N_POLICIES = ("skip", "score", "error")
 PAST_END, EDGE_HINT = "pass an end of their contig", "Use --edge pad or --edge skip."
 N_HINT = "Use --n-policy skip or score."
 

@@ -174,7 +174,7 @@ SIMPLE: dict[str, type[Reduction]] = {
 
 
 def make_reduction(kind: str) -> Reduction:
-    """The reduction that :func:`fastism_cli.run_options.check_reduction` let pass."""
+    """The reduction that :func:`fastism_cli.options.choices.check_reduction` let pass."""
     if kind.startswith("center:"):
         return Center(int(kind.partition(":")[2]))
     return SIMPLE[kind]()  # type: ignore[call-arg]

@@ -9,9 +9,6 @@ from typing import NamedTuple
 from fastism_cli.errors import UsageError
 from fastism_cli.io.bed import Region
 
-CENTERS = ("auto", "midpoint", "summit")
-EDGES = ("pad", "skip", "error")
-
 
 class Placement(NamedTuple):
     """Where a region puts the model on its contig, in bases counted from 0.

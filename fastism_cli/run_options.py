@@ -11,18 +11,22 @@ from typing import Any, NamedTuple
 
 from fastism_cli.errors import UsageError
 from fastism_cli.headed import split_named
-from fastism_cli.io.schema import CHECKPOINT_SECONDS, COMPRESSIONS, DELTA_DTYPES
-from fastism_cli.reader import N_POLICIES
-from fastism_cli.regions import CENTERS, EDGES
+from fastism_cli.options.choices import (
+    CENTERS,
+    CHECKPOINT_SECONDS,
+    COMPRESSIONS,
+    DELTA_DTYPES,
+    EDGES,
+    ENGINES,
+    MISSING_CONTIG,
+    N_POLICIES,
+    PRECISIONS,
+    check_reduction,
+)
 from fastism_cli.shards import Shard, parse_shard
 
-ENGINES = ("auto", "fast", "naive")
-PRECISIONS = ("float32", "tf32", "bfloat16", "float64")
-MISSING_CONTIG = ("error", "skip")
-REDUCTIONS = ("none", "sum", "mean", "max", "center:W", "logsumexp", "profile", "l2", "jsd")
-
-
-_CHOICES: dict[str, Sequence[str]] = {
+# The options that have one of a few values.
+CHOICES: dict[str, Sequence[str]] = {
     "center": CENTERS,
     "edge": EDGES,
     "n_policy": N_POLICIES,
@@ -87,7 +91,7 @@ class RunOptions:
     command: str = ""
 
     def __post_init__(self) -> None:
-        for name, choices in _CHOICES.items():
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UsageError(f"{flag(name)} must be one of {', '.join(choices)}. Received: {getattr(self, name)!r}")
         for name in ("window", "limit", "length"):
@@ -137,15 +141,6 @@ def parse_reduce(values: Sequence[str]) -> dict[str | None, tuple[str, ...]]:
             check_reduction(head, kind)
             chosen[head] = tuple(dict.fromkeys([*chosen.get(head, ()), kind]))
     return chosen
-
-
-def check_reduction(head: str | None, kind: str) -> None:
-    """Raise :class:`UsageError` if there is no such reduction, or ``center:W`` has no number of positions."""
-    name, colon, width = kind.partition(":")
-    is_center = name == "center" and width.isascii() and width.isdigit() and int(width) > 0
-    if not (is_center if colon or name == "center" else kind in REDUCTIONS):
-        what = kind if head is None else f"{head}={kind}"
-        raise UsageError(f"--reduce {what}: not known. Choose one of: {', '.join(REDUCTIONS)}.")
 
 
 class Tied(NamedTuple):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import prod
+from typing import TypeVar
 
 import numpy as np
 
-from fastism_cli.errors import SequenceError
+from fastism_cli.errors import SequenceError, UsageError
+
+T = TypeVar("T")
+
+HOW = "--input NAME=zeros|ones|FILE.npy"
 
 
 def letters_of(one_hot: np.ndarray) -> np.ndarray:
@@ -79,3 +84,20 @@ def repeat_duplicates(delta: Mapping[str, np.ndarray], rows: slice, wanted: np.n
     again = np.nonzero(columns[wanted] != np.arange(len(wanted)))[0]
     for values in delta.values():
         values[rows][..., again, :] = values[rows][..., columns[wanted[again]], :]
+
+
+def one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, each when the next has been started: a device computes while its last answer is read."""
+    waiting = next(items, None)
+    while waiting is not None:
+        following = next(items, None)
+        yield waiting
+        waiting = following
+
+
+def check_all_given(given: Mapping[str, object], wanted: Mapping[str, tuple[int, ...]]) -> None:
+    missing = {name: shape for name, shape in wanted.items() if name not in given}
+    if missing:
+        listing = ", ".join(f"{name!r} {shape}" for name, shape in missing.items())
+        noun = "an input" if len(missing) == 1 else f"{len(missing)} inputs"
+        raise UsageError(f"The model has {noun} beside the sequence: {listing}. Give each its values: {HOW}.")

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from fastism_cli.errors import UsageError
 from fastism_cli.headed import by_head, split_named
-from fastism_cli.io.hdf5 import HeadLayout
+from fastism_cli.io.layout import HeadLayout
 
 Units = tuple[int, ...]
 

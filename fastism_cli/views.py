@@ -15,7 +15,8 @@ from keras import ops
 
 from fastism_cli.alphabet import Alphabet
 from fastism_cli.errors import ModelError, SequenceError, UsageError
-from fastism_cli.graph import LayerGraph, Node, Port, Shape, Tensor, flip_operation
+from fastism_cli.graph import LayerGraph, Node, Port, Shape, Tensor
+from fastism_cli.keras_graph import flip_operation
 from fastism_cli.reduce import Select
 from fastism_cli.run_options import Tied
 

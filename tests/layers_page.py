@@ -8,7 +8,7 @@ from pathlib import Path
 
 from keras import layers
 
-from fastism_cli.graph import operation_class
+from fastism_cli.keras_graph import operation_class
 from fastism_cli.rules.adaptive import POOLINGS
 from fastism_cli.rules.opaque import REASONS
 from fastism_cli.rules.table import RULES

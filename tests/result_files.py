@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastism_cli.alphabet import Alphabet
-from fastism_cli.io.hdf5 import HeadLayout, Layout, ResultWriter
+from fastism_cli.io.layout import HeadLayout, Layout
 from fastism_cli.io.schema import Status
+from fastism_cli.io.writer import ResultWriter
 
 LETTERS = "ACGT"
 COMPLEMENT = dict(zip("ACGTN", "TGCAN", strict=True))

@@ -21,8 +21,9 @@ from fastism_cli.export.names import split_ending
 from fastism_cli.export.run import export_scores
 from fastism_cli.export.sweep import segments
 from fastism_cli.io import block_reader, results, schema
-from fastism_cli.io.hdf5 import HeadLayout, Layout, ResultWriter
+from fastism_cli.io.layout import HeadLayout, Layout
 from fastism_cli.io.schema import Status
+from fastism_cli.io.writer import ResultWriter
 from tests.result_files import (
     COMPLEMENT,
     LENGTH,

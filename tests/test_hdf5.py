@@ -22,10 +22,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastism_cli.errors import OutputError, ResourceError, UsageError
-from fastism_cli.io import disk, hdf5, schema
+from fastism_cli.io import disk, schema
 from fastism_cli.io.chunks import ChunkWriter
-from fastism_cli.io.hdf5 import HeadLayout, Layout, ResultWriter, check_output, read_result
+from fastism_cli.io.layout import HeadLayout, Layout
+from fastism_cli.io.places import check_output
+from fastism_cli.io.result import read_result
 from fastism_cli.io.schema import Status
+from fastism_cli.io.writer import ResultWriter
+from fastism_cli.options.choices import COMPRESSIONS, DELTA_DTYPES
 
 resource = pytest.importorskip("resource")
 
@@ -100,8 +104,8 @@ def output(tmp_path) -> Path:
 # --- what is written is read -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("compression", schema.COMPRESSIONS)
-@pytest.mark.parametrize("delta_dtype", schema.DELTA_DTYPES)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("delta_dtype", DELTA_DTYPES)
 def test_round_trip(output, rng, compression, delta_dtype):
     layout = layout_of(7, compression=compression, delta_dtype=delta_dtype)
     block = block_of(layout, rng)
@@ -513,7 +517,8 @@ def test_the_disk_fills_up_at_the_last_moment(output, rng, monkeypatch):
 SCRIPT = """
 import numpy as np, resource, sys
 from fastism_cli.errors import FastISMError
-from fastism_cli.io.hdf5 import HeadLayout, Layout, ResultWriter
+from fastism_cli.io.layout import HeadLayout, Layout
+from fastism_cli.io.writer import ResultWriter
 layout = Layout(n_rows=600, length=500, heads=(HeadLayout("y", (2,)),))
 delta = {"y": np.random.default_rng(0).normal(size=(25, 2, 500, 4))}
 columns = {name: np.zeros(25, int) for name in ("start", "end", "input_start", "bed_row", "status", "n_padded")}
@@ -530,7 +535,7 @@ except FastISMError as error:
 
 
 def run_script(*command: str) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PYTHONPATH": str(Path(hdf5.__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(schema.__file__).parents[2])}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
 

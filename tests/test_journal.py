@@ -12,8 +12,11 @@ import pytest
 
 from fastism_cli.errors import OutputError, ResourceError, UsageError
 from fastism_cli.io import schema
-from fastism_cli.io.hdf5 import HeadLayout, Layout, ResultWriter, check_output, read_result
 from fastism_cli.io.journal import PAGE
+from fastism_cli.io.layout import HeadLayout, Layout
+from fastism_cli.io.places import check_output
+from fastism_cli.io.result import read_result
+from fastism_cli.io.writer import ResultWriter
 from tests.test_hdf5 import assert_holds, block_of, files_of_at_most, rows_of
 
 LAYOUT = Layout(n_rows=40, length=30, heads=(HeadLayout("y", (2,)),))

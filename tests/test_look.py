@@ -15,9 +15,10 @@ from click.testing import CliRunner, Result
 
 from fastism_cli.cli import main, plot, report
 from fastism_cli.errors import UsageError
-from fastism_cli.io.hdf5 import HeadLayout, Layout, ResultWriter
+from fastism_cli.io.layout import HeadLayout, Layout
 from fastism_cli.io.results import open_scores
 from fastism_cli.io.schema import Status
+from fastism_cli.io.writer import ResultWriter
 from fastism_cli.look import page, picture, plots, quality
 from fastism_cli.look import report as report_of
 from fastism_cli.look.choose import Interval, only_track, parse_interval, row_over, rows_by_name, strongest_rows

@@ -18,8 +18,8 @@ import pytest
 import tf_keras
 from tf_keras import layers as k2
 
-from fastism_cli.graph import output_names
 from fastism_cli.io.models import load_model
+from fastism_cli.keras_graph import output_names
 from tests.model_files import (
     FILE_WARNINGS,
     LENGTH,

@@ -12,14 +12,13 @@ from fastism_cli.errors import OutputError, RegionError, ResourceError, UsageErr
 from fastism_cli.heads import choose_heads
 from fastism_cli.inputs import fit_inputs, read_inputs
 from fastism_cli.io import schema
-from fastism_cli.io.hdf5 import ResultWriter, read_result
 from fastism_cli.io.models import load_model
+from fastism_cli.io.result import read_result
 from fastism_cli.io.schema import Status
-from fastism_cli.ism import ENGINES, FastISM
+from fastism_cli.io.writer import ResultWriter
+from fastism_cli.ism import FastISM
 from fastism_cli.overlap import read_ahead, write_behind
 from fastism_cli.pipeline import plan_run, score_regions
-from fastism_cli.precision import DTYPES
-from fastism_cli.reduce import SIMPLE
 from fastism_cli.run_options import RunOptions, default_output
 from fastism_cli.targets import layouts, parse_targets
 from tests.small_run import ALL_N, LENGTH, RECORDS, SCORED, Folder, codes_of, make_folder, predicted, true_delta
@@ -382,15 +381,6 @@ def test_a_plan_writes_nothing(folder, tmp_path):
 
 
 # --- options ---------------------------------------------------------------------------------------------------------
-
-
-def test_options_know_what_the_engine_knows():
-    assert job.RunOptions is RunOptions
-    from fastism_cli import run_options
-
-    assert run_options.ENGINES == ENGINES
-    assert set(run_options.PRECISIONS) == set(DTYPES)
-    assert set(run_options.REDUCTIONS) == {"none", "center:W", *SIMPLE}
 
 
 @pytest.mark.parametrize(

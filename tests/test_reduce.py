@@ -10,9 +10,10 @@ from keras import layers
 from fastism_cli import FastISM
 from fastism_cli.errors import OutputError, UsageError
 from fastism_cli.heads import choose_heads
+from fastism_cli.options.choices import REDUCTIONS
 from fastism_cli.outputs import check_memory
 from fastism_cli.reduce import SIMPLE, Jsd, Select
-from fastism_cli.run_options import REDUCTIONS, parse_reduce
+from fastism_cli.run_options import parse_reduce
 from fastism_cli.verify import verify
 from tests.sequences import random_one_hot
 from tests.truth import errors_of
@@ -242,3 +243,7 @@ def test_a_head_kept_whole_needs_memory():
     check_memory(1000, None)
     with pytest.raises(OutputError, match=r"take 3.4 TB in memory; this machine has 64 GB. Reduce heads"):
         check_memory(3_400_000_000_000, 64_000_000_000)
+
+
+def test_every_reduction_that_may_be_asked_for_is_there():
+    assert set(REDUCTIONS) == {"none", "center:W", *SIMPLE}

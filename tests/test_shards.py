@@ -14,7 +14,7 @@ from fastism_cli import job, pipeline
 from fastism_cli.devices import parse_devices
 from fastism_cli.errors import OutputError, ResourceError, SequenceError, UsageError
 from fastism_cli.io import schema
-from fastism_cli.io.hdf5 import read_result
+from fastism_cli.io.result import read_result
 from fastism_cli.ism import FastISM
 from fastism_cli.merging import merge_shards
 from fastism_cli.pipeline import score_regions

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from fastism_cli.cli.log import start_logging
+from fastism_cli.run_options import CHOICES, RunOptions, flag
 
 Command = Callable[..., Any]
 
@@ -44,6 +45,20 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
         return command
 
     return decorate
+
+
+def default_of(name: str) -> Any:
+    """The default of a field of :class:`RunOptions`."""
+    return getattr(RunOptions, name)
+
+
+def choice_option(name: str, help: str, **changed: Any) -> Callable[[Command], Command]:
+    """An option whose values and default are those of a field of :class:`RunOptions`."""
+    return click.option(
+        flag(name),
+        **{"type": click.Choice(CHOICES[name]), "default": default_of(name), "show_default": True} | changed,
+        help=help,
+    )
 
 
 def logging_options(command: Command) -> Command:
@@ -91,7 +106,12 @@ loading_options = together(
         type=click.IntRange(min=1),
         help="Length of a variable-length input.  [default: that of the records, if all have the same]",
     ),
-    click.option("--alphabet", default="ACGT", show_default=True, help="Letters in the order of the model's channels."),
+    click.option(
+        "--alphabet",
+        default=default_of("alphabet"),
+        show_default=True,
+        help="Letters in the order of the model's channels.",
+    ),
     click.option(
         "--reduce",
         multiple=True,
@@ -113,12 +133,8 @@ fasta_option = click.option(
     "-f", "--fasta", required=True, metavar="FASTA", help="Genome, plain or compressed by bgzip."
 )
 
-missing_contig_option = click.option(
-    "--missing-contig",
-    type=click.Choice(["error", "skip"]),
-    default="error",
-    show_default=True,
-    help="Records on contigs that the FASTA lacks: refused, or kept unscored.",
+missing_contig_option = choice_option(
+    "missing_contig", "Records on contigs that the FASTA lacks: refused, or kept unscored."
 )
 
 target_names_option = click.option(
@@ -135,37 +151,23 @@ input_option = click.option(
     help="Values of another input of the model: one row for all regions, or a row for each. Repeatable.",
 )
 
-precision_option = click.option(
-    "--precision",
-    type=click.Choice(["float32", "tf32", "bfloat16", "float64"]),
-    default="float32",
-    show_default=True,
-    help="What the model is computed in.",
-)
+precision_option = choice_option("precision", "What the model is computed in.")
 
 batch_option = click.option(
-    "--batch-size", type=AutoOrInt(), default="auto", show_default=True, help="Substituted sequences in one call."
+    "--batch-size",
+    type=AutoOrInt(),
+    default=default_of("batch_size"),
+    show_default=True,
+    help="Substituted sequences in one call.",
 )
 
 placing_options = together(
-    click.option(
-        "--center",
-        type=click.Choice(["auto", "midpoint", "summit"]),
-        default="auto",
-        show_default=True,
-        help="Middle of the input; auto is the summit of a narrowPeak, else the midpoint.",
-    ),
+    choice_option("center", "Middle of the input; auto is the summit of a narrowPeak, else the midpoint."),
     click.option(
         "--stranded/--ignore-strand",
         default=False,
         show_default=True,
         help='Show the model the reverse complement of "-" records.',
     ),
-    click.option(
-        "--edge",
-        type=click.Choice(["pad", "skip", "error"]),
-        default="pad",
-        show_default=True,
-        help="Inputs that pass an end of their contig: scored with N there, kept unscored, or refused.",
-    ),
+    choice_option("edge", "Inputs that pass an end of their contig: scored with N there, kept unscored, or refused."),
 )

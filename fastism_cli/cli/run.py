@@ -11,6 +11,8 @@ import click
 from fastism_cli.cli.log import LOGGER
 from fastism_cli.cli.options import (
     batch_option,
+    choice_option,
+    default_of,
     fasta_option,
     input_option,
     loading_options,
@@ -28,17 +30,11 @@ if TYPE_CHECKING:
 
 what_options = together(
     click.option("--window", type=click.IntRange(min=1), help="Bases to substitute, centred.  [default: the input]"),
-    click.option(
-        "--n-policy",
-        type=click.Choice(["skip", "score", "error"]),
-        default="skip",
-        show_default=True,
-        help="Positions that hold an N: left NaN, all letters substituted, or refused.",
-    ),
+    choice_option("n_policy", "Positions that hold an N: left NaN, all letters substituted, or refused."),
     click.option(
         "--max-n",
         type=click.FloatRange(0, 1),
-        default=1.0,
+        default=default_of("max_n"),
         show_default=True,
         help="Largest share of N in an input that is scored.",
     ),
@@ -55,13 +51,7 @@ what_options = together(
 )
 
 how_options = together(
-    click.option(
-        "--engine",
-        type=click.Choice(["auto", "fast", "naive"]),
-        default="auto",
-        show_default=True,
-        help="Delta propagation, forward passes, or whichever is estimated to be faster.",
-    ),
+    choice_option("engine", "Delta propagation, forward passes, or whichever is estimated to be faster."),
     batch_option,
     click.option(
         "--devices", metavar="all|0,1", help="One worker process on each of these GPUs.  [default: one process]"
@@ -79,27 +69,15 @@ output_options = together(
     click.option(
         "-o", "--output", metavar="FILE", help="Result.  [default: <BED or FASTA stem>.ism.h5 in this folder]"
     ),
-    click.option(
-        "--dtype",
-        type=click.Choice(["float32", "float16"]),
-        default="float32",
-        show_default=True,
-        help="Of the stored deltas; those that are too large for float16 are cut, counted and told.",
-    ),
-    click.option(
-        "--compression",
-        type=click.Choice(["gzip", "lzf", "none"]),
-        default="gzip",
-        show_default=True,
-        help="Of the result: small, or fast.",
-    ),
+    choice_option("dtype", "Of the stored deltas; those that are too large for float16 are cut, counted and told."),
+    choice_option("compression", "Of the result: small, or fast."),
     click.option("--overwrite", is_flag=True, help="Replace the result if it exists."),
     click.option("--shard", metavar="I/K", help="Only the I-th of K ranges of the rows, from 0; see fastism merge."),
     click.option("--resume", is_flag=True, help="Continue what an interrupted run left; do nothing if it is complete."),
     click.option(
         "--checkpoint",
         type=click.FloatRange(min=0),
-        default=30.0,
+        default=default_of("checkpoint"),
         show_default=True,
         metavar="SECONDS",
         help="How often rows are made to survive a kill.",

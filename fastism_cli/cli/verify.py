@@ -8,6 +8,7 @@ import click
 
 from fastism_cli.cli.options import (
     batch_option,
+    choice_option,
     input_option,
     loading_options,
     logging_options,
@@ -35,9 +36,7 @@ HEADER = ("head", "largest delta", "engine's error", "plain Keras' error", "tole
     "--positions", type=click.IntRange(min=3), default=30, show_default=True, help="Positions of each, ends included."
 )
 @click.option("--tolerance", type=click.FloatRange(min=0), help="Largest error allowed, in the model's units.")
-@click.option(
-    "--engine", type=click.Choice(["auto", "fast", "naive"]), default="fast", show_default=True, help="Which to verify."
-)
+@choice_option("engine", "Which to verify.", default="fast")
 @batch_option
 @precision_option
 @logging_options

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastism_cli.errors import OutputError
 from fastism_cli.io import schema
+from fastism_cli.options.choices import COMPRESSIONS, DELTA_DTYPES
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ class Layout:
     compression: str = "gzip"
 
     def __post_init__(self) -> None:
-        _check_choice("delta_dtype", self.delta_dtype, schema.DELTA_DTYPES)
-        _check_choice("compression", self.compression, schema.COMPRESSIONS)
+        _check_choice("delta_dtype", self.delta_dtype, DELTA_DTYPES)
+        _check_choice("compression", self.compression, COMPRESSIONS)
         keys = [head.key for head in self.heads]
         if len(set(keys)) < len(keys):
             raise OutputError(f"two heads would have the same name in the file. Received: {keys}")

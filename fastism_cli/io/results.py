@@ -25,7 +25,7 @@ from fastism_cli.errors import UsageError
 from fastism_cli.io.block_reader import stored_blocks
 from fastism_cli.io.columns import ROWS_AT_ONCE, RegionColumns
 from fastism_cli.io.damage import readable
-from fastism_cli.io.hdf5 import IsmFile, read_result
+from fastism_cli.io.result import IsmFile, read_result
 from fastism_cli.io.schema import Status
 from fastism_cli.io.score_blocks import ScoreBlock, window_offset
 from fastism_cli.io.tracks import Track, head_tracks

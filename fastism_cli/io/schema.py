@@ -50,10 +50,8 @@ REGION_COLUMNS: dict[str, str] = {
 
 SEQ_DTYPE = "uint8"
 REF_DTYPE = "float32"
-DELTA_DTYPES = ("float32", "float16")
 CHROM_SIZE_DTYPE = "int64"
 
-COMPRESSIONS = ("gzip", "lzf", "none")
 GZIP_LEVEL = 1  # higher levels make deltas, whose last bits are noise, hardly smaller, but take much longer
 
 ATTRIBUTES = (
@@ -91,8 +89,6 @@ ATTRIBUTES = (
     "n_clipped",
     "verify",
 )
-
-CHECKPOINT_SECONDS = 30.0
 
 CHUNK_BYTES = 1 << 20
 COLUMN_CHUNK_ROWS = 1 << 14

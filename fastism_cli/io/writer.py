@@ -25,6 +25,7 @@ from fastism_cli.io.journal import damaged, sync_folder
 from fastism_cli.io.layout import Layout
 from fastism_cli.io.places import check_output
 from fastism_cli.io.rows import RowBuffer
+from fastism_cli.options.choices import CHECKPOINT_SECONDS
 
 Array = npt.NDArray[Any]
 Blocks = Mapping[str, npt.ArrayLike]
@@ -95,7 +96,7 @@ class ResultWriter:
         genome_sizes: Mapping[str, int],
         overwrite: bool = False,
         resume: bool = False,
-        checkpoint_seconds: float = schema.CHECKPOINT_SECONDS,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
         guard: Callable[[], None] = lambda: None,
     ) -> None:
         check_output(path, overwrite=overwrite, resume=resume)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastism_cli.errors import UsageError
-from fastism_cli.export.names import choose_tracks
+from fastism_cli.io.choose_tracks import choose_tracks
 from fastism_cli.io.results import Scores
 from fastism_cli.io.schema import Status
 from fastism_cli.io.tracks import Track

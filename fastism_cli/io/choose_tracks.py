@@ -1,0 +1,65 @@
+"""``--targets`` of a result: which of its tracks are meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from fastism_cli.errors import UsageError
+from fastism_cli.headed import split_named
+from fastism_cli.io.results import Scores
+from fastism_cli.io.tracks import Track
+
+
+def choose_tracks(scores: Scores, values: Sequence[str], *, option: str = "--targets") -> tuple[Track, ...]:
+    """``--targets [HEAD=]LIST``: names as ``fastism info`` shows them, or numbers from 0, or ranges of either.
+
+    A name that looks like a number is a name: unit 7 of a file that holds the units 5 and 7 is called ``7``.
+
+    Parameters
+    ----------
+    option : str
+        What messages call it.
+
+    Raises
+    ------
+    UsageError
+        If there is no such head or target.
+    """
+    chosen = [track for head, text in split_named(values) for track in _listed(scores, head, text, option)]
+    return tuple(dict.fromkeys(chosen)) or scores.tracks
+
+
+def _listed(scores: Scores, head: str | None, text: str, option: str) -> list[Track]:
+    heads = [layout.name for layout in scores.file.heads]
+    if head is None and text in heads:  # --targets HEAD
+        head, text = text, "all"
+    if head is None and len(heads) > 1:
+        if not (text[:1].isdigit() or text in {track.name for track in scores.tracks}):
+            raise UsageError(f"{option}: {scores.path} has no head or target {text!r}. Its heads: {', '.join(heads)}.")
+        raise UsageError(f"{option} {text}: {scores.path} has several heads. Write HEAD={text}: {', '.join(heads)}.")
+    if head is not None and head not in heads:
+        raise UsageError(f"{option}: {scores.path} has no head {head!r}. Its heads: {', '.join(heads)}.")
+    tracks = scores.tracks_of(head or heads[0])
+    if text == "all":
+        return list(tracks)
+    by_name = {track.name: track for track in tracks}
+    if text in by_name:
+        return [by_name[text]]
+    return [track for item in text.split(",") for track in _item(item.strip(), by_name, f"{option}: {scores.path}")]
+
+
+def _item(item: str, by_name: dict[str, Track], where: str) -> list[Track]:
+    """A name, a number, or a range of numbers, both ends included."""
+    if item in by_name:
+        return [by_name[item]]
+    found = re.fullmatch(r"(\d+)(?:-(\d+))?", item)
+    numbers = range(int(found[1]), int(found[2] or found[1]) + 1) if found else range(0)
+    if found and found[2] and all(str(number) in by_name for number in numbers):
+        tracks = [by_name[str(number)] for number in numbers]
+    else:
+        tracks = [track for track in by_name.values() if track.unit in numbers]
+    if not numbers or len(tracks) < len(numbers):
+        shown = ", ".join([*by_name][:10]) + (", ..." if len(by_name) > 10 else "")
+        raise UsageError(f"{where} has no target {item!r}. Those of this head: {shown}.")
+    return tracks

@@ -1,0 +1,315 @@
+"""Read a Keras model as a :class:`LayerGraph`, and call it. The only file that touches Keras' internals.
+
+Nested models are opened, so that a node is always one call of one layer (or of one ``keras.ops`` operation), and a
+shared layer is one layer in several nodes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
+from typing import Any
+from weakref import WeakKeyDictionary, ref
+
+import keras
+from keras.src.models.functional import Functional
+from keras.src.ops.numpy import Flip
+
+from fastism_cli import backend
+from fastism_cli.errors import ModelError
+from fastism_cli.graph import Arguments, Input, LayerGraph, Node, Port, Shape, Tensor
+
+
+def function_of(model: Any) -> Any | None:
+    """The Keras function (a graph of nodes) inside a model, or None for a subclassed model that hides its calls."""
+    if isinstance(model, keras.Sequential) and type(model).call is keras.Sequential.call:
+        return model._functional
+    if isinstance(model, Functional) and type(model).call is Functional.call:
+        return model
+    return None
+
+
+def is_tf_keras(model: Any) -> bool:
+    """Whether this is a functional or Sequential model of tf_keras, which only that package can call."""
+    return of_tf_keras(model) and bool(model.inputs)
+
+
+def of_tf_keras(model: Any) -> bool:
+    """Whether this is any model of tf_keras."""
+    return any(cls.__module__.startswith("tf_keras.") for cls in type(model).__mro__)
+
+
+def input_names(model: Any) -> list[str]:
+    """Names of the inputs, in the model's order."""
+    return list(model.input_names) if is_tf_keras(model) else [x.name for x in model.inputs]
+
+
+def input_shapes(model: Any) -> list[tuple[int | None, ...]]:
+    """Shapes of the inputs without the batch axis; None where the length is variable."""
+    return [tuple(x.shape[1:]) for x in model.inputs]
+
+
+def all_layers(model: Any) -> list[Any]:
+    """Every layer at any depth: of nested models, of wrappers such as Bidirectional, cells of recurrent ones."""
+    return list(model._flatten_layers()) if isinstance(model, keras.Layer) else []
+
+
+def has_variable_length(model: Any) -> bool:
+    """Whether a model that shows its inputs has one with an axis that is None."""
+    return any(None in shape for shape in input_shapes(model)) if getattr(model, "inputs", None) else False
+
+
+def output_names(model: Any) -> list[str]:
+    """Names of the heads: the keys of a model that gives a dict, else as ``model.output_names`` gives them.
+
+    They are made distinct where one layer gives several.
+    """
+    function = function_of(model)
+    names = list(function.output_names) if function is not None else list(getattr(model, "output_names", None) or [])
+    given = getattr(function, "_outputs_struct", None)
+    if isinstance(given, dict) and len(given) == len(names):
+        names = [str(key) for key in keras.tree.flatten({key: key for key in given})]
+    if not names:
+        names = [f"output_{i}" for i, _ in enumerate(keras.tree.flatten(getattr(model, "outputs", None) or [None]))]
+    return [name if names.count(name) == 1 else f"{name}_{names[:i].count(name)}" for i, name in enumerate(names)]
+
+
+def layer_graph(model: Any, *, length: int | None = None) -> LayerGraph:
+    """Read a Keras model as a :class:`LayerGraph`.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Sequential, functional or nested. A subclassed model becomes a single node.
+    length : int, optional
+        Put in the place of a variable length (an axis that is None) of the inputs.
+
+    Raises
+    ------
+    ModelError
+        If an input's length is variable and no ``length`` was given.
+    """
+    if is_tf_keras(model):
+        return _single_node(model, length)
+    function = function_of(model)
+    if function is None:
+        raise ModelError(
+            f"Model {model.name!r} is a subclass of keras.Model ({type(model).__name__}) whose graph cannot be read. "
+            "Wrap it: x = keras.Input((length, 4)); keras.Model(x, model(x))"
+        )
+    names = input_names(function)
+    _require_length(model, length)
+    builder = _Builder(length)
+    inputs = [builder.add_tensor(x, variable=None in x.shape[1:]) for x in function.inputs]
+    outputs = builder.add_function(function, inputs)
+    return LayerGraph(
+        nodes=tuple(builder.nodes),
+        tensors=tuple(Tensor(tuple(x.shape[1:]), str(x.dtype)) for x in builder.symbols),
+        inputs=tuple(Port(n, t) for n, t in zip(names, inputs, strict=True)),
+        outputs=tuple(Port(n, t) for n, t in zip(output_names(model), outputs, strict=True)),
+        keeps_masks=builder.keeps_masks,
+    )
+
+
+def _require_length(model: Any, length: int | None) -> None:
+    for name, shape in zip(input_names(model), input_shapes(model), strict=True):
+        if None in shape and length is None:
+            raise ModelError(f"Input {name!r} has a variable length, shape {shape}. Give it with --length.")
+
+
+def _single_node(model: Any, length: int | None) -> LayerGraph:
+    """A model whose inside is left alone: one node, which calls it as a whole."""
+    _require_length(model, length)
+    inputs = [tuple(n if n is not None else length or 0 for n in shape) for shape in input_shapes(model)]
+    outputs = [tuple(y.shape[1:]) for y in keras.tree.flatten(model(_zeros(model, inputs), training=False))]
+    dtypes = [x.dtype.name for x in (*model.inputs, *model.outputs)]
+    tensors = tuple(Tensor(*pair) for pair in zip((*inputs, *outputs), dtypes, strict=True))
+    first, last = tuple(range(len(inputs))), tuple(range(len(inputs), len(tensors)))
+    node = Node(0, model.name, model, first, last, lambda arrays: call_model(model, arrays))
+    ports = [
+        tuple(Port(n, t) for n, t in zip(*pair, strict=True))
+        for pair in ((input_names(model), first), (output_names(model), last))
+    ]
+    return LayerGraph((node,), tensors, ports[0], ports[1], keeps_masks=False)
+
+
+def _zeros(model: Any, shapes: Sequence[Shape]) -> Any:
+    arrays = [keras.ops.zeros((1, *shape), x.dtype.name) for shape, x in zip(shapes, model.inputs, strict=True)]
+    return arrays if len(arrays) > 1 else arrays[0]
+
+
+class _Builder:
+    """Collects nodes and symbolic tensors while it walks a model and the models inside it."""
+
+    def __init__(self, length: int | None) -> None:
+        self.length = length
+        self.nodes: list[Node] = []
+        self.symbols: list[Any] = []
+        self.respecify = False
+        self.keeps_masks = False
+
+    def add_tensor(self, symbol: Any, *, variable: bool = False) -> int:
+        if variable:
+            self.respecify = True
+            shape = tuple(symbol.shape[:1]) + tuple(self.length if n is None else n for n in symbol.shape[1:])
+            symbol = keras.KerasTensor(shape, dtype=symbol.dtype)
+        self.symbols.append(symbol)
+        return len(self.symbols) - 1
+
+    def add_function(self, function: Any, inputs: Sequence[int]) -> list[int]:
+        """Add the nodes of a function whose inputs are tensors of the graph; returns its output tensors."""
+        number_of = {id(x): t for x, t in zip(function.inputs, inputs, strict=True)}
+        for node in _calls(function):
+            if any(id(x) not in number_of for x in node.input_tensors):
+                continue
+            tensors = [number_of[id(x)] for x in node.input_tensors]
+            number_of.update(zip(map(id, node.outputs), self.add_call(node, tensors), strict=True))
+        return [number_of[id(x)] for x in function.outputs]
+
+    def add_call(self, node: Any, inputs: list[int]) -> list[int]:
+        nested = function_of(node.operation)
+        if nested is not None and self._is_plain(node, nested, inputs):
+            return self.add_function(nested, inputs)
+        outputs = [self.add_tensor(x) for x in self._specify(node, inputs)]
+        self.keeps_masks |= _reads_mask(node)
+        operation = node.operation
+        self.nodes.append(
+            Node(
+                len(self.nodes),
+                operation.name,
+                operation,
+                tuple(inputs),
+                tuple(outputs),
+                _caller(node),
+                arguments=_arguments(node),
+            )
+        )
+        return outputs
+
+    def _is_plain(self, node: Any, nested: Any, inputs: list[int]) -> bool:
+        """Whether the call does nothing but hand its inputs to the nested model as they are."""
+        shapes = [tuple(self.symbols[t].shape[1:]) for t in inputs]
+        return (
+            len(inputs) == len(nested.inputs)
+            and set(node.arguments.kwargs) <= {"training", "mask"}
+            and not any(node.arguments.kwargs.values())
+            and all(_fits(a, tuple(b.shape[1:])) for a, b in zip(shapes, nested.inputs, strict=True))
+        )
+
+    def _specify(self, node: Any, inputs: list[int]) -> list[Any]:
+        """The node's output symbols; worked out anew when the shapes differ from those it was built with."""
+        same = all(
+            tuple(x.shape[1:]) == tuple(self.symbols[t].shape[1:])
+            for x, t in zip(node.input_tensors, inputs, strict=True)
+        )
+        if same and not any(None in x.shape[1:] for x in node.outputs):
+            return list(node.outputs)
+        symbols = {id(x): self.symbols[t] for x, t in zip(node.input_tensors, inputs, strict=True)}
+        args, kwargs = node.arguments.fill_in(symbols)
+        found = list(keras.tree.flatten(node.operation.compute_output_spec(*args, **kwargs)))
+        return found if not any(None in x.shape[1:] for x in found) else self._tried_out(node, inputs)
+
+    def _tried_out(self, node: Any, inputs: list[int]) -> list[Any]:
+        """The output symbols of a layer that leaves its shape open, such as EinsumDense: from a call on zeros."""
+        zeros = [keras.ops.zeros((1, *self.symbols[t].shape[1:]), self.symbols[t].dtype) for t in inputs]
+        return [
+            keras.KerasTensor((None, *y.shape[1:]), dtype=x.dtype)
+            for x, y in zip(node.outputs, _caller(node)(zeros), strict=True)
+        ]
+
+
+def _reads_mask(node: Any) -> bool:
+    """Whether a mask reaches the node and changes what it, or a layer inside of it, computes."""
+    masked = any(getattr(x, "_keras_mask", None) is not None for x in node.input_tensors)
+    return masked and any(map(_takes_mask, all_layers(node.operation)))
+
+
+def _takes_mask(layer: Any) -> bool:
+    """BatchNormalization minds it in training alone."""
+    return type(layer) is not keras.layers.BatchNormalization and "mask" in inspect.signature(layer.call).parameters
+
+
+def flip_operation(*, axis: int) -> Any:
+    """The operation that ``keras.ops.flip`` puts into a graph."""
+    return Flip(axis=axis)
+
+
+def _fits(shape: Shape, expected: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(expected) and all(b is None or a == b for a, b in zip(shape, expected, strict=True))
+
+
+def _calls(function: Any) -> Iterator[Any]:
+    """The function's nodes in the order in which Keras runs them, inputs left out."""
+    for depth in sorted(function._nodes_by_depth, reverse=True):
+        yield from (node for node in function._nodes_by_depth[depth] if node.operation and not node.is_input)
+
+
+def _arguments(node: Any) -> Arguments:
+    """The arguments of a call, its tensors as :class:`Input`."""
+    return node.arguments.fill_in({id(x): Input(i) for i, x in enumerate(node.input_tensors)})
+
+
+def operation_class(name: str) -> type | None:
+    """The class behind ``keras.ops``' functions, by its name in lower case; None if this Keras has none."""
+    return _operation_classes().get(name)
+
+
+@cache
+def _operation_classes() -> dict[str, type]:
+    from keras.src.ops import core, linalg, math, nn, numpy, operation
+
+    found = (value for module in (numpy, nn, math, linalg, core) for value in vars(module).values())
+    return {
+        cls.__name__.lower(): cls for cls in found if isinstance(cls, type) and issubclass(cls, operation.Operation)
+    }
+
+
+def _caller(node: Any) -> Callable[..., list[Any]]:
+    """What Keras does for this node at inference: its own arguments, with ``training=False`` where it is known."""
+    context = getattr(node.operation, "_call_context_args", None) or ()
+    extra = {"training": False} if "training" in context else {}
+
+    def call(arrays: Sequence[Any], operation: Any = node.operation) -> list[Any]:
+        args, kwargs = node.arguments.fill_in({id(x): a for x, a in zip(node.input_tensors, arrays, strict=True)})
+        with from_the_start(operation):
+            return list(keras.tree.flatten(operation(*args, **{**kwargs, **extra})))
+
+    return call
+
+
+@contextmanager
+def from_the_start(model: Any) -> Iterator[None]:
+    """Recurrent layers that are ``stateful`` as if they were not: no sequence knows of those before it."""
+    stateful = [layer for layer in all_layers(model) if getattr(layer, "stateful", False)]
+    for layer in stateful:
+        layer.stateful = False
+    try:
+        yield
+    finally:
+        for layer in stateful:
+            layer.stateful = True
+
+
+# Of each model, by the shapes of its inputs: Keras takes as long to go through a model as to predict with it.
+_PREDICTIONS: WeakKeyDictionary[Any, dict[Any, Callable[[Sequence[Any]], list[Any]]]] = WeakKeyDictionary()
+
+
+def call_model(model: Any, arrays: Sequence[Any]) -> list[Any]:
+    """What the model itself predicts for these input arrays, in the order of its inputs: a list, one per head."""
+    known = _PREDICTIONS.setdefault(model, {})
+    key = tuple((tuple(x.shape[1:]), str(x.dtype)) for x in arrays)
+    if key not in known:
+        known[key] = backend.of_any_batch(partial(_predictions, ref(model)), arrays)
+    return known[key](arrays)
+
+
+def _predictions(model: Callable[[], Any], arrays: Sequence[Any]) -> list[Any]:
+    whole = model()
+    function = function_of(whole)
+    inputs: Any = list(arrays) if len(arrays) > 1 else arrays[0]
+    if function is not None:
+        inputs = keras.tree.pack_sequence_as(function._inputs_struct, list(arrays))
+    with from_the_start(whole):
+        return list(keras.tree.flatten(whole(inputs, training=False)))

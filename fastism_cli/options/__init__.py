@@ -1,0 +1,1 @@
+"""What a user may choose: values, defaults, parsing. No Keras, no files."""

@@ -1,0 +1,26 @@
+"""The values that options may have, and their defaults: the command line, the library and the checks read them here."""
+
+from __future__ import annotations
+
+from fastism_cli.errors import UsageError
+
+CENTERS = ("auto", "midpoint", "summit")
+EDGES = ("pad", "skip", "error")
+SCORED_N_POLICIES = ("skip", "score")  # what the engine knows: "error" is dealt with when regions are read
+N_POLICIES = (*SCORED_N_POLICIES, "error")
+MISSING_CONTIG = ("error", "skip")
+ENGINES = ("auto", "fast", "naive")
+PRECISIONS = ("float32", "tf32", "bfloat16", "float64")
+DELTA_DTYPES = ("float32", "float16")
+COMPRESSIONS = ("gzip", "lzf", "none")
+REDUCTIONS = ("none", "sum", "mean", "max", "center:W", "logsumexp", "profile", "l2", "jsd")
+CHECKPOINT_SECONDS = 30.0
+
+
+def check_reduction(head: str | None, kind: str) -> None:
+    """Raise :class:`UsageError` if there is no such reduction, or ``center:W`` has no number of positions."""
+    name, colon, width = kind.partition(":")
+    is_center = name == "center" and width.isascii() and width.isdigit() and int(width) > 0
+    if not (is_center if colon or name == "center" else kind in REDUCTIONS):
+        what = kind if head is None else f"{head}={kind}"
+        raise UsageError(f"--reduce {what}: not known. Choose one of: {', '.join(REDUCTIONS)}.")
