@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from fastism_cli.io.result import read_result
     from fastism_cli.io.results import open_scores
     from fastism_cli.ism import FastISM, MutagenesisResult
+    from fastism_cli.options.run_options import RunOptions
     from fastism_cli.pipeline import score_regions
     from fastism_cli.rules.table import register_rule
-    from fastism_cli.run_options import RunOptions
     from fastism_cli.variants import score_variants
     from fastism_cli.verify import verify
 
@@ -41,7 +41,7 @@ _HOMES = {
     "FastISM": "fastism_cli.ism",
     "FastISMError": "fastism_cli.errors",
     "MutagenesisResult": "fastism_cli.ism",
-    "RunOptions": "fastism_cli.run_options",
+    "RunOptions": "fastism_cli.options.run_options",
     "load_model": "fastism_cli.io.models",
     "open_scores": "fastism_cli.io.results",
     "read_result": "fastism_cli.io.result",

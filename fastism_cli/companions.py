@@ -15,10 +15,10 @@ from fastism_cli.errors import UsageError
 from fastism_cli.inputs import OtherInputs, fit_inputs
 from fastism_cli.io.records import RecordSource
 from fastism_cli.job import load_scorer
-from fastism_cli.problems import Problems
+from fastism_cli.options.problems import Problems
+from fastism_cli.options.run_options import RunOptions
 from fastism_cli.reader import Block, Reader
 from fastism_cli.regions import Geometry
-from fastism_cli.run_options import RunOptions
 
 if TYPE_CHECKING:
     from fastism_cli.inspection import Inspection

@@ -22,13 +22,13 @@ from fastism_cli.layouts import as_sequence_model
 from fastism_cli.naive import NaiveEngine
 from fastism_cli.opening import with_layers_opened
 from fastism_cli.options.choices import ENGINES, PRECISIONS, SCORED_N_POLICIES
+from fastism_cli.options.run_options import parse_codes, parse_tie
 from fastism_cli.parts import with_parts_apart
 from fastism_cli.plan import Plan
 from fastism_cli.planner import make_plan, period_of
 from fastism_cli.precision import dtype_of, with_dtype
 from fastism_cli.reduce import Select
 from fastism_cli.rewrite import as_run
-from fastism_cli.run_options import parse_codes, parse_tie
 from fastism_cli.scores import (
     alternates,
     blank,

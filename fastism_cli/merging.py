@@ -19,7 +19,7 @@ from fastism_cli.io.result import IsmFile, read_result
 from fastism_cli.io.schema import PARTIAL_SUFFIX
 from fastism_cli.io.virtual import write_virtual
 from fastism_cli.io.writer import ResultWriter
-from fastism_cli.shards import array_expression
+from fastism_cli.options.shard import array_expression
 
 BLOCK_BYTES = 32e6  # of deltas that are copied at a time
 

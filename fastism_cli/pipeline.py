@@ -18,10 +18,10 @@ from fastism_cli.io.result import read_result
 from fastism_cli.io.schema import Status
 from fastism_cli.io.writer import ResultWriter, other_configuration
 from fastism_cli.job import Job, RunPlan, load_job, opened_inputs, prepared
+from fastism_cli.options.run_options import RunOptions
 from fastism_cli.overlap import read_ahead, write_behind
 from fastism_cli.progress import Progress, Silent
 from fastism_cli.quiet import import_backend
-from fastism_cli.run_options import RunOptions
 from fastism_cli.steps import Steps
 from fastism_cli.summary import RunSummary, start_up_line, write_summary
 
@@ -64,7 +64,7 @@ def score_regions(
     output : str, optional
         The HDF5 file to write; default ``<stem of the BED, or FASTA>.ism.h5`` in the current folder.
     options
-        Fields of :class:`fastism_cli.run_options.RunOptions`.
+        Fields of :class:`fastism_cli.options.run_options.RunOptions`.
 
     Returns
     -------

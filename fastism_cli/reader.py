@@ -16,7 +16,7 @@ from fastism_cli.io.bed import BedSource, Region
 from fastism_cli.io.fasta import Genome
 from fastism_cli.io.records import RecordSource, where
 from fastism_cli.io.schema import REGION_COLUMNS, Status
-from fastism_cli.problems import refuse_regions
+from fastism_cli.options.problems import refuse_regions
 from fastism_cli.regions import Geometry, Placement
 
 PAST_END, EDGE_HINT = "pass an end of their contig", "Use --edge pad or --edge skip."

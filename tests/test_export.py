@@ -14,8 +14,8 @@ import pyBigWig
 import pysam
 import pytest
 
+from fastism_cli import optional
 from fastism_cli.errors import OutputError, UsageError
-from fastism_cli.export import optional
 from fastism_cli.export.formats import FORMATS
 from fastism_cli.export.names import split_ending
 from fastism_cli.export.run import export_scores

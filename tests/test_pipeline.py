@@ -17,9 +17,9 @@ from fastism_cli.io.result import read_result
 from fastism_cli.io.schema import Status
 from fastism_cli.io.writer import ResultWriter
 from fastism_cli.ism import FastISM
+from fastism_cli.options.run_options import RunOptions, default_output
 from fastism_cli.overlap import read_ahead, write_behind
 from fastism_cli.pipeline import plan_run, score_regions
-from fastism_cli.run_options import RunOptions, default_output
 from fastism_cli.targets import layouts, parse_targets
 from tests.small_run import ALL_N, LENGTH, RECORDS, SCORED, Folder, codes_of, make_folder, predicted, true_delta
 
@@ -402,7 +402,7 @@ def test_options_are_checked_in_the_library_too(options, message):
 def test_every_option_is_in_the_hash_or_known_not_to_matter():
     import json
 
-    from fastism_cli import run_options
+    from fastism_cli.options import run_options
 
     assert set(json.loads(RunOptions().config())) | run_options._NOT_OF_THE_RESULT == {
         field.name for field in fields(RunOptions)

@@ -17,9 +17,9 @@ from fastism_cli.io import schema
 from fastism_cli.io.result import read_result
 from fastism_cli.ism import FastISM
 from fastism_cli.merging import merge_shards
+from fastism_cli.options.run_options import default_output
+from fastism_cli.options.shard import Shard, array_expression, parse_shard
 from fastism_cli.pipeline import score_regions
-from fastism_cli.run_options import default_output
-from fastism_cli.shards import Shard, array_expression, parse_shard
 from fastism_cli.summary import START_UP
 from fastism_cli.workers import WorkerError, score_on_devices
 from tests.small_run import LENGTH, RECORDS, Folder, codes_of, make_folder

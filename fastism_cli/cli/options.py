@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from fastism_cli.cli.log import start_logging
-from fastism_cli.run_options import CHOICES, RunOptions, flag
+from fastism_cli.options.run_options import CHOICES, RunOptions, flag
 
 Command = Callable[..., Any]
 

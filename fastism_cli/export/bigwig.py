@@ -7,7 +7,7 @@ from typing import Any
 
 from fastism_cli.export.importance import importance_runs, known_stretches
 from fastism_cli.export.job import ExportJob
-from fastism_cli.export.optional import require
+from fastism_cli.optional import require
 
 
 def write(job: ExportJob) -> None:

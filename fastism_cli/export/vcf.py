@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fastism_cli.export.job import ExportJob
-from fastism_cli.export.optional import require
 from fastism_cli.export.spool import Stretch, along_genome
 from fastism_cli.export.text import FLOAT
 from fastism_cli.io import vcf
 from fastism_cli.io.score_blocks import GenomeBlock
+from fastism_cli.optional import require
 
 Array = npt.NDArray[Any]
 

@@ -19,7 +19,7 @@ from pybedtools import Interval, IntervalIterator
 from fastism_cli.errors import RegionError
 from fastism_cli.io.spool import STDIN, spooled
 from fastism_cli.io.stamps import file_sha256
-from fastism_cli.problems import SHOWN
+from fastism_cli.options.problems import SHOWN
 
 _LARGEST_COORDINATE = 2**32 - 1  # what the C++ reader holds
 _NARROWPEAK_COLUMNS = 10

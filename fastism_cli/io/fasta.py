@@ -14,7 +14,7 @@ from fastism_cli.alphabet import DNA, Alphabet, Codes
 from fastism_cli.errors import RegionError, SequenceError
 from fastism_cli.io.bgzf import GZIP_MAGIC, has_bgzf_header
 from fastism_cli.io.fasta_index import BGZF_DAMAGE, build_index, find_index, open_faidx
-from fastism_cli.problems import SHOWN
+from fastism_cli.options.problems import SHOWN
 
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _BGZF_NAMES = (".gz", ".bgz")  # pyfaidx goes by the name

@@ -10,7 +10,6 @@ from math import isnan
 from typing import Any, NamedTuple
 
 from fastism_cli.errors import UsageError
-from fastism_cli.headed import split_named
 from fastism_cli.options.choices import (
     CENTERS,
     CHECKPOINT_SECONDS,
@@ -23,7 +22,8 @@ from fastism_cli.options.choices import (
     PRECISIONS,
     check_reduction,
 )
-from fastism_cli.shards import Shard, parse_shard
+from fastism_cli.options.per_head import split_named
+from fastism_cli.options.shard import Shard, parse_shard
 
 # The options that have one of a few values.
 CHOICES: dict[str, Sequence[str]] = {
