@@ -7,9 +7,9 @@ from enum import StrEnum
 
 import numpy as np
 
-from fastism_cli.alphabet import Alphabet, Codes
-from fastism_cli.io.fasta import Genome
-from fastism_cli.io.variants import Variant
+from fastism_cli.genome.alphabet import Alphabet, Codes
+from fastism_cli.genome.fasta import Genome
+from fastism_cli.genome.vcf_reader import Variant
 
 
 class Outcome(StrEnum):

@@ -12,10 +12,10 @@ import numpy as np
 from keras import ops
 
 from fastism_cli import backend
-from fastism_cli.alphabet import Alphabet
 from fastism_cli.engine import FastEngine
 from fastism_cli.errors import ResourceError, SequenceError, UsageError
 from fastism_cli.functional import functional, require_length_fits
+from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.heads import Head, Reduce, Units, choose_heads
 from fastism_cli.keras_graph import call_model, input_names, layer_graph, output_names
 from fastism_cli.layouts import as_sequence_model

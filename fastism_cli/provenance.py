@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from fastism_cli.io.stamps import content_sha256, file_sha256
+from fastism_cli.genome.checksums import content_sha256, file_sha256
 from fastism_cli.options.per_head import split_named
 from fastism_cli.options.run_options import RunOptions
 from fastism_cli.options.shard import parse_shard

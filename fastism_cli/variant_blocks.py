@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastism_cli.alleles import Outcome, Windows, alternate_codes, is_symbolic, ref_matches
-from fastism_cli.alphabet import Alphabet, Codes
+from fastism_cli.genome.alphabet import Alphabet, Codes
+from fastism_cli.genome.fasta import Genome
+from fastism_cli.genome.vcf_reader import Variant, VariantSource
 from fastism_cli.inputs import OtherInputs
-from fastism_cli.io.fasta import Genome
 from fastism_cli.io.layout import HeadLayout
 from fastism_cli.io.tracks import head_tracks
-from fastism_cli.io.variants import Variant, VariantSource
 
 if TYPE_CHECKING:
     from fastism_cli.ism import FastISM

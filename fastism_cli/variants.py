@@ -16,10 +16,10 @@ from fastism_cli.alleles import Outcome, Windows
 from fastism_cli.checks import ModelChoices, check_choices
 from fastism_cli.errors import RegionError, UsageError
 from fastism_cli.export.staging import staged
+from fastism_cli.genome import vcf_text
+from fastism_cli.genome.fasta import Genome, open_fasta
+from fastism_cli.genome.vcf_reader import VariantSource, matched_contigs
 from fastism_cli.inputs import fit_inputs
-from fastism_cli.io import vcf
-from fastism_cli.io.fasta import Genome, open_fasta
-from fastism_cli.io.variants import VariantSource, matched_contigs
 from fastism_cli.job import load_scorer
 from fastism_cli.optional import require
 from fastism_cli.options.problems import Problems
@@ -217,7 +217,7 @@ def _write(pysam: Any, job: VariantJob, output: str, table: str) -> VariantRepor
                 _score_block(job, block, writers, counts)
                 mismatch, windows = mismatch or block.mismatch, windows + len(block.sequences)
         if not is_plain and job.source.summary.is_sorted:
-            vcf.index(pysam, path, sizes)
+            vcf_text.index(pysam, path, sizes)
         elif not is_plain:
             logger.info(f"{job.source.name} is not sorted, so {output} has no index")
         return VariantReport(tuple(staging.move()), job.source.summary.count, counts, mismatch, windows)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from fastism_cli.alphabet import Alphabet
 from fastism_cli.errors import ModelError, SequenceError, UsageError
+from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.graph import LayerGraph, Node, Port, Shape, Tensor
 from fastism_cli.keras_graph import flip_operation
 from fastism_cli.options.run_options import Tied

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastism_cli.alphabet import Alphabet
+from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.io.layout import HeadLayout, Layout
 from fastism_cli.io.schema import Status
 from fastism_cli.io.writer import ResultWriter

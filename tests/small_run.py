@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from fastism_cli.io.fasta import open_fasta
+from fastism_cli.genome.fasta import open_fasta
 
 LENGTH = 40
 LETTERS = "ACGT"

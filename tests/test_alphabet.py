@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastism_cli.alphabet import DNA, RNA, Alphabet
 from fastism_cli.errors import FastISMError, SequenceError
+from fastism_cli.genome.alphabet import DNA, RNA, Alphabet
 
 PROTEIN = Alphabet("ACDEFGHIKLMNPQRSTVWY")
 IUPAC_AMBIGUOUS = "RYSWKMBDHVN"

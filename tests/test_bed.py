@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastism_cli.errors import RegionError, ResourceError
-from fastism_cli.io.bed import BedSource, Region, read_regions, summarise_regions
+from fastism_cli.genome.bed import BedSource, Region, read_regions, summarise_regions
 
 BED6 = "chr1\t10\t20\tpeak1\t960\t+\nchr2\t0\t5\tpeak2\t0\t-\n"
 RECORDS = [Region("chr1", 10, 20, "peak1", "+", None, 1), Region("chr2", 0, 5, "peak2", "-", None, 2)]

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from fastism_cli.export.run import export_scores
-from fastism_cli.io.fasta import open_fasta
+from fastism_cli.genome.fasta import open_fasta
 from tests.result_files import LENGTH, RECORDS, write_result
 from tests.test_export import true_substitutions
 

@@ -16,11 +16,11 @@ from Bio import bgzf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastism_cli.alphabet import DNA, RNA
 from fastism_cli.errors import RegionError, SequenceError
-from fastism_cli.io import fasta as fasta_module
-from fastism_cli.io import fasta_index
-from fastism_cli.io.fasta import check_contigs, missing_contigs, open_fasta
+from fastism_cli.genome import fasta as fasta_module
+from fastism_cli.genome import fasta_index
+from fastism_cli.genome.alphabet import DNA, RNA
+from fastism_cli.genome.fasta import check_contigs, missing_contigs, open_fasta
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
 CONTIGS = {"chr1": "ACGTNACGTA" * 7 + "acg", "chr2": "TTTT", "chrM": "GATTACA" * 10}

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastism_cli.errors import UsageError
-from fastism_cli.io.bed import Region
-from fastism_cli.regions import Geometry, Placement, centre_of, clipped, overlap
+from fastism_cli.genome.bed import Region
+from fastism_cli.genome.placement import Geometry, Placement, centre_of, clipped, overlap
 
 
 def region(start: int, end: int, *, strand: str = "+", summit: int | None = None) -> Region:

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from fastism_cli.alleles import Windows
 from fastism_cli.cli import main
-from fastism_cli.io.variants import matched_contigs
+from fastism_cli.genome.vcf_reader import matched_contigs
 from tests.small_run import LENGTH, LETTERS, Folder, contigs, make_folder, predicted
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")

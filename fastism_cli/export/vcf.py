@@ -15,7 +15,7 @@ import numpy.typing as npt
 from fastism_cli.export.job import ExportJob
 from fastism_cli.export.spool import Stretch, along_genome
 from fastism_cli.export.text import FLOAT
-from fastism_cli.io import vcf
+from fastism_cli.genome import vcf_text
 from fastism_cli.io.score_blocks import GenomeBlock
 from fastism_cli.optional import require
 
@@ -29,16 +29,16 @@ def write(job: ExportJob) -> None:
     pysam = require("pysam", wanted_by="--format vcf", extra="export")
     file, path = job.frame.scores.file, job.paths[0][0]
     labels = [track.label for track in job.tracks]
-    keys = vcf.info_keys("DELTA", labels)
-    lines = [vcf.info_line("ROW", "1", "Integer", "Row of the BED, from 0")] + [
-        vcf.info_line(key, "A", "Float", f"Prediction on ALT minus prediction on the reference: {label}")
+    keys = vcf_text.info_keys("DELTA", labels)
+    lines = [vcf_text.info_line("ROW", "1", "Integer", "Row of the BED, from 0")] + [
+        vcf_text.info_line(key, "A", "Float", f"Prediction on ALT minus prediction on the reference: {label}")
         for key, label in zip(keys, labels, strict=True)
     ]
     with pysam.BGZFile(path, "wb") as output:
-        output.write(vcf.header(file.genome_sizes, lines, reference=file.attrs.get("fasta_path", "")).encode())
+        output.write(vcf_text.header(file.genome_sizes, lines, reference=file.attrs.get("fasta_path", "")).encode())
         for text in _records(job, keys):
             output.write(text.encode())
-    vcf.index(pysam, path, file.genome_sizes)
+    vcf_text.index(pysam, path, file.genome_sizes)
 
 
 def _records(job: ExportJob, keys: list[str]) -> Iterator[str]:

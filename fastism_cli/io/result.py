@@ -8,8 +8,8 @@ from typing import Any
 
 import h5py
 
-from fastism_cli.alphabet import Alphabet
 from fastism_cli.errors import UsageError
+from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.io import schema
 from fastism_cli.io.columns import Array, RegionColumns, column
 from fastism_cli.io.configuration import plain

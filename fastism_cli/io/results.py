@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastism_cli.alphabet import DNA, RNA
 from fastism_cli.errors import UsageError
+from fastism_cli.genome.alphabet import DNA, RNA
 from fastism_cli.io.block_reader import stored_blocks
 from fastism_cli.io.columns import ROWS_AT_ONCE, RegionColumns
 from fastism_cli.io.damage import readable

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastism_cli.alphabet import Alphabet
+from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.io.results import Scores
 from fastism_cli.io.score_blocks import GenomeBlock, importance
 from fastism_cli.io.tracks import Track

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from fastism_cli.errors import UsageError
-from fastism_cli.io.bed import Region
+from fastism_cli.genome.bed import Region
 
 
 class Placement(NamedTuple):

@@ -6,14 +6,14 @@ import hashlib
 from collections.abc import Iterator
 from functools import cached_property
 
-from fastism_cli.io.bed import BedSummary, Region
-from fastism_cli.io.fasta import Genome
+from fastism_cli.genome.bed import BedSummary, Region
+from fastism_cli.genome.fasta import Genome
 
 NO_LINE = 0
 
 
 class RecordSource:
-    """What :class:`fastism_cli.io.bed.BedSource` is for a BED: one region for each record, in the order of the file.
+    """What :class:`fastism_cli.genome.bed.BedSource` is for a BED: one region for each record, in the order of the file.
 
     Attributes
     ----------

@@ -17,8 +17,8 @@ from typing import IO, NamedTuple
 from pybedtools import Interval, IntervalIterator
 
 from fastism_cli.errors import RegionError
-from fastism_cli.io.spool import STDIN, spooled
-from fastism_cli.io.stamps import file_sha256
+from fastism_cli.genome.checksums import file_sha256
+from fastism_cli.genome.stdin_copy import STDIN, spooled
 from fastism_cli.options.problems import SHOWN
 
 _LARGEST_COORDINATE = 2**32 - 1  # what the C++ reader holds

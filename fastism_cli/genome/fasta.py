@@ -10,10 +10,10 @@ from contextlib import ExitStack
 import numpy as np
 from pyfaidx import Faidx, FetchError
 
-from fastism_cli.alphabet import DNA, Alphabet, Codes
 from fastism_cli.errors import RegionError, SequenceError
-from fastism_cli.io.bgzf import GZIP_MAGIC, has_bgzf_header
-from fastism_cli.io.fasta_index import BGZF_DAMAGE, build_index, find_index, open_faidx
+from fastism_cli.genome.alphabet import DNA, Alphabet, Codes
+from fastism_cli.genome.bgzf import GZIP_MAGIC, has_bgzf_header
+from fastism_cli.genome.fasta_index import BGZF_DAMAGE, build_index, find_index, open_faidx
 from fastism_cli.options.problems import SHOWN
 
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
