@@ -23,7 +23,8 @@ import numpy as np
 
 from benchmarks.contestants import Peer, gradient_runners, predict_runner, seconds
 from benchmarks.models import MODELS, REDUCE, random_one_hot
-from fastism_cli import FastISM, __version__, backend
+from fastism_cli import FastISM, __version__
+from fastism_cli.model import backend
 
 NAIVE_BATCHES = {"cpu": (16, 32, 64, 128, 256, 512, 1024), "gpu": (256, 1024, 4096, 8192)}
 PEER_BATCHES = {"fastism": (1, 16, 128), "yuzu": (1,)}

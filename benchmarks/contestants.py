@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastism_cli import backend
+from fastism_cli.model import backend
 
 Answer = dict[str, Any]
 STEPS = 50

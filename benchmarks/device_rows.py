@@ -17,8 +17,9 @@ from keras import ops
 from benchmarks.contestants import seconds
 from benchmarks.models import REDUCE, random_one_hot
 from benchmarks.truth import build, positions_of
-from fastism_cli import FastISM, backend
-from fastism_cli.precision import dtype_of
+from fastism_cli import FastISM
+from fastism_cli.model import backend
+from fastism_cli.model.precision import dtype_of
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 NAIVE_BATCHES = (512, 2048, 8192)

@@ -72,7 +72,7 @@ def main(path: Path | None, minutes: float, rounds: int, cpu: bool, quick: bool)
     if cpu:
         os.environ.update(environment(CPU))
     from benchmarks.device_rows import device
-    from fastism_cli import backend
+    from fastism_cli.model import backend
 
     if not cpu and backend.device_kind() != "gpu":
         raise click.ClickException(f"{backend.BACKEND} sees no GPU here: nothing is measured (--cpu tries the script).")
@@ -142,7 +142,7 @@ def named(case: Case) -> str:
 def rates(*, quick: bool) -> dict[str, float]:
     """Multiply-adds a second in a large matrix product, by precision."""
     from benchmarks.device_rows import PRECISIONS, matrix_rate
-    from fastism_cli import backend
+    from fastism_cli.model import backend
 
     size = 8192 if backend.device_kind() == "gpu" else 1024
     found = {}

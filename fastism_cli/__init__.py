@@ -11,10 +11,10 @@ from fastism_cli.version import __version__
 
 if TYPE_CHECKING:
     from fastism_cli.errors import FastISMError
-    from fastism_cli.io.models import load_model
     from fastism_cli.io.result import read_result
     from fastism_cli.io.results import open_scores
     from fastism_cli.ism import FastISM, MutagenesisResult
+    from fastism_cli.model.loading.load import load_model
     from fastism_cli.options.run_options import RunOptions
     from fastism_cli.pipeline import score_regions
     from fastism_cli.rules.table import register_rule
@@ -42,7 +42,7 @@ _HOMES = {
     "FastISMError": "fastism_cli.errors",
     "MutagenesisResult": "fastism_cli.ism",
     "RunOptions": "fastism_cli.options.run_options",
-    "load_model": "fastism_cli.io.models",
+    "load_model": "fastism_cli.model.loading.load",
     "open_scores": "fastism_cli.io.results",
     "read_result": "fastism_cli.io.result",
     "register_rule": "fastism_cli.rules.table",

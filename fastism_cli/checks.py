@@ -17,8 +17,8 @@ from fastism_cli.genome.bed import BedSource, BedSummary
 from fastism_cli.genome.fasta import Genome, check_contigs, open_fasta
 from fastism_cli.genome.fasta_records import RecordSource
 from fastism_cli.inputs import read_inputs
-from fastism_cli.io.model_files import read_model_file
 from fastism_cli.io.places import check_place
+from fastism_cli.model.loading.file_kinds import read_model_file
 from fastism_cli.options.problems import Problems
 from fastism_cli.options.run_options import RunOptions, parse_codes, parse_reduce, parse_tie
 from fastism_cli.outputs import check_new_file

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from keras import ops, tree
 
-from fastism_cli import backend
-from fastism_cli.graph import LayerGraph
+from fastism_cli.model import backend
+from fastism_cli.model.graph import LayerGraph
 from fastism_cli.plan import Cut, Operand, Plan, Stage, Step, cuts, reaches
 from fastism_cli.planner import make_plan
 from fastism_cli.rules.base import Everywhere, Unchanged, Window

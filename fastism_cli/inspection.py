@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fastism_cli.graph import Node, Shape
 from fastism_cli.ism import FastISM
+from fastism_cli.model.graph import Node, Shape
 from fastism_cli.plan import Step
 from fastism_cli.rules.base import Window
 from fastism_cli.rules.parts import Later, Still, Whole

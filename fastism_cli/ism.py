@@ -11,14 +11,17 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from keras import ops
 
-from fastism_cli import backend
 from fastism_cli.engine import FastEngine
 from fastism_cli.errors import ResourceError, SequenceError, UsageError
-from fastism_cli.functional import functional, require_length_fits
 from fastism_cli.genome.alphabet import Alphabet
-from fastism_cli.heads import Head, Reduce, Units, choose_heads
-from fastism_cli.keras_graph import call_model, input_names, layer_graph, output_names
-from fastism_cli.layouts import as_sequence_model
+from fastism_cli.model import backend
+from fastism_cli.model.functional import functional, require_length_fits
+from fastism_cli.model.heads import Head, Reduce, Units, choose_heads
+from fastism_cli.model.image_layouts import as_sequence_model
+from fastism_cli.model.keras_graph import call_model, input_names, layer_graph, output_names
+from fastism_cli.model.precision import dtype_of, with_dtype
+from fastism_cli.model.reductions import Select
+from fastism_cli.model.sequence_inputs import find_views, with_views
 from fastism_cli.naive import NaiveEngine
 from fastism_cli.opening import with_layers_opened
 from fastism_cli.options.choices import ENGINES, PRECISIONS, SCORED_N_POLICIES
@@ -26,8 +29,6 @@ from fastism_cli.options.run_options import parse_codes, parse_tie
 from fastism_cli.parts import with_parts_apart
 from fastism_cli.plan import Plan
 from fastism_cli.planner import make_plan, period_of
-from fastism_cli.precision import dtype_of, with_dtype
-from fastism_cli.reduce import Select
 from fastism_cli.rewrite import as_run
 from fastism_cli.scores import (
     alternates,
@@ -40,7 +41,6 @@ from fastism_cli.scores import (
     scatter,
 )
 from fastism_cli.trimming import live_positions
-from fastism_cli.views import find_views, with_views
 from fastism_cli.windows import ChunkCall, cover
 
 # Bytes that the largest stage of one call may fill. On two cores a whole sequence of 1,000 at once was as fast as any
@@ -82,7 +82,7 @@ class FastISM:
     Parameters
     ----------
     model : keras.Model or path
-        A built model, or a file that :func:`fastism_cli.io.models.load_model` reads.
+        A built model, or a file that :func:`fastism_cli.model.loading.load.load_model` reads.
     sequence_input : str or int, optional
         Name or index of the input to substitute in. Default: the only one of shape (length, letters), or of shape
         (length,) that an Embedding reads.
@@ -97,7 +97,7 @@ class FastISM:
     alphabet : str
         Letters in the order of the model's channels.
     reduce : str, list of str, or dict of head name to either, optional
-        How a positional head becomes one number a target: see :mod:`fastism_cli.reduce`. Several, in a list or
+        How a positional head becomes one number a target: see :mod:`fastism_cli.model.reductions`. Several, in a list or
         joined by commas, give heads ``NAME.REDUCTION``. "none" keeps the head whole. A positional head (shape
         (L_out, T)) must be given one.
     targets : dict of head name to tuple of int, optional
@@ -141,7 +141,7 @@ class FastISM:
         if batch_size != "auto" and not (isinstance(batch_size, int) and batch_size > 0):
             raise UsageError(f"batch_size must be 'auto' or a positive int. Received: batch_size={batch_size!r}")
         if isinstance(model, (str, Path)):
-            from fastism_cli.io.models import load_model
+            from fastism_cli.model.loading.load import load_model
 
             model = load_model(model)
         self.alphabet = Alphabet(alphabet)

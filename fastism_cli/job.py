@@ -177,11 +177,11 @@ def load_scorer(model: Any, choices: ModelChoices, options: RunOptions, regions:
     A variable length that no option gives is that of the ``regions``.
     """
     import_backend(verbose=logger.isEnabledFor(logging.DEBUG))
-    from fastism_cli import backend
-    from fastism_cli.io.custom_objects import load_rules
-    from fastism_cli.io.models import load_model
     from fastism_cli.ism import FastISM
-    from fastism_cli.keras_graph import has_variable_length
+    from fastism_cli.model import backend
+    from fastism_cli.model.keras_graph import has_variable_length
+    from fastism_cli.model.loading.custom_objects import load_rules
+    from fastism_cli.model.loading.load import load_model
 
     require_device(backend.device_kind())
     if isinstance(model, (str, os.PathLike)):
@@ -246,7 +246,7 @@ def _geometry(length: int, options: RunOptions, *, whole: bool) -> Geometry:
 
 
 def _attributes(inputs: RunInputs, scorer: FastISM, rows: range, n_total: int) -> dict[str, Any]:
-    from fastism_cli import backend
+    from fastism_cli.model import backend
 
     return {
         **inputs.attributes,

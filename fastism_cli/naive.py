@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from fastism_cli import backend
+from fastism_cli.model import backend
 from fastism_cli.windows import ChunkCall
 
 

@@ -17,9 +17,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from fastism_cli import backend
-from fastism_cli.graph import Input, LayerGraph, Node, Tensor
-from fastism_cli.keras_graph import layer_graph
+from fastism_cli.model import backend
+from fastism_cli.model.graph import Input, LayerGraph, Node, Tensor
+from fastism_cli.model.keras_graph import layer_graph
 from fastism_cli.rules import rule_of
 
 OPERATORS = ("__add__", "__sub__", "__mul__", "__truediv__", "__matmul__", "__pow__")

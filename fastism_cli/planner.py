@@ -9,9 +9,9 @@ from functools import cached_property
 from math import prod
 
 from fastism_cli.costs import STAGE_ELEMENT, weighted_multiply_adds
-from fastism_cli.graph import PART, REFERENCE, LayerGraph, Node
+from fastism_cli.model.graph import PART, REFERENCE, LayerGraph, Node
+from fastism_cli.model.reductions import Reduction
 from fastism_cli.plan import Operand, Plan, Stage, Step
-from fastism_cli.reduce import Reduction
 from fastism_cli.rules import rule_of
 from fastism_cli.rules.base import (
     EVERYWHERE,

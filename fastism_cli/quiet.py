@@ -26,7 +26,7 @@ def import_backend(*, verbose: bool = False) -> None:
         for name in ("tensorflow", "absl", "jax"):
             logging.getLogger(name).setLevel(logging.ERROR)
     with held_back_stderr(show=verbose):
-        from fastism_cli import backend
+        from fastism_cli.model import backend
 
         backend.device_kind()
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import keras
 
-from fastism_cli.graph import REFERENCE, LayerGraph, Node, Port, Shape, Tensor
-from fastism_cli.heads import Head
-from fastism_cli.reduce import Mean, Reference, Select, Sum
+from fastism_cli.model.graph import REFERENCE, LayerGraph, Node, Port, Shape, Tensor
+from fastism_cli.model.heads import Head
+from fastism_cli.model.reductions import Mean, Reference, Select, Sum
+from fastism_cli.model.simpler_operations import with_simpler_operations
 from fastism_cli.rules import rule_of
 from fastism_cli.rules.adaptive import as_pooling
 from fastism_cli.rules.summed import SummedConvolution, can_be_summed
 from fastism_cli.rules.wrappers import opened
-from fastism_cli.simpler import with_simpler_operations
 
 
 def as_run(graph: LayerGraph, heads: Sequence[Head]) -> LayerGraph:

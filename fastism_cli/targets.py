@@ -13,7 +13,7 @@ Units = tuple[int, ...]
 
 
 class ScoredHead(Protocol):
-    """What is needed of a head (see :class:`fastism_cli.heads.Head`)."""
+    """What is needed of a head (see :class:`fastism_cli.model.heads.Head`)."""
 
     @property
     def name(self) -> str: ...

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from fastism_cli import backend
+from fastism_cli.model import backend
 from tests.stacks import Stack, build, stacks
 from tests.truth import errors_of, inputs_of, rounding_error
 

@@ -17,7 +17,7 @@ import pytest
 import tf_keras
 from tf_keras import layers as k2
 
-from fastism_cli.io.model_config import all_entries
+from fastism_cli.model.loading.config import all_entries
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
 
@@ -142,7 +142,7 @@ def keras3_model() -> Any:
 
 def kept_from_tensorflow(model: Any) -> list[str]:
     """Names of the layers that have no equal in Keras 3."""
-    from fastism_cli.io.model_lift import Borrowed
+    from fastism_cli.model.loading.from_tf_keras import Borrowed
 
     assert isinstance(model, keras.Model)
     return [layer.name for layer in model.layers if isinstance(layer, Borrowed)]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastism_cli import backend
+from fastism_cli.model import backend
 from tests.truth import errors_of, inputs_of
 from tests.zoo import FACTS, MODELS, ONE_EACH
 

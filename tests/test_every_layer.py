@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from fastism_cli import backend
+from fastism_cli.model import backend
 from tests.every_layer import BETWEEN, LEFT_OUT, WITHOUT_FLOAT64, class_names, errors_with
 from tests.layers_page import PAGE, page
 

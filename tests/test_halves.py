@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from fastism_cli import FastISM, backend
+from fastism_cli import FastISM
+from fastism_cli.model import backend
 from fastism_cli.rules import conv, halves
 from tests.sequences import random_one_hot
 from tests.truth import errors_of, inputs_of

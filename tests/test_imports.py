@@ -31,7 +31,6 @@ ROOT = {"", "errors", "version", "optional"}  # all may import them
 # Modules that have not moved yet, by the package that they are to move to.
 HOME = {
     "run": "alleles blocks checks companions compile_cache devices inputs job overlap pipeline progress provenance quiet reader steps summary targets variant_blocks variant_files variant_scores variants watch workers",
-    "model": "backend functional graph heads io.custom_objects io.legacy_layers io.model_config io.model_files io.model_lift io.model_repair io.model_rewire io.model_scan io.model_weights io.models io.saved_model io.tf_operations keras_graph layouts precision reduce simpler views",
     "engine": "batches costs engine inspection ism judge naive opening parts plan planner rewrite scores stage trimming verify",
     "results": "contents export.staging io.block_reader io.choose_tracks io.chunk_reader io.chunks io.columns io.configuration io.damage io.datasets io.disk io.journal io.layout io.places io.result io.results io.rows io.schema io.score_blocks io.tracks io.virtual io.writer merging outputs",
     "report": "look.page look.__init__ look.choose look.contents look.packing look.page.__init__ look.picture look.plots look.quality look.region look.report look.sites look.spread look.survey",
@@ -49,7 +48,7 @@ WITHOUT_KERAS = (
     "genome.bed",
     "genome.fasta",
     "io.result",
-    "io.models",
+    "model.loading.load",
     "io.results",
     "job",
     "look.plots",

@@ -18,8 +18,8 @@ import pytest
 import tf_keras
 from tf_keras import layers as k2
 
-from fastism_cli.io.models import load_model
-from fastism_cli.keras_graph import output_names
+from fastism_cli.model.keras_graph import output_names
+from fastism_cli.model.loading.load import load_model
 from tests.model_files import (
     FILE_WARNINGS,
     LENGTH,
@@ -218,7 +218,7 @@ def test_what_keras_3_does_not_have(build: Callable[[], Any], ending: str, tmp_p
 
 
 def test_a_twin_that_predicts_something_else_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastism_cli.io import tf_operations
+    from fastism_cli.model.loading import tf_operations
 
     model = function_without_an_equal()
     monkeypatch.setitem(tf_operations.OTHERS, "cumsum", lambda x, axis: x)

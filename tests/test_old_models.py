@@ -16,9 +16,9 @@ import tf_keras
 from tf_keras import layers as k2
 
 from fastism_cli.errors import ModelError
-from fastism_cli.io.model_config import all_entries
-from fastism_cli.io.model_repair import HARMLESS, LAYER_REPAIRS, RENAMED, repair_config
-from fastism_cli.io.models import load_model
+from fastism_cli.model.loading.config import all_entries
+from fastism_cli.model.loading.load import load_model
+from fastism_cli.model.loading.repair import HARMLESS, LAYER_REPAIRS, RENAMED, repair_config
 from tests.model_files import (
     FILE_WARNINGS,
     assert_same,
@@ -238,7 +238,7 @@ def test_every_repair_is_exercised() -> None:
 
 
 def _repairs_that_act(config: dict[str, Any]) -> set[str]:
-    from fastism_cli.io import model_repair
+    from fastism_cli.model.loading import repair
 
     acting = set()
 
@@ -252,7 +252,7 @@ def _repairs_that_act(config: dict[str, Any]) -> set[str]:
         return repair._replace(cure=cure)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model_repair, "LAYER_REPAIRS", tuple(watched(repair) for repair in LAYER_REPAIRS))
+        patch.setattr(repair, "LAYER_REPAIRS", tuple(watched(repair) for repair in LAYER_REPAIRS))
         repair_config(config)
     return acting
 

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from fastism_cli import FastISM, backend
+from fastism_cli import FastISM
 from fastism_cli.inspection import Inspection, inspect_scorer
+from fastism_cli.model import backend
 from fastism_cli.rules import table
 from tests.truth import errors_of, inputs_of
 from tests.zoo import custom

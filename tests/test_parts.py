@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from fastism_cli import FastISM, backend, ism
+from fastism_cli import FastISM, ism
 from fastism_cli.inspection import inspect_scorer
+from fastism_cli.model import backend
 from fastism_cli.rules import peaks
 from fastism_cli.rules.parts import LaterRule
 from fastism_cli.rules.peaks import PeakRule

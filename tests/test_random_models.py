@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 
-from fastism_cli import backend
+from fastism_cli.model import backend
 from fastism_cli.rules.pointwise import AUGMENTATIONS
 from fastism_cli.rules.table import RULES
 from tests.stacks import Stack, build, stacks

@@ -12,8 +12,9 @@ import h5py
 import numpy as np
 import pytest
 
-from fastism_cli import FastISM, backend
-from fastism_cli.io.models import load_model
+from fastism_cli import FastISM
+from fastism_cli.model import backend
+from fastism_cli.model.loading.load import load_model
 from fastism_cli.verify import verify
 from tests.small_run import LENGTH, plain
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import keras
 
-from fastism_cli.graph import Node, Shape
+from fastism_cli.model.graph import Node, Shape
 from fastism_cli.rules.spatial import first_spatial
 
 # As far as this version of Keras has them.

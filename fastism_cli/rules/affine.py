@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from fastism_cli.graph import Node, Shape
+from fastism_cli.model.graph import Node, Shape
 from fastism_cli.rules.base import (
     Call,
     Decline,

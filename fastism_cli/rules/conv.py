@@ -17,7 +17,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from fastism_cli.graph import Node
+from fastism_cli.model.graph import Node
 from fastism_cli.rules.base import Call, Facts, Form, Rule, State, Window, merge_batch, split_batch
 from fastism_cli.rules.halves import fold_halves, is_precise, may_be_halved, parted, products_of, saves_enough
 from fastism_cli.rules.place import shift

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from fastism_cli.graph import Node
+from fastism_cli.model.graph import Node
 from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Extra, Facts, Form, Rule, State, Window, along_positions
 from fastism_cli.rules.conv import strip_activation
 from fastism_cli.rules.place import place

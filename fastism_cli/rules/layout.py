@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from fastism_cli.graph import Shape
+from fastism_cli.model.graph import Shape
 from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Facts, Flat, Form, Rule, Splits, State, Window, without
 from fastism_cli.rules.strips import Strip
 from fastism_cli.rules.table import define

@@ -6,9 +6,9 @@ from typing import Any
 
 import keras
 
+from fastism_cli.model.sequence_inputs import LetterCodes
 from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, State, Window, merge_batch, split_batch
 from fastism_cli.rules.table import define
-from fastism_cli.views import LetterCodes
 
 
 class ToIntegers(Rule):

@@ -13,8 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from fastism_cli.graph import Input, Node, Shape
-from fastism_cli.keras_graph import operation_class
+from fastism_cli.model.graph import Input, Node, Shape
+from fastism_cli.model.keras_graph import operation_class
 from fastism_cli.rules.affine import Affine, right_aligned
 from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, Splits, State, Window, lay_out, take_up, without
 from fastism_cli.rules.layout import (

@@ -13,7 +13,7 @@ from typing import Any
 
 from keras import ops
 
-from fastism_cli.graph import Node
+from fastism_cli.model.graph import Node
 from fastism_cli.rules.base import Call, Extra, Facts, Form, Rule, Splits, State, Window
 from fastism_cli.rules.strips import Strip
 from fastism_cli.rules.table import define

@@ -14,7 +14,7 @@ from typing import Any
 
 from keras import ops
 
-from fastism_cli.graph import Node
+from fastism_cli.model.graph import Node
 from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Facts, Form, Rule, State, per_position
 from fastism_cli.rules.parts import frame_of, moved, that_meet
 from fastism_cli.rules.pool import lowest

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from fastism_cli.io.legacy_layers import ThresholdedReLU
+from fastism_cli.model.loading.legacy_layers import ThresholdedReLU
 from fastism_cli.rules.base import (
     Call,
     Decline,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from fastism_cli.reduce import L2, Center, Jsd, LogSumExp, Max, Mean, Profile, Select, Sum
+from fastism_cli.model.reductions import L2, Center, Jsd, LogSumExp, Max, Mean, Profile, Select, Sum
 from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Facts, Form, Rule, Splits, State, Window, per_position
 from fastism_cli.rules.strips import sum_rows
 from fastism_cli.rules.table import define

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from fastism_cli.graph import Node
+from fastism_cli.model.graph import Node
 from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, State, Window, lay_out, take_up, without
 from fastism_cli.rules.conv import Conv, strip_activation
 from fastism_cli.rules.table import define

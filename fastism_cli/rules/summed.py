@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from fastism_cli import backend
-from fastism_cli.graph import Node
-from fastism_cli.reduce import Mean, Reduction
+from fastism_cli.model import backend
+from fastism_cli.model.graph import Node
+from fastism_cli.model.reductions import Mean, Reduction
 from fastism_cli.rules.base import EVERYWHERE, Call, Facts, Form, Rule, Splits, State
 from fastism_cli.rules.place import rows_at
 from fastism_cli.rules.strips import sum_rows

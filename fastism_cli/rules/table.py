@@ -6,7 +6,7 @@ Classes are looked up exactly, never by ``isinstance``: a subclass may override 
 from __future__ import annotations
 
 from fastism_cli.errors import RuleError
-from fastism_cli.graph import Node
+from fastism_cli.model.graph import Node
 from fastism_cli.rules.base import Rule
 
 RULES: dict[type, Rule] = {}

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from fastism_cli.graph import Input, Node
+from fastism_cli.model.graph import Input, Node
 from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, State, Window, lay_out, take_up, without
 from fastism_cli.rules.conv import strip_activation
 from fastism_cli.rules.operations import arguments, define_operation

@@ -9,10 +9,10 @@ from typing import Any
 
 import keras
 
-from fastism_cli import backend
 from fastism_cli.errors import ModelError
-from fastism_cli.graph import LayerGraph, Port
-from fastism_cli.keras_graph import all_layers, is_tf_keras, layer_graph
+from fastism_cli.model import backend
+from fastism_cli.model.graph import LayerGraph, Port
+from fastism_cli.model.keras_graph import all_layers, is_tf_keras, layer_graph
 
 _FLOATS = frozenset({"float16", "bfloat16", "float32", "float64", "mixed_float16", "mixed_bfloat16"})
 

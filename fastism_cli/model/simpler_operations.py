@@ -11,8 +11,8 @@ from typing import Any
 
 import keras
 
-from fastism_cli.graph import Arguments, Input, LayerGraph, Node, Tensor
-from fastism_cli.keras_graph import operation_class
+from fastism_cli.model.graph import Arguments, Input, LayerGraph, Node, Tensor
+from fastism_cli.model.keras_graph import operation_class
 
 POOLINGS = {"averagepool": "AveragePooling", "maxpool": "MaxPooling"}
 SLICES = ("split", "arraysplit")

@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 
 from fastism_cli.errors import ModelError
-from fastism_cli.io.model_config import Config
+from fastism_cli.model.loading.config import Config
 
 KERAS_ZIP, KERAS_FOLDER, HDF5, JSON, SAVED_MODEL = "keras", "keras folder", "hdf5", "json", "SavedModel"
 LEGACY, STRUCTURED = "legacy", "structured"  # weights by layer name; weights by place in the model (.weights.h5)

@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 
 from fastism_cli.errors import ModelError
-from fastism_cli.io.model_config import Config, plain_name
-from fastism_cli.io.model_files import LEGACY, WeightsFile, open_hdf5, weights_group
+from fastism_cli.model.loading.config import Config, plain_name
+from fastism_cli.model.loading.file_kinds import LEGACY, WeightsFile, open_hdf5, weights_group
 
 # Layers whose kernels Theano applied mirrored; every other backend, and Keras 3, correlates.
 MIRRORED_BY_THEANO = {"Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "ConvLSTM2D"}

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from fastism_cli.keras_graph import function_of, input_names, input_shapes, is_tf_keras, output_names
+from fastism_cli.model.keras_graph import function_of, input_names, input_shapes, is_tf_keras, output_names
 
 Axis = int | None
 

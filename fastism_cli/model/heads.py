@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from math import prod
 
 from fastism_cli.errors import UsageError
+from fastism_cli.model.reductions import Reduction, make_reduction
 from fastism_cli.options.choices import REDUCTIONS, check_reduction
 from fastism_cli.options.per_head import by_head
-from fastism_cli.reduce import Reduction, make_reduction
 
 Shape = tuple[int, ...]
 Units = tuple[int, ...]

@@ -16,10 +16,10 @@ import tensorflow as tf
 import tf_keras
 
 from fastism_cli.errors import ModelError
-from fastism_cli.io.model_config import Config, plain_name
-from fastism_cli.io.model_repair import plain_config
-from fastism_cli.io.model_weights import copy_layer
-from fastism_cli.io.tf_operations import find_operation
+from fastism_cli.model.loading.config import Config, plain_name
+from fastism_cli.model.loading.repair import plain_config
+from fastism_cli.model.loading.tf_operations import find_operation
+from fastism_cli.model.loading.weights import copy_layer
 
 # Makes a layer of Keras 3 from the configuration that tf_keras gives of its own.
 Build = Callable[[Config], Any]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastism_cli.errors import ModelError
-from fastism_cli.io.model_config import Config
+from fastism_cli.model.loading.config import Config
 
 # Operations that reach out of the graph: to files, to Python, to libraries. What saves and restores the variables is
 # in every SavedModel and is not among them.
@@ -72,7 +72,7 @@ def served(folder: Path) -> Any:
     import keras
     import tensorflow as tf
 
-    from fastism_cli.io.model_lift import Borrowed
+    from fastism_cli.model.loading.from_tf_keras import Borrowed
 
     loaded = tf.saved_model.load(str(folder))
     signatures = loaded.signatures

@@ -17,9 +17,9 @@ import keras
 from keras.src.models.functional import Functional
 from keras.src.ops.numpy import Flip
 
-from fastism_cli import backend
 from fastism_cli.errors import ModelError
-from fastism_cli.graph import Arguments, Input, LayerGraph, Node, Port, Shape, Tensor
+from fastism_cli.model import backend
+from fastism_cli.model.graph import Arguments, Input, LayerGraph, Node, Port, Shape, Tensor
 
 
 def function_of(model: Any) -> Any | None:

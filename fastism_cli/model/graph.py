@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fastism_cli import backend
+from fastism_cli.model import backend
 
 Shape = tuple[int, ...]
 # Role of a node whose output counts as unchanged: the reference that a reduction compares with.

@@ -15,10 +15,10 @@ from keras import ops
 
 from fastism_cli.errors import ModelError, SequenceError, UsageError
 from fastism_cli.genome.alphabet import Alphabet
-from fastism_cli.graph import LayerGraph, Node, Port, Shape, Tensor
-from fastism_cli.keras_graph import flip_operation
+from fastism_cli.model.graph import LayerGraph, Node, Port, Shape, Tensor
+from fastism_cli.model.keras_graph import flip_operation
+from fastism_cli.model.reductions import Select
 from fastism_cli.options.run_options import Tied
-from fastism_cli.reduce import Select
 
 HOW_TO_CODE = "Give the integer of each letter with --codes, as in --codes A=1,C=2,G=3,T=4,N=0"
 

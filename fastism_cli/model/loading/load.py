@@ -20,19 +20,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastism_cli.errors import ModelError
-from fastism_cli.io.custom_objects import load_custom_objects
-from fastism_cli.io.model_config import Config, all_entries, is_foreign
-from fastism_cli.io.model_files import KERAS_FOLDER, KERAS_ZIP, LEGACY, SAVED_MODEL, ModelFile, read_model_file
-from fastism_cli.io.model_repair import (
+from fastism_cli.model.loading.config import Config, all_entries, is_foreign
+from fastism_cli.model.loading.custom_objects import load_custom_objects
+from fastism_cli.model.loading.file_kinds import (
+    KERAS_FOLDER,
+    KERAS_ZIP,
+    LEGACY,
+    SAVED_MODEL,
+    ModelFile,
+    read_model_file,
+)
+from fastism_cli.model.loading.repair import (
     HARD_SIGMOID,
     keras2_hard_sigmoid,
     plain_config,
     repair_config,
     use_own_functions,
 )
-from fastism_cli.io.model_scan import describe_problems, stored_code
-from fastism_cli.io.model_weights import copy_weights, load_weights, under_name
-from fastism_cli.io.saved_model import operations_reaching_out, saved_configs, served
+from fastism_cli.model.loading.saved_model import operations_reaching_out, saved_configs, served
+from fastism_cli.model.loading.stored_code import describe_problems, stored_code
+from fastism_cli.model.loading.weights import copy_weights, load_weights, under_name
 
 if TYPE_CHECKING:
     import keras
@@ -222,7 +229,7 @@ def _repaired(config: Config, objects: Objects, *, keras2: bool = True) -> Confi
 
 
 def _legacy_layers() -> Objects:
-    from fastism_cli.io.legacy_layers import LEGACY_LAYERS
+    from fastism_cli.model.loading.legacy_layers import LEGACY_LAYERS
 
     return LEGACY_LAYERS
 
@@ -297,7 +304,7 @@ def lifted(model: Any, objects: Objects, allow_lambda: bool) -> Any:
 
     Either must predict what the model predicts; where neither does, the model itself is left, a single opaque node.
     """
-    from fastism_cli.io.model_lift import agree
+    from fastism_cli.model.loading.from_tf_keras import agree
 
     for twin_of in (_from_configuration, _call_by_call):
         try:
@@ -320,7 +327,7 @@ def _from_configuration(model: Any, objects: Objects, allow_lambda: bool) -> Any
 
 
 def _call_by_call(model: Any, objects: Objects, allow_lambda: bool) -> Any:
-    from fastism_cli.io.model_lift import lift
+    from fastism_cli.model.loading.from_tf_keras import lift
 
     return lift(model, lambda entry: build(_repaired(entry, objects), objects, allow_lambda))
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any, NamedTuple
 
-from fastism_cli.io.model_config import (
+from fastism_cli.model.loading.config import (
     MODEL_MODULES,
     Config,
     Context,
@@ -27,7 +27,7 @@ from fastism_cli.io.model_config import (
     plain_name,
     unknown_arguments,
 )
-from fastism_cli.io.model_rewire import rewire
+from fastism_cli.model.loading.repair_calls import rewire
 
 HARD_SIGMOID = "keras2_hard_sigmoid"
 

@@ -7,13 +7,13 @@ from typing import Any
 import keras
 
 from fastism_cli.errors import ModelError, UsageError
-from fastism_cli.keras_graph import function_of, input_names, input_shapes, is_tf_keras, of_tf_keras
+from fastism_cli.model.keras_graph import function_of, input_names, input_shapes, is_tf_keras, of_tf_keras
 
 
 def functional(model: Any, length: int | None) -> Any:
     """A model whose calls can be followed: of tf_keras the twin in Keras 3, of a subclass a model of one layer."""
     if of_tf_keras(model):
-        from fastism_cli.io.models import lifted
+        from fastism_cli.model.loading.load import lifted
 
         model = lifted(model, {}, allow_lambda=True)
     if is_tf_keras(model):
