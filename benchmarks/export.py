@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fastism_cli.io.layout import HeadLayout, Layout
-from fastism_cli.io.writer import ResultWriter
+from fastism_cli.results.layout import HeadLayout, Layout
+from fastism_cli.results.writer import ResultWriter
 
 LENGTH, ROUNDS = 1000, 7
 SIZES = (1_000, 10_000, 100_000)

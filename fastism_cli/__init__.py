@@ -11,12 +11,12 @@ from fastism_cli.version import __version__
 
 if TYPE_CHECKING:
     from fastism_cli.errors import FastISMError
-    from fastism_cli.io.result import read_result
-    from fastism_cli.io.results import open_scores
     from fastism_cli.ism import FastISM, MutagenesisResult
     from fastism_cli.model.loading.load import load_model
     from fastism_cli.options.run_options import RunOptions
     from fastism_cli.pipeline import score_regions
+    from fastism_cli.results.ism_file import read_result
+    from fastism_cli.results.scores import open_scores
     from fastism_cli.rules.table import register_rule
     from fastism_cli.variants import score_variants
     from fastism_cli.verify import verify
@@ -43,8 +43,8 @@ _HOMES = {
     "MutagenesisResult": "fastism_cli.ism",
     "RunOptions": "fastism_cli.options.run_options",
     "load_model": "fastism_cli.model.loading.load",
-    "open_scores": "fastism_cli.io.results",
-    "read_result": "fastism_cli.io.result",
+    "open_scores": "fastism_cli.results.scores",
+    "read_result": "fastism_cli.results.ism_file",
     "register_rule": "fastism_cli.rules.table",
     "score_regions": "fastism_cli.pipeline",
     "score_variants": "fastism_cli.variants",

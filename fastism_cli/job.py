@@ -17,12 +17,12 @@ from fastism_cli.errors import UsageError
 from fastism_cli.genome.fasta_records import RecordSource
 from fastism_cli.genome.placement import Geometry
 from fastism_cli.inputs import OtherInputs, fit_inputs
-from fastism_cli.io.layout import HeadLayout, Layout
 from fastism_cli.options.run_options import RunOptions, default_output
 from fastism_cli.options.shard import parse_shard
-from fastism_cli.outputs import check_memory, check_space, memory_of_machine, size_text, unfinished_bytes
 from fastism_cli.quiet import import_backend
 from fastism_cli.reader import Reader
+from fastism_cli.results.layout import HeadLayout, Layout
+from fastism_cli.results.output_checks import check_memory, check_space, memory_of_machine, size_text, unfinished_bytes
 from fastism_cli.targets import layouts
 
 if TYPE_CHECKING:

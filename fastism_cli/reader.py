@@ -16,8 +16,8 @@ from fastism_cli.genome.bed import BedSource, Region
 from fastism_cli.genome.fasta import Genome
 from fastism_cli.genome.fasta_records import RecordSource, where
 from fastism_cli.genome.placement import Geometry, Placement
-from fastism_cli.io.schema import REGION_COLUMNS, Status
 from fastism_cli.options.problems import refuse_regions
+from fastism_cli.results.schema import REGION_COLUMNS, Status
 
 PAST_END, EDGE_HINT = "pass an end of their contig", "Use --edge pad or --edge skip."
 N_HINT = "Use --n-policy skip or score."

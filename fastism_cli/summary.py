@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastism_cli.errors import OutputError
-from fastism_cli.io.schema import Status
+from fastism_cli.results.schema import Status
 from fastism_cli.steps import Steps
 
 WORDS = {

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from fastism_cli.errors import UsageError
-from fastism_cli.io.layout import HeadLayout
 from fastism_cli.options.per_head import by_head, split_named
+from fastism_cli.results.layout import HeadLayout
 
 Units = tuple[int, ...]
 

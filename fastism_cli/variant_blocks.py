@@ -14,8 +14,8 @@ from fastism_cli.genome.alphabet import Alphabet, Codes
 from fastism_cli.genome.fasta import Genome
 from fastism_cli.genome.vcf_reader import Variant, VariantSource
 from fastism_cli.inputs import OtherInputs
-from fastism_cli.io.layout import HeadLayout
-from fastism_cli.io.tracks import head_tracks
+from fastism_cli.results.layout import HeadLayout
+from fastism_cli.results.tracks import head_tracks
 
 if TYPE_CHECKING:
     from fastism_cli.ism import FastISM

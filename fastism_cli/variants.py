@@ -15,7 +15,6 @@ import numpy as np
 from fastism_cli.alleles import Outcome, Windows
 from fastism_cli.checks import ModelChoices, check_choices
 from fastism_cli.errors import RegionError, UsageError
-from fastism_cli.export.staging import staged
 from fastism_cli.genome import vcf_text
 from fastism_cli.genome.fasta import Genome, open_fasta
 from fastism_cli.genome.vcf_reader import VariantSource, matched_contigs
@@ -24,7 +23,8 @@ from fastism_cli.job import load_scorer
 from fastism_cli.optional import require
 from fastism_cli.options.problems import Problems
 from fastism_cli.options.run_options import RunOptions
-from fastism_cli.outputs import check_new_file
+from fastism_cli.results.output_checks import check_new_file
+from fastism_cli.results.staging import staged
 from fastism_cli.targets import layouts
 from fastism_cli.variant_blocks import VariantBlock, VariantJob, blocks_of
 from fastism_cli.variant_files import ScoredTable, ScoredVcf

@@ -21,13 +21,13 @@ from typing import Any
 from fastism_cli.checks import RunInputs
 from fastism_cli.devices import environment, parse_devices
 from fastism_cli.errors import FastISMError, UsageError
-from fastism_cli.io.result import read_result
-from fastism_cli.io.schema import Status
 from fastism_cli.job import opened_inputs
-from fastism_cli.merging import join, part_attributes
 from fastism_cli.options.run_options import RunOptions
 from fastism_cli.pipeline import finished_before, score_regions
 from fastism_cli.progress import Progress
+from fastism_cli.results.ism_file import read_result
+from fastism_cli.results.merge_shards import join, part_attributes
+from fastism_cli.results.schema import Status
 from fastism_cli.summary import RunSummary, write_summary
 
 SECONDS_TO_END = 60.0  # that workers get to keep their rows

@@ -20,7 +20,7 @@ import click
 import h5py
 import numpy as np
 
-from fastism_cli.io.result import read_result
+from fastism_cli.results.ism_file import read_result
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 IN_START = 0.2  # share of the kills that come before the first row

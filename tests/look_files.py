@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from fastism_cli.io.layout import HeadLayout, Layout
-from fastism_cli.io.schema import Status
-from fastism_cli.io.writer import ResultWriter
+from fastism_cli.results.layout import HeadLayout, Layout
+from fastism_cli.results.schema import Status
+from fastism_cli.results.writer import ResultWriter
 
 LETTERS = "ACGT"
 COMPLEMENT = [3, 2, 1, 0, 4]

@@ -20,7 +20,7 @@ from fastism_cli import cli, quiet
 from fastism_cli.cli import COMMANDS, main
 from fastism_cli.cli.outcome import Terminated
 from fastism_cli.cli.table import aligned, human
-from fastism_cli.io.result import read_result
+from fastism_cli.results.ism_file import read_result
 from tests.small_run import RECORDS, Folder, make_folder
 
 # Keras saves a weight with numpy.array(tensor), which numpy 2 warns of.

@@ -20,10 +20,10 @@ from fastism_cli.export.formats import FORMATS
 from fastism_cli.export.names import split_ending
 from fastism_cli.export.run import export_scores
 from fastism_cli.export.sweep import segments
-from fastism_cli.io import block_reader, results, schema
-from fastism_cli.io.layout import HeadLayout, Layout
-from fastism_cli.io.schema import Status
-from fastism_cli.io.writer import ResultWriter
+from fastism_cli.results import block_reader, schema, scores
+from fastism_cli.results.layout import HeadLayout, Layout
+from fastism_cli.results.schema import Status
+from fastism_cli.results.writer import ResultWriter
 from tests.result_files import (
     COMPLEMENT,
     LENGTH,
@@ -142,7 +142,7 @@ def test_the_narrow_peak_beside_it(tmp_path, kind, window):
 def test_no_row_depends_on_how_many_are_read_at_once(tmp_path, monkeypatch):
     source = str(write_result(tmp_path / "r.ism.h5"))
     for rows in (3, 1000):
-        monkeypatch.setattr(results, "ROWS_AT_ONCE", rows)
+        monkeypatch.setattr(scores, "ROWS_AT_ONCE", rows)
         export_scores(source, str(tmp_path / f"{rows}.h5"), kind="modisco-h5", targets=["count"])
     assert (tmp_path / "3.narrowPeak").read_text() == (tmp_path / "1000.narrowPeak").read_text()
     assert (tmp_path / "3.h5").read_bytes() == (tmp_path / "1000.h5").read_bytes()
@@ -151,7 +151,7 @@ def test_no_row_depends_on_how_many_are_read_at_once(tmp_path, monkeypatch):
 def test_memory_does_not_grow_with_the_regions(tmp_path, monkeypatch):
     for module, name in [(schema, "CHUNK_BYTES"), (schema, "COLUMN_CHUNK_ROWS"), (block_reader, "BLOCK_BYTES")]:
         monkeypatch.setattr(module, name, 1 << 12)
-    monkeypatch.setattr(results, "ROWS_AT_ONCE", 64)
+    monkeypatch.setattr(scores, "ROWS_AT_ONCE", 64)
     few, many = peak_of_export(tmp_path, 3000), peak_of_export(tmp_path, 60_000)
     # as much as row numbers alone would take: more than what the number of blocks ahead makes out
     assert many < few + 8 * 57_000

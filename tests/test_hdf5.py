@@ -22,14 +22,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastism_cli.errors import OutputError, ResourceError, UsageError
-from fastism_cli.io import disk, schema
-from fastism_cli.io.chunks import ChunkWriter
-from fastism_cli.io.layout import HeadLayout, Layout
-from fastism_cli.io.places import check_output
-from fastism_cli.io.result import read_result
-from fastism_cli.io.schema import Status
-from fastism_cli.io.writer import ResultWriter
 from fastism_cli.options.choices import COMPRESSIONS, DELTA_DTYPES
+from fastism_cli.results import crash_safe_file, schema
+from fastism_cli.results.chunk_writer import ChunkWriter
+from fastism_cli.results.ism_file import read_result
+from fastism_cli.results.layout import HeadLayout, Layout
+from fastism_cli.results.places import check_output
+from fastism_cli.results.schema import Status
+from fastism_cli.results.writer import ResultWriter
 
 resource = pytest.importorskip("resource")
 
@@ -564,7 +564,7 @@ def test_a_disk_that_is_really_full(tmp_path):
 @pytest.mark.parametrize("nth", [1, 2, 5, 12, 15, 18, 20, 22])
 def test_a_signal_that_arrives_while_hdf5_writes(output, rng, monkeypatch, nth):
     """HDF5 crashes if the signal's exception interrupts a write of its closing; so it must not."""
-    write_all, calls = disk.Disk._write_all, []
+    write_all, calls = crash_safe_file.Disk._write_all, []
 
     def interrupted(file, view, start):
         calls.append(len(view))
@@ -573,7 +573,7 @@ def test_a_signal_that_arrives_while_hdf5_writes(output, rng, monkeypatch, nth):
             time.sleep(0.05)
         write_all(file, view, start)
 
-    monkeypatch.setattr(disk.Disk, "_write_all", interrupted)
+    monkeypatch.setattr(crash_safe_file.Disk, "_write_all", interrupted)
     block = block_of(BIG, rng)
     with pytest.raises(KeyboardInterrupt):
         write(output, BIG, block, [slice(i, i + 25) for i in range(0, 600, 25)])

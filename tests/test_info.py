@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from fastism_cli.cli import main
-from fastism_cli.contents import contents_of
-from fastism_cli.io.schema import Status
+from fastism_cli.results.contents import contents_of
+from fastism_cli.results.schema import Status
 from tests.result_files import LENGTH, RECORDS, bases_seen, true_delta, window_of, write_result
 
 
@@ -65,7 +65,7 @@ def test_text(tmp_path):
 
 def test_no_ranges_reads_no_scores(tmp_path, monkeypatch):
     path = write_result(tmp_path / "r.h5")
-    monkeypatch.setattr("fastism_cli.io.results.Scores.blocks", None)
+    monkeypatch.setattr("fastism_cli.results.scores.Scores.blocks", None)
     assert contents_of(str(path), ranges=False).heads[0].targets[0].delta is None
     assert "  a       -  -  -  -".split() in [line.split() for line in info(path, "--no-ranges").splitlines()]
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from fastism_cli.errors import OutputError, ResourceError, UsageError
-from fastism_cli.io import schema
-from fastism_cli.io.journal import PAGE
-from fastism_cli.io.layout import HeadLayout, Layout
-from fastism_cli.io.places import check_output
-from fastism_cli.io.result import read_result
-from fastism_cli.io.writer import ResultWriter
+from fastism_cli.results import schema
+from fastism_cli.results.ism_file import read_result
+from fastism_cli.results.journal import PAGE
+from fastism_cli.results.layout import HeadLayout, Layout
+from fastism_cli.results.places import check_output
+from fastism_cli.results.writer import ResultWriter
 from tests.test_hdf5 import assert_holds, block_of, files_of_at_most, rows_of
 
 LAYOUT = Layout(n_rows=40, length=30, heads=(HeadLayout("y", (2,)),))
@@ -157,7 +157,7 @@ def test_a_changed_byte_is_refused(output, rng, place):
 
 def _is_restored(output, place: int) -> bool:
     """Whether the journal brings this byte back."""
-    from fastism_cli.io.journal import read_checkpoint
+    from fastism_cli.results.journal import read_checkpoint
 
     return place // PAGE in read_checkpoint(f"{output}.partial.journal").pages
 

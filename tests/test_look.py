@@ -15,10 +15,6 @@ from click.testing import CliRunner, Result
 
 from fastism_cli.cli import main, plot, report
 from fastism_cli.errors import UsageError
-from fastism_cli.io.layout import HeadLayout, Layout
-from fastism_cli.io.results import open_scores
-from fastism_cli.io.schema import Status
-from fastism_cli.io.writer import ResultWriter
 from fastism_cli.look import page, picture, plots, quality
 from fastism_cli.look import report as report_of
 from fastism_cli.look.choose import Interval, only_track, parse_interval, row_over, rows_by_name, strongest_rows
@@ -27,6 +23,10 @@ from fastism_cli.look.region import load_region, load_regions
 from fastism_cli.look.sites import SITE, ranked, strongest_sites
 from fastism_cli.look.spread import spread
 from fastism_cli.look.survey import BINS, survey
+from fastism_cli.results.layout import HeadLayout, Layout
+from fastism_cli.results.schema import Status
+from fastism_cli.results.scores import open_scores
+from fastism_cli.results.writer import ResultWriter
 from fastism_cli.verify import HeadCheck, VerifyReport
 from tests import look_files, result_files
 from tests.look_files import HOSTILE, LABELS, LENGTH, LETTERS, SITE_AT, write_look

@@ -10,16 +10,16 @@ import pytest
 from fastism_cli import job, pipeline
 from fastism_cli.errors import OutputError, RegionError, ResourceError, UsageError, VerifyError
 from fastism_cli.inputs import fit_inputs, read_inputs
-from fastism_cli.io import schema
-from fastism_cli.io.result import read_result
-from fastism_cli.io.schema import Status
-from fastism_cli.io.writer import ResultWriter
 from fastism_cli.ism import FastISM
 from fastism_cli.model.heads import choose_heads
 from fastism_cli.model.loading.load import load_model
 from fastism_cli.options.run_options import RunOptions, default_output
 from fastism_cli.overlap import read_ahead, write_behind
 from fastism_cli.pipeline import plan_run, score_regions
+from fastism_cli.results import schema
+from fastism_cli.results.ism_file import read_result
+from fastism_cli.results.schema import Status
+from fastism_cli.results.writer import ResultWriter
 from fastism_cli.targets import layouts, parse_targets
 from tests.small_run import ALL_N, LENGTH, RECORDS, SCORED, Folder, codes_of, make_folder, predicted, true_delta
 

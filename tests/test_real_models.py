@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from fastism_cli.cli import main
-from fastism_cli.io.result import read_result
 from fastism_cli.model.loading.load import load_model
+from fastism_cli.results.ism_file import read_result
 
 REAL = Path(os.environ.get("FASTISM_REAL", Path(__file__).parents[2] / "shared" / "real"))
 GENOME = REAL / "hg38_chr1_0_1Mb.fa.gz"

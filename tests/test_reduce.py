@@ -13,7 +13,7 @@ from fastism_cli.model.heads import choose_heads
 from fastism_cli.model.reductions import SIMPLE, Jsd, Select
 from fastism_cli.options.choices import REDUCTIONS
 from fastism_cli.options.run_options import parse_reduce
-from fastism_cli.outputs import check_memory
+from fastism_cli.results.output_checks import check_memory
 from fastism_cli.verify import verify
 from tests.sequences import random_one_hot
 from tests.truth import errors_of

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from fastism_cli.errors import ResourceError, UsageError
-from fastism_cli.io import block_reader
-from fastism_cli.io.results import open_scores
-from fastism_cli.io.schema import Status
+from fastism_cli.results import block_reader
+from fastism_cli.results.schema import Status
+from fastism_cli.results.scores import open_scores
 from tests.result_files import (
     HEADS,
     LENGTH,

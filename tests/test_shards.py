@@ -13,13 +13,13 @@ import pytest
 from fastism_cli import job, pipeline
 from fastism_cli.devices import parse_devices
 from fastism_cli.errors import OutputError, ResourceError, SequenceError, UsageError
-from fastism_cli.io import schema
-from fastism_cli.io.result import read_result
 from fastism_cli.ism import FastISM
-from fastism_cli.merging import merge_shards
 from fastism_cli.options.run_options import default_output
 from fastism_cli.options.shard import Shard, array_expression, parse_shard
 from fastism_cli.pipeline import score_regions
+from fastism_cli.results import schema
+from fastism_cli.results.ism_file import read_result
+from fastism_cli.results.merge_shards import merge_shards
 from fastism_cli.summary import START_UP
 from fastism_cli.workers import WorkerError, score_on_devices
 from tests.small_run import LENGTH, RECORDS, Folder, codes_of, make_folder
@@ -100,7 +100,7 @@ def shards_of(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("virtual", [False, True])
 def test_merged_shards_are_one_run(sharded, tmp_path, virtual, monkeypatch):
-    monkeypatch.setattr("fastism_cli.merging.BLOCK_BYTES", 1)
+    monkeypatch.setattr("fastism_cli.results.merge_shards.BLOCK_BYTES", 1)
     merged = tmp_path / "merged.h5"
     assert merge_shards(shards_of(sharded)[::-1], str(merged), virtual=virtual) == len(RECORDS)
     assert_same(merged, sharded / "whole.h5")

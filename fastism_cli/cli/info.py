@@ -12,7 +12,7 @@ from fastism_cli.cli.options import logging_options, result_argument
 from fastism_cli.cli.table import aligned
 
 if TYPE_CHECKING:
-    from fastism_cli.contents import Contents, HeadContents, Range
+    from fastism_cli.results.contents import Contents, HeadContents, Range
 
 MOST_TARGETS = 20  # of each head, that the text lists
 MOST_STRETCHES = 10  # of missing rows
@@ -29,7 +29,7 @@ def info(file: str, as_json: bool, ranges: bool) -> None:
     Works on an unfinished file (OUT.partial) too, and says which rows are missing. "--targets" of other commands takes
     the targets as they are listed here.
     """
-    from fastism_cli.contents import contents_of
+    from fastism_cli.results.contents import contents_of
 
     found = contents_of(file, ranges=ranges)
     click.echo(json.dumps(asdict(found), indent=2) if as_json else "\n".join(text(found)))

@@ -25,7 +25,7 @@ def merge(shards: tuple[str, ...], output: str, virtual: bool, overwrite: bool) 
 
     Exit codes: 0 done, 1 the disk failed, 2 shards do not fit or are missing.
     """
-    from fastism_cli.merging import merge_shards
+    from fastism_cli.results.merge_shards import merge_shards
 
     command = shlex.join(["fastism", *sys.argv[1:]])
     rows = merge_shards(shards, output, virtual=virtual, overwrite=overwrite, command=command)

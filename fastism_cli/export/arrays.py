@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from fastism_cli.export.frame import one_hot
 from fastism_cli.export.job import ExportJob
-from fastism_cli.io.score_blocks import hypothetical
+from fastism_cli.results.score_blocks import hypothetical
 
 Array = npt.NDArray[Any]
 Add = Callable[[Array, Array], None]

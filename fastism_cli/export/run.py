@@ -15,12 +15,12 @@ from fastism_cli.export.frame import Frame
 from fastism_cli.export.job import ExportJob
 from fastism_cli.export.names import default_output, file_names, split_ending
 from fastism_cli.export.peaks import write_peaks
-from fastism_cli.export.staging import Staging, staged
-from fastism_cli.io.choose_tracks import choose_tracks
-from fastism_cli.io.places import require_name
-from fastism_cli.io.results import Scores, open_scores
 from fastism_cli.optional import require
-from fastism_cli.outputs import check_new_file, check_space
+from fastism_cli.results.choose_tracks import choose_tracks
+from fastism_cli.results.output_checks import check_new_file, check_space
+from fastism_cli.results.places import require_name
+from fastism_cli.results.scores import Scores, open_scores
+from fastism_cli.results.staging import Staging, staged
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from fastism_cli.export.frame import Frame
 from fastism_cli.export.sweep import Segment, segments
-from fastism_cli.io.score_blocks import GenomeBlock
-from fastism_cli.io.tracks import Track
+from fastism_cli.results.score_blocks import GenomeBlock
+from fastism_cli.results.tracks import Track
 
 Array = npt.NDArray[Any]
 

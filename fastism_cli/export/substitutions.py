@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastism_cli.export.job import ExportJob
-from fastism_cli.io.score_blocks import GenomeBlock
+from fastism_cli.results.score_blocks import GenomeBlock
 
 Array = npt.NDArray[Any]
 

@@ -16,8 +16,8 @@ from fastism_cli.export.job import ExportJob
 from fastism_cli.export.spool import Stretch, along_genome
 from fastism_cli.export.text import FLOAT
 from fastism_cli.genome import vcf_text
-from fastism_cli.io.score_blocks import GenomeBlock
 from fastism_cli.optional import require
+from fastism_cli.results.score_blocks import GenomeBlock
 
 Array = npt.NDArray[Any]
 

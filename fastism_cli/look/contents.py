@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from fastism_cli.io.results import Scores
-from fastism_cli.io.schema import Status
-from fastism_cli.io.tracks import Track
 from fastism_cli.look.packing import pack_delta
 from fastism_cli.look.quality import checks
 from fastism_cli.look.region import Array, RegionScores, load_regions
 from fastism_cli.look.sites import ranked
 from fastism_cli.look.spread import spread
 from fastism_cli.look.survey import Survey
+from fastism_cli.results.schema import Status
+from fastism_cli.results.scores import Scores
+from fastism_cli.results.tracks import Track
 
 STATUS_WORDS = {
     Status.PENDING: "pending",

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from fastism_cli.errors import OutputError, UsageError
-from fastism_cli.export.staging import staged
-from fastism_cli.io.results import Scores, open_scores
-from fastism_cli.io.tracks import Track
 from fastism_cli.look import picture
 from fastism_cli.look.choose import only_track, parse_interval, row_over, rows_by_name, strongest_rows
 from fastism_cli.look.region import load_region
-from fastism_cli.outputs import check_new_file
+from fastism_cli.results.output_checks import check_new_file
+from fastism_cli.results.scores import Scores, open_scores
+from fastism_cli.results.staging import staged
+from fastism_cli.results.tracks import Track
 
 FORMATS = ("png", "svg", "pdf")
 STRANDS = ("+", "-", "region")

@@ -9,9 +9,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from fastism_cli.io.results import Scores
-from fastism_cli.io.schema import Status
 from fastism_cli.look.survey import Survey
+from fastism_cli.results.schema import Status
+from fastism_cli.results.scores import Scores
 
 Level = Literal["ok", "note", "look"]
 

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fastism_cli.genome.alphabet import Alphabet
-from fastism_cli.io.results import Scores
-from fastism_cli.io.score_blocks import GenomeBlock, importance
-from fastism_cli.io.tracks import Track
 from fastism_cli.look.choose import Interval
 from fastism_cli.look.sites import strongest_sites
+from fastism_cli.results.score_blocks import GenomeBlock, importance
+from fastism_cli.results.scores import Scores
+from fastism_cli.results.tracks import Track
 
 Array = npt.NDArray[Any]
 

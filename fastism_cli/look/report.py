@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from fastism_cli.export.staging import staged
-from fastism_cli.io.choose_tracks import choose_tracks
-from fastism_cli.io.results import Scores, open_scores
 from fastism_cli.look import page
 from fastism_cli.look.contents import contents
 from fastism_cli.look.packing import packed_sizes
 from fastism_cli.look.sites import ranked
 from fastism_cli.look.survey import Survey, survey
-from fastism_cli.outputs import check_new_file
+from fastism_cli.results.choose_tracks import choose_tracks
+from fastism_cli.results.output_checks import check_new_file
+from fastism_cli.results.scores import Scores, open_scores
+from fastism_cli.results.staging import staged
 
 TOP = 100
 MEGABYTES = 5.0

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastism_cli.errors import OutputError
-from fastism_cli.io.journal import (
+from fastism_cli.results.journal import (
     PAGE,
     SUFFIX,
     SUM_BYTES,
@@ -35,7 +35,7 @@ class Disk(io.RawIOBase):
     HDF5 cannot close a file that it cannot write: it fails again at every attempt, and at last at the exit of the
     process, where it crashes. So no method that HDF5 calls raises, and what cannot be written is held in memory,
     little as it is, until the file is closed. So is what would change the last checkpoint: see
-    :mod:`fastism_cli.io.journal`.
+    :mod:`fastism_cli.results.journal`.
     """
 
     def __init__(self, descriptor: int, journal: str) -> None:

@@ -9,8 +9,8 @@ from math import prod
 import numpy as np
 
 from fastism_cli.errors import OutputError
-from fastism_cli.io import schema
 from fastism_cli.options.choices import COMPRESSIONS, DELTA_DTYPES
+from fastism_cli.results import schema
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class HeadLayout:
     Attributes
     ----------
     name : str
-        As in the model; see :func:`fastism_cli.io.schema.head_key` for its name in the file.
+        As in the model; see :func:`fastism_cli.results.schema.head_key` for its name in the file.
     shape : tuple of int
         Of one row of ``/ref``: ``(T,)``, or ``(positions, T)`` of a positional head that is kept whole.
     target_names : tuple of str

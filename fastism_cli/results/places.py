@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from fastism_cli.errors import OutputError
-from fastism_cli.io import schema
-from fastism_cli.io.disk import in_use, is_in_use
-from fastism_cli.io.journal import SUFFIX, read_checkpoint
+from fastism_cli.results import schema
+from fastism_cli.results.crash_safe_file import in_use, is_in_use
+from fastism_cli.results.journal import SUFFIX, read_checkpoint
 
 
 def check_output(path: str | os.PathLike[str], *, overwrite: bool, resume: bool = False) -> None:

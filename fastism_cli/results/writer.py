@@ -16,16 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from fastism_cli.errors import OutputError, ResourceError
-from fastism_cli.io import schema
-from fastism_cli.io.chunks import ChunkWriter
-from fastism_cli.io.configuration import SAME, SAME_ROWS, differences
-from fastism_cli.io.datasets import create_datasets, dataset_names, write_header
-from fastism_cli.io.disk import open_disk
-from fastism_cli.io.journal import damaged, sync_folder
-from fastism_cli.io.layout import Layout
-from fastism_cli.io.places import check_output
-from fastism_cli.io.rows import RowBuffer
 from fastism_cli.options.choices import CHECKPOINT_SECONDS
+from fastism_cli.results import schema
+from fastism_cli.results.chunk_writer import ChunkWriter
+from fastism_cli.results.crash_safe_file import open_disk
+from fastism_cli.results.datasets import create_datasets, dataset_names, write_header
+from fastism_cli.results.journal import damaged, sync_folder
+from fastism_cli.results.layout import Layout
+from fastism_cli.results.places import check_output
+from fastism_cli.results.row_buffer import RowBuffer
+from fastism_cli.results.same_run import SAME, SAME_ROWS, differences
 
 Array = npt.NDArray[Any]
 Blocks = Mapping[str, npt.ArrayLike]
@@ -37,7 +37,7 @@ class ResultWriter:
     Leaving the context finishes the file; leaving it by an exception keeps the rows so far, for ``resume``, or removes
     a file that has none. All calls of HDF5 are made in one thread of their own, which no signal interrupts: Ctrl-C
     waits for the call that is under way, then has its effect. Every ``checkpoint_seconds`` the rows so far are made to
-    last: see :mod:`fastism_cli.io.journal`.
+    last: see :mod:`fastism_cli.results.journal`.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class ResultWriter:
         The file to make.
     layout : Layout
     attributes : mapping of str to str, int, float or bool
-        What the run was: see :data:`fastism_cli.io.schema.ATTRIBUTES`. None is written as ``""``.
+        What the run was: see :data:`fastism_cli.results.schema.ATTRIBUTES`. None is written as ``""``.
     genome_sizes : mapping of str to int
         Length of every contig.
     overwrite : bool
@@ -156,7 +156,7 @@ class ResultWriter:
         row_start : int
             Row of the file, from 0.
         regions : mapping of str to (n,)
-            All of :data:`fastism_cli.io.schema.REGION_COLUMNS`.
+            All of :data:`fastism_cli.results.schema.REGION_COLUMNS`.
         seq : uint8 (n, L)
             As the model saw it.
         reference : mapping of head name to (n, T), optional

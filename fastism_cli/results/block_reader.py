@@ -11,10 +11,10 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from fastism_cli.io.chunk_reader import ChunkReader, decoding_threads, n_threads
-from fastism_cli.io.damage import readable
-from fastism_cli.io.result import IsmFile
-from fastism_cli.io.tracks import Track
+from fastism_cli.results.chunk_reader import ChunkReader, decoding_threads, n_threads
+from fastism_cli.results.damage import readable
+from fastism_cli.results.ism_file import IsmFile
+from fastism_cli.results.tracks import Track
 
 Array = npt.NDArray[Any]
 

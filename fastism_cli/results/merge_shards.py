@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from fastism_cli.errors import OutputError, UsageError
-from fastism_cli.io.configuration import SAME, differences
-from fastism_cli.io.datasets import WRITTEN
-from fastism_cli.io.layout import Layout
-from fastism_cli.io.places import check_output
-from fastism_cli.io.result import IsmFile, read_result
-from fastism_cli.io.schema import PARTIAL_SUFFIX
-from fastism_cli.io.virtual import write_virtual
-from fastism_cli.io.writer import ResultWriter
 from fastism_cli.options.shard import array_expression
+from fastism_cli.results.datasets import WRITTEN
+from fastism_cli.results.ism_file import IsmFile, read_result
+from fastism_cli.results.layout import Layout
+from fastism_cli.results.places import check_output
+from fastism_cli.results.same_run import SAME, differences
+from fastism_cli.results.schema import PARTIAL_SUFFIX
+from fastism_cli.results.virtual import write_virtual
+from fastism_cli.results.writer import ResultWriter
 
 BLOCK_BYTES = 32e6  # of deltas that are copied at a time
 

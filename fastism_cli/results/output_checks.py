@@ -9,8 +9,8 @@ from typing import Any
 
 from fastism_cli.errors import OutputError
 from fastism_cli.genome.stdin_copy import STDIN
-from fastism_cli.io.places import check_output
-from fastism_cli.io.schema import PARTIAL_SUFFIX
+from fastism_cli.results.places import check_output
+from fastism_cli.results.schema import PARTIAL_SUFFIX
 
 
 def check_new_file(output: str, inputs: Sequence[Any], *, overwrite: bool, resume: bool = False) -> None:

@@ -9,8 +9,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from fastism_cli.io import schema
-from fastism_cli.io.damage import readable
+from fastism_cli.results import schema
+from fastism_cli.results.damage import readable
 
 Array = npt.NDArray[Any]
 

@@ -10,8 +10,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fastism_cli.io import schema
-from fastism_cli.io.layout import Layout
+from fastism_cli.results import schema
+from fastism_cli.results.layout import Layout
 from fastism_cli.version import __version__
 
 # What the writer itself says.

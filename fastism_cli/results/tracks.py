@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import NamedTuple
 
-from fastism_cli.io.layout import HeadLayout
+from fastism_cli.results.layout import HeadLayout
 
 
 class Track(NamedTuple):

@@ -10,10 +10,10 @@ import h5py
 
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import Alphabet
-from fastism_cli.io import schema
-from fastism_cli.io.columns import Array, RegionColumns, column
-from fastism_cli.io.configuration import plain
-from fastism_cli.io.layout import HeadLayout, Layout
+from fastism_cli.results import schema
+from fastism_cli.results.layout import HeadLayout, Layout
+from fastism_cli.results.region_columns import Array, RegionColumns, column
+from fastism_cli.results.same_run import plain
 from fastism_cli.version import __version__
 
 # HDF5 keeps this much of a file's own tables in memory; by itself it would keep up to 32 MB, of which the names of a

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastism_cli.errors import OutputError
-from fastism_cli.io.chunks import ChunkWriter
+from fastism_cli.results.chunk_writer import ChunkWriter
 
 Array = npt.NDArray[Any]
 

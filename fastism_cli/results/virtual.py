@@ -12,10 +12,10 @@ import h5py
 import numpy as np
 
 from fastism_cli.errors import OutputError
-from fastism_cli.io import schema
-from fastism_cli.io.datasets import write_header
-from fastism_cli.io.layout import Layout
-from fastism_cli.io.result import IsmFile
+from fastism_cli.results import schema
+from fastism_cli.results.datasets import write_header
+from fastism_cli.results.ism_file import IsmFile
+from fastism_cli.results.layout import Layout
 
 
 def write_virtual(parts: Sequence[IsmFile], path: str, layout: Layout, attributes: Mapping[str, Any]) -> None:

@@ -1,0 +1,1 @@
+"""The result file: format, crash-safe writing, reading, merging."""
