@@ -20,11 +20,11 @@ from fastism_cli.model.graph import LayerGraph
 from fastism_cli.plan import Cut, Operand, Plan, Stage, Step, cuts, reaches
 from fastism_cli.planner import make_plan
 from fastism_cli.rules.base import Everywhere, Unchanged, Window
-from fastism_cli.rules.parts import Whole
-from fastism_cli.rules.place import place_by_rows
+from fastism_cli.rules.frames import ChunkCall, Frame
+from fastism_cli.rules.move_rows import place_by_rows
+from fastism_cli.rules.several_windows import Whole
 from fastism_cli.rules.strips import Strip
 from fastism_cli.stage import StageRun, first_rows, summary_key
-from fastism_cli.windows import ChunkCall, Frame
 
 Arrays = dict[str, Any]
 

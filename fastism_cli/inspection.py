@@ -9,8 +9,8 @@ from fastism_cli.ism import FastISM
 from fastism_cli.model.graph import Node, Shape
 from fastism_cli.plan import Step
 from fastism_cli.rules.base import Window
-from fastism_cli.rules.parts import Later, Still, Whole
-from fastism_cli.rules.peaks import Peak
+from fastism_cli.rules.several_windows import Later, Still, Whole
+from fastism_cli.rules.several_windows_max import Peak
 
 FAST, OPAQUE, WHOLE, UNCHANGED = "fast", "opaque", "whole", "unchanged"
 

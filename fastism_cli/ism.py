@@ -30,6 +30,7 @@ from fastism_cli.parts import with_parts_apart
 from fastism_cli.plan import Plan
 from fastism_cli.planner import make_plan, period_of
 from fastism_cli.rewrite import as_run
+from fastism_cli.rules.frames import ChunkCall, cover
 from fastism_cli.scores import (
     alternates,
     blank,
@@ -41,7 +42,6 @@ from fastism_cli.scores import (
     scatter,
 )
 from fastism_cli.trimming import live_positions
-from fastism_cli.windows import ChunkCall, cover
 
 # Bytes that the largest stage of one call may fill. On two cores a whole sequence of 1,000 at once was as fast as any
 # smaller chunk for three architectures, and 20,000 substitutions up to twice as fast as 4,000 for small models.

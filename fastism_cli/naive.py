@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from fastism_cli.model import backend
-from fastism_cli.windows import ChunkCall
+from fastism_cli.rules.frames import ChunkCall
 
 
 class NaiveEngine:

@@ -2,7 +2,7 @@
 
 The graph is written anew so that every window is a tensor of its own, and each rule sees one window as before. A
 linear node is repeated for each part. One that is not linear is repeated too, and what the later parts give is what
-they add to the earlier ones (see :mod:`fastism_cli.rules.parts`). Where a node needs all positions, or the windows
+they add to the earlier ones (see :mod:`fastism_cli.rules.several_windows`). Where a node needs all positions, or the windows
 are together as wide as the tensor, the parts are joined.
 """
 
@@ -17,12 +17,12 @@ from fastism_cli.model.graph import PART, REFERENCE, LayerGraph, Node, Port
 from fastism_cli.planner import Propagation
 from fastism_cli.rules import rule_of
 from fastism_cli.rules.base import UNCHANGED, Everywhere, Form, Rule, State, Window
-from fastism_cli.rules.merge import Concatenate, Merge
-from fastism_cli.rules.parts import Later, Still, Whole
-from fastism_cli.rules.peaks import Peak
+from fastism_cli.rules.combine import Concatenate, Merge
+from fastism_cli.rules.frames import hull
+from fastism_cli.rules.global_pool import Maximum
 from fastism_cli.rules.pointwise import ACTIVATION_PART
-from fastism_cli.rules.whole import Maximum
-from fastism_cli.windows import hull
+from fastism_cli.rules.several_windows import Later, Still, Whole
+from fastism_cli.rules.several_windows_max import Peak
 
 MOST_PARTS = 4
 # Windows of one part, by the number of the node's input.

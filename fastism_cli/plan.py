@@ -17,7 +17,7 @@ from fastism_cli.rules.base import (
     State,
     Window,
 )
-from fastism_cli.windows import Chunk, Frame
+from fastism_cli.rules.frames import Chunk, Frame
 
 # A single forward pass, for the reference, takes so many times as long as one among many.
 REFERENCE_PASSES = 3

@@ -25,10 +25,10 @@ from fastism_cli.rules.base import (
     Unchanged,
     Window,
 )
-from fastism_cli.rules.opaque import why_opaque
-from fastism_cli.rules.place import MOST_RUNS
+from fastism_cli.rules.frames import Chunk, Frame, offsets, runs, whole_period
+from fastism_cli.rules.move_rows import MOST_RUNS
 from fastism_cli.rules.pointwise import ACTIVATION_PART
-from fastism_cli.windows import Chunk, Frame, offsets, runs, whole_period
+from fastism_cli.rules.why_opaque import why_opaque
 
 # With more slices to add up than these, a kernel's taps are summed in a stage of their own: it compiles faster.
 MOST_TERMS = 700

@@ -13,8 +13,8 @@ from fastism_cli.model.heads import Head
 from fastism_cli.model.reductions import Mean, Reference, Select, Sum
 from fastism_cli.model.simpler_operations import with_simpler_operations
 from fastism_cli.rules import rule_of
-from fastism_cli.rules.adaptive import as_pooling
-from fastism_cli.rules.summed import SummedConvolution, can_be_summed
+from fastism_cli.rules.adaptive_pool import as_pooling
+from fastism_cli.rules.summed_conv import SummedConvolution, can_be_summed
 from fastism_cli.rules.wrappers import opened
 
 

@@ -15,9 +15,9 @@ from keras import ops
 
 from fastism_cli.plan import Operand, Stage, Step
 from fastism_cli.rules.base import Call, Form, Splits, State, Window
-from fastism_cli.rules.place import place, place_by_rows
+from fastism_cli.rules.frames import Frame, offsets
+from fastism_cli.rules.move_rows import place, place_by_rows
 from fastism_cli.rules.strips import Piece, Strip, by_pieces, common_breaks
-from fastism_cli.windows import Frame, offsets
 
 
 class Pair(NamedTuple):

@@ -10,9 +10,9 @@ from keras import layers
 
 from fastism_cli.model.keras_graph import operation_class
 from fastism_cli.model.simpler_operations import SIMPLER
-from fastism_cli.rules.adaptive import POOLINGS
-from fastism_cli.rules.opaque import REASONS
+from fastism_cli.rules.adaptive_pool import POOLINGS
 from fastism_cli.rules.table import RULES
+from fastism_cli.rules.why_opaque import REASONS
 from fastism_cli.rules.wrappers import OPENED
 from tests.every_layer import BETWEEN, LEFT_OUT, class_names, errors_with
 

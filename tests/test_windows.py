@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fastism_cli.rules.conv import tap_pieces
 from fastism_cli.rules.dense import start_groups
-from fastism_cli.windows import (
+from fastism_cli.rules.frames import (
     Frame,
     changed_outputs,
     cover,

@@ -22,8 +22,8 @@ from typing import Any
 from keras import ops
 
 from fastism_cli.model.graph import Node, Shape
+from fastism_cli.rules.frames import Frame
 from fastism_cli.rules.strips import Strip
-from fastism_cli.windows import Frame
 
 
 class Form(Enum):

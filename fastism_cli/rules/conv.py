@@ -19,10 +19,10 @@ from keras import ops
 
 from fastism_cli.model.graph import Node
 from fastism_cli.rules.base import Call, Facts, Form, Rule, State, Window, merge_batch, split_batch
-from fastism_cli.rules.halves import fold_halves, is_precise, may_be_halved, parted, products_of, saves_enough
-from fastism_cli.rules.place import shift
+from fastism_cli.rules.frames import Frame, changed_outputs, dilated_span, needed_inputs, pad_amounts
+from fastism_cli.rules.karatsuba import fold_halves, is_precise, may_be_halved, parted, products_of, saves_enough
+from fastism_cli.rules.move_rows import shift
 from fastism_cli.rules.strips import Piece, Strip
-from fastism_cli.windows import Frame, changed_outputs, dilated_span, needed_inputs, pad_amounts
 
 
 def strip_activation(layer: Any, linear: Callable[[Any], Any]) -> Callable[[Any], Any] | None:

@@ -14,9 +14,9 @@ from keras import ops
 from fastism_cli.model.graph import Node
 from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Extra, Facts, Form, Rule, State, Window, along_positions
 from fastism_cli.rules.conv import strip_activation
-from fastism_cli.rules.place import place
+from fastism_cli.rules.frames import Frame, runs
+from fastism_cli.rules.move_rows import place
 from fastism_cli.rules.table import define
-from fastism_cli.windows import Frame, runs
 
 
 class Dense(Rule):

@@ -15,23 +15,14 @@ import numpy as np
 
 from fastism_cli.model.graph import Input, Node, Shape
 from fastism_cli.model.keras_graph import operation_class
-from fastism_cli.rules.affine import Affine, right_aligned
 from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, Splits, State, Window, lay_out, take_up, without
-from fastism_cli.rules.layout import (
-    Reshaped,
-    Sliced,
-    Transposed,
-    axes_argument,
-    flip_axes,
-    item,
-    moved,
-    swapped,
-)
-from fastism_cli.rules.merge import Concatenate, LinearMerge, Merge
+from fastism_cli.rules.combine import Concatenate, LinearMerge, Merge
+from fastism_cli.rules.crop_pad_repeat import Repeat, repeats_argument
+from fastism_cli.rules.global_pool import LinearReduce, Maximum, Reduce, axis_argument
 from fastism_cli.rules.pointwise import Identity
-from fastism_cli.rules.shape import Repeat, repeats_argument
+from fastism_cli.rules.reshape import Reshaped, Sliced, Transposed, axes_argument, flip_axes, item, moved, swapped
+from fastism_cli.rules.scale_and_shift import Affine, right_aligned
 from fastism_cli.rules.table import define
-from fastism_cli.rules.whole import LinearReduce, Maximum, Reduce, axis_argument
 
 
 def arguments(node: Node) -> list[Any]:

@@ -22,10 +22,10 @@ from fastism_cli.rules.base import (
     Window,
     per_position,
 )
-from fastism_cli.rules.spatial import first_spatial
+from fastism_cli.rules.conv_2d_3d import first_spatial
+from fastism_cli.rules.frames import Frame, changed_outputs, needed_inputs, pad_amounts
 from fastism_cli.rules.strips import Piece, Strip, by_pieces, rows
 from fastism_cli.rules.table import define
-from fastism_cli.windows import Frame, changed_outputs, needed_inputs, pad_amounts
 
 
 class Pool(Rule):

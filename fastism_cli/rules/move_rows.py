@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from fastism_cli.windows import runs
+from fastism_cli.rules.frames import runs
 
 # More runs of positions than this make a stage slower to compile than they save.
 MOST_RUNS = 16

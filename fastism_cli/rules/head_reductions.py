@@ -10,9 +10,9 @@ from keras import ops
 
 from fastism_cli.model.reductions import L2, Center, Jsd, LogSumExp, Max, Mean, Profile, Select, Sum
 from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Facts, Form, Rule, Splits, State, Window, per_position
+from fastism_cli.rules.global_pool import Maximum
 from fastism_cli.rules.strips import sum_rows
 from fastism_cli.rules.table import define
-from fastism_cli.rules.whole import Maximum
 
 
 class WindowSum(Rule):

@@ -9,9 +9,9 @@ import keras
 from keras import ops
 
 from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, Splits, State, Window, without
+from fastism_cli.rules.frames import Frame, spread
+from fastism_cli.rules.global_pool import in_window
 from fastism_cli.rules.table import define
-from fastism_cli.rules.whole import in_window
-from fastism_cli.windows import Frame, spread
 
 
 class Move(Rule):

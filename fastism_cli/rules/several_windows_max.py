@@ -16,11 +16,11 @@ from keras import ops
 
 from fastism_cli.model.graph import Node
 from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Facts, Form, Rule, State, per_position
-from fastism_cli.rules.parts import frame_of, moved, that_meet
+from fastism_cli.rules.frames import Frame
+from fastism_cli.rules.global_pool import Maximum
 from fastism_cli.rules.pool import lowest
+from fastism_cli.rules.several_windows import frame_of, moved, that_meet
 from fastism_cli.rules.table import define
-from fastism_cli.rules.whole import Maximum
-from fastism_cli.windows import Frame
 
 MOST_ELEMENTS = 1 << 25  # of a table
 

@@ -17,8 +17,8 @@ from keras import ops
 from fastism_cli.model.graph import Node
 from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, State, Window, lay_out, take_up, without
 from fastism_cli.rules.conv import Conv, strip_activation
+from fastism_cli.rules.frames import Frame, changed_outputs, dilated_span, needed_inputs, pad_amounts
 from fastism_cli.rules.table import define
-from fastism_cli.windows import Frame, changed_outputs, dilated_span, needed_inputs, pad_amounts
 
 
 def first_spatial(layer: Any) -> int:

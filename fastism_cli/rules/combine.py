@@ -26,8 +26,8 @@ from fastism_cli.rules.base import (
     take_up,
     without,
 )
+from fastism_cli.rules.frames import Frame, hull
 from fastism_cli.rules.table import define
-from fastism_cli.windows import Frame, hull
 
 
 def aligned_hull(facts: Facts) -> Frame:

@@ -16,10 +16,10 @@ from fastism_cli.model import backend
 from fastism_cli.model.graph import Node
 from fastism_cli.model.reductions import Mean, Reduction
 from fastism_cli.rules.base import EVERYWHERE, Call, Facts, Form, Rule, Splits, State
-from fastism_cli.rules.place import rows_at
+from fastism_cli.rules.frames import dilated_span, pad_amounts
+from fastism_cli.rules.move_rows import rows_at
 from fastism_cli.rules.strips import sum_rows
 from fastism_cli.rules.table import define
-from fastism_cli.windows import dilated_span, pad_amounts
 
 
 class SummedConvolution:

@@ -11,10 +11,10 @@ import numpy as np
 from keras import ops
 
 from fastism_cli.rules.base import Call, Decline, Facts, Form, State, Window, per_position, without
+from fastism_cli.rules.conv_2d_3d import Spatial, as_window, channels_last, first_spatial, padded
+from fastism_cli.rules.frames import spread
 from fastism_cli.rules.pool import lowest
-from fastism_cli.rules.spatial import Spatial, as_window, channels_last, first_spatial, padded
 from fastism_cli.rules.table import define
-from fastism_cli.windows import spread
 
 
 class SpatialPool(Spatial):

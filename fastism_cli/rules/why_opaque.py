@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from fastism_cli.rules.parts import Whole
+from fastism_cli.rules.several_windows import Whole
 
 REASONS: dict[type, str] = {}
 

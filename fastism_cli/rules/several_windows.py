@@ -15,9 +15,9 @@ from keras import ops
 
 from fastism_cli.model.graph import Node
 from fastism_cli.rules.base import Call, Extra, Facts, Form, Rule, Splits, State, Window
+from fastism_cli.rules.frames import Frame
 from fastism_cli.rules.strips import Strip
 from fastism_cli.rules.table import define
-from fastism_cli.windows import Frame
 
 
 @dataclass(frozen=True)

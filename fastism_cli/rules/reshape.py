@@ -13,9 +13,9 @@ from keras import ops
 
 from fastism_cli.model.graph import Shape
 from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Facts, Flat, Form, Rule, Splits, State, Window, without
+from fastism_cli.rules.frames import Frame, changed_outputs, in_groups, needed_inputs, spread
 from fastism_cli.rules.strips import Strip
 from fastism_cli.rules.table import define
-from fastism_cli.windows import Frame, changed_outputs, in_groups, needed_inputs, spread
 
 # --- reshaping --------------------------------------------------------------------------------------------------------
 

@@ -24,11 +24,11 @@ from fastism_cli.rules.base import (
     per_position,
     without,
 )
+from fastism_cli.rules.conv_2d_3d import first_spatial
+from fastism_cli.rules.frames import Frame
 from fastism_cli.rules.pool import lowest
-from fastism_cli.rules.spatial import first_spatial
 from fastism_cli.rules.strips import by_pieces, sum_rows
 from fastism_cli.rules.table import define
-from fastism_cli.windows import Frame
 
 # The axes that are reduced (batch not counted), and whether they are kept with length 1.
 Reduced = Callable[[Facts], tuple[tuple[int, ...], bool]]

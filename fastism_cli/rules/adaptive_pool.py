@@ -7,7 +7,7 @@ from dataclasses import replace
 import keras
 
 from fastism_cli.model.graph import Node, Shape
-from fastism_cli.rules.spatial import first_spatial
+from fastism_cli.rules.conv_2d_3d import first_spatial
 
 # As far as this version of Keras has them.
 POOLINGS: dict[type, type] = {
