@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from fastism_cli.version import __version__
 
 if TYPE_CHECKING:
+    from fastism_cli.engine.fastism import FastISM, MutagenesisResult
+    from fastism_cli.engine.verify import verify
     from fastism_cli.errors import FastISMError
-    from fastism_cli.ism import FastISM, MutagenesisResult
     from fastism_cli.model.loading.load import load_model
     from fastism_cli.options.run_options import RunOptions
     from fastism_cli.pipeline import score_regions
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from fastism_cli.results.scores import open_scores
     from fastism_cli.rules.table import register_rule
     from fastism_cli.variants import score_variants
-    from fastism_cli.verify import verify
 
 __all__ = [
     "FastISM",
@@ -38,9 +38,9 @@ __all__ = [
 
 # Where each name is defined; it is loaded when it is first asked for.
 _HOMES = {
-    "FastISM": "fastism_cli.ism",
+    "FastISM": "fastism_cli.engine.fastism",
     "FastISMError": "fastism_cli.errors",
-    "MutagenesisResult": "fastism_cli.ism",
+    "MutagenesisResult": "fastism_cli.engine.fastism",
     "RunOptions": "fastism_cli.options.run_options",
     "load_model": "fastism_cli.model.loading.load",
     "open_scores": "fastism_cli.results.scores",
@@ -48,7 +48,7 @@ _HOMES = {
     "register_rule": "fastism_cli.rules.table",
     "score_regions": "fastism_cli.pipeline",
     "score_variants": "fastism_cli.variants",
-    "verify": "fastism_cli.verify",
+    "verify": "fastism_cli.engine.verify",
 }
 
 

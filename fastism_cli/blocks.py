@@ -42,7 +42,7 @@ class Scored:
 
 def compute_block(job: Job, block: Block) -> Computed:
     """Run the engine on the rows of a block that can be scored."""
-    from fastism_cli.batches import fill_up
+    from fastism_cli.engine.batches import fill_up
 
     at, scorer = block.to_score, job.scorer
     n = len(at)

@@ -21,9 +21,9 @@ from fastism_cli.options.run_options import RunOptions
 from fastism_cli.reader import Block, Reader
 
 if TYPE_CHECKING:
-    from fastism_cli.inspection import Inspection
-    from fastism_cli.ism import FastISM
-    from fastism_cli.verify import VerifyReport
+    from fastism_cli.engine.fastism import FastISM
+    from fastism_cli.engine.inspection import Inspection
+    from fastism_cli.engine.verify import VerifyReport
 
 N_SHARE = 0.01
 
@@ -39,7 +39,7 @@ def inspect_model(model: Any, **options: Any) -> Inspection:
     """
     chosen = RunOptions(**{"reduce": ("sum",), **{name: x for name, x in options.items() if name != "reduce" or x}})
     scorer = load_scorer(model, _choices(model, chosen), chosen)
-    from fastism_cli.inspection import inspect_scorer
+    from fastism_cli.engine.inspection import inspect_scorer
 
     return inspect_scorer(scorer)
 
@@ -81,7 +81,7 @@ def verify_model(
         scorer = load_scorer(model, choices, chosen, regions)
         codes, rows, count = _sequences(scorer, regions, chosen, sequences)
         others = _others(scorer, choices, count).rows(rows)
-        from fastism_cli.verify import verify
+        from fastism_cli.engine.verify import verify
 
         one_hot = scorer.alphabet.one_hot(codes)
         return verify(scorer, one_hot, others, per_sequence=positions, tolerance=tolerance)
@@ -131,7 +131,7 @@ def _random_codes(alphabet: Alphabet, n: int, length: int, n_share: float) -> np
 
 
 def _others(scorer: FastISM, choices: ModelChoices, n_regions: int) -> OtherInputs:
-    from fastism_cli.batches import other_shapes
+    from fastism_cli.engine.batches import other_shapes
 
     rng, shapes = np.random.default_rng(1), other_shapes(scorer)
     random = {name: rng.normal(size=shape).astype("float32") for name, shape in shapes.items()}

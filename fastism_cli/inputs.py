@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastism_cli.engine.score_arrays import check_all_given
 from fastism_cli.errors import UsageError
-from fastism_cli.scores import check_all_given
 
 Shape = tuple[int, ...]
 

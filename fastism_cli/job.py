@@ -26,7 +26,7 @@ from fastism_cli.results.output_checks import check_memory, check_space, memory_
 from fastism_cli.targets import layouts
 
 if TYPE_CHECKING:
-    from fastism_cli.ism import FastISM
+    from fastism_cli.engine.fastism import FastISM
 
 logger = logging.getLogger(__name__)
 
@@ -177,7 +177,7 @@ def load_scorer(model: Any, choices: ModelChoices, options: RunOptions, regions:
     A variable length that no option gives is that of the ``regions``.
     """
     import_backend(verbose=logger.isEnabledFor(logging.DEBUG))
-    from fastism_cli.ism import FastISM
+    from fastism_cli.engine.fastism import FastISM
     from fastism_cli.model import backend
     from fastism_cli.model.keras_graph import has_variable_length
     from fastism_cli.model.loading.custom_objects import load_rules
@@ -212,7 +212,7 @@ def common_length(regions: RegionInputs, limit: int | None) -> int | None:
 
 
 def _job(inputs: RunInputs, scorer: FastISM, options: RunOptions) -> Job:
-    from fastism_cli.batches import other_shapes, sequences_per_call
+    from fastism_cli.engine.batches import other_shapes, sequences_per_call
 
     choices, regions = inputs.choices, inputs.regions
     geometry = _geometry(scorer.input_length, options, whole=isinstance(inputs.bed, RecordSource))

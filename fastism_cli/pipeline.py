@@ -144,7 +144,7 @@ def check_engine(job: Job) -> str:
     VerifyError
         If it is wrong.
     """
-    from fastism_cli.verify import verify
+    from fastism_cli.engine.verify import verify
 
     block = next((b for b in job.reader.blocks(to_score=1, most_rows=1) if len(b.to_score)), None)
     if block is None:

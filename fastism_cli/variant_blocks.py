@@ -18,7 +18,7 @@ from fastism_cli.results.layout import HeadLayout
 from fastism_cli.results.tracks import head_tracks
 
 if TYPE_CHECKING:
-    from fastism_cli.ism import FastISM
+    from fastism_cli.engine.fastism import FastISM
 
 MOST_RECORDS = 512  # of a block
 BLOCK_BYTES = 32e6  # of deltas of a block

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from fastism_cli.batches import fill_up, sequences_per_call
+from fastism_cli.engine.batches import fill_up, sequences_per_call
 from fastism_cli.genome.alphabet import Codes
 from fastism_cli.model import backend
 from fastism_cli.variant_blocks import VariantBlock, VariantJob

@@ -30,7 +30,7 @@ from fastism_cli.variant_blocks import VariantBlock, VariantJob, blocks_of
 from fastism_cli.variant_files import ScoredTable, ScoredVcf
 
 if TYPE_CHECKING:
-    from fastism_cli.ism import FastISM
+    from fastism_cli.engine.fastism import FastISM
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +167,7 @@ def _contigs(source: VariantSource, genome: Genome, options: RunOptions) -> dict
 def _job(
     source: VariantSource, genome: Genome, contigs: dict[str, str], choices: ModelChoices, scorer: FastISM, share: int
 ) -> VariantJob:
-    from fastism_cli.batches import other_shapes
+    from fastism_cli.engine.batches import other_shapes
     from fastism_cli.variant_scores import most_sequences
 
     if share > scorer.input_length:
@@ -183,7 +183,7 @@ def _job(
 
 def _check_engine(job: VariantJob) -> None:
     """Compare the engine with plain Keras on the window of the first single base that is substituted."""
-    from fastism_cli.verify import verify
+    from fastism_cli.engine.verify import verify
 
     made = (VariantBlock(job, variants) for variants in blocks_of(job))
     block = next((block for block in made if block.substituted), None)

@@ -406,7 +406,7 @@ def test_verify_above_the_tolerance_exits_1(folder):
 
 
 def test_a_run_refuses_an_engine_that_is_wrong(folder, here, monkeypatch):
-    monkeypatch.setattr("fastism_cli.verify._tolerance", lambda judge, check: -1.0)
+    monkeypatch.setattr("fastism_cli.engine.verify._tolerance", lambda judge, check: -1.0)
     result = run(folder)
     assert result.exit_code == 1 and "Error: the fast engine disagrees with plain Keras" in result.stderr
     assert list(here.iterdir()) == []

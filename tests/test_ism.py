@@ -6,8 +6,8 @@ import pytest
 from keras import layers
 
 from fastism_cli import FastISM
+from fastism_cli.engine.plan import Plan
 from fastism_cli.errors import ModelError, SequenceError, UsageError
-from fastism_cli.plan import Plan
 from fastism_cli.rules.base import Window
 from tests.sequences import random_one_hot
 from tests.truth import errors_of, inputs_of
@@ -274,7 +274,7 @@ def test_a_deep_narrow_model_stays_in_windows():
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(rng, monkeypatch):
-    from fastism_cli.engine import FastEngine
+    from fastism_cli.engine.fast import FastEngine
 
     honest = FastEngine.deltas
 

@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from fastism_cli import FastISM
-from fastism_cli.inspection import inspect_scorer
+from fastism_cli.engine.inspection import inspect_scorer
 from fastism_cli.model import backend
 from fastism_cli.model.image_layouts import position_axis
 from tests.sequences import random_one_hot

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fastism_cli.cli import main, plot, report
+from fastism_cli.engine.verify import HeadCheck, VerifyReport
 from fastism_cli.errors import UsageError
 from fastism_cli.look import page, picture, plots, quality
 from fastism_cli.look import report as report_of
@@ -27,7 +28,6 @@ from fastism_cli.results.layout import HeadLayout, Layout
 from fastism_cli.results.schema import Status
 from fastism_cli.results.scores import open_scores
 from fastism_cli.results.writer import ResultWriter
-from fastism_cli.verify import HeadCheck, VerifyReport
 from tests import look_files, result_files
 from tests.look_files import HOSTILE, LABELS, LENGTH, LETTERS, SITE_AT, write_look
 

@@ -16,10 +16,10 @@ import tf_keras
 from keras import ops
 from tf_keras import layers as k2
 
+from fastism_cli.engine.verify import verify
 from fastism_cli.errors import ModelError
 from fastism_cli.model.loading.load import load_model
 from fastism_cli.model.loading.stored_code import is_tensor_function
-from fastism_cli.verify import verify
 from tests.model_files import (
     FILE_WARNINGS,
     LENGTH,

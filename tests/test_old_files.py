@@ -15,8 +15,8 @@ import pytest
 from keras import layers, ops
 
 from fastism_cli import FastISM
+from fastism_cli.engine.verify import verify
 from fastism_cli.model.loading.load import load_model
-from fastism_cli.verify import verify
 
 LENGTH, FILTERS, UNITS, DENSE = 20, 5, 3, 4
 SHAPE = [None, LENGTH, 4]

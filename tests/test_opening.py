@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 
 from fastism_cli import FastISM
-from fastism_cli.inspection import Inspection, inspect_scorer
+from fastism_cli.engine.inspection import Inspection, inspect_scorer
 from fastism_cli.model import backend
 from fastism_cli.rules import table
 from tests.truth import errors_of, inputs_of

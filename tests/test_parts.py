@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from fastism_cli import FastISM, ism
-from fastism_cli.inspection import inspect_scorer
+from fastism_cli import FastISM
+from fastism_cli.engine import fastism
+from fastism_cli.engine.inspection import inspect_scorer
 from fastism_cli.model import backend
 from fastism_cli.rules import several_windows_max
 from fastism_cli.rules.several_windows import LaterRule
@@ -127,7 +128,7 @@ def test_two_windows_are_carried_by_themselves(name, monkeypatch):
         "GetItem",
         "sum of windows",
     }
-    monkeypatch.setattr(ism, "with_parts_apart", lambda graph, tensor: graph)
+    monkeypatch.setattr(fastism, "with_parts_apart", lambda graph, tensor: graph)
     joined = FastISM(model, engine="fast").plan
     assert scorer.plan.full_multiply_adds == joined.full_multiply_adds
     assert scorer.plan.full_elements == joined.full_elements

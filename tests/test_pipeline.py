@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from fastism_cli import job, pipeline
+from fastism_cli.engine.fastism import FastISM
 from fastism_cli.errors import OutputError, RegionError, ResourceError, UsageError, VerifyError
 from fastism_cli.inputs import fit_inputs, read_inputs
-from fastism_cli.ism import FastISM
 from fastism_cli.model.heads import choose_heads
 from fastism_cli.model.loading.load import load_model
 from fastism_cli.options.run_options import RunOptions, default_output

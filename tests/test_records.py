@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from keras import layers
 
+from fastism_cli.engine.verify import verify
 from fastism_cli.errors import RegionError, UsageError
 from fastism_cli.pipeline import plan_run, score_regions
 from fastism_cli.results.ism_file import read_result
-from fastism_cli.verify import verify
 from tests.zoo import randomise
 
 PROTEIN = "ACDEFGHIKLMNPQRSTVWY"

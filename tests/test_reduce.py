@@ -8,13 +8,13 @@ import pytest
 from keras import layers
 
 from fastism_cli import FastISM
+from fastism_cli.engine.verify import verify
 from fastism_cli.errors import OutputError, UsageError
 from fastism_cli.model.heads import choose_heads
 from fastism_cli.model.reductions import SIMPLE, Jsd, Select
 from fastism_cli.options.choices import REDUCTIONS
 from fastism_cli.options.run_options import parse_reduce
 from fastism_cli.results.output_checks import check_memory
-from fastism_cli.verify import verify
 from tests.sequences import random_one_hot
 from tests.truth import errors_of
 from tests.zoo import randomise

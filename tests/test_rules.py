@@ -12,8 +12,8 @@ from keras import layers
 
 from fastism_cli import FastISM
 from fastism_cli.cli import main
+from fastism_cli.engine.inspection import inspect_scorer
 from fastism_cli.errors import ModelError, RuleError
-from fastism_cli.inspection import inspect_scorer
 from fastism_cli.model import backend
 from fastism_cli.model.loading.custom_objects import load_rules
 from fastism_cli.rules import EVERYWHERE, Rule, register_rule, table

@@ -12,8 +12,8 @@ import pytest
 
 from fastism_cli import job, pipeline
 from fastism_cli.devices import parse_devices
+from fastism_cli.engine.fastism import FastISM
 from fastism_cli.errors import OutputError, ResourceError, SequenceError, UsageError
-from fastism_cli.ism import FastISM
 from fastism_cli.options.run_options import default_output
 from fastism_cli.options.shard import Shard, array_expression, parse_shard
 from fastism_cli.pipeline import score_regions

@@ -6,8 +6,8 @@ import pytest
 from keras import layers, ops
 
 from fastism_cli import FastISM
+from fastism_cli.engine.live_positions import first_live
 from fastism_cli.model import backend
-from fastism_cli.trimming import first_live
 from tests.sequences import random_one_hot
 from tests.zoo.blocks import conv, dna
 from tests.zoo.registry import randomise

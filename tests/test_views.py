@@ -6,9 +6,9 @@ import pytest
 from keras import layers
 
 from fastism_cli import FastISM
+from fastism_cli.engine.verify import verify
 from fastism_cli.errors import FastISMError, ModelError, SequenceError, UsageError
 from fastism_cli.options.run_options import parse_codes, parse_tie
-from fastism_cli.verify import verify
 from tests.zoo import randomise
 
 PROTEIN = "ACDEFGHIKLMNPQRSTVWY"

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from fastism_cli import FastISM
+from fastism_cli.engine.verify import verify
 from fastism_cli.model import backend
 from fastism_cli.model.loading.load import load_model
-from fastism_cli.verify import verify
 from tests.small_run import LENGTH, plain
 
 pytestmark = pytest.mark.skipif(backend.BACKEND != "jax", reason="of JAX alone; make test-jax runs it")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastism_cli.ism import FastISM
+from fastism_cli.engine.fastism import FastISM
 from tests.sequences import extra_inputs, random_one_hot
 
 # Positions are scored at both ends and in the middle, so that every kind of edge is met.

@@ -12,7 +12,7 @@ from fastism_cli.cli.options import loading_options, logging_options
 from fastism_cli.cli.table import aligned, human
 
 if TYPE_CHECKING:
-    from fastism_cli.inspection import Inspection, NodeReport
+    from fastism_cli.engine.inspection import Inspection, NodeReport
 
 HEADER = ("node", "class", "output", "rule", "window", "multiply-adds", "of a forward pass")
 

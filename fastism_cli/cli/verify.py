@@ -19,7 +19,7 @@ from fastism_cli.cli.options import (
 from fastism_cli.cli.table import aligned
 
 if TYPE_CHECKING:
-    from fastism_cli.verify import VerifyReport
+    from fastism_cli.engine.verify import VerifyReport
 
 HEADER = ("head", "largest delta", "engine's error", "plain Keras' error", "tolerance", "")
 

@@ -221,7 +221,7 @@ class Rule:
         Positions may lie along any axis of the tensor; else only along the first.
     linear : bool
         Of a rule in delta form: the output of a sum of deltas is the sum of their outputs, so that the windows of a
-        tensor that has several may be carried on by themselves (see :mod:`fastism_cli.parts`).
+        tensor that has several may be carried on by themselves (see :mod:`fastism_cli.engine.split_windows`).
     condition : str
         When :meth:`propagate` does not decline, in words: "if ...". Empty: always.
     """

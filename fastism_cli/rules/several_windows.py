@@ -1,4 +1,4 @@
-"""Nodes that :mod:`fastism_cli.parts` puts into a graph where one tensor has several windows.
+"""Nodes that :mod:`fastism_cli.engine.split_windows` puts into a graph where one tensor has several windows.
 
 Every part of such a tensor is a tensor of its own: the reference, and what one window changes of it. The parts' deltas
 add up to that of the tensor, wherever the windows lie and whether they meet or not.

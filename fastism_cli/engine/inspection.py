@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fastism_cli.ism import FastISM
+from fastism_cli.engine.fastism import FastISM
+from fastism_cli.engine.plan import Step
 from fastism_cli.model.graph import Node, Shape
-from fastism_cli.plan import Step
 from fastism_cli.rules.base import Window
 from fastism_cli.rules.several_windows import Later, Still, Whole
 from fastism_cli.rules.several_windows_max import Peak

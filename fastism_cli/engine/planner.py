@@ -8,10 +8,10 @@ from fractions import Fraction
 from functools import cached_property
 from math import prod
 
-from fastism_cli.costs import STAGE_ELEMENT, weighted_multiply_adds
+from fastism_cli.engine.costs import STAGE_ELEMENT, weighted_multiply_adds
+from fastism_cli.engine.plan import Operand, Plan, Stage, Step
 from fastism_cli.model.graph import PART, REFERENCE, LayerGraph, Node
 from fastism_cli.model.reductions import Reduction
-from fastism_cli.plan import Operand, Plan, Stage, Step
 from fastism_cli.rules import rule_of
 from fastism_cli.rules.base import (
     EVERYWHERE,
@@ -46,7 +46,7 @@ def make_plan(graph: LayerGraph, input_tensor: int, *, size: int, phase: int, pe
     Parameters
     ----------
     graph : LayerGraph
-        As :func:`fastism_cli.rewrite.as_run` left it.
+        As :func:`fastism_cli.engine.rewrite.as_run` left it.
     input_tensor : int
         The tensor that is substituted in.
     """

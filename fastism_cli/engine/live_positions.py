@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 
+from fastism_cli.engine.planner import Propagation
 from fastism_cli.model.graph import LayerGraph
-from fastism_cli.planner import Propagation
 from fastism_cli.rules.base import Facts, Rule, State, Unchanged, Window
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from fastism_cli.batches import fill_up, sequences_per_call
+from fastism_cli.engine.batches import fill_up, sequences_per_call
+from fastism_cli.engine.fastism import FastISM
+from fastism_cli.engine.score_arrays import letters_of
 from fastism_cli.errors import ModelError
 from fastism_cli.genome.alphabet import Codes
-from fastism_cli.ism import FastISM
 from fastism_cli.model import backend
 from fastism_cli.model.precision import with_dtype
-from fastism_cli.scores import letters_of
 
 NAIVE_BATCH = 8
 

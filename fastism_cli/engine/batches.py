@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastism_cli.ism import FastISM
+from fastism_cli.engine.fastism import FastISM
 
 
 def sequences_per_call(scorer: FastISM, columns: range) -> int:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from fastism_cli.batches import other_shapes
+from fastism_cli.engine.batches import other_shapes
+from fastism_cli.engine.fastism import FastISM
+from fastism_cli.engine.judge import Arrays, Judge, Sample, largest, largest_error
+from fastism_cli.engine.score_arrays import check_all_given
 from fastism_cli.errors import VerifyError
-from fastism_cli.ism import FastISM
-from fastism_cli.judge import Arrays, Judge, Sample, largest, largest_error
-from fastism_cli.scores import check_all_given
 
 ABSOLUTE, RELATIVE = 1e-6, 1e-5  # of a right float32 engine; the second of the largest delta
 TIMES_NAIVE = 3  # how much worse than plain Keras the engine may be

@@ -11,7 +11,24 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from keras import ops
 
-from fastism_cli.engine import FastEngine
+from fastism_cli.engine.fast import FastEngine
+from fastism_cli.engine.live_positions import live_positions
+from fastism_cli.engine.naive import NaiveEngine
+from fastism_cli.engine.open_layers import with_layers_opened
+from fastism_cli.engine.plan import Plan
+from fastism_cli.engine.planner import make_plan, period_of
+from fastism_cli.engine.rewrite import as_run
+from fastism_cli.engine.score_arrays import (
+    alternates,
+    blank,
+    column_of,
+    empty_delta,
+    letters_of,
+    one_ahead,
+    repeat_duplicates,
+    scatter,
+)
+from fastism_cli.engine.split_windows import with_parts_apart
 from fastism_cli.errors import ResourceError, SequenceError, UsageError
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.model import backend
@@ -22,26 +39,9 @@ from fastism_cli.model.keras_graph import call_model, input_names, layer_graph, 
 from fastism_cli.model.precision import dtype_of, with_dtype
 from fastism_cli.model.reductions import Select
 from fastism_cli.model.sequence_inputs import find_views, with_views
-from fastism_cli.naive import NaiveEngine
-from fastism_cli.opening import with_layers_opened
 from fastism_cli.options.choices import ENGINES, PRECISIONS, SCORED_N_POLICIES
 from fastism_cli.options.run_options import parse_codes, parse_tie
-from fastism_cli.parts import with_parts_apart
-from fastism_cli.plan import Plan
-from fastism_cli.planner import make_plan, period_of
-from fastism_cli.rewrite import as_run
 from fastism_cli.rules.frames import ChunkCall, cover
-from fastism_cli.scores import (
-    alternates,
-    blank,
-    column_of,
-    empty_delta,
-    letters_of,
-    one_ahead,
-    repeat_duplicates,
-    scatter,
-)
-from fastism_cli.trimming import live_positions
 
 # Bytes that the largest stage of one call may fill. On two cores a whole sequence of 1,000 at once was as fast as any
 # smaller chunk for three architectures, and 20,000 substitutions up to twice as fast as 4,000 for small models.

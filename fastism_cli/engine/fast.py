@@ -1,6 +1,6 @@
 """Runs a plan: one reference pass a sequence, then chunks of positions x alternates x sequences.
 
-A chunk is one compiled call. Inside it every :class:`~fastism_cli.plan.Stage` is a compiled function of its own: a
+A chunk is one compiled call. Inside it every :class:`~fastism_cli.engine.plan.Stage` is a compiled function of its own: a
 matrix product with nothing fused to it, the sum over a kernel's taps, a run of elementwise layers. What crosses from
 one stage to the next are the exports, always in delta form.
 """
@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 from keras import ops, tree
 
+from fastism_cli.engine.plan import Cut, Operand, Plan, Stage, Step, cuts, reaches
+from fastism_cli.engine.planner import make_plan
+from fastism_cli.engine.stage import StageRun, first_rows, summary_key
 from fastism_cli.model import backend
 from fastism_cli.model.graph import LayerGraph
-from fastism_cli.plan import Cut, Operand, Plan, Stage, Step, cuts, reaches
-from fastism_cli.planner import make_plan
 from fastism_cli.rules.base import Everywhere, Unchanged, Window
 from fastism_cli.rules.frames import ChunkCall, Frame
 from fastism_cli.rules.move_rows import place_by_rows
 from fastism_cli.rules.several_windows import Whole
 from fastism_cli.rules.strips import Strip
-from fastism_cli.stage import StageRun, first_rows, summary_key
 
 Arrays = dict[str, Any]
 
@@ -35,7 +35,7 @@ class FastEngine:
     Parameters
     ----------
     graph : LayerGraph
-        With parts and reductions (see :mod:`fastism_cli.plan`).
+        With parts and reductions (see :mod:`fastism_cli.engine.plan`).
     input_tensor : int
         The tensor that is substituted in, of shape (length, letters).
     calls : sequence of ChunkCall

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from fastism_cli.costs import LAYER_ELEMENT, STAGE_ELEMENT, work_inside
+from fastism_cli.engine.costs import LAYER_ELEMENT, STAGE_ELEMENT, work_inside
 from fastism_cli.model.graph import PART, LayerGraph, Node, Shape, Tensor
 from fastism_cli.rules.base import (
     Extra,

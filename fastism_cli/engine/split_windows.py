@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
+from fastism_cli.engine.planner import Propagation
 from fastism_cli.model.graph import PART, REFERENCE, LayerGraph, Node, Port
-from fastism_cli.planner import Propagation
 from fastism_cli.rules import rule_of
 from fastism_cli.rules.base import UNCHANGED, Everywhere, Form, Rule, State, Window
 from fastism_cli.rules.combine import Concatenate, Merge

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from fastism_cli.plan import Operand, Stage, Step
+from fastism_cli.engine.plan import Operand, Stage, Step
 from fastism_cli.rules.base import Call, Form, Splits, State, Window
 from fastism_cli.rules.frames import Frame, offsets
 from fastism_cli.rules.move_rows import place, place_by_rows

@@ -1,0 +1,1 @@
+"""FastISM: plan a model, compute deltas, check them against plain Keras."""
