@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastism_cli.export.run import export_scores
+from fastism_cli.export.export_scores import export_scores
 from fastism_cli.genome.fasta import open_fasta
 from tests.result_files import LENGTH, RECORDS, write_result
 from tests.test_export import true_substitutions

@@ -42,7 +42,7 @@ WITHOUT_KERAS = (
     "cli",
     "companions",
     "results.contents",
-    "export.run",
+    "export.export_scores",
     "genome.bed",
     "genome.fasta",
     "results.ism_file",

@@ -50,7 +50,7 @@ def export(file: str, output: str | None, status: str, **options: Any) -> None:
     Formats that hold one target (modisco-npz, modisco-h5, chrombpnet-h5, bigwig, bedgraph) get a file for each target,
     with its name before the ending.
     """
-    from fastism_cli.export.run import export_scores
+    from fastism_cli.export.export_scores import export_scores
 
     summary = export_scores(file, output, **options)
     if summary.left_out:

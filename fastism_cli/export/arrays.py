@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from fastism_cli.export.frame import one_hot
-from fastism_cli.export.job import ExportJob
+from fastism_cli.export.exported_regions import one_hot
+from fastism_cli.export.request import ExportJob
 from fastism_cli.results.score_blocks import hypothetical
 
 Array = npt.NDArray[Any]

@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 
 from fastism_cli.export.arrays import Array, Rows
-from fastism_cli.export.frame import one_hot
-from fastism_cli.export.job import ExportJob
+from fastism_cli.export.exported_regions import one_hot
+from fastism_cli.export.request import ExportJob
 
 
 def write(job: ExportJob) -> None:

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 import numpy as np
 
 from fastism_cli.export.importance import Array, importance_runs, known_stretches
-from fastism_cli.export.job import ExportJob
-from fastism_cli.export.text import FLOAT, open_text
+from fastism_cli.export.request import ExportJob
+from fastism_cli.export.text_files import FLOAT, open_text
 
 
 def write(job: ExportJob) -> None:

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from fastism_cli.export.importance import importance_runs, known_stretches
-from fastism_cli.export.job import ExportJob
+from fastism_cli.export.request import ExportJob
 from fastism_cli.optional import require
 
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastism_cli.export.job import ExportJob
-from fastism_cli.export.spool import along_genome
+from fastism_cli.export.along_genome import along_genome
+from fastism_cli.export.request import ExportJob
 
 Array = npt.NDArray[Any]
 

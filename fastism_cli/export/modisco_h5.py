@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import h5py
 
 from fastism_cli.export.arrays import Add, Array, Rows, write_arrays
-from fastism_cli.export.job import ExportJob
+from fastism_cli.export.request import ExportJob
 
 
 def write(job: ExportJob) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from fastism_cli.export.arrays import Add, Array, write_arrays
-from fastism_cli.export.job import ExportJob
+from fastism_cli.export.request import ExportJob
 
 
 def write(job: ExportJob) -> None:

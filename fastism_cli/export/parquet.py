@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastism_cli.export.job import ExportJob
+from fastism_cli.export.request import ExportJob
 from fastism_cli.export.substitutions import names_of, substitutions
 from fastism_cli.export.tsv import COLUMNS, REGION_COLUMNS
 from fastism_cli.optional import require

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastism_cli.export.job import ExportJob
+from fastism_cli.export.request import ExportJob
 from fastism_cli.results.score_blocks import GenomeBlock
 
 Array = npt.NDArray[Any]

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from fastism_cli.export.job import ExportJob
+from fastism_cli.export.request import ExportJob
 from fastism_cli.export.substitutions import names_of, substitutions
-from fastism_cli.export.text import FLOAT, open_text
+from fastism_cli.export.text_files import FLOAT, open_text
 
 COLUMNS = ("chrom", "pos", "ref", "alt", "target", "delta")
 REGION_COLUMNS = ("row", "name")

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastism_cli.export.job import ExportJob
-from fastism_cli.export.spool import Stretch, along_genome
-from fastism_cli.export.text import FLOAT
+from fastism_cli.export.along_genome import Stretch, along_genome
+from fastism_cli.export.request import ExportJob
+from fastism_cli.export.text_files import FLOAT
 from fastism_cli.genome import vcf_text
 from fastism_cli.optional import require
 from fastism_cli.results.score_blocks import GenomeBlock

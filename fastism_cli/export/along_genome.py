@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastism_cli.export.frame import Frame
-from fastism_cli.export.sweep import Segment, segments
+from fastism_cli.export.exported_regions import Frame
+from fastism_cli.export.segments import Segment, segments
 from fastism_cli.results.score_blocks import GenomeBlock
 from fastism_cli.results.tracks import Track
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fastism_cli.export.frame import Frame
+from fastism_cli.export.exported_regions import Frame
 from fastism_cli.results.tracks import Track
 
 

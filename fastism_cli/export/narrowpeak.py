@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastism_cli.export.frame import Frame, Places
+from fastism_cli.export.exported_regions import Frame, Places
 
 NO_VALUE = -1  # of p, q: as ENCODE writes what is not known
 

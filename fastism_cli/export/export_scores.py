@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from math import prod
 
 from fastism_cli.errors import UsageError
+from fastism_cli.export.exported_regions import Frame
+from fastism_cli.export.file_names import default_output, file_names, split_ending
 from fastism_cli.export.formats import COMPRESSIONS, FORMATS, OVERLAPS, Format
-from fastism_cli.export.frame import Frame
-from fastism_cli.export.job import ExportJob
-from fastism_cli.export.names import default_output, file_names, split_ending
-from fastism_cli.export.peaks import write_peaks
+from fastism_cli.export.narrowpeak import write_peaks
+from fastism_cli.export.request import ExportJob
 from fastism_cli.optional import require
 from fastism_cli.results.choose_tracks import choose_tracks
 from fastism_cli.results.output_checks import check_new_file, check_space
