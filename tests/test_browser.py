@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastism_cli.look.report import write_report
-from fastism_cli.look.sites import strongest_sites
+from fastism_cli.report.strongest_sites import strongest_sites
+from fastism_cli.report.write_report import write_report
 from tests.look_files import HOSTILE, LABELS, LENGTH, Truth, write_look
 
 pytestmark = pytest.mark.browser

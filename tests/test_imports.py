@@ -31,7 +31,6 @@ ROOT = {"", "errors", "version", "optional"}  # all may import them
 # Modules that have not moved yet, by the package that they are to move to.
 HOME = {
     "run": "alleles blocks checks companions compile_cache devices inputs job overlap pipeline progress provenance quiet reader steps summary targets variant_blocks variant_files variant_scores variants watch workers",
-    "report": "look.page look.__init__ look.choose look.contents look.packing look.page.__init__ look.picture look.plots look.quality look.region look.report look.sites look.spread look.survey",
     "rules": "windows",
 }
 
@@ -49,8 +48,8 @@ WITHOUT_KERAS = (
     "model.loading.load",
     "results.scores",
     "job",
-    "look.plots",
-    "look.report",
+    "report.plot_regions",
+    "report.write_report",
     "results.merge_shards",
     "pipeline",
     "quiet",

@@ -16,14 +16,14 @@ from click.testing import CliRunner, Result
 from fastism_cli.cli import main, plot, report
 from fastism_cli.engine.verify import HeadCheck, VerifyReport
 from fastism_cli.errors import UsageError
-from fastism_cli.look import page, picture, plots, quality
-from fastism_cli.look import report as report_of
-from fastism_cli.look.choose import Interval, only_track, parse_interval, row_over, rows_by_name, strongest_rows
-from fastism_cli.look.packing import pack_delta, packed_sizes
-from fastism_cli.look.region import load_region, load_regions
-from fastism_cli.look.sites import SITE, ranked, strongest_sites
-from fastism_cli.look.spread import spread
-from fastism_cli.look.survey import BINS, survey
+from fastism_cli.report import page, picture, plot_regions, quality
+from fastism_cli.report import write_report as report_of
+from fastism_cli.report.choose import Interval, only_track, parse_interval, row_over, rows_by_name, strongest_rows
+from fastism_cli.report.histogram import spread
+from fastism_cli.report.packing import pack_delta, packed_sizes
+from fastism_cli.report.region import load_region, load_regions
+from fastism_cli.report.strongest_sites import SITE, ranked, strongest_sites
+from fastism_cli.report.survey import BINS, survey
 from fastism_cli.results.layout import HeadLayout, Layout
 from fastism_cli.results.schema import Status
 from fastism_cli.results.scores import open_scores
@@ -347,8 +347,8 @@ def test_several_regions_are_pages_or_a_folder(looked, here):
 
 
 def test_default_names(looked, here):
-    plots.plot_regions(looked[0], targets=["count"], region="chr1:2,060-2,100")
-    plots.plot_regions(looked[0], targets=["count"], names=["peak_4"], format="svg", strand="region")
+    plot_regions.plot_regions(looked[0], targets=["count"], region="chr1:2,060-2,100")
+    plot_regions.plot_regions(looked[0], targets=["count"], names=["peak_4"], format="svg", strand="region")
     assert sorted(path.name for path in here.iterdir()) == ["peaks.chr1-2060-2100.png", "peaks.peak_4.svg"]
 
 
@@ -482,7 +482,7 @@ def test_packed_deltas_are_off_by_less_than_16_bits(rng):
 
 
 def test_defaults_are_those_of_the_library():
-    assert (plot.FORMATS, plot.STRANDS, plot.BASES) == (plots.FORMATS, plots.STRANDS, plots.BASES)
+    assert (plot.FORMATS, plot.STRANDS, plot.BASES) == (plot_regions.FORMATS, plot_regions.STRANDS, plot_regions.BASES)
     assert (report.TOP, report.MEGABYTES) == (report_of.TOP, report_of.MEGABYTES)
     command = main.get_command(click.Context(main), "report")
     assert f"first {report_of.MOST_TRACKS}" in next(o.help for o in command.params if o.name == "targets")

@@ -9,7 +9,7 @@ import click
 from fastism_cli.cli.log import LOGGER
 from fastism_cli.cli.options import logging_options, result_argument
 
-# kept in step with fastism_cli.look.plots, which would load NumPy for --help: a test compares them
+# kept in step with fastism_cli.report.plot_regions, which would load NumPy for --help: a test compares them
 FORMATS = ("png", "svg", "pdf")
 STRANDS = ("+", "-", "region")
 BASES = 120
@@ -69,7 +69,7 @@ def plot(file: str, output: str | None, **options: Any) -> None:
 
     Without -o, one region goes to FILE's stem and its name as PNG, several to one PDF with a page for each.
     """
-    from fastism_cli.look.plots import plot_regions
+    from fastism_cli.report.plot_regions import plot_regions
 
     written = plot_regions(file, output, **options)
     LOGGER.info(f"-> {written[0]}" if len(written) == 1 else f"{len(written)} pictures -> {written[0]} ...")

@@ -9,7 +9,7 @@ import click
 from fastism_cli.cli.log import LOGGER
 from fastism_cli.cli.options import logging_options, result_argument
 
-# kept in step with fastism_cli.look.report, which would load NumPy for --help: a test compares them
+# kept in step with fastism_cli.report.write_report, which would load NumPy for --help: a test compares them
 TOP, MEGABYTES = 100, 5.0
 
 
@@ -45,7 +45,7 @@ def report(file: str, output: str, **options: Any) -> None:
     It opens from disk without a network: how the run was made, quality checks, a table of all regions to sort and
     search, and logo and heat map of the strongest ones to zoom and hover.
     """
-    from fastism_cli.look.report import write_report
+    from fastism_cli.report.write_report import write_report
 
     for line in write_report(file, output, **options).lines():
         LOGGER.info(line)

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from fastism_cli.look.packing import pack_delta
-from fastism_cli.look.quality import checks
-from fastism_cli.look.region import Array, RegionScores, load_regions
-from fastism_cli.look.sites import ranked
-from fastism_cli.look.spread import spread
-from fastism_cli.look.survey import Survey
+from fastism_cli.report.histogram import spread
+from fastism_cli.report.packing import pack_delta
+from fastism_cli.report.quality import checks
+from fastism_cli.report.region import Array, RegionScores, load_regions
+from fastism_cli.report.strongest_sites import ranked
+from fastism_cli.report.survey import Survey
 from fastism_cli.results.schema import Status
 from fastism_cli.results.scores import Scores
 from fastism_cli.results.tracks import Track

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from fastism_cli.look.survey import Survey
+from fastism_cli.report.survey import Survey
 from fastism_cli.results.schema import Status
 from fastism_cli.results.scores import Scores
 

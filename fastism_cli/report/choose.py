@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastism_cli.errors import UsageError
-from fastism_cli.look.sites import ranked, strongest_sites
+from fastism_cli.report.strongest_sites import ranked, strongest_sites
 from fastism_cli.results.choose_tracks import choose_tracks
 from fastism_cli.results.schema import Status
 from fastism_cli.results.scores import Scores

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fastism_cli.look import page
-from fastism_cli.look.contents import contents
-from fastism_cli.look.packing import packed_sizes
-from fastism_cli.look.sites import ranked
-from fastism_cli.look.survey import Survey, survey
+from fastism_cli.report import page
+from fastism_cli.report.packing import packed_sizes
+from fastism_cli.report.page_data import contents
+from fastism_cli.report.strongest_sites import ranked
+from fastism_cli.report.survey import Survey, survey
 from fastism_cli.results.choose_tracks import choose_tracks
 from fastism_cli.results.output_checks import check_new_file
 from fastism_cli.results.scores import Scores, open_scores

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastism_cli.look.survey import BINS, LOWEST, STEPS, Array
+from fastism_cli.report.survey import BINS, LOWEST, STEPS, Array
 
 COARSE = 8  # bars in a factor of ten
 DECADES = 6  # shown below the largest delta; what is smaller is counted in the first bar
@@ -18,7 +18,7 @@ def spread(up: Array, down: Array, still: int) -> dict[str, Any]:
     Parameters
     ----------
     up, down : int64 (BINS,)
-        As counted by :func:`fastism_cli.look.survey.survey`.
+        As counted by :func:`fastism_cli.report.survey.survey`.
     still : int
         How many deltas are exactly 0.
 

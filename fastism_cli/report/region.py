@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastism_cli.genome.alphabet import Alphabet
-from fastism_cli.look.choose import Interval
-from fastism_cli.look.sites import strongest_sites
+from fastism_cli.report.choose import Interval
+from fastism_cli.report.strongest_sites import strongest_sites
 from fastism_cli.results.score_blocks import GenomeBlock, importance
 from fastism_cli.results.scores import Scores
 from fastism_cli.results.tracks import Track

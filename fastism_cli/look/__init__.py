@@ -1,1 +1,0 @@
-"""Results in front of a person's eyes: pictures of regions and a report of a whole file."""

@@ -1,0 +1,1 @@
+"""A result in front of a person: pictures and the HTML page."""
