@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from fastism_cli.errors import FastISMError
     from fastism_cli.model.loading.load import load_model
     from fastism_cli.options.run_options import RunOptions
-    from fastism_cli.pipeline import score_regions
     from fastism_cli.results.ism_file import read_result
     from fastism_cli.results.scores import open_scores
     from fastism_cli.rules.table import register_rule
-    from fastism_cli.variants import score_variants
+    from fastism_cli.run.score_regions import score_regions
+    from fastism_cli.run.variants.score_variants import score_variants
 
 __all__ = [
     "FastISM",
@@ -46,8 +46,8 @@ _HOMES = {
     "open_scores": "fastism_cli.results.scores",
     "read_result": "fastism_cli.results.ism_file",
     "register_rule": "fastism_cli.rules.table",
-    "score_regions": "fastism_cli.pipeline",
-    "score_variants": "fastism_cli.variants",
+    "score_regions": "fastism_cli.run.score_regions",
+    "score_variants": "fastism_cli.run.variants.score_variants",
     "verify": "fastism_cli.engine.verify",
 }
 

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from fastism_cli import cli, quiet
+from fastism_cli import cli
 from fastism_cli.cli import COMMANDS, main
 from fastism_cli.cli.outcome import Terminated
 from fastism_cli.cli.table import aligned, human
 from fastism_cli.results.ism_file import read_result
+from fastism_cli.run import start_backend
 from tests.small_run import RECORDS, Folder, make_folder
 
 # Keras saves a weight with numpy.array(tensor), which numpy 2 warns of.
@@ -243,7 +244,7 @@ def test_what_needs_no_model_is_found_before_keras_is_loaded(folder, here, case,
     def too_late(**options: object) -> None:
         raise AssertionError("Keras was loaded")
 
-    monkeypatch.setattr("fastism_cli.job.import_backend", too_late)
+    monkeypatch.setattr("fastism_cli.run.job.import_backend", too_late)
     folder.bed_of("contigs.bed", "chrX 1 2", "chrA 1 2", "chrY 1 2")
     result = run(folder, *(argument.replace("{}", str(folder.path)) for argument in REFUSED[case][0]))
     assert result.exit_code == 2 and "Keras was loaded" not in result.output
@@ -303,7 +304,7 @@ def test_how_other_ends_are_told(folder, monkeypatch, error, code, message):
     def fail(*args: object, **options: object) -> None:
         raise error
 
-    monkeypatch.setattr("fastism_cli.companions.inspect_model", fail)
+    monkeypatch.setattr("fastism_cli.run.inspect_and_verify.inspect_model", fail)
     result = fastism("inspect", folder.models["plain"])
     assert result.exit_code == code and result.stderr.startswith(message) and "Traceback" not in result.stderr
 
@@ -439,12 +440,12 @@ def test_columns_are_aligned():
 
 
 def test_what_libraries_say_while_they_load_is_shown_only_if_they_fail(capfd):
-    with quiet.held_back_stderr():
+    with start_backend.held_back_stderr():
         os.write(2, b"chatter\n")
-    with pytest.raises(ImportError), quiet.held_back_stderr():
+    with pytest.raises(ImportError), start_backend.held_back_stderr():
         os.write(2, b"the reason\n")
         raise ImportError("broken")
-    with quiet.held_back_stderr(show=True):
+    with start_backend.held_back_stderr(show=True):
         os.write(2, b"verbose\n")
     assert capfd.readouterr().err == "the reason\nverbose\n"
 
@@ -453,6 +454,6 @@ def test_a_closed_stderr_is_no_reason_to_fail(monkeypatch):
     def closed(descriptor: int) -> int:
         raise OSError(9, "Bad file descriptor")
 
-    monkeypatch.setattr(quiet.os, "dup", closed)
-    with quiet.held_back_stderr():
+    monkeypatch.setattr(start_backend.os, "dup", closed)
+    with start_backend.held_back_stderr():
         assert np.ones(1).sum() == 1

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from fastism_cli import compile_cache
+from fastism_cli.run import compile_cache
 
 
 @pytest.fixture

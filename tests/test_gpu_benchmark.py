@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 from benchmarks import device_rows, gpu
 from benchmarks.report import NO_GPU, gpu_section
-from fastism_cli.devices import CPU, environment
 from fastism_cli.model import backend
+from fastism_cli.run.devices import CPU, environment
 
 
 def tried(path: Path, *options: str) -> dict:

@@ -1,6 +1,5 @@
 """Imports run one way, and asking for help loads neither Keras nor TensorFlow."""
 
-# ruff: noqa: E501
 import ast
 import subprocess
 import sys
@@ -30,16 +29,15 @@ MAY_IMPORT = {
 ROOT = {"", "errors", "version", "optional"}  # all may import them
 # Modules that have not moved yet, by the package that they are to move to.
 HOME = {
-    "run": "alleles blocks checks companions compile_cache devices inputs job overlap pipeline progress provenance quiet reader steps summary targets variant_blocks variant_files variant_scores variants watch workers",
     "rules": "windows",
 }
 
 
 # These must load without Keras: they run before it, or for --help.
 WITHOUT_KERAS = (
-    "checks",
+    "run.checks",
     "cli",
-    "companions",
+    "run.inspect_and_verify",
     "results.contents",
     "export.export_scores",
     "genome.bed",
@@ -47,14 +45,14 @@ WITHOUT_KERAS = (
     "results.ism_file",
     "model.loading.load",
     "results.scores",
-    "job",
+    "run.job",
     "report.plot_regions",
     "report.write_report",
     "results.merge_shards",
-    "pipeline",
-    "quiet",
-    "variants",
-    "workers",
+    "run.score_regions",
+    "run.start_backend",
+    "run.variants.score_variants",
+    "run.worker_processes",
 )
 
 

@@ -7,20 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastism_cli import job, pipeline
 from fastism_cli.engine.fastism import FastISM
 from fastism_cli.errors import OutputError, RegionError, ResourceError, UsageError, VerifyError
-from fastism_cli.inputs import fit_inputs, read_inputs
 from fastism_cli.model.heads import choose_heads
 from fastism_cli.model.loading.load import load_model
 from fastism_cli.options.run_options import RunOptions, default_output
-from fastism_cli.overlap import read_ahead, write_behind
-from fastism_cli.pipeline import plan_run, score_regions
 from fastism_cli.results import schema
 from fastism_cli.results.ism_file import read_result
 from fastism_cli.results.schema import Status
 from fastism_cli.results.writer import ResultWriter
-from fastism_cli.targets import layouts, parse_targets
+from fastism_cli.run import job, score_regions
+from fastism_cli.run.other_inputs import fit_inputs, read_inputs
+from fastism_cli.run.score_regions import plan_run, score_regions
+from fastism_cli.run.targets import layouts, parse_targets
+from fastism_cli.run.threads import read_ahead, write_behind
 from tests.small_run import ALL_N, LENGTH, RECORDS, SCORED, Folder, codes_of, make_folder, predicted, true_delta
 
 # Keras saves a weight with numpy.array(tensor), which numpy 2 warns of.
@@ -360,7 +360,7 @@ def test_a_disk_that_fills_up(folder, tmp_path, monkeypatch):
 def test_a_bed_that_changes_during_the_run(folder, tmp_path, records):
     bed = folder.bed_of("changing.bed", *RECORDS)
 
-    class Meddler(pipeline.Silent):
+    class Meddler(score_regions.Silent):
         def start(self, rows: int, done: int = 0) -> None:
             folder.bed_of("changing.bed", *records)
 

@@ -9,8 +9,8 @@ from keras import layers
 
 from fastism_cli.engine.verify import verify
 from fastism_cli.errors import RegionError, UsageError
-from fastism_cli.pipeline import plan_run, score_regions
 from fastism_cli.results.ism_file import read_result
+from fastism_cli.run.score_regions import plan_run, score_regions
 from tests.zoo import randomise
 
 PROTEIN = "ACDEFGHIKLMNPQRSTVWY"

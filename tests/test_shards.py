@@ -10,18 +10,18 @@ import h5py
 import numpy as np
 import pytest
 
-from fastism_cli import job, pipeline
-from fastism_cli.devices import parse_devices
 from fastism_cli.engine.fastism import FastISM
 from fastism_cli.errors import OutputError, ResourceError, SequenceError, UsageError
 from fastism_cli.options.run_options import default_output
 from fastism_cli.options.shard import Shard, array_expression, parse_shard
-from fastism_cli.pipeline import score_regions
 from fastism_cli.results import schema
 from fastism_cli.results.ism_file import read_result
 from fastism_cli.results.merge_shards import merge_shards
-from fastism_cli.summary import START_UP
-from fastism_cli.workers import WorkerError, score_on_devices
+from fastism_cli.run import job, score_regions
+from fastism_cli.run.devices import parse_devices
+from fastism_cli.run.score_regions import score_regions
+from fastism_cli.run.summary import START_UP
+from fastism_cli.run.worker_processes import WorkerError, score_on_devices
 from tests.small_run import LENGTH, RECORDS, Folder, codes_of, make_folder
 
 # Keras saves a weight with numpy.array(tensor), which numpy 2 warns of.
@@ -246,7 +246,7 @@ def test_longer_intervals_are_counted_and_told(folder, tmp_path, caplog):
 # --- resumed runs -----------------------------------------------------------------------------------------------------
 
 
-class Stops(pipeline.Silent):
+class Stops(score_regions.Silent):
     """Interrupts after so many rows, or does something else there."""
 
     def __init__(self, rows: int, act=None) -> None:

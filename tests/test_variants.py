@@ -10,9 +10,9 @@ import pysam
 import pytest
 from click.testing import CliRunner, Result
 
-from fastism_cli.alleles import Windows
 from fastism_cli.cli import main
 from fastism_cli.genome.vcf_reader import matched_contigs
+from fastism_cli.run.variants.alleles import Windows
 from tests.small_run import LENGTH, LETTERS, Folder, contigs, make_folder, predicted
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")

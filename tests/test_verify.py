@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastism_cli.companions import inspect_model, verify_model
 from fastism_cli.engine import judge
 from fastism_cli.engine.fastism import FastISM
 from fastism_cli.engine.judge import largest, largest_error, sample_positions
 from fastism_cli.engine.verify import verify
 from fastism_cli.errors import ModelError, UsageError, VerifyError
+from fastism_cli.run.inspect_and_verify import inspect_model, verify_model
 from tests.small_run import LENGTH, logarithm, pair, plain, variable
 
 # A tensor of bfloat16 becomes an array by numpy.array(tensor), which numpy 2 warns of.

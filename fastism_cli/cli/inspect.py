@@ -30,7 +30,7 @@ def inspect(model: str, as_json: bool, **options: Any) -> None:
     The rule of a node is "fast" (on the window alone), "whole" (the layer itself, as all of its input may change),
     "opaque" (the layer itself, for the reason given), or "unchanged" (it does not see the sequence).
     """
-    from fastism_cli.companions import inspect_model
+    from fastism_cli.run.inspect_and_verify import inspect_model
 
     found = inspect_model(model, **options)
     click.echo(json.dumps(asdict(found), indent=2) if as_json else "\n".join(text(found)))

@@ -26,7 +26,7 @@ from fastism_cli.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from fastism_cli.summary import RunSummary
+    from fastism_cli.run.summary import RunSummary
 
 what_options = together(
     click.option("--window", type=click.IntRange(min=1), help="Bases to substitute, centred.  [default: the input]"),
@@ -119,8 +119,8 @@ def run(
     Exit codes: 0 done, 1 some regions failed or the run did, 2 wrong input.
     """
     from fastism_cli.cli.progress import shown_progress
-    from fastism_cli.pipeline import plan_run
-    from fastism_cli.workers import score_on_devices
+    from fastism_cli.run.score_regions import plan_run
+    from fastism_cli.run.worker_processes import score_on_devices
 
     options["command"] = shlex.join(["fastism", *sys.argv[1:]])
     if dry_run:

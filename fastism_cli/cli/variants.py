@@ -64,7 +64,7 @@ def variants(
     alleles, and records whose REF is not what the FASTA holds, are kept unscored and counted. Contigs are matched with
     and without "chr".
     """
-    from fastism_cli.variants import score_variants
+    from fastism_cli.run.variants.score_variants import score_variants
 
     report = score_variants(model, vcf_path, fasta, output, share=share, **options)
     for line in report.lines:

@@ -47,7 +47,7 @@ def verify(ctx: click.Context, model: str, **options: Any) -> None:
     By default, the engine's error may be three times that of plain Keras, or 1e-6 plus 1e-5 of the largest delta.
     Exit code 1 if it is larger.
     """
-    from fastism_cli.companions import verify_model
+    from fastism_cli.run.inspect_and_verify import verify_model
 
     report = verify_model(model, **options)
     click.echo("\n".join(text(report)))

@@ -20,7 +20,7 @@ def main(ctx: click.Context) -> None:
     level = os.environ.get(LEVEL_VARIABLE, "")
     start_logging(quiet=level == "quiet", verbose=level == "verbose")
     with exit_code_of_errors(ctx):
-        from fastism_cli.pipeline import score_regions
+        from fastism_cli.run.score_regions import score_regions
 
         spec = json.load(sys.stdin)
         options = spec.pop("options")

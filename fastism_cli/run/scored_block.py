@@ -10,10 +10,10 @@ from math import prod
 import numpy as np
 
 from fastism_cli.genome.placement import Geometry
-from fastism_cli.job import Job
-from fastism_cli.reader import Block, Row
 from fastism_cli.results.schema import Status
 from fastism_cli.results.writer import ResultWriter
+from fastism_cli.run.job import Job
+from fastism_cli.run.region_reader import Block, Row
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,16 @@ from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.genome.bed import BedSource, BedSummary
 from fastism_cli.genome.fasta import Genome, check_contigs, open_fasta
 from fastism_cli.genome.fasta_records import RecordSource
-from fastism_cli.inputs import read_inputs
 from fastism_cli.model.loading.file_kinds import read_model_file
 from fastism_cli.options.problems import Problems
 from fastism_cli.options.run_options import RunOptions, parse_codes, parse_reduce, parse_tie
-from fastism_cli.provenance import model_files, other_files, run_attributes
-from fastism_cli.reader import check_records
 from fastism_cli.results.output_checks import check_new_file
 from fastism_cli.results.places import check_place
-from fastism_cli.targets import Units, parse_targets, read_target_names
-from fastism_cli.watch import Watch
+from fastism_cli.run.other_inputs import read_inputs
+from fastism_cli.run.provenance import model_files, other_files, run_attributes
+from fastism_cli.run.region_reader import check_records
+from fastism_cli.run.targets import Units, parse_targets, read_target_names
+from fastism_cli.run.watch import Watch
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from fastism_cli.alleles import Outcome
 from fastism_cli.genome import vcf_text
 from fastism_cli.genome.vcf_reader import INFO_COLUMN, Variant
+from fastism_cli.run.variants.alleles import Outcome
 
 FLOAT = "%.9g"
 COLUMNS = ("chrom", "pos", "id", "ref", "alt", "target", "reference", "delta", "status")

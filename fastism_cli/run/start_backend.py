@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fastism_cli.compile_cache import use_compile_cache
+from fastism_cli.run.compile_cache import use_compile_cache
 
 
 def import_backend(*, verbose: bool = False) -> None:

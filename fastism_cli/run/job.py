@@ -11,19 +11,19 @@ from itertools import islice
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from fastism_cli.checks import ModelChoices, RegionInputs, RunInputs, check_run
-from fastism_cli.devices import require_device
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.fasta_records import RecordSource
 from fastism_cli.genome.placement import Geometry
-from fastism_cli.inputs import OtherInputs, fit_inputs
 from fastism_cli.options.run_options import RunOptions, default_output
 from fastism_cli.options.shard import parse_shard
-from fastism_cli.quiet import import_backend
-from fastism_cli.reader import Reader
 from fastism_cli.results.layout import HeadLayout, Layout
 from fastism_cli.results.output_checks import check_memory, check_space, memory_of_machine, size_text, unfinished_bytes
-from fastism_cli.targets import layouts
+from fastism_cli.run.checks import ModelChoices, RegionInputs, RunInputs, check_run
+from fastism_cli.run.devices import require_device
+from fastism_cli.run.other_inputs import OtherInputs, fit_inputs
+from fastism_cli.run.region_reader import Reader
+from fastism_cli.run.start_backend import import_backend
+from fastism_cli.run.targets import layouts
 
 if TYPE_CHECKING:
     from fastism_cli.engine.fastism import FastISM

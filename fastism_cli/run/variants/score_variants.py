@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastism_cli.alleles import Outcome, Windows
-from fastism_cli.checks import ModelChoices, check_choices
 from fastism_cli.errors import RegionError, UsageError
 from fastism_cli.genome import vcf_text
 from fastism_cli.genome.fasta import Genome, open_fasta
 from fastism_cli.genome.vcf_reader import VariantSource, matched_contigs
-from fastism_cli.inputs import fit_inputs
-from fastism_cli.job import load_scorer
 from fastism_cli.optional import require
 from fastism_cli.options.problems import Problems
 from fastism_cli.options.run_options import RunOptions
 from fastism_cli.results.output_checks import check_new_file
 from fastism_cli.results.staging import staged
-from fastism_cli.targets import layouts
-from fastism_cli.variant_blocks import VariantBlock, VariantJob, blocks_of
-from fastism_cli.variant_files import ScoredTable, ScoredVcf
+from fastism_cli.run.checks import ModelChoices, check_choices
+from fastism_cli.run.job import load_scorer
+from fastism_cli.run.other_inputs import fit_inputs
+from fastism_cli.run.targets import layouts
+from fastism_cli.run.variants.alleles import Outcome, Windows
+from fastism_cli.run.variants.variant_block import VariantBlock, VariantJob, blocks_of
+from fastism_cli.run.variants.variant_files import ScoredTable, ScoredVcf
 
 if TYPE_CHECKING:
     from fastism_cli.engine.fastism import FastISM
@@ -102,7 +102,7 @@ def score_variants(
         ``.vcf.gz`` or ``.vcf``; the table has the same name with ``.tsv``. Default: ``<stem>.ism.vcf.gz`` in the
         current folder.
     share : int
-        See :class:`fastism_cli.alleles.Windows`.
+        See :class:`fastism_cli.run.variants.alleles.Windows`.
     options
         Fields of :class:`RunOptions`; ``missing_contig`` "skip" keeps records on contigs that the FASTA lacks.
 
@@ -168,7 +168,7 @@ def _job(
     source: VariantSource, genome: Genome, contigs: dict[str, str], choices: ModelChoices, scorer: FastISM, share: int
 ) -> VariantJob:
     from fastism_cli.engine.batches import other_shapes
-    from fastism_cli.variant_scores import most_sequences
+    from fastism_cli.run.variants.allele_scores import most_sequences
 
     if share > scorer.input_length:
         raise UsageError(f"--share must be at most the length of the model's input, {scorer.input_length}.")
@@ -226,7 +226,7 @@ def _write(pysam: Any, job: VariantJob, output: str, table: str) -> VariantRepor
 def _score_block(
     job: VariantJob, block: VariantBlock, writers: tuple[ScoredVcf, ScoredTable], counts: Counter[Outcome]
 ) -> None:
-    from fastism_cli.variant_scores import scored
+    from fastism_cli.run.variants.allele_scores import scored
 
     reference, deltas = scored(job, block)
     nothing = np.full(len(job.labels), np.nan, np.float32)

@@ -10,20 +10,20 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from fastism_cli.blocks import Computed, compute_block, settle_block, write_block
-from fastism_cli.checks import RunInputs
 from fastism_cli.errors import RegionError
-from fastism_cli.job import Job, RunPlan, load_job, opened_inputs, prepared
 from fastism_cli.options.run_options import RunOptions
-from fastism_cli.overlap import read_ahead, write_behind
-from fastism_cli.progress import Progress, Silent
-from fastism_cli.quiet import import_backend
 from fastism_cli.results.ism_file import read_result
 from fastism_cli.results.same_run import SAME, SAME_ROWS, differences
 from fastism_cli.results.schema import Status
 from fastism_cli.results.writer import ResultWriter, other_configuration
-from fastism_cli.steps import Steps
-from fastism_cli.summary import RunSummary, start_up_line, write_summary
+from fastism_cli.run.checks import RunInputs
+from fastism_cli.run.job import Job, RunPlan, load_job, opened_inputs, prepared
+from fastism_cli.run.progress import Progress, Silent
+from fastism_cli.run.scored_block import Computed, compute_block, settle_block, write_block
+from fastism_cli.run.start_backend import import_backend
+from fastism_cli.run.steps import Steps
+from fastism_cli.run.summary import RunSummary, start_up_line, write_summary
+from fastism_cli.run.threads import read_ahead, write_behind
 
 logger = logging.getLogger(__name__)
 

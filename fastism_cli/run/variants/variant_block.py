@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastism_cli.alleles import Outcome, Windows, alternate_codes, is_symbolic, ref_matches
 from fastism_cli.genome.alphabet import Alphabet, Codes
 from fastism_cli.genome.fasta import Genome
 from fastism_cli.genome.vcf_reader import Variant, VariantSource
-from fastism_cli.inputs import OtherInputs
 from fastism_cli.results.layout import HeadLayout
 from fastism_cli.results.tracks import head_tracks
+from fastism_cli.run.other_inputs import OtherInputs
+from fastism_cli.run.variants.alleles import Outcome, Windows, alternate_codes, is_symbolic, ref_matches
 
 if TYPE_CHECKING:
     from fastism_cli.engine.fastism import FastISM

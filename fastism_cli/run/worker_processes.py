@@ -18,17 +18,17 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from typing import Any
 
-from fastism_cli.checks import RunInputs
-from fastism_cli.devices import environment, parse_devices
 from fastism_cli.errors import FastISMError, UsageError
-from fastism_cli.job import opened_inputs
 from fastism_cli.options.run_options import RunOptions
-from fastism_cli.pipeline import finished_before, score_regions
-from fastism_cli.progress import Progress
 from fastism_cli.results.ism_file import read_result
 from fastism_cli.results.merge_shards import join, part_attributes
 from fastism_cli.results.schema import Status
-from fastism_cli.summary import RunSummary, write_summary
+from fastism_cli.run.checks import RunInputs
+from fastism_cli.run.devices import environment, parse_devices
+from fastism_cli.run.job import opened_inputs
+from fastism_cli.run.progress import Progress
+from fastism_cli.run.score_regions import finished_before, score_regions
+from fastism_cli.run.summary import RunSummary, write_summary
 
 SECONDS_TO_END = 60.0  # that workers get to keep their rows
 
@@ -46,7 +46,7 @@ def score_on_devices(
     progress: Progress | None = None,
     **options: Any,
 ) -> RunSummary:
-    """:func:`fastism_cli.pipeline.score_regions`, on the devices of the option of this name.
+    """:func:`fastism_cli.run.score_regions.score_regions`, on the devices of the option of this name.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from typing import Any
 
 from fastism_cli.errors import OutputError
 from fastism_cli.results.schema import Status
-from fastism_cli.steps import Steps
+from fastism_cli.run.steps import Steps
 
 WORDS = {
     Status.EDGE: "past the end of their contig, or longer than the input",

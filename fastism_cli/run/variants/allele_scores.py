@@ -9,7 +9,7 @@ import numpy as np
 from fastism_cli.engine.batches import fill_up, sequences_per_call
 from fastism_cli.genome.alphabet import Codes
 from fastism_cli.model import backend
-from fastism_cli.variant_blocks import VariantBlock, VariantJob
+from fastism_cli.run.variants.variant_block import VariantBlock, VariantJob
 
 # Input bases of one call: its reference pass keeps the activations of all of them.
 CALL_BASES = {"cpu": 64_000, "gpu": 2_000_000}

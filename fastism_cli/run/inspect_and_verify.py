@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastism_cli.checks import ModelChoices, RegionInputs, check_choices, open_regions
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.genome.fasta_records import RecordSource
 from fastism_cli.genome.placement import Geometry
-from fastism_cli.inputs import OtherInputs, fit_inputs
-from fastism_cli.job import load_scorer
 from fastism_cli.options.problems import Problems
 from fastism_cli.options.run_options import RunOptions
-from fastism_cli.reader import Block, Reader
+from fastism_cli.run.checks import ModelChoices, RegionInputs, check_choices, open_regions
+from fastism_cli.run.job import load_scorer
+from fastism_cli.run.other_inputs import OtherInputs, fit_inputs
+from fastism_cli.run.region_reader import Block, Reader
 
 if TYPE_CHECKING:
     from fastism_cli.engine.fastism import FastISM

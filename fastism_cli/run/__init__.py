@@ -1,0 +1,1 @@
+"""One command from options to output: checks, threads, resume, devices."""

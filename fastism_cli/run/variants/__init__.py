@@ -1,0 +1,1 @@
+"""Scores of the variants of a VCF."""
