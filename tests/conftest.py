@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from fastism_cli.cli.log import LOGGER
+from fastism_cli.cli.messages import LOGGER
 
 # Draws are the same in every run, and a busy machine is no failure; HYPOTHESIS_PROFILE=search draws anew.
 settings.register_profile("steady", deadline=None, derandomize=True)

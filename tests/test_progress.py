@@ -10,7 +10,7 @@ import termios
 
 import pytest
 
-from fastism_cli.cli.log import LOGGER, start_logging
+from fastism_cli.cli.messages import LOGGER, start_logging
 from fastism_cli.cli.progress import Lines, shown_progress
 
 END = "<end>"

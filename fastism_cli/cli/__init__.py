@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from fastism_cli.cli.outcome import exit_code_of_errors
+from fastism_cli.cli.exit_codes import exit_code_of_errors
 from fastism_cli.version import __version__
 
 COMMANDS = ("run", "merge", "info", "export", "plot", "report", "variants", "inspect", "verify")

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from fastism_cli.cli.log import LOGGER
-from fastism_cli.cli.options import logging_options, result_argument
+from fastism_cli.cli.click_options import logging_options, result_argument
+from fastism_cli.cli.messages import LOGGER
 from fastism_cli.export.formats import COMPRESSIONS, FORMATS, OVERLAPS
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fastism_cli.cli.options import logging_options, result_argument
-from fastism_cli.cli.table import aligned
+from fastism_cli.cli.click_options import logging_options, result_argument
+from fastism_cli.cli.text_table import aligned
 
 if TYPE_CHECKING:
     from fastism_cli.results.contents import Contents, HeadContents, Range

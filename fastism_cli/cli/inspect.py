@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastism_cli.cli.options import loading_options, logging_options
-from fastism_cli.cli.table import aligned, human
+from fastism_cli.cli.click_options import loading_options, logging_options
+from fastism_cli.cli.text_table import aligned, human
 
 if TYPE_CHECKING:
     from fastism_cli.engine.inspection import Inspection, NodeReport

@@ -7,8 +7,8 @@ import sys
 
 import click
 
-from fastism_cli.cli.log import LOGGER
-from fastism_cli.cli.options import logging_options
+from fastism_cli.cli.click_options import logging_options
+from fastism_cli.cli.messages import LOGGER
 
 
 @click.command(short_help="Join the shards of a run into one file.")

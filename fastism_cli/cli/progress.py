@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from fastism_cli.cli.log import LOGGER, is_quiet
+from fastism_cli.cli.messages import LOGGER, is_quiet
 from fastism_cli.run.progress import Progress, Silent
 
 SECONDS_BETWEEN_LINES = 60.0

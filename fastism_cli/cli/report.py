@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from fastism_cli.cli.log import LOGGER
-from fastism_cli.cli.options import logging_options, result_argument
+from fastism_cli.cli.click_options import logging_options, result_argument
+from fastism_cli.cli.messages import LOGGER
 
 # kept in step with fastism_cli.report.write_report, which would load NumPy for --help: a test compares them
 TOP, MEGABYTES = 100, 5.0

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastism_cli.cli.log import LOGGER
-from fastism_cli.cli.options import (
+from fastism_cli.cli.click_options import (
     batch_option,
     choice_option,
     default_of,
@@ -24,6 +23,7 @@ from fastism_cli.cli.options import (
     target_names_option,
     together,
 )
+from fastism_cli.cli.messages import LOGGER
 
 if TYPE_CHECKING:
     from fastism_cli.run.summary import RunSummary

@@ -6,8 +6,7 @@ from typing import Any
 
 import click
 
-from fastism_cli.cli.log import LOGGER
-from fastism_cli.cli.options import (
+from fastism_cli.cli.click_options import (
     batch_option,
     fasta_option,
     input_option,
@@ -18,6 +17,7 @@ from fastism_cli.cli.options import (
     precision_option,
     target_names_option,
 )
+from fastism_cli.cli.messages import LOGGER
 
 
 @click.command(short_help="Score the variants of a VCF.")

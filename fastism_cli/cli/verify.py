@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastism_cli.cli.options import (
+from fastism_cli.cli.click_options import (
     batch_option,
     choice_option,
     input_option,
@@ -16,7 +16,7 @@ from fastism_cli.cli.options import (
     placing_options,
     precision_option,
 )
-from fastism_cli.cli.table import aligned
+from fastism_cli.cli.text_table import aligned
 
 if TYPE_CHECKING:
     from fastism_cli.engine.verify import VerifyReport

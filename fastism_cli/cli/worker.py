@@ -8,8 +8,8 @@ import sys
 
 import click
 
-from fastism_cli.cli.log import LEVEL_VARIABLE, start_logging
-from fastism_cli.cli.outcome import exit_code_of_errors
+from fastism_cli.cli.exit_codes import exit_code_of_errors
+from fastism_cli.cli.messages import LEVEL_VARIABLE, start_logging
 from fastism_cli.cli.progress import Lines
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from fastism_cli.cli.log import is_verbose
+from fastism_cli.cli.messages import is_verbose
 from fastism_cli.errors import FastISMError
 
 SIGINT_CODE, SIGTERM_CODE = 130, 143

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from fastism_cli.cli.log import start_logging
+from fastism_cli.cli.messages import start_logging
 from fastism_cli.options.run_options import CHOICES, RunOptions, flag
 
 Command = Callable[..., Any]
