@@ -517,8 +517,8 @@ def test_the_disk_fills_up_at_the_last_moment(output, rng, monkeypatch):
 SCRIPT = """
 import numpy as np, resource, sys
 from fastism_cli.errors import FastISMError
-from fastism_cli.io.layout import HeadLayout, Layout
-from fastism_cli.io.writer import ResultWriter
+from fastism_cli.results.layout import HeadLayout, Layout
+from fastism_cli.results.writer import ResultWriter
 layout = Layout(n_rows=600, length=500, heads=(HeadLayout("y", (2,)),))
 delta = {"y": np.random.default_rng(0).normal(size=(25, 2, 500, 4))}
 columns = {name: np.zeros(25, int) for name in ("start", "end", "input_start", "bed_row", "status", "n_padded")}

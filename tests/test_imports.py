@@ -27,12 +27,6 @@ MAY_IMPORT = {
     "cli": "options run engine export report results",
 }
 ROOT = {"", "errors", "version", "optional"}  # all may import them
-# Modules that have not moved yet, by the package that they are to move to.
-HOME = {
-    "rules": "windows",
-}
-
-
 # These must load without Keras: they run before it, or for --help.
 WITHOUT_KERAS = (
     "run.checks",
@@ -57,7 +51,7 @@ WITHOUT_KERAS = (
 
 
 def module_of(path: Path) -> str:
-    """``.../fastism_cli/io/bed.py -> io.bed``; the package itself is ``""``."""
+    """``.../fastism_cli/genome/bed.py -> genome.bed``; the package itself is ``""``."""
     return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").removesuffix(".")
 
 
@@ -66,12 +60,11 @@ def files() -> list[Path]:
 
 
 MODULES = {module_of(path) for path in files()}
-PACKAGE_OF = {module: package for package, modules in HOME.items() for module in modules.split()}
 
 
 def package_of(module: str) -> str | None:
     """The package of a module; None for one of the root."""
-    return PACKAGE_OF.get(module) or (None if module in ROOT else module.split(".")[0])
+    return None if module in ROOT else module.split(".")[0]
 
 
 def imports_of(path: Path) -> set[tuple[str, str | None]]:

@@ -252,7 +252,7 @@ def test_reads_without_tensorflow(tmp_path: Path) -> None:
     script = f"""
         import sys
         sys.modules["tensorflow"] = sys.modules["tf_keras"] = None
-        from fastism_cli.io.models import load_model
+        from fastism_cli.model.loading.load import load_model
         for path in {paths!r}:
             print(load_model(path).count_params())
     """
@@ -265,7 +265,7 @@ def test_looking_at_a_file_imports_no_keras(tmp_path: Path) -> None:
     path = saved(conv_block(), tmp_path / "m.h5")
     script = f"""
         import sys
-        from fastism_cli.io.model_files import read_model_file
+        from fastism_cli.model.loading.file_kinds import read_model_file
         assert read_model_file({str(path)!r}).kind == "hdf5"
         assert not {{"keras", "tensorflow"}} & set(sys.modules)
     """

@@ -16,8 +16,9 @@ from fastism_cli.results import schema
 from fastism_cli.results.ism_file import read_result
 from fastism_cli.results.schema import Status
 from fastism_cli.results.writer import ResultWriter
-from fastism_cli.run import job, score_regions
+from fastism_cli.run import job
 from fastism_cli.run.other_inputs import fit_inputs, read_inputs
+from fastism_cli.run.progress import Silent
 from fastism_cli.run.score_regions import plan_run, score_regions
 from fastism_cli.run.targets import layouts, parse_targets
 from fastism_cli.run.threads import read_ahead, write_behind
@@ -360,7 +361,7 @@ def test_a_disk_that_fills_up(folder, tmp_path, monkeypatch):
 def test_a_bed_that_changes_during_the_run(folder, tmp_path, records):
     bed = folder.bed_of("changing.bed", *RECORDS)
 
-    class Meddler(score_regions.Silent):
+    class Meddler(Silent):
         def start(self, rows: int, done: int = 0) -> None:
             folder.bed_of("changing.bed", *records)
 

@@ -17,8 +17,9 @@ from fastism_cli.options.shard import Shard, array_expression, parse_shard
 from fastism_cli.results import schema
 from fastism_cli.results.ism_file import read_result
 from fastism_cli.results.merge_shards import merge_shards
-from fastism_cli.run import job, score_regions
+from fastism_cli.run import job
 from fastism_cli.run.devices import parse_devices
+from fastism_cli.run.progress import Silent
 from fastism_cli.run.score_regions import score_regions
 from fastism_cli.run.summary import START_UP
 from fastism_cli.run.worker_processes import WorkerError, score_on_devices
@@ -246,7 +247,7 @@ def test_longer_intervals_are_counted_and_told(folder, tmp_path, caplog):
 # --- resumed runs -----------------------------------------------------------------------------------------------------
 
 
-class Stops(score_regions.Silent):
+class Stops(Silent):
     """Interrupts after so many rows, or does something else there."""
 
     def __init__(self, rows: int, act=None) -> None:

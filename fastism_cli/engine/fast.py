@@ -1,8 +1,8 @@
 """Runs a plan: one reference pass a sequence, then chunks of positions x alternates x sequences.
 
-A chunk is one compiled call. Inside it every :class:`~fastism_cli.engine.plan.Stage` is a compiled function of its own: a
-matrix product with nothing fused to it, the sum over a kernel's taps, a run of elementwise layers. What crosses from
-one stage to the next are the exports, always in delta form.
+A chunk is one compiled call. Inside it every :class:`~fastism_cli.engine.plan.Stage` is a compiled function of its
+own: a matrix product with nothing fused to it, the sum over a kernel's taps, a run of elementwise layers. What crosses
+from one stage to the next are the exports, always in delta form.
 """
 
 from __future__ import annotations

@@ -97,8 +97,8 @@ class FastISM:
     alphabet : str
         Letters in the order of the model's channels.
     reduce : str, list of str, or dict of head name to either, optional
-        How a positional head becomes one number a target: see :mod:`fastism_cli.model.reductions`. Several, in a list or
-        joined by commas, give heads ``NAME.REDUCTION``. "none" keeps the head whole. A positional head (shape
+        How a positional head becomes one number a target: see :mod:`fastism_cli.model.reductions`. Several, in a list
+        or joined by commas, give heads ``NAME.REDUCTION``. "none" keeps the head whole. A positional head (shape
         (L_out, T)) must be given one.
     targets : dict of head name to tuple of int, optional
         Score these heads alone, with these of their targets (None: all), chosen on the device.

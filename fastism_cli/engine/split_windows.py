@@ -2,8 +2,8 @@
 
 The graph is written anew so that every window is a tensor of its own, and each rule sees one window as before. A
 linear node is repeated for each part. One that is not linear is repeated too, and what the later parts give is what
-they add to the earlier ones (see :mod:`fastism_cli.rules.several_windows`). Where a node needs all positions, or the windows
-are together as wide as the tensor, the parts are joined.
+they add to the earlier ones (see :mod:`fastism_cli.rules.several_windows`). Where a node needs all positions, or the
+windows are together as wide as the tensor, the parts are joined.
 """
 
 from __future__ import annotations

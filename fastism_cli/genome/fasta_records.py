@@ -13,7 +13,7 @@ NO_LINE = 0
 
 
 class RecordSource:
-    """What :class:`fastism_cli.genome.bed.BedSource` is for a BED: one region for each record, in the order of the file.
+    """One region for each record of a FASTA, in the order of the file, as :class:`BedSource` gives those of a BED.
 
     Attributes
     ----------

@@ -2,7 +2,8 @@
 
 HDF5 changes what it wrote before (its indices), in no order that one could rely on: a file that was being written when
 its process was killed may be unreadable. So between two checkpoints nothing of the file's last checkpoint is touched:
-new bytes go behind its end, changes of old ones are held in memory (see :mod:`fastism_cli.results.crash_safe_file`). A checkpoint is
+new bytes go behind its end, changes of old ones are held in memory (see
+:mod:`fastism_cli.results.crash_safe_file`). A checkpoint is
 
 1. fsync of the file: all that lies behind the old end is on the disk;
 2. a journal under another name, with the held changes, the new size and checksums, then fsync;
