@@ -8,12 +8,12 @@ from pathlib import Path
 
 from keras import layers
 
+from fastism_cli.engine.rewrite import OPENED, SIMPLER
+from fastism_cli.model.graph import Node
 from fastism_cli.model.keras_graph import operation_class
-from fastism_cli.model.simpler_operations import SIMPLER
-from fastism_cli.rules.adaptive_pool import POOLINGS
-from fastism_cli.rules.table import RULES
-from fastism_cli.rules.why_opaque import REASONS
-from fastism_cli.rules.wrappers import OPENED
+from fastism_cli.rules.base import Rule
+from fastism_cli.rules.pool import ADAPTIVE
+from fastism_cli.rules.table import REASONS, RULES, Choice
 from tests.every_layer import BETWEEN, LEFT_OUT, class_names, errors_with
 
 PAGE = Path(__file__).parent.parent / "docs" / "layers.md"
@@ -74,11 +74,17 @@ def state_of(name: str) -> str:
         return "fast if the layer inside is"
     if cls is layers.Lambda:
         return "fast if its function consists of Keras layers and keras.ops that are"
-    if cls in POOLINGS:
+    if cls in ADAPTIVE:
         return "fast if output_size divides the length of its input"
     if cls in RULES:
-        return f"fast {RULES[cls].condition}".strip()
+        return f"fast {_condition(RULES[cls], name)}".strip()
     return f"opaque: {REASONS[cls] if cls in REASONS else 'a cell: the layer around it carries every position on'}"
+
+
+def _condition(choice: Choice, name: str) -> str:
+    """When the rule holds; where a function chooses it, that of the rule for the layer between the convolutions."""
+    rule = choice if isinstance(choice, Rule) else choice(Node(0, name, BETWEEN[name](), (), (), lambda arrays: arrays))
+    return rule.condition
 
 
 def measured() -> dict[str, str]:

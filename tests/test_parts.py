@@ -9,9 +9,8 @@ from fastism_cli import FastISM
 from fastism_cli.engine import fastism
 from fastism_cli.engine.inspection import inspect_scorer
 from fastism_cli.model import backend
-from fastism_cli.rules import several_windows_max
-from fastism_cli.rules.several_windows import LaterRule
-from fastism_cli.rules.several_windows_max import PeakRule
+from fastism_cli.rules import several_windows
+from fastism_cli.rules.several_windows import LaterRule, PeakRule
 from tests.truth import errors_of, inputs_of
 from tests.zoo.blocks import conv, dna
 from tests.zoo.registry import randomise
@@ -188,7 +187,7 @@ def test_the_largest_of_several_windows(broken, monkeypatch):
     inp = dna(LENGTH)
     model = randomise(keras.Model(inp, layers.GlobalMaxPooling1D()(beside_its_image(inp))), seed=2)
     if broken == "meet":
-        monkeypatch.setattr(several_windows_max, "that_meet", lambda call, pairs: ops.convert_to_tensor(False))
+        monkeypatch.setattr(several_windows, "that_meet", lambda call, pairs: ops.convert_to_tensor(False))
     if broken == "gap":
         gaps = PeakRule.gaps
         monkeypatch.setattr(PeakRule, "gaps", staticmethod(lambda *given: [gaps(*given)[0], gaps(*given)[-1]]))

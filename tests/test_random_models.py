@@ -9,8 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 
 from fastism_cli.model import backend
-from fastism_cli.rules.pointwise import AUGMENTATIONS
-from fastism_cli.rules.table import RULES
+from fastism_cli.rules.table import AUGMENTATIONS, RULES
 from tests.stacks import Stack, build, stacks
 from tests.truth import errors_of, inputs_of, rounding_error
 

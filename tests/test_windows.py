@@ -15,13 +15,17 @@ from fastism_cli.rules.frames import (
     cover,
     dilated_span,
     hull,
-    n_outputs,
     needed_inputs,
     offsets,
     pad_amounts,
     runs,
     whole_period,
 )
+
+
+def n_outputs(n_in: int, *, span: int, stride: int, pads: tuple[int, int]) -> int:
+    """Outputs of a windowed layer over ``n_in`` positions."""
+    return max((n_in + sum(pads) - span) // stride + 1, 0)
 
 
 def frame(*starts: int, width: int = 1, length: int = 50) -> Frame:

@@ -9,8 +9,7 @@ from fastism_cli.engine.fastism import FastISM
 from fastism_cli.engine.plan import Step
 from fastism_cli.model.graph import Node, Shape
 from fastism_cli.rules.base import Window
-from fastism_cli.rules.several_windows import Later, Still, Whole
-from fastism_cli.rules.several_windows_max import Peak
+from fastism_cli.rules.several_windows import Later, Peak, Still, Whole
 
 FAST, OPAQUE, WHOLE, UNCHANGED = "fast", "opaque", "whole", "unchanged"
 

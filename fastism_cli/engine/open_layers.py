@@ -20,7 +20,7 @@ import numpy as np
 from fastism_cli.model import backend
 from fastism_cli.model.graph import Input, LayerGraph, Node, Tensor
 from fastism_cli.model.keras_graph import layer_graph
-from fastism_cli.rules import rule_of
+from fastism_cli.rules.table import rule_of
 
 OPERATORS = ("__add__", "__sub__", "__mul__", "__truediv__", "__matmul__", "__pow__")
 NOT_OPENED = ("keras.", "tf_keras.", "fastism_cli.")

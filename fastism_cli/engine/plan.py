@@ -8,15 +8,7 @@ from math import prod
 
 from fastism_cli.engine.costs import LAYER_ELEMENT, STAGE_ELEMENT, work_inside
 from fastism_cli.model.graph import PART, LayerGraph, Node, Shape, Tensor
-from fastism_cli.rules.base import (
-    Extra,
-    Facts,
-    Flat,
-    Form,
-    Rule,
-    State,
-    Window,
-)
+from fastism_cli.rules.base import Extra, Facts, Flat, Form, Rule, State, Window
 from fastism_cli.rules.frames import Chunk, Frame
 
 # A single forward pass, for the reference, takes so many times as long as one among many.

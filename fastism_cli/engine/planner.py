@@ -12,7 +12,6 @@ from fastism_cli.engine.costs import STAGE_ELEMENT, weighted_multiply_adds
 from fastism_cli.engine.plan import Operand, Plan, Stage, Step
 from fastism_cli.model.graph import PART, REFERENCE, LayerGraph, Node
 from fastism_cli.model.reductions import Reduction
-from fastism_cli.rules import rule_of
 from fastism_cli.rules.base import (
     EVERYWHERE,
     UNCHANGED,
@@ -27,8 +26,7 @@ from fastism_cli.rules.base import (
 )
 from fastism_cli.rules.frames import Chunk, Frame, offsets, runs, whole_period
 from fastism_cli.rules.move_rows import MOST_RUNS
-from fastism_cli.rules.pointwise import ACTIVATION_PART
-from fastism_cli.rules.why_opaque import why_opaque
+from fastism_cli.rules.table import rule_of, why_opaque
 
 # With more slices to add up than these, a kernel's taps are summed in a stage of their own: it compiles faster.
 MOST_TERMS = 700
@@ -91,7 +89,7 @@ class Propagation:
 
     def _try_rule(self, node: Node) -> tuple[Rule | None, str | None, State]:
         facts = self.facts(node, self.changed)
-        rule = ACTIVATION_PART if node.role == "activation" else rule_of(node)
+        rule = rule_of(node)
         if any(isinstance(state, Everywhere) for state in facts.states):
             return None, None, EVERYWHERE
         if rule is None:

@@ -15,14 +15,12 @@ from typing import Any
 
 from fastism_cli.engine.planner import Propagation
 from fastism_cli.model.graph import PART, REFERENCE, LayerGraph, Node, Port
-from fastism_cli.rules import rule_of
 from fastism_cli.rules.base import UNCHANGED, Everywhere, Form, Rule, State, Window
 from fastism_cli.rules.combine import Concatenate, Merge
 from fastism_cli.rules.frames import hull
 from fastism_cli.rules.global_pool import Maximum
-from fastism_cli.rules.pointwise import ACTIVATION_PART
-from fastism_cli.rules.several_windows import Later, Still, Whole
-from fastism_cli.rules.several_windows_max import Peak
+from fastism_cli.rules.several_windows import Later, Peak, Still, Whole
+from fastism_cli.rules.table import rule_of
 
 MOST_PARTS = 4
 # Windows of one part, by the number of the node's input.
@@ -126,7 +124,7 @@ class _Rewriter(Propagation):
 
     @staticmethod
     def _rule(node: Node) -> Rule | None:
-        return ACTIVATION_PART if node.role == "activation" else rule_of(node)
+        return rule_of(node)
 
     def _parts_windows(self, node: Node) -> bool:
         """Whether windows that lie apart meet in this node, which its rule declines and each window alone passes."""

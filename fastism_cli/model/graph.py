@@ -11,7 +11,7 @@ from fastism_cli.model import backend
 Shape = tuple[int, ...]
 # Role of a node whose output counts as unchanged: the reference that a reduction compares with.
 REFERENCE = "reference"
-# Role of a node that a forward pass has no part in: it carries a further window of a tensor (see engine/split_windows.py).
+# Role of a node that no forward pass has: it carries a further window of a tensor (see engine/split_windows.py).
 PART = "part"
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 

@@ -147,12 +147,10 @@ class _Builder:
         self.length = length
         self.nodes: list[Node] = []
         self.symbols: list[Any] = []
-        self.respecify = False
         self.keeps_masks = False
 
     def add_tensor(self, symbol: Any, *, variable: bool = False) -> int:
         if variable:
-            self.respecify = True
             shape = tuple(symbol.shape[:1]) + tuple(self.length if n is None else n for n in symbol.shape[1:])
             symbol = keras.KerasTensor(shape, dtype=symbol.dtype)
         self.symbols.append(symbol)

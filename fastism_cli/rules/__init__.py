@@ -1,53 +1,10 @@
-"""One file per family of layers; importing this package fills the rule table."""
+"""How each Keras layer carries a change from its input to its output: a file per family, and the table of all.
 
-from fastism_cli.rules import (
-    combine,
-    conv,
-    conv_2d_3d,
-    crop_pad_repeat,
-    dense,
-    embedding,
-    global_pool,
-    head_reductions,
-    operations,
-    pointwise,
-    pool,
-    pool_2d_3d,
-    reshape,
-    scale_and_shift,
-    several_windows,
-    several_windows_max,
-    summed_conv,
-    wrappers,
-)
-from fastism_cli.rules.base import EVERYWHERE, Decline, Form, Rule, Window, per_position
+The names here are what a rule for a custom layer needs.
+"""
+
+from fastism_cli.rules.base import EVERYWHERE, Decline, Form, Rule, Window
 from fastism_cli.rules.table import register_rule, rule_of
+from fastism_cli.rules.window_arrays import per_position
 
-__all__ = [
-    "EVERYWHERE",
-    "Decline",
-    "Form",
-    "Rule",
-    "Window",
-    "combine",
-    "conv",
-    "conv_2d_3d",
-    "crop_pad_repeat",
-    "dense",
-    "embedding",
-    "global_pool",
-    "head_reductions",
-    "operations",
-    "per_position",
-    "pointwise",
-    "pool",
-    "pool_2d_3d",
-    "register_rule",
-    "reshape",
-    "rule_of",
-    "scale_and_shift",
-    "several_windows",
-    "several_windows_max",
-    "summed_conv",
-    "wrappers",
-]
+__all__ = ["EVERYWHERE", "Decline", "Form", "Rule", "Window", "per_position", "register_rule", "rule_of"]

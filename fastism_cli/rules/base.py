@@ -19,8 +19,6 @@ from enum import Enum
 from math import prod
 from typing import Any
 
-from keras import ops
-
 from fastism_cli.model.graph import Node, Shape
 from fastism_cli.rules.frames import Frame
 from fastism_cli.rules.strips import Strip
@@ -237,10 +235,6 @@ class Rule:
     linear: bool = False
     condition: str = ""
 
-    def choose(self, node: Node) -> Rule:
-        """The rule for this very call: another one where a class has several, by its configuration or its inputs."""
-        return self
-
     def propagate(self, facts: Facts) -> State:
         """The state of the output, or :class:`Decline` with the reason."""
         raise NotImplementedError
@@ -325,45 +319,3 @@ class Rule:
     def scratch(self, facts: Facts) -> int:
         """Elements that one substitution needs in between, besides inputs and output."""
         return 0
-
-
-def lay_out(x: Any, axis: int = 0) -> Any:
-    """(S, P, A, width, *channels) -> (S * P * A, ...) with the positions at ``axis``, as a Keras layer expects them."""
-    return ops.moveaxis(merge_batch(x), 1, 1 + axis) if axis else merge_batch(x)
-
-
-def take_up(x: Any, like: Any, axis: int = 0) -> Any:
-    """The reverse of :func:`lay_out`, with the first axes of ``like``."""
-    return split_batch(ops.moveaxis(x, 1 + axis, 1) if axis else x, like)
-
-
-def along_positions(weight: Any, window: Window) -> Any:
-    """An array (*shape of the tensor, ...), cut out where it was flattened, as (length, *channels, ...)."""
-    if window.flat is not None:
-        rows = weight[window.flat.before : window.flat.before + window.elements]
-        weight = ops.reshape(rows, (*window.shape, *rows.shape[1:]))
-    return ops.moveaxis(weight, window.axis, 0)
-
-
-def merge_batch(x: Any) -> Any:
-    """(S, P, A, ...) -> (S * P * A, ...), the batch that a Keras layer expects."""
-    return ops.reshape(x, (-1, *x.shape[3:]))
-
-
-def split_batch(x: Any, like: Any) -> Any:
-    """(S * P * A, ...) -> (S, P, A, ...) with the first axes of ``like``."""
-    return ops.reshape(x, (*like.shape[:3], *x.shape[1:]))
-
-
-def per_position(mask: Any, rank: int) -> Any:
-    """A (P, width) array shaped to broadcast over (S, P, A, width, *channels) of this rank."""
-    return ops.reshape(mask, (1, mask.shape[0], 1, mask.shape[1], *(1,) * (rank - 4)))
-
-
-def without(shape: Sequence[Any], axis: int) -> tuple[Any, ...]:
-    """A shape, or anything by axis, without one of its axes."""
-    return (*shape[:axis], *shape[axis + 1 :])
-
-
-def only_kinds(states: Sequence[State], *kinds: type) -> bool:
-    return all(isinstance(state, kinds) for state in states)

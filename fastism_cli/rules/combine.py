@@ -8,26 +8,11 @@ from fractions import Fraction
 from math import prod
 from typing import Any
 
-import keras
 from keras import ops
 
-from fastism_cli.rules.base import (
-    Call,
-    Decline,
-    Facts,
-    Flat,
-    Form,
-    Rule,
-    Splits,
-    State,
-    Unchanged,
-    Window,
-    lay_out,
-    take_up,
-    without,
-)
+from fastism_cli.rules.base import Call, Decline, Facts, Flat, Form, Rule, Splits, State, Unchanged, Window
 from fastism_cli.rules.frames import Frame, hull
-from fastism_cli.rules.table import define
+from fastism_cli.rules.window_arrays import from_keras, to_keras, without
 
 
 def aligned_hull(facts: Facts) -> Frame:
@@ -83,7 +68,7 @@ class Merge(Rule):
         window = call.output
         assert isinstance(window, Window)
         axis = 0 if window.flat is not None else window.axis
-        return take_up(call.facts.node.call([lay_out(x, axis) for x in full])[0], like, axis)
+        return from_keras(call.facts.node.call([to_keras(x, axis) for x in full])[0], like, axis)
 
 
 def first_position(like: Frame) -> Frame:
@@ -180,10 +165,3 @@ class Concatenate(Rule):
             for x, shape in zip(inputs, call.facts.shapes, strict=True)
         ]
         return ops.concatenate(parts, axis=4 + axis - (axis > along))
-
-
-define(LinearMerge(lambda n: [1.0] * n), keras.layers.Add)
-define(LinearMerge(lambda n: [1.0, -1.0]), keras.layers.Subtract)
-define(LinearMerge(lambda n: [1.0 / n] * n), keras.layers.Average)
-define(Merge(), keras.layers.Multiply, keras.layers.Maximum, keras.layers.Minimum)
-define(Concatenate(), keras.layers.Concatenate)

@@ -14,20 +14,16 @@ from itertools import pairwise
 from math import prod
 from typing import Any
 
-import keras
 from keras import ops
 
 from fastism_cli.model.graph import Node
-from fastism_cli.rules.base import Call, Facts, Form, Rule, State, Window, merge_batch, split_batch
+from fastism_cli.rules.base import Call, Facts, Form, Rule, State, Window
 from fastism_cli.rules.frames import Frame, changed_outputs, dilated_span, needed_inputs, pad_amounts
 from fastism_cli.rules.karatsuba import fold_halves, is_precise, may_be_halved, parted, products_of, saves_enough
+from fastism_cli.rules.layer_settings import without_activation
 from fastism_cli.rules.move_rows import shift
 from fastism_cli.rules.strips import Piece, Strip
-
-
-def strip_activation(layer: Any, linear: Callable[[Any], Any]) -> Callable[[Any], Any] | None:
-    """``linear``, unless the layer has no activation to be split from."""
-    return None if layer.activation in (None, keras.activations.linear) else linear
+from fastism_cli.rules.window_arrays import merge_batch, split_batch
 
 
 class Convolution(Rule):
@@ -84,7 +80,7 @@ class Convolution(Rule):
             y = self.convolve(layer, x, layer.padding)
             return y + layer.bias if layer.use_bias else y
 
-        return strip_activation(layer, linear)
+        return without_activation(layer, linear)
 
     def convolve(self, layer: Any, x: Any, padding: str) -> Any:
         """The layer's convolution of ``x`` (batch, length, channels), no bias and no activation."""
@@ -106,6 +102,8 @@ def pad_causal(layer: Any, x: Any, padding: str) -> tuple[Any, str]:
 
 class Conv(Convolution):
     """Conv1D, with strides, dilation and groups."""
+
+    condition = "if the positions lie along an axis that it slides over"
 
     def folds(self, layer: Any) -> bool:
         return layer.strides[0] == 1 and layer.groups == 1

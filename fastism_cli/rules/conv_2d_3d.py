@@ -11,46 +11,13 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-import keras
 from keras import ops
 
 from fastism_cli.model.graph import Node
-from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, State, Window, lay_out, take_up, without
-from fastism_cli.rules.conv import Conv, strip_activation
+from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, State, Window
 from fastism_cli.rules.frames import Frame, changed_outputs, dilated_span, needed_inputs, pad_amounts
-from fastism_cli.rules.table import define
-
-
-def first_spatial(layer: Any) -> int:
-    """The first spatial axis, batch not counted."""
-    return 0 if layer.data_format == "channels_last" else 1
-
-
-def along(facts: Facts, axes: int) -> int:
-    """Which of a layer's ``axes`` spatial axes holds the positions."""
-    number = facts.window.axis - first_spatial(facts.layer)
-    if not 0 <= number < axes or facts.window.flat is not None:
-        raise Decline("takes the positions for channels")
-    return number
-
-
-def channels_last(x: Any, facts: Facts) -> Any:
-    """(S, P, A, width, *channels) -> (S * P * A, *spatial, channels) with the frame in the place of the positions."""
-    x = lay_out(x, facts.window.axis)
-    return x if facts.layer.data_format == "channels_last" else ops.moveaxis(x, 1, -1)
-
-
-def as_window(y: Any, like: Any, facts: Facts) -> Any:
-    """The reverse of :func:`channels_last`."""
-    y = y if facts.layer.data_format == "channels_last" else ops.moveaxis(y, -1, 1)
-    return take_up(y, like, facts.window.axis)
-
-
-def padded(x: Any, pads: list[tuple[int, int]], value: Any = 0) -> Any:
-    """(batch, *spatial, channels) with ``pads`` around the spatial axes."""
-    if not any(map(any, pads)):
-        return x
-    return ops.pad(x, [(0, 0), *pads, (0, 0)], constant_values=value)
+from fastism_cli.rules.layer_settings import first_spatial, without_activation
+from fastism_cli.rules.window_arrays import from_keras, to_keras, without
 
 
 class Spatial(Rule):
@@ -68,7 +35,11 @@ class Spatial(Rule):
         return tuple(dilated_span(k, d) for k, d in zip(layer.kernel_size, layer.dilation_rate, strict=True))
 
     def along(self, facts: Facts) -> int:
-        return along(facts, len(self.sizes(facts.layer)))
+        """Which of the layer's spatial axes holds the positions."""
+        number = facts.window.axis - first_spatial(facts.layer)
+        if not 0 <= number < len(self.sizes(facts.layer)) or facts.window.flat is not None:
+            raise Decline("takes the positions for channels")
+        return number
 
     def pads(self, facts: Facts) -> list[tuple[int, int]]:
         """What the layer pads before and after every spatial axis."""
@@ -94,10 +65,29 @@ class Spatial(Rule):
         n_in = facts.window.frame.length
         return (needed_inputs(output.frame, n_in=n_in, **self.geometry(facts)),)
 
-    def other_pads(self, facts: Facts) -> list[tuple[int, int]]:
-        """What has to be padded to the frame: nothing along the positions."""
+    def pads_beside_positions(self, facts: Facts) -> list[tuple[int, int]]:
+        """What has to be padded to the frame: nothing along the positions, and what the layer pads elsewhere."""
         i = self.along(facts)
         return [(0, 0) if j == i else pads for j, pads in enumerate(self.pads(facts))]
+
+    @staticmethod
+    def channels_last(x: Any, facts: Facts) -> Any:
+        """(S, P, A, width, *channels) -> (S * P * A, *spatial, channels), the frame in the place of the positions."""
+        x = to_keras(x, facts.window.axis)
+        return x if facts.layer.data_format == "channels_last" else ops.moveaxis(x, 1, -1)
+
+    @staticmethod
+    def as_window(y: Any, like: Any, facts: Facts) -> Any:
+        """The reverse of :meth:`channels_last`."""
+        y = y if facts.layer.data_format == "channels_last" else ops.moveaxis(y, -1, 1)
+        return from_keras(y, like, facts.window.axis)
+
+    def padded(self, x: Any, facts: Facts, value: Any = 0) -> Any:
+        """(batch, *spatial, channels) with what the layer pads around the axes that hold no positions."""
+        pads = self.pads_beside_positions(facts)
+        if not any(map(any, pads)):
+            return x
+        return ops.pad(x, [(0, 0), *pads, (0, 0)], constant_values=value)
 
 
 class SpatialConv(Spatial):
@@ -110,7 +100,7 @@ class SpatialConv(Spatial):
         layer = node.layer
 
         def linear(x: Any) -> Any:
-            y = self.whole(layer, x)
+            y = self.convolve_all(layer, x)
             if not layer.use_bias:
                 return y
             # as the layer adds it: on TensorFlow ops.add takes the last axis for the channels if it is as long as they
@@ -118,9 +108,9 @@ class SpatialConv(Spatial):
             shape = (1, *ones, -1) if layer.data_format == "channels_last" else (1, -1, *ones)
             return ops.add(y, ops.reshape(layer.bias, shape))
 
-        return strip_activation(layer, linear)
+        return without_activation(layer, linear)
 
-    def whole(self, layer: Any, x: Any) -> Any:
+    def convolve_all(self, layer: Any, x: Any) -> Any:
         """The convolution of a whole tensor, as Keras calls it."""
         if layer.padding != "causal":
             return self.convolve(layer, x, layer.padding, layer.data_format)
@@ -130,8 +120,8 @@ class SpatialConv(Spatial):
 
     def delta(self, call: Call, *inputs: Any) -> Any:
         (x,) = inputs
-        y = padded(channels_last(x, call.facts), self.other_pads(call.facts))
-        return as_window(self.convolve(call.layer, y, "valid", "channels_last"), x, call.facts)
+        y = self.padded(self.channels_last(x, call.facts), call.facts)
+        return self.as_window(self.convolve(call.layer, y, "valid", "channels_last"), x, call.facts)
 
     def multiply_adds(self, facts: Facts, output: State) -> int:
         assert isinstance(output, Window)
@@ -192,19 +182,19 @@ class TransposedConv(SpatialConv):
     def demand(self, facts: Facts, output: State) -> tuple[Frame | None, ...]:
         return (None,)
 
-    def whole(self, layer: Any, x: Any) -> Any:
+    def convolve_all(self, layer: Any, x: Any) -> Any:
         options = settings(layer, layer.padding, layer.data_format)
         return ops.conv_transpose(x, layer.kernel, output_padding=layer.output_padding, **options)
 
     def delta(self, call: Call, *inputs: Any) -> Any:
         (x,) = inputs
         facts = call.facts
-        y = self.convolve(call.layer, channels_last(x, facts), "valid", "channels_last")
+        y = self.convolve(call.layer, self.channels_last(x, facts), "valid", "channels_last")
         first, i = first_spatial(facts.layer), self.along(facts)
         for j, before in enumerate(self.cropped(facts)):
             before, size = (0, call.frame.width) if j == i else (before, facts.shape[first + j])
             y = y[(slice(None),) * (1 + j) + (slice(before, before + size),)]
-        return as_window(y, x, facts)
+        return self.as_window(y, x, facts)
 
     def multiply_adds(self, facts: Facts, output: State) -> int:
         first, spatial = first_spatial(facts.layer), len(facts.layer.kernel_size)
@@ -214,21 +204,3 @@ class TransposedConv(SpatialConv):
 
 def convolve_transposed(layer: Any, x: Any, padding: str, data_format: str) -> Any:
     return ops.conv_transpose(x, layer.kernel, **settings(layer, padding, data_format))
-
-
-class ByFormat(Rule):
-    """Another rule for 'channels_last' than for 'channels_first'."""
-
-    def __init__(self, last: Rule, first: Rule) -> None:
-        self.last, self.first = last, first
-        self.condition = first.condition
-
-    def choose(self, node: Node) -> Rule:
-        return self.last if node.layer.data_format == "channels_last" else self.first
-
-
-define(ByFormat(Conv(), SpatialConv(convolve)), keras.layers.Conv1D)
-define(SpatialConv(convolve), keras.layers.Conv2D, keras.layers.Conv3D)
-define(SpatialConv(convolve_depthwise), keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
-define(SpatialConv(convolve_separable), keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
-define(TransposedConv(), keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)

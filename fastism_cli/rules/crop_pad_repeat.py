@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-import keras
 from keras import ops
 
-from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, Splits, State, Window, without
+from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, Splits, State, Window
 from fastism_cli.rules.frames import Frame, spread
-from fastism_cli.rules.global_pool import in_window
-from fastism_cli.rules.table import define
+from fastism_cli.rules.window_arrays import window_axes, without
 
 
 class Move(Rule):
@@ -63,7 +62,7 @@ class Repeat(Rule):
 
     def value(self, call: Call, *inputs: Any) -> Any:
         axis, size = self.amounts(call.facts)
-        return ops.repeat(inputs[0], size, axis=in_window((axis,), call.facts.window.axis)[0])
+        return ops.repeat(inputs[0], size, axis=window_axes((axis,), call.facts.window.axis)[0])
 
     delta = value
 
@@ -83,6 +82,33 @@ def repeats_argument(facts: Facts) -> tuple[int, int]:
     return axis % (len(facts.shape) + 1) - 1, repeats
 
 
-define(Move("cropping", -1), keras.layers.Cropping1D)
-define(Move("padding", +1), keras.layers.ZeroPadding1D)
-define(Repeat(up_sampling), keras.layers.UpSampling1D)
+class Padded(Rule):
+    """What is put around a tensor does not change; the positions move."""
+
+    form = Form.DELTA
+    linear = True
+    leaks = True
+    any_axis = True
+
+    def pads(self, facts: Facts) -> list[tuple[int, int]]:
+        widths = list(facts.layer.pad_width)
+        if facts.layer.mode != "constant":
+            raise Decline(f"pads with what is inside ({facts.layer.mode})")
+        if len(widths) != len(facts.shape) + 1 or any(widths[0]) or facts.window.flat is not None:
+            raise Decline("pads the batch, or a flattened tensor")
+        return [(int(a), int(b)) for a, b in widths[1:]]
+
+    def propagate(self, facts: Facts) -> State:
+        window, before = facts.window, self.pads(facts)[facts.window.axis][0]
+        frame = window.frame.moved(before, facts.shape[window.axis])
+        return replace(window, frame=frame, channels=without(facts.shape, window.axis))
+
+    def demand(self, facts: Facts, output: State) -> tuple[Any, ...]:
+        assert isinstance(output, Window)
+        window, before = facts.window, self.pads(facts)[facts.window.axis][0]
+        return (output.frame.moved(-before, window.frame.length),)
+
+    def delta(self, call: Call, *inputs: Any) -> Any:
+        pads = self.pads(call.facts)
+        axis = call.facts.window.axis
+        return ops.pad(inputs[0], [(0, 0)] * 4 + [*without(pads, axis)])

@@ -8,15 +8,14 @@ from functools import cache
 from math import prod
 from typing import Any
 
-import keras
 from keras import ops
 
 from fastism_cli.model.graph import Node
-from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Extra, Facts, Form, Rule, State, Window, along_positions
-from fastism_cli.rules.conv import strip_activation
+from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Extra, Facts, Form, Rule, State, Window
 from fastism_cli.rules.frames import Frame, runs
+from fastism_cli.rules.layer_settings import without_activation
 from fastism_cli.rules.move_rows import place
-from fastism_cli.rules.table import define
+from fastism_cli.rules.window_arrays import along_positions
 
 
 class Dense(Rule):
@@ -63,7 +62,7 @@ class Dense(Rule):
             y = ops.matmul(x, layer.kernel)
             return y + layer.bias if layer.use_bias else y
 
-        return strip_activation(layer, linear)
+        return without_activation(layer, linear)
 
     def needs_order(self, facts: Facts) -> bool:
         return facts.window.flat is not None
@@ -136,6 +135,3 @@ def _grouped(frame: Frame, stretches: list[tuple[int, int, int]], size: int) -> 
     starts = tuple(min(start for _, _, start in part) for part in parts)
     spread = max(max(start for _, _, start in part) - low for part, low in zip(parts, starts, strict=True))
     return StartGroups(bounds, starts, frame.width + spread)
-
-
-define(Dense(), keras.layers.Dense)

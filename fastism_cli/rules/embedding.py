@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
-
-from fastism_cli.model.sequence_inputs import LetterCodes
-from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, State, Window, merge_batch, split_batch
-from fastism_cli.rules.table import define
+from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, State, Window
+from fastism_cli.rules.window_arrays import merge_batch, split_batch
 
 
 class ToIntegers(Rule):
@@ -36,7 +33,3 @@ class Lookup(Rule):
     def value(self, call: Call, *inputs: Any) -> Any:
         (x,) = inputs
         return split_batch(call.layer(merge_batch(x)), x)
-
-
-define(ToIntegers(), LetterCodes)
-define(Lookup(), keras.layers.Embedding)

@@ -78,11 +78,6 @@ def pad_amounts(padding: str, *, span: int, stride: int, n_in: int) -> tuple[int
     return total // 2, total - total // 2
 
 
-def n_outputs(n_in: int, *, span: int, stride: int, pads: tuple[int, int]) -> int:
-    """Outputs of a windowed layer over ``n_in`` positions."""
-    return max((n_in + sum(pads) - span) // stride + 1, 0)
-
-
 def changed_outputs(changed: Frame, *, span: int, stride: int, pad_left: int, n_out: int) -> Frame:
     """Output positions whose window touches ``changed``.
 

@@ -7,28 +7,13 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-import keras
 from keras import ops
 
-from fastism_cli.rules.base import (
-    EVERYWHERE,
-    Call,
-    Decline,
-    Extra,
-    Facts,
-    Form,
-    Rule,
-    Splits,
-    State,
-    Window,
-    per_position,
-    without,
-)
-from fastism_cli.rules.conv_2d_3d import first_spatial
+from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Extra, Facts, Form, Rule, Splits, State, Window
 from fastism_cli.rules.frames import Frame
-from fastism_cli.rules.pool import lowest
+from fastism_cli.rules.layer_settings import first_spatial
 from fastism_cli.rules.strips import by_pieces, sum_rows
-from fastism_cli.rules.table import define
+from fastism_cli.rules.window_arrays import from_keras, lowest, per_position, to_keras, window_axes, without
 
 # The axes that are reduced (batch not counted), and whether they are kept with length 1.
 Reduced = Callable[[Facts], tuple[tuple[int, ...], bool]]
@@ -48,11 +33,6 @@ def axis_argument(facts: Facts) -> tuple[tuple[int, ...], bool]:
     if 0 in axes:
         raise Decline("reduces over the sequences of a batch")
     return tuple(a - 1 for a in axes), facts.layer.keepdims
-
-
-def in_window(axes: tuple[int, ...], along: int) -> tuple[int, ...]:
-    """Where axes of a tensor whose positions lie at ``along`` are in a window (S, P, A, width, *channels)."""
-    return tuple(3 if a == along else 4 + a - (a > along) for a in axes)
 
 
 def sum_over(x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
@@ -84,7 +64,7 @@ class Reduce(Rule):
         """``function`` over the axes; the axis of positions leads, as in every window, or is back in its place."""
         axes, keepdims = self.reduced(call.facts)
         axis = call.facts.window.axis
-        y = function(x, axis=in_window(axes, axis), keepdims=keepdims)
+        y = function(x, axis=window_axes(axes, axis), keepdims=keepdims)
         return ops.moveaxis(y, 3, 3 + axis) if keepdims and axis in axes else y
 
 
@@ -134,16 +114,28 @@ class Maximum(Reduce):
         return self.reduce(call, x, ops.max)
 
 
-GLOBAL_AVERAGES = (
-    keras.layers.GlobalAveragePooling1D,
-    keras.layers.GlobalAveragePooling2D,
-    keras.layers.GlobalAveragePooling3D,
-)
-GLOBAL_MAXIMA = (
-    keras.layers.GlobalMaxPooling1D,
-    keras.layers.GlobalMaxPooling2D,
-    keras.layers.GlobalMaxPooling3D,
-)
+class ChannelReduce(Reduce):
+    """A reduction that is known for channels alone: the operation itself on the frame's values."""
 
-define(LinearReduce(spatial_axes, mean=True), *GLOBAL_AVERAGES)
-define(Maximum(spatial_axes), *GLOBAL_MAXIMA)
+    form = Form.VALUE
+
+    def propagate(self, facts: Facts) -> State:
+        output = super().propagate(facts)
+        if not isinstance(output, Window):
+            raise Decline("needs all positions")
+        return output
+
+    def value(self, call: Call, *inputs: Any) -> Any:
+        (x,) = inputs
+        assert isinstance(call.output, Window)
+        y = call.facts.node.call([to_keras(x, call.facts.window.axis)])[0]
+        return from_keras(y, x, call.output.axis)
+
+
+class FromLowest(Maximum):
+    """``max`` without a value to begin with."""
+
+    def propagate(self, facts: Facts) -> State:
+        if facts.layer.initial is not None:
+            raise Decline("has an initial value")
+        return super().propagate(facts)

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from fastism_cli.model.reductions import L2, Center, Jsd, LogSumExp, Max, Mean, Profile, Select, Sum
-from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Facts, Form, Rule, Splits, State, Window, per_position
+from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Facts, Form, Rule, Splits, State, Window
 from fastism_cli.rules.global_pool import Maximum
 from fastism_cli.rules.strips import sum_rows
-from fastism_cli.rules.table import define
+from fastism_cli.rules.window_arrays import per_position
 
 
 class WindowSum(Rule):
@@ -122,12 +121,3 @@ class Choose(Rule):
 
 
 SOFTMAX = "every position weighs on all others through a softmax: the head is computed in full, on the device"
-
-define(WindowSum(), Sum)
-define(WindowMean(), Mean)
-define(WindowNorm(), L2)
-define(CenterSum(), Center)
-define(WindowMax(), Max)
-define(WholeHead(SOFTMAX), Profile, Jsd)
-define(WholeHead("the logarithm of a sum over all positions: computed in full, on the device"), LogSumExp)
-define(Choose(), Select)

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from math import prod
 from typing import Any
 
 import keras
+from keras import ops
 
-from fastism_cli.model.loading.legacy_layers import ThresholdedReLU
-from fastism_cli.rules.base import (
-    Call,
-    Decline,
-    Facts,
-    Form,
-    Rule,
-    Splits,
-    State,
-    lay_out,
-    take_up,
-)
-from fastism_cli.rules.table import define
+from fastism_cli.model.graph import Input, Node
+from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, Splits, State, Window
+from fastism_cli.rules.layer_settings import arguments, broadcast_shape
+from fastism_cli.rules.window_arrays import from_keras, to_keras, without
 
 Condition = Callable[[Facts], str | None]
 
@@ -58,7 +52,7 @@ class Pointwise(Rule):
         if self.elementwise and type(call.layer).__module__.startswith("keras."):
             return call.layer(x)
         axis = 0 if self.elementwise else call.facts.window.axis
-        return take_up(call.layer(lay_out(x, axis)), x, axis)
+        return from_keras(call.layer(to_keras(x, axis)), x, axis)
 
 
 class Identity(Pointwise):
@@ -96,7 +90,7 @@ class Activated(Pointwise):
     def value(self, call: Call, *inputs: Any) -> Any:
         (x,) = inputs
         activation, axis = call.layer.activation, call.facts.window.axis
-        return activation(x) if acts_per_element(activation) else take_up(activation(lay_out(x, axis)), x, axis)
+        return activation(x) if acts_per_element(activation) else from_keras(activation(to_keras(x, axis)), x, axis)
 
 
 _PER_CHANNEL_GROUP = frozenset({"softmax", "log_softmax", "glu"})
@@ -115,7 +109,7 @@ def acts_per_element(activation: Any) -> bool:
     return is_keras_function(activation) and name_of(activation) not in _PER_CHANNEL_GROUP
 
 
-def _along_positions(facts: Facts) -> str | None:
+def along_positions_axis(facts: Facts) -> str | None:
     axis = getattr(facts.layer, "axis", -1)
     axes = axis if isinstance(axis, (list, tuple)) else (axis,)
     rank = len(facts.shape) + 1
@@ -123,23 +117,79 @@ def _along_positions(facts: Facts) -> str | None:
     return f"works along axis {axis}, that of the positions" if works else None
 
 
-define(Identity(), keras.layers.Dropout, keras.layers.GaussianDropout, keras.layers.AlphaDropout)
-define(Identity(), keras.layers.SpatialDropout1D, keras.layers.SpatialDropout2D, keras.layers.SpatialDropout3D)
-define(Identity(), keras.layers.GaussianNoise, keras.layers.ActivityRegularization, keras.layers.Identity)
-# What augments images in training does nothing at inference.
-AUGMENTATIONS = (
-    "AugMix CutMix MixUp RandAugment RandomBrightness RandomColorDegeneration RandomColorJitter RandomContrast "
-    "RandomElasticTransform RandomErasing RandomFlip RandomGaussianBlur RandomGrayscale RandomHue RandomInvert "
-    "RandomPerspective RandomPosterization RandomRotation RandomSaturation RandomSharpness RandomShear "
-    "RandomTranslation RandomZoom"
-)
-define(Identity(), *(getattr(keras.layers, name) for name in AUGMENTATIONS.split() if hasattr(keras.layers, name)))
-define(Activated(), keras.layers.Activation)
-define(Pointwise(), ThresholdedReLU)
-define(Pointwise(), keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU)
-define(Pointwise(elementwise=False, unless=_along_positions), keras.layers.Softmax, keras.layers.Masking)
-define(Pointwise(elementwise=False, unless=_along_positions), keras.layers.LayerNormalization)
-define(Pointwise(elementwise=False, unless=_along_positions), keras.layers.RMSNormalization)
-define(Pointwise(elementwise=False, unless=_along_positions), keras.layers.UnitNormalization)
+class EachPosition(Rule):
+    """TimeDistributed: whatever the layer inside is, it sees one position at a time."""
 
-ACTIVATION_PART = Activated()
+    form = Form.VALUE
+    fused = False
+    condition = "if the positions lie along the first axis"
+
+    def propagate(self, facts: Facts) -> State:
+        window = facts.window
+        if window.flat is not None or len(facts.shapes[0]) < 2:
+            raise Decline("has no positions to go through")
+        return replace(window, channels=facts.shape[1:])
+
+    def value(self, call: Call, *inputs: Any) -> Any:
+        (x,) = inputs
+        y = call.layer.layer(ops.reshape(x, (prod(x.shape[:4]), *x.shape[4:])))
+        return ops.reshape(y, (*x.shape[:4], *y.shape[1:]))
+
+    def multiply_adds(self, facts: Facts, output: State) -> int:
+        assert isinstance(output, Window)
+        return output.frame.width * sum(prod(w.shape) for w in facts.layer.weights if len(w.shape) > 1)
+
+
+# --- keras.ops --------------------------------------------------------------------------------------------------------
+
+
+class Apply(Rule):
+    """The operation itself on the frame's values. ``axis``: it works along one, which must not be the positions'."""
+
+    form = Form.VALUE
+    splits = Splits.ROWS
+    any_axis = True
+
+    def __init__(self, *, axis: bool = False) -> None:
+        self.axis = axis
+
+    def propagate(self, facts: Facts) -> State:
+        window, shape = facts.window, facts.shape
+        if self.axis:
+            self.require_channels(facts)
+        axis = window.axis if window.flat is None else 0
+        if len(shape) != len(facts.shapes[0]) or shape[axis] != facts.shapes[0][axis]:
+            raise Decline(f"makes a tensor {shape} of one of {facts.shapes[0]}")
+        for array in _constants(facts.node):
+            if broadcast_shape(array, len(shape))[axis] != 1:
+                raise Decline("has a constant that differs by position")
+        return window if window.flat is not None else replace(window, channels=without(shape, window.axis))
+
+    def require_channels(self, facts: Facts) -> None:
+        window, axis = facts.window, facts.layer.axis
+        axes = axis if isinstance(axis, (list, tuple)) else (axis,)
+        rank = len(facts.shape) + 1
+        if window.flat is not None:
+            raise Decline("mixes all elements of a flattened tensor")
+        if any(a is None or a % rank in (0, window.axis + 1) for a in axes):
+            raise Decline(f"works along axis {axis}, that of the positions")
+
+    def value(self, call: Call, *inputs: Any) -> Any:
+        (x,) = inputs
+        window = call.facts.window
+        axis = window.axis if window.flat is None else 0
+        return from_keras(call.facts.node.call([to_keras(x, axis)])[0], x, axis)
+
+
+class Cast(Apply):
+    """To another type of real numbers."""
+
+    def propagate(self, facts: Facts) -> State:
+        if "float" not in str(facts.layer.dtype):
+            raise Decline(f"makes numbers of type {facts.layer.dtype}")
+        return super().propagate(facts)
+
+
+def _constants(node: Node) -> Iterator[Any]:
+    """The arguments of a call that are arrays."""
+    return (x for x in arguments(node) if getattr(x, "shape", ()) not in ((), None) and not isinstance(x, Input))

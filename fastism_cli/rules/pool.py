@@ -11,21 +11,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from fastism_cli.rules.base import (
-    Call,
-    Decline,
-    Facts,
-    Form,
-    Rule,
-    Splits,
-    State,
-    Window,
-    per_position,
-)
-from fastism_cli.rules.conv_2d_3d import first_spatial
+from fastism_cli.model.graph import Node, Shape
+from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, Splits, State, Window
 from fastism_cli.rules.frames import Frame, changed_outputs, needed_inputs, pad_amounts
+from fastism_cli.rules.layer_settings import first_spatial
 from fastism_cli.rules.strips import Piece, Strip, by_pieces, rows
-from fastism_cli.rules.table import define
+from fastism_cli.rules.window_arrays import lowest, per_position
 
 
 class Pool(Rule):
@@ -127,21 +118,31 @@ class AveragePool(Pool):
         return ops.cast(ops.maximum(count, 1), dtype)
 
 
-def add_present(*arrays: Any) -> Any:
-    """The sum of those that are not None."""
-    return reduce(ops.add, [x for x in arrays if x is not None])
-
-
 def without_invalid(call: Call, strip: Strip) -> Strip:
     """Values of the lowest number at positions that lie outside of the tensor."""
     inside = call.valid(call.facts.window.frame)
     return strip.map(lambda x, a, b: ops.where(per_position(inside[:, a:b], len(x.shape)), x, lowest(x.dtype)))
 
 
-def lowest(dtype: str) -> Any:
-    """The most negative finite number: what a maximum over nothing counts as."""
-    return ops.cast(-3e38 if "64" not in str(dtype) else -1.7e308, dtype)
+# As far as this version of Keras has them.
+ADAPTIVE: dict[type, type] = {
+    getattr(keras.layers, f"Adaptive{kind}Pooling{axes}D"): getattr(keras.layers, f"{kind}Pooling{axes}D")
+    for kind in ("Average", "Max")
+    for axes in (1, 2, 3)
+    if hasattr(keras.layers, f"Adaptive{kind}Pooling{axes}D")
+}
 
 
-define(MaxPool(), keras.layers.MaxPooling1D)
-define(AveragePool(), keras.layers.AveragePooling1D)
+def as_pooling(node: Node, shape: Shape) -> Node:
+    """The node as one of a plain pooling, where each length of the output divides that of the input (``shape``)."""
+    if type(node.layer) not in ADAPTIVE:
+        return node
+    adaptive = node.layer
+    lengths = shape[first_spatial(adaptive) :]
+    sizes = [n // wanted for n, wanted in zip(lengths, adaptive.output_size, strict=False)]
+    if any(size * n_out != n for size, n_out, n in zip(sizes, adaptive.output_size, lengths, strict=False)):
+        return node
+    pool = ADAPTIVE[type(adaptive)](
+        tuple(sizes), data_format=adaptive.data_format, name=adaptive.name, dtype=adaptive.dtype_policy
+    )
+    return replace(node, layer=pool, call=lambda arrays: [pool(arrays[0])])

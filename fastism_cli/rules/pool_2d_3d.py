@@ -6,15 +6,14 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
-from fastism_cli.rules.base import Call, Decline, Facts, Form, State, Window, per_position, without
-from fastism_cli.rules.conv_2d_3d import Spatial, as_window, channels_last, first_spatial, padded
+from fastism_cli.rules.base import Call, Decline, Facts, Form, State, Window
+from fastism_cli.rules.conv_2d_3d import Spatial
 from fastism_cli.rules.frames import spread
-from fastism_cli.rules.pool import lowest
-from fastism_cli.rules.table import define
+from fastism_cli.rules.layer_settings import first_spatial
+from fastism_cli.rules.window_arrays import lowest, per_position, without
 
 
 class SpatialPool(Spatial):
@@ -41,8 +40,8 @@ class SpatialMaxPool(SpatialPool):
         if any(self.pads(facts)[self.along(facts)]):
             inside = call.valid(facts.window.frame)
             x = ops.where(per_position(inside, len(x.shape)), x, lowest(x.dtype))
-        y = padded(channels_last(x, facts), self.other_pads(facts), lowest(x.dtype))
-        return as_window(ops.max_pool(y, **self.options(call.layer)), x, facts)
+        y = self.padded(self.channels_last(x, facts), facts, lowest(x.dtype))
+        return self.as_window(ops.max_pool(y, **self.options(call.layer)), x, facts)
 
 
 class SpatialAveragePool(SpatialPool):
@@ -54,8 +53,8 @@ class SpatialAveragePool(SpatialPool):
     def delta(self, call: Call, *inputs: Any) -> Any:
         (x,) = inputs
         facts = call.facts
-        y = padded(channels_last(x, facts), self.other_pads(facts))
-        total = as_window(ops.average_pool(y, **self.options(call.layer)), x, facts) * prod(call.layer.pool_size)
+        y = self.padded(self.channels_last(x, facts), facts)
+        total = self.as_window(ops.average_pool(y, **self.options(call.layer)), x, facts) * prod(call.layer.pool_size)
         here = per_position(self.counted(call, x.dtype), len(total.shape))
         return total / (here * ops.cast(self.counted_aside(facts), x.dtype))
 
@@ -104,10 +103,10 @@ class SpatialRepeat(Spatial):
 
     def value(self, call: Call, *inputs: Any) -> Any:
         (x,) = inputs
-        y = channels_last(x, call.facts)
+        y = self.channels_last(x, call.facts)
         for axis, size in enumerate(call.layer.size, 1):
             y = ops.repeat(y, size, axis=axis)
-        return as_window(y, x, call.facts)
+        return self.as_window(y, x, call.facts)
 
     delta = value
 
@@ -139,20 +138,13 @@ class SpatialMove(Spatial):
     def delta(self, call: Call, *inputs: Any) -> Any:
         (x,) = inputs
         i, amounts = self.along(call.facts), getattr(call.layer, self.amounts)
-        y = channels_last(x, call.facts)
+        y = self.channels_last(x, call.facts)
         for axis, (before, after) in enumerate(amounts, 1):
             if axis - 1 != i and (before or after):
                 y = self.changed(y, axis, before, after)
-        return as_window(y, x, call.facts)
+        return self.as_window(y, x, call.facts)
 
     def changed(self, y: Any, axis: int, before: int, after: int) -> Any:
         if self.sign > 0:
             return ops.pad(y, [(before, after) if j == axis else (0, 0) for j in range(len(y.shape))])
         return y[(slice(None),) * axis + (slice(before, y.shape[axis] - after),)]
-
-
-define(SpatialMaxPool(), keras.layers.MaxPooling2D, keras.layers.MaxPooling3D)
-define(SpatialAveragePool(), keras.layers.AveragePooling2D, keras.layers.AveragePooling3D)
-define(SpatialRepeat(), keras.layers.UpSampling2D, keras.layers.UpSampling3D)
-define(SpatialMove("cropping", -1), keras.layers.Cropping2D, keras.layers.Cropping3D)
-define(SpatialMove("padding", +1), keras.layers.ZeroPadding2D, keras.layers.ZeroPadding3D)

@@ -8,14 +8,13 @@ from fractions import Fraction
 from math import prod
 from typing import Any
 
-import keras
 from keras import ops
 
 from fastism_cli.model.graph import Shape
-from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Facts, Flat, Form, Rule, Splits, State, Window, without
+from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Facts, Flat, Form, Rule, Splits, State, Window
 from fastism_cli.rules.frames import Frame, changed_outputs, in_groups, needed_inputs, spread
 from fastism_cli.rules.strips import Strip
-from fastism_cli.rules.table import define
+from fastism_cli.rules.window_arrays import without
 
 # --- reshaping --------------------------------------------------------------------------------------------------------
 
@@ -332,8 +331,3 @@ def _read_keys(keys: Sequence[Any], shape: Shape) -> Cutting:
             taken.append(Range(start, step, len(range(start, stop, step))))
         place += 1
     return Cutting(tuple(taken), tuple(new))
-
-
-define(Reshaped(), keras.layers.Reshape)
-define(Flatten(), keras.layers.Flatten)
-define(Transposed(permuted), keras.layers.Permute)

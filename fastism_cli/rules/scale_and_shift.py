@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from fastism_cli.model.graph import Node, Shape
-from fastism_cli.rules.base import (
-    Call,
-    Decline,
-    Extra,
-    Facts,
-    Form,
-    Rule,
-    Splits,
-    State,
-    Window,
-    along_positions,
-    without,
-)
-from fastism_cli.rules.table import define
+from fastism_cli.model.graph import Input, Node, Shape
+from fastism_cli.rules.base import Call, Decline, Extra, Facts, Form, Rule, Splits, State, Window
+from fastism_cli.rules.layer_settings import arguments, broadcast_shape
+from fastism_cli.rules.window_arrays import along_positions, without
 
 
 class Weighted(Rule):
@@ -85,16 +73,6 @@ def spread(array: Any, axis: int, rank: int) -> Shape:
     return tuple(array.shape[0] if i == at else 1 for i in range(rank))
 
 
-def right_aligned(array: Any, rank: int) -> Shape:
-    """Of an array that broadcasts as in NumPy, to a tensor of ``rank`` axes besides the batch."""
-    shape: Sequence[int] = tuple(getattr(array, "shape", ()))
-    if len(shape) == rank + 1 and shape[0] == 1:
-        shape = shape[1:]
-    if len(shape) > rank:
-        raise Decline(f"takes a constant of shape {tuple(shape)}, one for each sequence of a batch")
-    return (1,) * (rank - len(shape)) + tuple(shape)
-
-
 class Affine(Weighted):
     """Weights "scale" and "shift"; the shift cancels in the delta."""
 
@@ -131,7 +109,7 @@ class Rescale(Affine):
     def shapes(self, facts: Facts) -> dict[str, Shape]:
         layer, rank = facts.layer, len(facts.shape)
         given = {"scale": layer.scale, "shift": layer.offset}
-        return {name: right_aligned(np.asarray(x), rank) for name, x in given.items()}
+        return {name: broadcast_shape(np.asarray(x), rank) for name, x in given.items()}
 
     def prepare(self, node: Node) -> dict[str, Any]:
         given = {"scale": node.layer.scale, "shift": node.layer.offset}
@@ -142,7 +120,7 @@ class Standardise(Affine):
     """Normalization: statistics that were given or adapted, one for each entry of ``axis``."""
 
     def shapes(self, facts: Facts) -> dict[str, Shape]:
-        shape = right_aligned(facts.layer.mean, len(facts.shape))
+        shape = broadcast_shape(facts.layer.mean, len(facts.shape))
         return {"scale": shape, "shift": shape}
 
     def prepare(self, node: Node) -> dict[str, Any]:
@@ -170,7 +148,30 @@ class SlopedReLU(Weighted):
         return ops.relu(x) - self.weight(call, "alpha", x) * ops.relu(-x)
 
 
-define(BatchNorm(), keras.layers.BatchNormalization)
-define(Rescale(), keras.layers.Rescaling)
-define(Standardise(), keras.layers.Normalization)
-define(SlopedReLU(), keras.layers.PReLU)
+class WithConstant(Affine):
+    """A sum, difference, product or quotient of a tensor and a constant."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def shapes(self, facts: Facts) -> dict[str, Shape]:
+        shape = broadcast_shape(np.asarray(self.constant(facts.node)), len(facts.shapes[0]))
+        return {"scale": shape, "shift": shape}
+
+    def prepare(self, node: Node) -> dict[str, Any]:
+        scale, shift = self.scale_and_shift(node)
+        return {"scale": ops.convert_to_tensor(scale), "shift": ops.convert_to_tensor(shift)}
+
+    def constant(self, node: Node) -> Any:
+        return next(x for x in arguments(node) if not isinstance(x, Input))
+
+    def scale_and_shift(self, node: Node) -> tuple[np.ndarray, np.ndarray]:
+        constant = np.asarray(self.constant(node), "float64")
+        is_first = isinstance(arguments(node)[0], Input)
+        if self.kind == "multiply":
+            return constant, np.zeros_like(constant)
+        if self.kind == "divide":
+            return 1 / constant, np.zeros_like(constant)
+        if self.kind == "subtract" and not is_first:
+            return -np.ones_like(constant), constant
+        return np.ones_like(constant), -constant if self.kind == "subtract" else constant

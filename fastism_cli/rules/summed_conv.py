@@ -19,7 +19,6 @@ from fastism_cli.rules.base import EVERYWHERE, Call, Facts, Form, Rule, Splits, 
 from fastism_cli.rules.frames import dilated_span, pad_amounts
 from fastism_cli.rules.move_rows import rows_at
 from fastism_cli.rules.strips import sum_rows
-from fastism_cli.rules.table import define
 
 
 class SummedConvolution:
@@ -106,6 +105,3 @@ def weighted(x: Any, weights: Any) -> Any:
     elements = x.shape[3] * x.shape[4]
     flat = ops.matmul(ops.reshape(x, (-1, elements)), ops.reshape(weights, (elements, -1)))
     return ops.reshape(flat, (*x.shape[:3], weights.shape[-1]))
-
-
-define(Summed(), SummedConvolution)

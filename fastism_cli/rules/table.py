@@ -1,22 +1,243 @@
-"""The rule table: from a layer's exact class to its rule.
+"""The rule table: which rule each Keras layer and each operation of ``keras.ops`` has, and why the others have none.
 
+``LAYERS`` and ``OPERATIONS`` are the whole mapping, family by family; the files beside this one hold the rules.
 Classes are looked up exactly, never by ``isinstance``: a subclass may override ``call``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from keras import layers
+
 from fastism_cli.errors import RuleError
-from fastism_cli.model.graph import Node
+from fastism_cli.model.graph import Input, Node
+from fastism_cli.model.keras_graph import operation_class
+from fastism_cli.model.loading.legacy_layers import ThresholdedReLU
+from fastism_cli.model.reductions import L2, Center, Jsd, LogSumExp, Max, Mean, Profile, Select, Sum
+from fastism_cli.model.sequence_inputs import LetterCodes
 from fastism_cli.rules.base import Rule
+from fastism_cli.rules.combine import Concatenate, LinearMerge, Merge
+from fastism_cli.rules.conv import Conv
+from fastism_cli.rules.conv_2d_3d import SpatialConv, TransposedConv, convolve, convolve_depthwise, convolve_separable
+from fastism_cli.rules.crop_pad_repeat import Move, Padded, Repeat, repeats_argument, up_sampling
+from fastism_cli.rules.dense import Dense
+from fastism_cli.rules.einsum import EinsumLayer, EinsumOperation, Matmul
+from fastism_cli.rules.embedding import Lookup, ToIntegers
+from fastism_cli.rules.global_pool import ChannelReduce, FromLowest, LinearReduce, Maximum, axis_argument, spatial_axes
+from fastism_cli.rules.head_reductions import CenterSum, Choose, WholeHead, WindowMax, WindowMean, WindowNorm, WindowSum
+from fastism_cli.rules.layer_settings import arguments
+from fastism_cli.rules.pointwise import Activated, Apply, Cast, EachPosition, Identity, Pointwise, along_positions_axis
+from fastism_cli.rules.pool import AveragePool, MaxPool
+from fastism_cli.rules.pool_2d_3d import SpatialAveragePool, SpatialMaxPool, SpatialMove, SpatialRepeat
+from fastism_cli.rules.reshape import (
+    Flatten,
+    Reshaped,
+    Sliced,
+    Transposed,
+    axes_argument,
+    flip_axes,
+    item,
+    moved,
+    permuted,
+    swapped,
+)
+from fastism_cli.rules.scale_and_shift import BatchNorm, Rescale, SlopedReLU, Standardise, WithConstant
+from fastism_cli.rules.several_windows import Later, LaterRule, Peak, PeakRule, Whole
+from fastism_cli.rules.summed_conv import Summed, SummedConvolution
 
-RULES: dict[type, Rule] = {}
-NAMED: dict[str, Rule] = {}  # for classes of the user's, by name
+# A rule, or a function that chooses one for a node.
+Choice = Rule | Callable[[Node], Rule]
 
 
-def define(rule: Rule, *classes: type) -> None:
-    """Let ``rule`` hold for these layer classes."""
-    for cls in classes:
-        RULES[cls] = rule
+def of_keras(names: str) -> tuple[type, ...]:
+    """The classes of ``keras.layers`` with these names that this version of Keras has."""
+    return tuple(getattr(layers, name) for name in names.split() if hasattr(layers, name))
+
+
+# --- rules that depend on the node ------------------------------------------------------------------------------------
+
+
+def by_data_format(last: Rule, first: Rule) -> Callable[[Node], Rule]:
+    """``last`` for 'channels_last', ``first`` for 'channels_first'."""
+    return lambda node: last if node.layer.data_format == "channels_last" else first
+
+
+def with_constant(constant: Rule, tensors: Rule) -> Callable[[Node], Rule]:
+    """``constant`` for a tensor of the model and a constant, ``tensors`` for two tensors."""
+    return lambda node: tensors if len(node.inputs) > 1 else constant
+
+
+def quotient(node: Node) -> Rule:
+    """Of two tensors, of a tensor by a constant, or of a constant by a tensor."""
+    if len(node.inputs) > 1:
+        return MERGE
+    return SCALED_DOWN if isinstance(arguments(node)[0], Input) else ONE_BY_ONE
+
+
+MERGE, ONE_BY_ONE, SCALED_DOWN = Merge(), Apply(), WithConstant("divide")
+SUM, DIFFERENCE = LinearMerge(lambda n: [1.0] * n), LinearMerge(lambda n: [1.0, -1.0])
+ALONG_AN_AXIS = Pointwise(elementwise=False, unless=along_positions_axis)
+# The activation of a layer that has one built in: a node of its own (see engine/rewrite.py).
+ACTIVATION = Activated()
+
+# --- the table: layers ------------------------------------------------------------------------------------------------
+
+# What augments images in training does nothing at inference.
+AUGMENTATIONS = (
+    "AugMix CutMix MixUp RandAugment RandomBrightness RandomColorDegeneration RandomColorJitter RandomContrast "
+    "RandomElasticTransform RandomErasing RandomFlip RandomGaussianBlur RandomGrayscale RandomHue RandomInvert "
+    "RandomPerspective RandomPosterization RandomRotation RandomSaturation RandomSharpness RandomShear "
+    "RandomTranslation RandomZoom"
+)
+SOFTMAX = "every position weighs on all others through a softmax: the head is computed in full, on the device"
+
+LAYERS: dict[tuple[type, ...], Choice] = {
+    # pointwise.py
+    (layers.Dropout, layers.GaussianDropout, layers.AlphaDropout): Identity(),
+    (layers.SpatialDropout1D, layers.SpatialDropout2D, layers.SpatialDropout3D): Identity(),
+    (layers.GaussianNoise, layers.ActivityRegularization, layers.Identity): Identity(),
+    of_keras(AUGMENTATIONS): Identity(),
+    (layers.Activation,): ACTIVATION,
+    (layers.ReLU, layers.LeakyReLU, layers.ELU, ThresholdedReLU): Pointwise(),
+    (layers.Softmax, layers.Masking): ALONG_AN_AXIS,
+    (layers.LayerNormalization, layers.RMSNormalization, layers.UnitNormalization): ALONG_AN_AXIS,
+    (layers.TimeDistributed,): EachPosition(),
+    # scale_and_shift.py
+    (layers.BatchNormalization,): BatchNorm(),
+    (layers.Rescaling,): Rescale(),
+    (layers.Normalization,): Standardise(),
+    (layers.PReLU,): SlopedReLU(),
+    # conv.py, conv_2d_3d.py
+    (layers.Conv1D,): by_data_format(last=Conv(), first=SpatialConv(convolve)),
+    (layers.Conv2D, layers.Conv3D): SpatialConv(convolve),
+    (layers.DepthwiseConv1D, layers.DepthwiseConv2D): SpatialConv(convolve_depthwise),
+    (layers.SeparableConv1D, layers.SeparableConv2D): SpatialConv(convolve_separable),
+    (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose): TransposedConv(),
+    # dense.py, einsum.py
+    (layers.Dense,): Dense(),
+    (layers.EinsumDense,): EinsumLayer(),
+    # pool.py, pool_2d_3d.py, global_pool.py
+    (layers.MaxPooling1D,): MaxPool(),
+    (layers.AveragePooling1D,): AveragePool(),
+    (layers.MaxPooling2D, layers.MaxPooling3D): SpatialMaxPool(),
+    (layers.AveragePooling2D, layers.AveragePooling3D): SpatialAveragePool(),
+    (layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D, layers.GlobalMaxPooling3D): Maximum(spatial_axes),
+    (layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D, layers.GlobalAveragePooling3D): LinearReduce(
+        spatial_axes, mean=True
+    ),
+    # combine.py
+    (layers.Add,): SUM,
+    (layers.Subtract,): DIFFERENCE,
+    (layers.Average,): LinearMerge(lambda n: [1.0 / n] * n),
+    (layers.Multiply, layers.Maximum, layers.Minimum): MERGE,
+    (layers.Concatenate,): Concatenate(),
+    # reshape.py
+    (layers.Reshape,): Reshaped(),
+    (layers.Flatten,): Flatten(),
+    (layers.Permute,): Transposed(permuted),
+    # crop_pad_repeat.py, pool_2d_3d.py
+    (layers.Cropping1D,): Move("cropping", -1),
+    (layers.ZeroPadding1D,): Move("padding", +1),
+    (layers.UpSampling1D,): Repeat(up_sampling),
+    (layers.Cropping2D, layers.Cropping3D): SpatialMove("cropping", -1),
+    (layers.ZeroPadding2D, layers.ZeroPadding3D): SpatialMove("padding", +1),
+    (layers.UpSampling2D, layers.UpSampling3D): SpatialRepeat(),
+    # embedding.py
+    (layers.Embedding,): Lookup(),
+    (LetterCodes,): ToIntegers(),
+    # head_reductions.py, summed_conv.py: --reduce
+    (Sum,): WindowSum(),
+    (Mean,): WindowMean(),
+    (L2,): WindowNorm(),
+    (Center,): CenterSum(),
+    (Max,): WindowMax(),
+    (Profile, Jsd): WholeHead(SOFTMAX),
+    (LogSumExp,): WholeHead("the logarithm of a sum over all positions: computed in full, on the device"),
+    (Select,): Choose(),
+    (SummedConvolution,): Summed(),
+    # several_windows.py
+    (Later,): lambda node: LaterRule(node.layer.rule),
+    (Peak,): lambda node: PeakRule(node.layer.rule),
+}
+
+# --- the table: operations --------------------------------------------------------------------------------------------
+
+# By the names that Keras gives their classes, in lower case; a version of Keras may lack some.
+OPERATIONS: dict[str, Choice] = {
+    # pointwise.py
+    "absolute abs fabs arccos arccosh arcsin arcsinh arctan arctanh cbrt ceil clip cos cosh deg2rad exp exp2 expm1 "
+    "floor log log10 log1p log2 nantonum negative rad2deg reciprocal round sign sin sinc sinh sqrt square tan tanh "
+    "trunc rsqrt erf erfc erfinv relu relu6 sigmoid sparsesigmoid softplus softsign softshrink sparseplus silu "
+    "squareplus logsigmoid leakyrelu hardsigmoid hardsilu elu selu gelu celu tanhshrink hardtanh hardshrink "
+    "threshold": ONE_BY_ONE,
+    "glu softmax logsoftmax sparsemax normalize rmsnorm layernorm": Apply(axis=True),
+    "stopgradient copy": Identity(),
+    "cast": Cast(),
+    # scale_and_shift.py with a constant, combine.py with another tensor
+    "add": with_constant(WithConstant("add"), SUM),
+    "subtract": with_constant(WithConstant("subtract"), DIFFERENCE),
+    "multiply": with_constant(WithConstant("multiply"), MERGE),
+    "divide truedivide": quotient,
+    "dividenonan power maximum minimum fmax fmin arctan2 hypot logaddexp logaddexp2": with_constant(ONE_BY_ONE, MERGE),
+    "concatenate": Concatenate(),
+    # einsum.py
+    "einsum": EinsumOperation(),
+    "matmul dot": Matmul(),
+    # global_pool.py
+    "mean": LinearReduce(axis_argument, mean=True),
+    "sum": LinearReduce(axis_argument, mean=False),
+    "max": FromLowest(axis_argument),
+    "amax": Maximum(axis_argument),
+    "min amin std var prod logsumexp norm": ChannelReduce(axis_argument),
+    # reshape.py
+    "reshape expanddims squeeze": Reshaped(),
+    "transpose": Transposed(axes_argument),
+    "swapaxes": Transposed(swapped),
+    "moveaxis": Transposed(moved),
+    "getitem": Sliced(item),
+    "flip": Sliced(flip_axes),
+    # crop_pad_repeat.py
+    "pad": Padded(),
+    "repeat": Repeat(repeats_argument),
+}
+
+# --- layers without a rule --------------------------------------------------------------------------------------------
+
+# Why they have none, and what to do about it: for `fastism inspect` and docs/layers.md.
+OPAQUE: dict[str, str] = {
+    "RNN SimpleRNN GRU LSTM Bidirectional ConvLSTM1D ConvLSTM2D ConvLSTM3D": (
+        "every position is carried on to the next ones; nothing to be done but to keep it late and its input short"
+    ),
+    "Attention AdditiveAttention MultiHeadAttention GroupQueryAttention": (
+        "every position looks at all others; nothing to be done but to keep it late and its input short"
+    ),
+    "GroupNormalization": (
+        "normalises with the mean over all positions; a normalisation of the channels alone would be fast"
+    ),
+    "Dot RepeatVector": "sums products over all positions, or takes a tensor that has none",
+    "AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D "
+    "AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D": (
+        "its bins are not of one width: its input is no multiple of its output_size in length"
+    ),
+    "Lambda": (
+        "its function is more than Keras layers and keras.ops; write it of those, or as a class with a rule (--rules)"
+    ),
+    "TFSMLayer JaxLayer FlaxLayer TorchModuleWrapper Pipeline": (
+        "nothing is known of the code inside; write it as a layer class and give that a rule (--rules FILE.py)"
+    ),
+    "AutoContrast CenterCrop Equalization RandomCrop Resizing Solarization "
+    "ContrastLimitedAdaptiveHistogramEqualization": "works on whole images",
+}
+
+# --- looking up -------------------------------------------------------------------------------------------------------
+
+REASONS: dict[type, str] = {cls: reason for names, reason in OPAQUE.items() for cls in of_keras(names)}
+RULES: dict[type, Choice] = {cls: rule for classes, rule in LAYERS.items() for cls in classes} | {
+    cls: rule for names, rule in OPERATIONS.items() for name in names.split() if (cls := operation_class(name))
+}
+NAMED: dict[str, Choice] = {}  # for classes of the user's, by name
 
 
 def register_rule(cls: type | str, rule: Rule | None = None, *, like: type | None = None) -> None:
@@ -43,7 +264,8 @@ def register_rule(cls: type | str, rule: Rule | None = None, *, like: type | Non
         raise RuleError(f"{like.__name__} has no rule; choose one of: {known}")
     if rule is not None and not isinstance(rule, Rule):
         raise RuleError(f"a rule must be an object of a subclass of Rule. Received: {rule!r}")
-    given = rule if rule is not None else RULES[like]  # type: ignore[index]
+    given = RULES[like] if like is not None else rule
+    assert given is not None
     if isinstance(cls, str):
         NAMED[cls] = given
     else:
@@ -52,9 +274,29 @@ def register_rule(cls: type | str, rule: Rule | None = None, *, like: type | Non
 
 def rule_of(node: Node) -> Rule | None:
     """The rule of this node, or None: then it is opaque."""
-    rule = RULES.get(type(node.layer)) or _named(type(node.layer))
-    return rule.choose(node) if rule is not None else None
+    if node.role == "activation":
+        return ACTIVATION
+    choice = RULES.get(type(node.layer)) or _named(type(node.layer))
+    return choice if choice is None or isinstance(choice, Rule) else choice(node)
 
 
-def _named(cls: type) -> Rule | None:
+def _named(cls: type) -> Choice | None:
     return NAMED.get(cls.__name__) if not cls.__module__.startswith(("keras.", "tf_keras.")) else None
+
+
+def why_opaque(layer: Any) -> str:
+    """Why a layer has no rule and what to do about it, in one line."""
+    cls = type(layer)
+    if isinstance(layer, Whole):
+        return layer.why_opaque
+    if cls in REASONS:
+        return REASONS[cls]
+    if cls.__module__.startswith(("keras.", "tf_keras.")):
+        return f"no rule for {cls.__name__}"
+    like = next((base.__name__ for base in cls.__mro__[1:] if base in RULES), None)
+    if like is not None:
+        return f"{cls.__name__} is yours: if it keeps what {like} does, register_rule({cls.__name__}, like={like})"
+    return (
+        f"{cls.__name__} is yours, and its call is more than Keras layers and keras.ops: write it of those, or give it "
+        "a rule with --rules FILE.py"
+    )

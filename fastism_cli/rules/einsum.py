@@ -7,37 +7,12 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-import keras
 from keras import ops
 
 from fastism_cli.model.graph import Input, Node
-from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, State, Window, lay_out, take_up, without
-from fastism_cli.rules.conv import strip_activation
-from fastism_cli.rules.operations import arguments, define_operation
-from fastism_cli.rules.table import define
-
-
-class EachPosition(Rule):
-    """TimeDistributed: whatever the layer inside is, it sees one position at a time."""
-
-    form = Form.VALUE
-    fused = False
-    condition = "if the positions lie along the first axis"
-
-    def propagate(self, facts: Facts) -> State:
-        window = facts.window
-        if window.flat is not None or len(facts.shapes[0]) < 2:
-            raise Decline("has no positions to go through")
-        return replace(window, channels=facts.shape[1:])
-
-    def value(self, call: Call, *inputs: Any) -> Any:
-        (x,) = inputs
-        y = call.layer.layer(ops.reshape(x, (prod(x.shape[:4]), *x.shape[4:])))
-        return ops.reshape(y, (*x.shape[:4], *y.shape[1:]))
-
-    def multiply_adds(self, facts: Facts, output: State) -> int:
-        assert isinstance(output, Window)
-        return output.frame.width * sum(prod(w.shape) for w in facts.layer.weights if len(w.shape) > 1)
+from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, State, Window
+from fastism_cli.rules.layer_settings import arguments, without_activation
+from fastism_cli.rules.window_arrays import from_keras, to_keras, without
 
 
 def spelled_out(equation: str, ranks: list[int]) -> tuple[list[str], str]:
@@ -92,9 +67,9 @@ class Einsum(Rule):
         (x,) = inputs
         tensor, other, result = self.parsed(call.facts)
         constant = ops.cast(ops.convert_to_tensor(self.terms(call.facts)[1]), x.dtype)
-        y = ops.einsum(f"{tensor},{other}->{result}", lay_out(x, call.facts.window.axis), constant)
+        y = ops.einsum(f"{tensor},{other}->{result}", to_keras(x, call.facts.window.axis), constant)
         assert isinstance(call.output, Window)
-        return take_up(y, x, call.output.axis)
+        return from_keras(y, x, call.output.axis)
 
     def multiply_adds(self, facts: Facts, output: State) -> int:
         assert isinstance(output, Window)
@@ -117,7 +92,7 @@ class EinsumLayer(Einsum):
             y = ops.einsum(layer.equation, x, layer.kernel)
             return y if layer.bias is None else y + layer.bias
 
-        return strip_activation(layer, linear)
+        return without_activation(layer, linear)
 
 
 class EinsumOperation(Einsum):
@@ -137,21 +112,3 @@ class Matmul(Einsum):
         if len(facts.states) != 1 or not isinstance(given[0], Input) or len(getattr(given[1], "shape", ())) != 2:
             raise Decline("multiplies tensors that both change, or with a matrix from the left")
         return "...a,ab->...b", given[1], True
-
-
-# Layers that are nothing at inference but the layer inside of them.
-OPENED = frozenset({keras.layers.SpectralNormalization})
-
-
-def opened(node: Node) -> Node:
-    """The node as one of the layer inside, where the layer is nothing else."""
-    if type(node.layer) not in OPENED:
-        return node
-    inner = node.layer.layer
-    return replace(node, layer=inner, call=lambda arrays: [inner(arrays[0])])
-
-
-define(EachPosition(), keras.layers.TimeDistributed)
-define(EinsumLayer(), keras.layers.EinsumDense)
-define_operation(EinsumOperation(), "einsum")
-define_operation(Matmul(), "matmul dot")

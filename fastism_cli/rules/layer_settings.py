@@ -1,0 +1,37 @@
+"""What a layer or an operation was configured with, or called with, as several families of rules ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from fastism_cli.model.graph import Node, Shape
+from fastism_cli.rules.base import Decline
+
+
+def first_spatial(layer: Any) -> int:
+    """The first spatial axis of a layer with a ``data_format``, batch not counted."""
+    return 0 if layer.data_format == "channels_last" else 1
+
+
+def without_activation(layer: Any, linear: Callable[[Any], Any]) -> Callable[[Any], Any] | None:
+    """``linear``, which is the layer without its activation; None if it has none."""
+    return None if layer.activation in (None, keras.activations.linear) else linear
+
+
+def arguments(node: Node) -> list[Any]:
+    """All arguments of the call, positional first: :class:`Input`, numbers, arrays."""
+    args, kwargs = node.arguments
+    return list(keras.tree.flatten((args, list(kwargs.values()))))
+
+
+def broadcast_shape(array: Any, rank: int) -> Shape:
+    """The shape, batch not counted, in which an array broadcasts to a tensor of ``rank`` axes as in NumPy."""
+    shape: Sequence[int] = tuple(getattr(array, "shape", ()))
+    if len(shape) == rank + 1 and shape[0] == 1:
+        shape = shape[1:]
+    if len(shape) > rank:
+        raise Decline(f"takes a constant of shape {tuple(shape)}, one for each sequence of a batch")
+    return (1,) * (rank - len(shape)) + tuple(shape)
