@@ -105,9 +105,9 @@ def time_model(
         "speedup": median(ratios),
         "speedup_low": min(ratios),
         "speedup_high": max(ratios),
-        "limit": fast.plan.limit,
-        "predicted": fast.plan.predicted_speedup,
-        "efficiency": median(ratios) / fast.plan.limit,
+        "limit": fast.prepared.plan.limit,
+        "predicted": fast.prepared.plan.predicted_speedup,
+        "efficiency": median(ratios) / fast.prepared.plan.limit,
         "first_call_seconds": first_call,
         "others": {name: merged(answers) for name, answers in others.items()},
     }

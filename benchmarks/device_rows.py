@@ -105,7 +105,7 @@ def matrix_rate(precision: str, size: int, repeats: int = 5) -> float:
 def search(name: str, length: int, *, quick: bool = False) -> tuple[FastISM, FastISM]:
     """The engine and naive in float32, each at the best of a few batch sizes and compiled; ``quick`` tries one size."""
     model = build(name, length)
-    auto = engine_of(model, "fast", "auto", "float32")._batch()
+    auto = engine_of(model, "fast", "auto", "float32").batching.substitutions
     sizes = [3 * length] if quick else [auto, 4 * auto, max(auto // 4, 3)]
     fast = [engine_of(model, "fast", size, "float32") for size in sizes]
     sizes = sorted({min(size, 3 * length) for size in NAIVE_BATCHES})[: 1 if quick else None]
@@ -120,9 +120,9 @@ def fastest(engines: Sequence[FastISM]) -> FastISM:
 
 def timed_rate(engine: FastISM) -> float:
     """Sequences a second, from the better of two calls after one to compile; 0 if it does not fit the memory."""
-    asked = engine.batch_size
+    asked = engine.batching.batch_size
     engine_seconds(engine)
-    return 1 / min(engine_seconds(engine) for _ in range(2)) if engine.batch_size == asked else 0.0
+    return 1 / min(engine_seconds(engine) for _ in range(2)) if engine.batching.batch_size == asked else 0.0
 
 
 def engine_seconds(engine: FastISM) -> float:
@@ -131,7 +131,7 @@ def engine_seconds(engine: FastISM) -> float:
     if engine.engine == "naive":
         x, positions = random_one_hot(1, length), share_of(engine)
         return seconds(lambda: engine(x, positions=positions)) * length / len(positions)
-    x = random_one_hot(sequences_for(int(engine.batch_size), length), length)
+    x = random_one_hot(sequences_for(int(engine.batching.batch_size), length), length)
     return seconds(lambda: engine(x)) / len(x)
 
 
@@ -156,7 +156,7 @@ def recast(engine: FastISM, name: str, length: int, precision: str) -> FastISM:
     """The same in another precision, at the same batch size."""
     if precision == engine.precision:
         return engine
-    return engine_of(build(name, length), engine.engine, engine.batch_size, precision)
+    return engine_of(build(name, length), engine.engine, engine.batching.batch_size, precision)
 
 
 def measure(

@@ -49,7 +49,7 @@ def test_the_estimate_knows_that_the_late_layers_are_slow():
     inputs = keras.Input((200, 4))
     x = layers.MaxPooling1D(8)(layers.Conv1D(64, 15, activation="relu", padding="same")(inputs))
     plans = [
-        FastISM(keras.Model(inputs, layers.Dense(1)(late(x))), engine="fast").plan
+        FastISM(keras.Model(inputs, layers.Dense(1)(late(x))), engine="fast").prepared.plan
         for late in (layers.LSTM(32), layers.Flatten())
     ]
     assert plans[0].predicted_speedup < 0.5 * plans[0].limit

@@ -267,7 +267,7 @@ def test_a_window_that_is_one_too_narrow_is_caught(rng, monkeypatch):
 
 
 def test_a_deep_narrow_model_stays_in_windows():
-    plan: Plan = FastISM(small(300)).plan
+    plan: Plan = FastISM(small(300)).prepared.plan
     kept = [state for state in plan.states if isinstance(state, Window)]
     assert len(kept) >= 6 and all(state.frame.width <= 9 for state in kept)
     assert plan.limit > 20
@@ -288,7 +288,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(rng, monkeypatch):
     monkeypatch.setattr(FastEngine, "deltas", hungry)
     engine = FastISM(small(), batch_size=200, engine="fast")
     np.testing.assert_allclose(engine(one_hot).delta["first"], expected, atol=1e-6)
-    assert engine.batch_size <= 50
+    assert engine.batching.batch_size <= 50
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf_keras needs TensorFlow")
@@ -307,7 +307,7 @@ def test_a_model_of_tf_keras(rng, engine):
     one_hot, others = random_one_hot(rng, 2, 20), np.ones((2, 2), "float32")
     scorer = FastISM(model, engine=engine)
     assert scorer.input_names == ["dna", "extra"]
-    opaque = {step.node.class_name for step in scorer.plan.steps if step.reason}
+    opaque = {step.node.class_name for step in scorer.prepared.plan.steps if step.reason}
     assert opaque == {"Borrowed"}, "the convolution before it is followed"
     delta = scorer({"dna": one_hot, "extra": others}).delta["out"]
     mutated = one_hot.copy()
@@ -336,7 +336,7 @@ def test_a_reduced_convolution_is_summed_first(rng, kind, options):
     y = keras.layers.Conv1D(2, 9, bias_initializer="normal", **options)(keras.layers.Conv1D(6, 5, activation="relu")(x))
     model = keras.Model(x, y)
     (head,) = model.output_names
-    classes = [type(node.layer).__name__ for node in FastISM(model, reduce=kind).graph.nodes]
+    classes = [type(node.layer).__name__ for node in FastISM(model, reduce=kind).prepared.graph.nodes]
     assert ("SummedConvolution" in classes) == ("activation" not in options and "strides" not in options)
     errors = errors_of(model, inputs_of(model, rng), reduce={head: kind})
     assert errors.fast <= errors.allowed, errors

@@ -209,6 +209,6 @@ def test_the_prefix_of_an_old_file_is_fast(tmp_path):
     (path,) = hdf5_file(tmp_path, functional(AGES["2.0.5"]), "2.0.5")
     model = load_model(path)
     scorer = FastISM(model, engine="fast")
-    assert [step.node.class_name for step in scorer.plan.steps if step.reason] == ["Bidirectional"]
+    assert [step.node.class_name for step in scorer.prepared.plan.steps if step.reason] == ["Bidirectional"]
     report = verify(scorer, np.eye(4, dtype="float32")[np.random.default_rng(1).integers(0, 4, (1, LENGTH))])
     assert report.passed and report.judge == "float64"

@@ -43,7 +43,9 @@ def score(folder, tmp_path):
     def run(model: str = "plain", bed: str | None = None, name: str = "out.h5", **options):
         output = tmp_path / name
         path = folder.models.get(model, model)
-        summary = score_regions(path, bed or folder.bed, folder.fasta, str(output), **{"check": False, **options})
+        summary = score_regions(
+            path, bed or folder.bed, folder.fasta, str(output), RunOptions(**{"check": False, **options})
+        )
         opened.append(read_result(output))
         assert sorted(p.name for p in tmp_path.glob("*.partial")) == []
         return summary, opened[-1]
@@ -246,7 +248,7 @@ def test_float16_cuts_what_does_not_fit_and_counts_it(score, monkeypatch):
     _, half = score(dtype="float16", name="half.h5")
     assert half.delta().dtype == np.float16
     np.testing.assert_array_equal(half.delta()[:], whole.delta()[:].astype("float16"))
-    monkeypatch.setattr(FastISM, "__call__", scaled(1e6))
+    monkeypatch.setattr(FastISM, "score_codes", scaled(1e6))
     right, exact = score(dtype="float32", name="exact.h5", engine="fast")
     summary, cut = score(dtype="float16", name="cut.h5", engine="fast")
     expected = np.clip(exact.delta()[:], -65504, 65504)
@@ -259,10 +261,10 @@ def test_float16_cuts_what_does_not_fit_and_counts_it(score, monkeypatch):
 
 def scaled(factor: float):
     """FastISM's call with wrong deltas."""
-    right = FastISM.__call__
+    right = FastISM.score_codes
 
-    def call(self, inputs, *, positions=None):
-        result = right(self, inputs, positions=positions)
+    def call(self, codes, others=None, *, positions=None):
+        result = right(self, codes, others, positions=positions)
         return result._replace(delta={name: x * np.float32(factor) for name, x in result.delta.items()})
 
     return call
@@ -289,7 +291,7 @@ def test_limit_reads_only_the_first_records(score):
 
 
 def test_attributes_say_what_the_run_was(score, folder):
-    _, result = score(window=10, command="fastism run ...")
+    _, result = score(window=10)
     assert set(schema.ATTRIBUTES) - {"delta"} <= set(result.attrs)
     expected = {
         "complete": True,
@@ -301,7 +303,6 @@ def test_attributes_say_what_the_run_was(score, folder):
         "score": "delta",
         "stranded": False,
         "engine": "fast",
-        "command": "fastism run ...",
     }
     assert {name: result.attrs[name] for name in expected} == expected
     assert result.genome_sizes == {"chrA": 300, "chrB": 60, "chrC": 100}
@@ -324,7 +325,13 @@ def test_a_model_that_is_already_loaded(folder, tmp_path):
 
 
 def refused(
-    folder: Folder, tmp_path: Path, error: type[BaseException], match: str | None, model: str = "plain", **options
+    folder: Folder,
+    tmp_path: Path,
+    error: type[BaseException],
+    match: str | None,
+    model: str = "plain",
+    progress: Silent | None = None,
+    **options,
 ):
     with pytest.raises(error, match=match):
         score_regions(
@@ -332,14 +339,15 @@ def refused(
             options.pop("bed", folder.bed),
             options.pop("fasta", folder.fasta),
             str(tmp_path / "o.h5"),
-            **options,
+            RunOptions(**options),
+            progress=progress,
         )
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("engine", ["fast", "naive"])
 def test_a_wrong_engine_writes_nothing(folder, tmp_path, monkeypatch, engine):
-    monkeypatch.setattr(FastISM, "__call__", scaled(1.001))
+    monkeypatch.setattr(FastISM, "score_codes", scaled(1.001))
     message = rf"the {engine} engine disagrees with plain Keras in float64:\n  head 'out': off by"
     refused(folder, tmp_path, VerifyError, message, engine=engine)
 
@@ -375,7 +383,9 @@ def test_a_disk_that_is_too_small(folder, tmp_path, monkeypatch):
 
 
 def test_a_plan_writes_nothing(folder, tmp_path):
-    plan = plan_run(folder.models["plain"], folder.bed, folder.fasta, str(tmp_path / "o.h5"), window=10, limit=4)
+    plan = plan_run(
+        folder.models["plain"], folder.bed, folder.fasta, str(tmp_path / "o.h5"), RunOptions(window=10, limit=4)
+    )
     assert (plan.regions, plan.window, plan.input_length, plan.engine) == (4, 10, LENGTH, "fast")
     assert plan.output_bytes == 4 * (3 * 10 * 4 * 4) + 4 * LENGTH + 4 * 3 * 4
     assert list(tmp_path.iterdir()) == []

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from keras import layers
 
+from fastism_cli import FastISM
 from fastism_cli.engine.verify import verify
 from fastism_cli.errors import RegionError, UsageError
+from fastism_cli.options.run_options import RunOptions
 from fastism_cli.results.ism_file import read_result
 from fastism_cli.run.score_regions import plan_run, score_regions
 from tests.zoo import randomise
@@ -67,7 +69,9 @@ def here(tmp_path, monkeypatch):
 def test_every_record_of_a_fasta_is_scored(here):
     records = {f"sp|P{i}|X": drawn(PROTEIN, LENGTH, i) for i in range(5)}
     model = protein()
-    summary = score_regions(model, None, write_fasta(here / "proteome.fa", records), alphabet=PROTEIN)
+    summary = score_regions(
+        model, None, write_fasta(here / "proteome.fa", records), options=RunOptions(alphabet=PROTEIN)
+    )
     assert summary.output == "proteome.ism.h5" and summary.regions == 5
     assert summary.substitutions == 5 * LENGTH * 19
     with read_result("proteome.ism.h5") as result:
@@ -82,7 +86,7 @@ def test_every_record_of_a_fasta_is_scored(here):
 def test_records_that_are_too_short_or_too_long(here):
     records = {"fits": drawn(PROTEIN, LENGTH, 1), "short": drawn(PROTEIN, 15, 2), "long": drawn(PROTEIN, 40, 3)}
     fasta, model = write_fasta(here / "p.fa", records), protein()
-    summary = score_regions(model, None, fasta, alphabet=PROTEIN)
+    summary = score_regions(model, None, fasta, options=RunOptions(alphabet=PROTEIN))
     assert summary.unscored == "1 past the end of their contig, or longer than the input"
     with read_result("p.ism.h5") as result:
         assert result.regions["status"].tolist() == [1, 1, 2]
@@ -90,11 +94,11 @@ def test_records_that_are_too_short_or_too_long(here):
         assert result.regions["input_start"].tolist() == [0, 0, 0]
         assert_scores(model, result.delta()[1], records["short"], PROTEIN)
         assert np.isnan(result.delta()[2]).all()
-    score_regions(model, None, fasta, "skipped.h5", alphabet=PROTEIN, edge="skip")
+    score_regions(model, None, fasta, "skipped.h5", RunOptions(alphabet=PROTEIN, edge="skip"))
     with read_result("skipped.h5") as result:
         assert result.regions["status"].tolist() == [1, 2, 2]
     with pytest.raises(RegionError, match=r"record short: 15 letters, where the model takes 24"):
-        score_regions(model, None, fasta, "refused.h5", alphabet=PROTEIN, edge="error")
+        score_regions(model, None, fasta, "refused.h5", RunOptions(alphabet=PROTEIN, edge="error"))
 
 
 def test_a_genome_without_a_bed_is_refused(here):
@@ -109,7 +113,12 @@ def test_rna_as_integers(here, letters):
     """U and T are one letter, whichever of them the file and the alphabet have."""
     sequence = drawn("ACGU", LENGTH, 5)
     model = rna()
-    score_regions(model, None, write_fasta(here / "r.fa", {"t1": sequence}), alphabet=letters, reduce=["sum,l2"])
+    score_regions(
+        model,
+        None,
+        write_fasta(here / "r.fa", {"t1": sequence}),
+        options=RunOptions(alphabet=letters, reduce=["sum,l2"]),
+    )
     with read_result("r.ism.h5") as result:
         assert [(head.name, head.reduce) for head in result.heads] == [("profile.sum", "sum"), ("profile.l2", "l2")]
         assert result.alphabet.letters == letters
@@ -133,12 +142,12 @@ def test_regions_with_n_are_left_out_where_the_model_has_no_integer_for_it(here)
 def test_variable_length_is_that_of_the_records(here):
     model = protein(None)
     same = write_fasta(here / "same.fa", {"a": drawn(PROTEIN, 31, 1), "b": drawn(PROTEIN, 31, 2)})
-    assert plan_run(model, None, same, alphabet=PROTEIN).input_length == 31
+    assert plan_run(model, None, same, options=RunOptions(alphabet=PROTEIN)).input_length == 31
     mixed = write_fasta(here / "mixed.fa", {"a": drawn(PROTEIN, 31, 1), "b": drawn(PROTEIN, 20, 2)})
     with pytest.raises(UsageError, match=r"the records of .*mixed.fa are from 20 to 31 long.*--length"):
-        plan_run(model, None, mixed, alphabet=PROTEIN)
-    assert plan_run(model, None, mixed, alphabet=PROTEIN, length=26).input_length == 26
-    assert plan_run(model, None, mixed, alphabet=PROTEIN, limit=1).input_length == 31
+        plan_run(model, None, mixed, options=RunOptions(alphabet=PROTEIN))
+    assert plan_run(model, None, mixed, options=RunOptions(alphabet=PROTEIN, length=26)).input_length == 26
+    assert plan_run(model, None, mixed, options=RunOptions(alphabet=PROTEIN, limit=1)).input_length == 31
 
 
 def test_variable_length_is_that_of_the_bed(here):
@@ -156,4 +165,4 @@ def test_variable_length_is_that_of_the_bed(here):
 
 def test_a_protein_model_passes_verification():
     one_hot = np.eye(20, dtype="float32")[np.random.default_rng(0).integers(0, 20, (1, LENGTH))]
-    assert verify(protein(), one_hot, alphabet=PROTEIN).passed
+    assert verify(FastISM(protein(), alphabet=PROTEIN), one_hot).passed

@@ -165,7 +165,7 @@ def test_divergence_of_profiles_that_share_nothing():
 
 def test_what_needs_the_window_alone_is_fast():
     kinds = ["sum", "mean", "max", "center:5", "l2", "logsumexp", "jsd", "profile"]
-    plan = FastISM(profile_and_count(), reduce={"profile": kinds}).plan
+    plan = FastISM(profile_and_count(), reduce={"profile": kinds}).prepared.plan
     opaque = {step.node.name: step.reason for step in plan.steps if step.reason}
     assert set(opaque) == {"profile:logsumexp", "profile:jsd", "profile:profile"}
     assert all("in full, on the device" in reason for reason in opaque.values())
@@ -182,8 +182,8 @@ def test_targets_are_chosen_on_the_device(rng):
     whole = FastISM(model, reduce=["sum", "jsd"])(one_hot)
     for engine in ("fast", "naive"):
         chosen = FastISM(model, reduce=["sum", "jsd"], targets={"profile": (2, 0)}, engine=engine)
-        assert any(isinstance(node.layer, Select) for node in chosen.graph.nodes)
-        assert not any(node.name in ("count", "global_average_pooling1d") for node in chosen.graph.nodes)
+        assert any(isinstance(node.layer, Select) for node in chosen.prepared.graph.nodes)
+        assert not any(node.name in ("count", "global_average_pooling1d") for node in chosen.prepared.graph.nodes)
         result = chosen(one_hot)
         assert list(result.delta) == ["profile.sum", "profile.jsd"]
         for name, delta in result.delta.items():
@@ -192,7 +192,7 @@ def test_targets_are_chosen_on_the_device(rng):
 
 
 def test_reductions_pass_verification(rng):
-    report = verify(profile_and_count(), random_one_hot(rng, 1, LENGTH), reduce={"profile": list(FORMULAS)})
+    report = verify(FastISM(profile_and_count(), reduce={"profile": list(FORMULAS)}), random_one_hot(rng, 1, LENGTH))
     assert report.passed and report.judge == "float64" and len(report.heads) == len(FORMULAS) + 1
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from fastism_cli.engine.fastism import FastISM
 from fastism_cli.errors import OutputError, ResourceError, SequenceError, UsageError
-from fastism_cli.options.run_options import default_output
+from fastism_cli.options.run_options import RunOptions, default_output
 from fastism_cli.options.shard import Shard, array_expression, parse_shard
 from fastism_cli.results import schema
 from fastism_cli.results.ism_file import read_result
@@ -34,9 +34,18 @@ def folder(tmp_path_factory) -> Folder:
     return make_folder(tmp_path_factory.mktemp("small"))
 
 
-def score(folder: Folder, output: Path, *, model: str = "plain", bed: str | None = None, **options):
+def score(
+    folder: Folder,
+    output: Path,
+    *,
+    model: str = "plain",
+    bed: str | None = None,
+    progress: Silent | None = None,
+    **options,
+):
     path = folder.models.get(model, model)
-    return score_regions(path, bed or folder.bed, folder.fasta, str(output), **{"check": False, **options})
+    chosen = RunOptions(**{"check": False, **options})
+    return score_regions(path, bed or folder.bed, folder.fasta, str(output), chosen, progress=progress)
 
 
 def arrays(path: Path) -> dict[str, np.ndarray]:
@@ -307,12 +316,17 @@ def test_another_fasta_is_not_resumed(folder, tmp_path, by_one):
     fasta = shutil.copy(folder.fasta, tmp_path / "g.fa")
     with pytest.raises(KeyboardInterrupt):
         score_regions(
-            folder.models["plain"], folder.bed, str(fasta), str(tmp_path / "o.h5"), progress=Stops(2), check=False
+            folder.models["plain"],
+            folder.bed,
+            str(fasta),
+            str(tmp_path / "o.h5"),
+            RunOptions(check=False),
+            progress=Stops(2),
         )
     name, bases = Path(fasta).read_text().split("\n", 1)
     Path(fasta).write_text(f"{name}\n{bases.replace('A', 'C', 1)}")
     with pytest.raises(OutputError, match=r"another configuration: the FASTA \(SHA-256"):
-        score_regions(folder.models["plain"], folder.bed, str(fasta), str(tmp_path / "o.h5"), resume=True)
+        score_regions(folder.models["plain"], folder.bed, str(fasta), str(tmp_path / "o.h5"), RunOptions(resume=True))
 
 
 def test_resume_and_overwrite_exclude_each_other(folder, tmp_path):
@@ -348,8 +362,8 @@ def test_a_fasta_that_changes_during_the_run(folder, tmp_path, by_one, what):
             folder.bed,
             str(fasta),
             str(tmp_path / "o.h5"),
+            RunOptions(check=False),
             progress=Stops(2, change),
-            check=False,
         )
     assert not (tmp_path / "o.h5").exists()
 
@@ -359,7 +373,7 @@ def test_out_of_memory_halves_the_batch(folder, tmp_path, monkeypatch):
     score_batch, sizes = FastISM._score_batch, []
 
     def small_memory(self, *arguments):
-        sizes.append(self._batch())
+        sizes.append(self.batching.substitutions)
         if sizes[-1] > 30:
             raise MemoryError
         score_batch(self, *arguments)
@@ -420,7 +434,7 @@ def test_two_workers_make_one_result(folder, tmp_path):
     score(folder, tmp_path / "whole.h5", shard="0/1")
     output, told = tmp_path / "o.h5", tmp_path / "s.json"
     arguments = (folder.models["plain"], folder.bed, folder.fasta, str(output))
-    summary = score_on_devices(*arguments, devices="cpu,cpu", check=False, summary=str(told))
+    summary = score_on_devices(*arguments, RunOptions(devices="cpu,cpu", check=False, summary=str(told)))
     assert_same(output, tmp_path / "whole.h5")
     assert sorted(os.listdir(tmp_path)) == ["o.h5", "s.json", "whole.h5"]
     workers = json.loads(told.read_text())["devices"]
@@ -432,7 +446,7 @@ def test_two_workers_make_one_result(folder, tmp_path):
 def test_a_worker_that_fails_is_told(folder, tmp_path, capfd):
     arguments = (folder.models["plain"], folder.bed, folder.fasta, str(tmp_path / "o.h5"))
     with pytest.raises(WorkerError, match=r"the worker on device cpu ended with status 2: see above"):
-        score_on_devices(*arguments, devices="cpu,cpu", check=False, targets=["7"])
+        score_on_devices(*arguments, RunOptions(devices="cpu,cpu", check=False, targets=["7"]))
     assert "Error: --targets: head 'out' has 3 targets" in capfd.readouterr().err
     assert not (tmp_path / "o.h5").exists()
 

@@ -55,14 +55,16 @@ def test_only_live_positions_are_computed(name, rng, monkeypatch):
     inp = dna(LENGTH)
     model = randomise(keras.Model(inp, layers.Dense(2, name="y")(between(inp))), seed=1)
     fast = FastISM(model, engine="fast", batch_size=15)
-    assert fast.live == live
+    assert fast.prepared.live == live
     one_hot = random_one_hot(rng, 2, LENGTH, n_fraction=0.1)
     result = fast(one_hot)
     truth = FastISM(model, engine="naive", precision="float64", batch_size=120)(one_hot)
     np.testing.assert_allclose(result.delta["y"], truth.delta["y"], atol=1e-6)
     dead = [p for p in range(LENGTH) if p not in live]
     assert np.nan_to_num(result.delta["y"][:, :, dead]).max(initial=0) == 0
-    computed = {p for _, calls in fast._engines.values() for call in calls for p in range(call.start, call.start + 5)}
+    computed = {
+        p for _, calls in fast.batching.engines.values() for call in calls for p in range(call.start, call.start + 5)
+    }
     assert not computed or min(computed) >= live.start
 
 

@@ -11,6 +11,7 @@ from fastism_cli.engine.fastism import FastISM
 from fastism_cli.engine.judge import largest, largest_error, sample_positions
 from fastism_cli.engine.verify import verify
 from fastism_cli.errors import ModelError, UsageError, VerifyError
+from fastism_cli.options.run_options import RunOptions
 from fastism_cli.run.inspect_and_verify import inspect_model, verify_model
 from tests.small_run import LENGTH, logarithm, pair, plain, variable
 
@@ -33,10 +34,10 @@ def one_hot(rng) -> np.ndarray:
 
 def wrong(change):
     """FastISM's call with its deltas changed."""
-    right = FastISM.__call__
+    right = FastISM.score_codes
 
-    def call(self, inputs, *, positions=None):
-        result = right(self, inputs, positions=positions)
+    def call(self, codes, others=None, *, positions=None):
+        result = right(self, codes, others, positions=positions)
         return result._replace(delta={name: change(x.copy()) for name, x in result.delta.items()})
 
     return call
@@ -64,7 +65,7 @@ def test_an_error_at_an_end_alone_is_found(scorer, one_hot, monkeypatch, positio
         delta[..., position, :] += 1e-4 * np.abs(delta).max()
         return delta
 
-    monkeypatch.setattr(FastISM, "__call__", wrong(change))
+    monkeypatch.setattr(FastISM, "score_codes", wrong(change))
     report = verify(scorer, one_hot[1:])
     assert not report.passed
     with pytest.raises(VerifyError, match=r"the fast engine disagrees with plain Keras in float64:\n  head 'out': off"):
@@ -72,7 +73,7 @@ def test_an_error_at_an_end_alone_is_found(scorer, one_hot, monkeypatch, positio
 
 
 def test_a_nan_that_plain_keras_does_not_have_is_found(scorer, one_hot, monkeypatch):
-    monkeypatch.setattr(FastISM, "__call__", wrong(lambda delta: delta * np.nan))
+    monkeypatch.setattr(FastISM, "score_codes", wrong(lambda delta: delta * np.nan))
     (head,) = verify(scorer, one_hot[1:]).heads
     assert head.fast_error == np.inf and not head.passed
 
@@ -98,7 +99,7 @@ def test_several_heads_and_inputs(one_hot, rng):
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float64"])
 def test_other_precisions(one_hot, precision):
-    report = verify(plain(), one_hot, precision=precision)
+    report = verify(FastISM(plain(), precision=precision), one_hot)
     assert report.passed and report.judge == "float64"
 
 
@@ -132,7 +133,7 @@ def test_a_model_without_float64_is_judged_by_itself(scorer, one_hot, monkeypatc
     report = verify(scorer, one_hot)
     assert report.passed and report.judge == "float32" and report.heads[0].naive_error == 0
     assert report.note == "Model 'm' cannot be computed in float64: no config"
-    monkeypatch.setattr(FastISM, "__call__", wrong(lambda delta: delta * np.float32(1.001)))
+    monkeypatch.setattr(FastISM, "score_codes", wrong(lambda delta: delta * np.float32(1.001)))
     assert not verify(scorer, one_hot).passed
 
 
@@ -146,9 +147,9 @@ def test_a_check_compiles_what_the_run_needs_and_nothing_else(one_hot):
     scorer = FastISM(plain())
     columns = range(5, 25)
     verify(scorer, one_hot[:1], columns=columns)
-    engines = list(scorer._engines)
+    engines = list(scorer.batching.engines)
     scorer(np.repeat(one_hot[1:], 3 * engines[0][-1], axis=0), positions=columns)
-    assert len(engines) == 1 and list(scorer._engines) == engines
+    assert len(engines) == 1 and list(scorer.batching.engines) == engines
 
 
 @given(st.integers(1, 80), st.integers(3, 20), st.data())
@@ -174,7 +175,7 @@ def test_largest_errors():
 
 
 def test_random_sequences_have_some_n_but_known_ends():
-    report = verify_model(pair(), sequences=1, positions=12, reduce=["sum"])
+    report = verify_model(pair(), RunOptions(reduce=["sum"]), sequences=1, positions=12)
     assert report.passed and (report.sequences, report.substitutions) == (1, 36)
 
 
@@ -211,4 +212,4 @@ def test_inspection_of_an_unknown_layer_says_why():
 def test_a_variable_length_needs_the_option():
     with pytest.raises(ModelError, match="--length"):
         inspect_model(variable())
-    assert inspect_model(variable(), length=30).inputs == {"dna": (30, 4)}
+    assert inspect_model(variable(), RunOptions(length=30)).inputs == {"dna": (30, 4)}

@@ -91,7 +91,9 @@ def test_sequence_input_says_which_of_the_tied_is_given(rng):
 
 def test_tied_inputs_pass_verification(rng):
     report = verify(
-        two_strands(), rows_of(random_codes(rng, 2, 40)), {"features": np.ones((2, 2))}, tie="forward,reverse:rc"
+        FastISM(two_strands(), tie="forward,reverse:rc"),
+        rows_of(random_codes(rng, 2, 40)),
+        {"features": np.ones((2, 2))},
     )
     assert report.passed and report.judge == "float64"
 
@@ -127,7 +129,7 @@ def test_integers_of_the_users_own(rng, engine):
 
 
 def test_integers_stay_in_windows():
-    plan = FastISM(embedded(5), engine="fast").plan
+    plan = FastISM(embedded(5), engine="fast").prepared.plan
     assert [step.node.class_name for step in plan.steps if step.reason] == []
 
 

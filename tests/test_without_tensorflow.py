@@ -127,7 +127,7 @@ def test_more_chunks_take_no_more_compiling(compilations):
     for batch in (60, 12):  # 2 and 10 chunks
         scorer, before = FastISM(plain(), engine="fast", batch_size=batch), len(compilations)
         scorer(sequences(1))
-        (_, calls), *others = scorer._engines.values()
+        (_, calls), *others = scorer.batching.engines.values()
         assert not others
         counts.append((len(calls), len(compilations) - before))
     (few, with_few), (many, with_many) = counts
@@ -191,7 +191,7 @@ def test_out_of_memory_as_jax_says_it(monkeypatch):
 
     scorer = FastISM(plain(), engine="fast", batch_size=60)
     whole = scorer(sequences(2)).delta
-    make, asked = scorer._engine, []
+    make, asked = scorer.batching.engine_for, []
 
     def refuse(wanted, n, substitutions):
         asked.append(substitutions)
@@ -201,10 +201,10 @@ def test_out_of_memory_as_jax_says_it(monkeypatch):
             monkeypatch.setattr(engine, "deltas", lambda *_: (_ for _ in ()).throw(error))
         return engine, calls
 
-    monkeypatch.setattr(scorer, "_engine", refuse)
-    scorer._engines.clear()
+    monkeypatch.setattr(scorer.batching, "engine_for", refuse)
+    scorer.batching.engines.clear()
     halved = scorer(sequences(2)).delta
-    assert asked[:3] == [60, 30, 15] and scorer.batch_size == 15
+    assert asked[:3] == [60, 30, 15] and scorer.batching.batch_size == 15
     np.testing.assert_allclose(halved["out"], whole["out"], atol=1e-6)
 
 

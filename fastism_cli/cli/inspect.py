@@ -10,6 +10,7 @@ import click
 
 from fastism_cli.cli.click_options import loading_options, logging_options
 from fastism_cli.cli.text_table import aligned, human
+from fastism_cli.options.run_options import RunOptions
 
 if TYPE_CHECKING:
     from fastism_cli.engine.inspection import Inspection, NodeReport
@@ -32,7 +33,7 @@ def inspect(model: str, as_json: bool, **options: Any) -> None:
     """
     from fastism_cli.run.inspect_and_verify import inspect_model
 
-    found = inspect_model(model, **options)
+    found = inspect_model(model, RunOptions(**options))
     click.echo(json.dumps(asdict(found), indent=2) if as_json else "\n".join(text(found)))
 
 

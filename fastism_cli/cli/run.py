@@ -24,6 +24,7 @@ from fastism_cli.cli.click_options import (
     together,
 )
 from fastism_cli.cli.messages import LOGGER
+from fastism_cli.options.run_options import RunOptions
 
 if TYPE_CHECKING:
     from fastism_cli.run.summary import RunSummary
@@ -122,13 +123,13 @@ def run(
     from fastism_cli.run.score_regions import plan_run
     from fastism_cli.run.worker_processes import score_on_devices
 
-    options["command"] = shlex.join(["fastism", *sys.argv[1:]])
+    chosen, command = RunOptions(**options), shlex.join(["fastism", *sys.argv[1:]])
     if dry_run:
-        for line in plan_run(model, bed, fasta, output, **options).lines():
+        for line in plan_run(model, bed, fasta, output, chosen).lines():
             click.echo(line, err=True)
         return
     with shown_progress() as progress:
-        summary = score_on_devices(model, bed, fasta, output, progress=progress, **options)
+        summary = score_on_devices(model, bed, fasta, output, chosen, command=command, progress=progress)
     report(ctx, summary)
 
 

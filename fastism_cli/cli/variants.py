@@ -18,6 +18,7 @@ from fastism_cli.cli.click_options import (
     target_names_option,
 )
 from fastism_cli.cli.messages import LOGGER
+from fastism_cli.options.run_options import RunOptions
 
 
 @click.command(short_help="Score the variants of a VCF.")
@@ -66,7 +67,7 @@ def variants(
     """
     from fastism_cli.run.variants.score_variants import score_variants
 
-    report = score_variants(model, vcf_path, fasta, output, share=share, **options)
+    report = score_variants(model, vcf_path, fasta, output, RunOptions(**options), share=share)
     for line in report.lines:
         LOGGER.info(line)
     if report.fault:

@@ -17,6 +17,7 @@ from fastism_cli.cli.click_options import (
     precision_option,
 )
 from fastism_cli.cli.text_table import aligned
+from fastism_cli.options.run_options import RunOptions
 
 if TYPE_CHECKING:
     from fastism_cli.engine.verify import VerifyReport
@@ -41,7 +42,16 @@ HEADER = ("head", "largest delta", "engine's error", "plain Keras' error", "tole
 @precision_option
 @logging_options
 @click.pass_context
-def verify(ctx: click.Context, model: str, **options: Any) -> None:
+def verify(
+    ctx: click.Context,
+    model: str,
+    bed: str | None,
+    fasta: str | None,
+    sequences: int,
+    positions: int,
+    tolerance: float | None,
+    **options: Any,
+) -> None:
     """Compare the engine, and plain Keras in the same precision, with plain Keras in float64.
 
     By default, the engine's error may be three times that of plain Keras, or 1e-6 plus 1e-5 of the largest delta.
@@ -49,7 +59,15 @@ def verify(ctx: click.Context, model: str, **options: Any) -> None:
     """
     from fastism_cli.run.inspect_and_verify import verify_model
 
-    report = verify_model(model, **options)
+    report = verify_model(
+        model,
+        RunOptions(**options),
+        bed=bed,
+        fasta=fasta,
+        sequences=sequences,
+        positions=positions,
+        tolerance=tolerance,
+    )
     click.echo("\n".join(text(report)))
     report.require()
 

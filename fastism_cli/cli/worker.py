@@ -20,11 +20,9 @@ def main(ctx: click.Context) -> None:
     level = os.environ.get(LEVEL_VARIABLE, "")
     start_logging(quiet=level == "quiet", verbose=level == "verbose")
     with exit_code_of_errors(ctx):
-        from fastism_cli.run.score_regions import score_regions
+        from fastism_cli.run.worker_processes import score_spec
 
-        spec = json.load(sys.stdin)
-        options = spec.pop("options")
-        summary = score_regions(**spec, progress=Lines(), **options)
+        summary = score_spec(json.load(sys.stdin), Lines())
         click.echo(summary.line, err=True)
 
 

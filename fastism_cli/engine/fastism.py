@@ -1,23 +1,15 @@
-"""The library: in-silico saturation mutagenesis of one model."""
+"""In-silico saturation mutagenesis of one model: the public class, its checks and its loop over batches."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
-from keras import ops
 
-from fastism_cli.engine.fast import FastEngine
-from fastism_cli.engine.live_positions import live_positions
-from fastism_cli.engine.naive import NaiveEngine
-from fastism_cli.engine.open_layers import with_layers_opened
-from fastism_cli.engine.plan import Plan
-from fastism_cli.engine.planner import make_plan, period_of
-from fastism_cli.engine.rewrite import as_run
+from fastism_cli.engine.batching import Batching, Engine
+from fastism_cli.engine.forward import ForwardPasses
+from fastism_cli.engine.prepare import choose_engine, prepare
 from fastism_cli.engine.score_arrays import (
     alternates,
     blank,
@@ -28,26 +20,14 @@ from fastism_cli.engine.score_arrays import (
     repeat_duplicates,
     scatter,
 )
-from fastism_cli.engine.split_windows import with_parts_apart
-from fastism_cli.errors import ResourceError, SequenceError, UsageError
-from fastism_cli.genome.alphabet import Alphabet
+from fastism_cli.errors import SequenceError, UsageError
+from fastism_cli.genome.alphabet import Alphabet, Codes
 from fastism_cli.model import backend
-from fastism_cli.model.functional import functional, require_length_fits
-from fastism_cli.model.heads import Head, Reduce, Units, choose_heads
-from fastism_cli.model.image_layouts import as_sequence_model
-from fastism_cli.model.keras_graph import call_model, input_names, layer_graph, output_names
-from fastism_cli.model.precision import dtype_of, with_dtype
-from fastism_cli.model.reductions import Select
-from fastism_cli.model.sequence_inputs import find_views, with_views
+from fastism_cli.model.graph import Shape
+from fastism_cli.model.heads import Head, Reduce, Units
+from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.options.choices import ENGINES, PRECISIONS, SCORED_N_POLICIES
-from fastism_cli.options.run_options import parse_codes, parse_tie
-from fastism_cli.rules.frames import ChunkCall, cover
-
-# Bytes that the largest stage of one call may fill. On two cores a whole sequence of 1,000 at once was as fast as any
-# smaller chunk for three architectures, and 20,000 substitutions up to twice as fast as 4,000 for small models.
-WORKING_SET = {"cpu": 400e6, "gpu": 2e9}
-MOST_SUBSTITUTIONS = {"cpu": 20_000, "gpu": 60_000}
-NAIVE_BATCHES = {"cpu": (32, 128, 512), "gpu": (512, 2048, 8192)}
+from fastism_cli.rules.frames import ChunkCall
 
 
 class MutagenesisResult(NamedTuple):
@@ -66,14 +46,20 @@ class MutagenesisResult(NamedTuple):
     delta: dict[str, np.ndarray]
 
 
-class Engine(Protocol):
-    """What the fast and the naive engine have in common."""
+class Inputs(NamedTuple):
+    """Sequences to score, and the arrays that the model is shown.
 
-    batch: tuple[int, int, int]
+    Attributes
+    ----------
+    codes : uint8 (n, L)
+        The letters of each sequence; ``alphabet.size`` is an N.
+    arrays : list of array (n, ...)
+        One for each input. That of the sequence is ``codes`` itself, or one-hot rows (n, L, letters) where an N is
+        not a row of zeros.
+    """
 
-    def reference(self, inputs: Sequence[Any]) -> tuple[list[Any], Any]: ...
-
-    def deltas(self, call: ChunkCall, kept: Any, bases: np.ndarray) -> list[Any]: ...
+    codes: Codes
+    arrays: list[np.ndarray]
 
 
 class FastISM:
@@ -82,7 +68,7 @@ class FastISM:
     Parameters
     ----------
     model : keras.Model or path
-        A built model, or a file that :func:`fastism_cli.model.loading.load.load_model` reads.
+        A built model, or a file that :func:`fastism_cli.load_model` reads.
     sequence_input : str or int, optional
         Name or index of the input to substitute in. Default: the only one of shape (length, letters), or of shape
         (length,) that an Embedding reads.
@@ -138,56 +124,74 @@ class FastISM:
         require_one_of("engine", engine, ENGINES)
         require_one_of("n_policy", n_policy, SCORED_N_POLICIES)
         require_one_of("precision", precision, PRECISIONS)
-        if batch_size != "auto" and not (isinstance(batch_size, int) and batch_size > 0):
-            raise UsageError(f"batch_size must be 'auto' or a positive int. Received: batch_size={batch_size!r}")
-        if isinstance(model, (str, Path)):
-            from fastism_cli.model.loading.load import load_model
+        require_batch_size(batch_size)
+        self.n_policy = n_policy
+        self.prepared = prepare(
+            ModelSource.of(model).load(),
+            alphabet=alphabet,
+            precision=precision,
+            sequence_input=sequence_input,
+            tie=tie,
+            codes=codes,
+            length=length,
+            reduce=reduce,
+            targets=targets,
+        )
+        self.engine, self.engine_reason = choose_engine(self.prepared, engine)
+        self.forward = ForwardPasses(self.prepared)
+        self.batching = Batching(self.prepared, self.forward, self.engine, batch_size)
 
-            model = load_model(model)
-        self.alphabet = Alphabet(alphabet)
-        self.precision, self.n_policy, self.batch_size = precision, n_policy, batch_size
-        tied, integers = parse_tie(tie), parse_codes(codes)
-        model = functional(model, length)
-        holders: Sequence[str | int | None] = [view.name for view in tied] or [sequence_input]
-        for holder in holders:
-            model = as_sequence_model(model, self.alphabet.size, holder)
-        require_length_fits(model, length)
-        self.model = with_dtype(model, dtype_of(precision))
-        graph = with_layers_opened(layer_graph(self.model, length=length))
-        graph = graph.renamed(input_names(model), output_names(model))
-        self.views = find_views(graph, self.alphabet, chosen=sequence_input, tied=tied, codes=integers)
-        graph = with_views(graph, self.views, dtype_of(precision))
-        self.sequence_index = self.views.sequence_index
-        self.input_names = [port.name for port in graph.inputs]
-        self.input_shapes = [graph.tensors[port.tensor].shape for port in graph.inputs]
-        self.input_dtypes = [graph.tensors[port.tensor].dtype for port in graph.inputs]
-        self.input_length = self.input_shapes[self.sequence_index][0]
-        shapes = {port.name: graph.tensors[port.tensor].shape for port in graph.outputs}
-        self.heads = choose_heads(shapes, reduce, targets, substitutions=self.input_length * self.alphabet.size)
-        self.input_tensor = graph.inputs[self.sequence_index].tensor
-        self.graph = with_parts_apart(as_run(graph, self.heads), self.input_tensor)
-        self.period = period_of(self.graph, self.input_tensor)
-        self.plan = self._whole_plan()
-        self.engine, self.engine_reason = self._choose(engine, graph.keeps_masks)
-        self._engines: dict[tuple[Any, ...], tuple[Engine, list[ChunkCall]]] = {}
+    # -- the model --
 
-    # -- set-up --
+    @property
+    def model(self) -> Any:
+        """The Keras model, in the precision of the run."""
+        return self.prepared.model
 
-    def _whole_plan(self) -> Plan:
-        """The plan of a chunk in the middle of the sequence: what `inspect` shows and the estimates rest on."""
-        size = min(self.period, self.input_length, 256)
-        start = (self.input_length - size) // 2
-        return make_plan(self.graph, self.input_tensor, size=size, phase=start % self.period, period=self.period)
+    @property
+    def precision(self) -> str:
+        return self.prepared.precision
 
-    def _choose(self, engine: str, keeps_masks: bool) -> tuple[str, str]:
-        if keeps_masks:
-            return "naive", "a layer passes a mask on, which only the whole model carries rightly"
-        if engine != "auto":
-            return engine, "as asked"
-        gain = self.plan.predicted_speedup
-        if gain < 1.2:
-            return "naive", f"delta propagation would save nothing (estimate {gain:.2f}x)"
-        return "fast", f"estimate {gain:.1f}x over forward passes"
+    @property
+    def alphabet(self) -> Alphabet:
+        return self.prepared.alphabet
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """What is scored."""
+        return self.prepared.heads
+
+    @property
+    def input_names(self) -> list[str]:
+        """The inputs to give, in the order of the model."""
+        return self.prepared.input_names
+
+    @property
+    def input_shapes(self) -> list[Shape]:
+        """Without the batch axis."""
+        return self.prepared.input_shapes
+
+    @property
+    def input_length(self) -> int:
+        """Positions of the sequence."""
+        return self.prepared.input_length
+
+    @property
+    def sequence_index(self) -> int:
+        """Which of the inputs is the sequence."""
+        return self.prepared.sequence_index
+
+    @property
+    def other_shapes(self) -> dict[str, Shape]:
+        """The inputs that are not the sequence, without the batch axis."""
+        pairs = zip(self.input_names, self.input_shapes, strict=True)
+        return {name: shape for i, (name, shape) in enumerate(pairs) if i != self.sequence_index}
+
+    def sequences_per_call(self, columns: range) -> int:
+        """How many sequences one call holds when it scores the positions ``columns``."""
+        positions = np.arange(columns.start, columns.stop)
+        engine, _ = self.batching.engine_for(positions, 2**31, self.batching.substitutions)
+        return engine.batch[0]
 
     # -- scoring --
 
@@ -210,56 +214,110 @@ class FastISM:
         SequenceError
             If an array has another shape than the model's input, or a row is neither one-hot nor an N.
         """
-        arrays = self._arrays(inputs)
-        one_hot = arrays[self.sequence_index]
-        codes = letters_of(one_hot)
-        self._require_known(one_hot, codes)
-        wanted = self._positions(positions)
-        reference = {h.name: np.empty((len(codes), *h.shape), "float32") for h in self.heads}
-        delta = {h.name: empty_delta(h.shape, codes[:, wanted], self.alphabet.size) for h in self.heads}
-        if len(codes) and len(wanted):
-            with backend.matrix_precision(self.precision):
-                self._score(arrays, codes, wanted, reference, delta)
-        elif len(codes):
-            with backend.matrix_precision(self.precision):
-                self._reference_only(arrays, reference)
-        return MutagenesisResult(reference, delta)
+        return self._result(self._inputs(inputs), positions)
 
-    def _arrays(self, inputs: Any) -> list[np.ndarray]:
-        if isinstance(inputs, Mapping):
-            missing = [name for name in self.input_names if name not in inputs]
+    def score_codes(
+        self,
+        codes: Codes,
+        others: Mapping[str, np.ndarray] | None = None,
+        *,
+        positions: Iterable[int] | None = None,
+    ) -> MutagenesisResult:
+        """Score every substitution of sequences that are letter codes, as a FASTA is read.
+
+        Parameters
+        ----------
+        codes : uint8 (n, L)
+            Index into the alphabet; its size is an N. They become one-hot on the device.
+        others : mapping of input name to array (n, ...), optional
+            The inputs that are not the sequence.
+        positions : iterable of int, optional
+            As of a call.
+
+        Returns
+        -------
+        MutagenesisResult
+        """
+        return self._result(self._of_codes(codes, others), positions)
+
+    def compare(self, inputs: Any, reference: Any) -> dict[str, np.ndarray]:
+        """Predictions of other sequences minus those of their references, by forward passes.
+
+        Parameters
+        ----------
+        inputs, reference : as of a call, of the same number of sequences
+            Each sequence is compared with that in its place; they may differ in any way.
+
+        Returns
+        -------
+        dict of head name to float32 array (n, *shape)
+        """
+        return self.forward.compare(self._inputs(inputs).arrays, self._inputs(reference).arrays)
+
+    def compare_codes(
+        self, codes: Codes, reference: Codes, others: Mapping[str, np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
+        """As :meth:`compare`, of letter codes (n, L) with the same other inputs."""
+        return self.forward.compare(self._of_codes(codes, others).arrays, self._of_codes(reference, others).arrays)
+
+    # -- what is given --
+
+    def _inputs(self, given: Any) -> Inputs:
+        """Check what a user gave, and find the letters of its sequences."""
+        arrays = [np.asarray(x) for x in self._in_order(given)]
+        at = self.sequence_index
+        arrays[at] = self.prepared.views.one_hot(arrays[at], self.input_names[at])
+        self._require_shapes(arrays)
+        codes = letters_of(arrays[at])
+        shows_n = bool(arrays[at][codes == self.alphabet.size].any())
+        self._require_known(codes, shows_n=shows_n)
+        if not shows_n:
+            arrays[at] = codes
+        return Inputs(codes, arrays)
+
+    def _of_codes(self, codes: Codes, others: Mapping[str, np.ndarray] | None) -> Inputs:
+        given = {**(others or {}), self.input_names[self.sequence_index]: codes}
+        arrays = [np.asarray(x) for x in self._in_order(given)]
+        self._require_shapes(arrays, as_codes=True)
+        self._require_known(codes, shows_n=False)
+        return Inputs(codes, arrays)
+
+    def _in_order(self, given: Any) -> Sequence[Any]:
+        """One array for each input of the model."""
+        if isinstance(given, Mapping):
+            missing = [name for name in self.input_names if name not in given]
             if missing:
-                raise SequenceError(f"The model's inputs {missing} are not given. Received: {sorted(inputs)}")
-            inputs = [inputs[name] for name in self.input_names]
-        if not isinstance(inputs, (list, tuple)):
-            inputs = [inputs]
-        if len(inputs) != len(self.input_names):
+                raise SequenceError(f"The model's inputs {missing} are not given. Received: {sorted(given)}")
+            given = [given[name] for name in self.input_names]
+        if not isinstance(given, (list, tuple)):
+            given = [given]
+        if len(given) != len(self.input_names):
             raise SequenceError(
-                f"The model has {len(self.input_names)} inputs ({', '.join(self.input_names)}). Received: {len(inputs)}"
+                f"The model has {len(self.input_names)} inputs ({', '.join(self.input_names)}). Received: {len(given)}"
             )
-        arrays = [np.asarray(x) for x in inputs]
-        arrays[self.sequence_index] = self.views.one_hot(
-            arrays[self.sequence_index], self.input_names[self.sequence_index]
-        )
-        n = len(arrays[self.sequence_index]) if arrays[self.sequence_index].ndim else 0
-        for name, shape, x in zip(self.input_names, self.input_shapes, arrays, strict=True):
-            if x.shape != (n, *shape):
-                raise SequenceError(
-                    f"Input {name!r} must have shape ({n}, {', '.join(map(str, shape))}). Received: {x.shape}"
-                )
-        return arrays
+        return given
 
-    def _require_known(self, one_hot: np.ndarray, codes: np.ndarray) -> None:
+    def _require_shapes(self, arrays: Sequence[np.ndarray], *, as_codes: bool = False) -> None:
+        at = self.sequence_index
+        n = len(arrays[at]) if arrays[at].ndim else 0
+        for i, (name, shape, x) in enumerate(zip(self.input_names, self.input_shapes, arrays, strict=True)):
+            wanted = shape[:1] if as_codes and i == at else shape
+            if x.shape != (n, *wanted):
+                raise SequenceError(
+                    f"Input {name!r} must have shape ({n}, {', '.join(map(str, wanted))}). Received: {x.shape}"
+                )
+
+    def _require_known(self, codes: Codes, *, shows_n: bool) -> None:
         """Raise :class:`SequenceError` for an N that an input of integers has nothing to show for."""
-        is_n = codes == self.alphabet.size
-        if not self.views.is_coded or not is_n.any():
+        views = self.prepared.views
+        if not views.is_coded or not (codes == self.alphabet.size).any():
             return
-        if not self.views.knows_unknown:
+        if not views.knows_unknown:
             raise SequenceError(
                 "A sequence holds an N, for which the model has no integer. Leave it out (--max-n 0), or name the "
                 "integer of N with --codes."
             )
-        if one_hot[is_n].any():
+        if shows_n:
             raise SequenceError("An N must be a row of zeros where the model takes integers.")
 
     def _positions(self, positions: Iterable[int] | None) -> np.ndarray:
@@ -272,42 +330,53 @@ class FastISM:
             )
         return wanted
 
-    def _score(self, arrays: Any, codes: np.ndarray, wanted: np.ndarray, reference: Any, delta: Any) -> None:
-        n, done = len(codes), 0
-        for values in delta.values():
-            values[..., self._dead(wanted), :] = 0
+    # -- the loop over batches --
+
+    def _result(self, inputs: Inputs, positions: Iterable[int] | None) -> MutagenesisResult:
+        codes, wanted = inputs.codes, self._positions(positions)
+        delta = {h.name: empty_delta(h.shape, codes[:, wanted], self.alphabet.size) for h in self.heads}
+        if len(codes) and not len(wanted):
+            return MutagenesisResult(self.forward.heads(inputs.arrays), delta)
+        reference = {h.name: np.empty((len(codes), *h.shape), "float32") for h in self.heads}
+        if len(codes):
+            with backend.matrix_precision(self.precision):
+                self._score(inputs, wanted, MutagenesisResult(reference, delta))
+        return MutagenesisResult(reference, delta)
+
+    def _score(self, inputs: Inputs, wanted: np.ndarray, result: MutagenesisResult) -> None:
+        """Fill ``result`` batch by batch; a batch that does not fit the memory is halved and scored again."""
+        n, done = len(inputs.codes), 0
+        for values in result.delta.values():
+            values[..., self.batching.is_dead(wanted), :] = 0
         while done < n:
-            size = self._batch()
-            engine, calls = self._engine(wanted, n - done, size)
+            size = self.batching.substitutions
+            engine, calls = self.batching.engine_for(wanted, n - done, size)
             rows = slice(done, min(done + engine.batch[0], n))
             try:
-                self._score_batch(engine, calls, arrays, codes, rows, wanted, reference, delta)
+                self._score_batch(engine, calls, inputs, rows, wanted, result)
             except Exception as error:
                 if not backend.is_out_of_memory(error):
                     raise
-                self._halve(size, error)
+                self.batching.halve(size, error)
                 continue
             done = rows.stop
 
     def _score_batch(
         self,
         engine: Engine,
-        calls: Any,
-        arrays: Any,
-        codes: np.ndarray,
+        calls: Sequence[ChunkCall],
+        inputs: Inputs,
         rows: slice,
-        wanted: Any,
-        reference: Any,
-        delta: Any,
+        wanted: np.ndarray,
+        result: MutagenesisResult,
     ) -> None:
         """Score the sequences of one batch, filled up by repeating the last one."""
         sequences, size, _ = engine.batch
         take = np.minimum(np.arange(rows.start, rows.start + sequences), rows.stop - 1)
-        batch = self._tensors([x[take] for x in arrays])
-        outputs, kept = engine.reference(batch)
-        count = rows.stop - rows.start
+        codes, count = inputs.codes[take], rows.stop - rows.start
+        outputs, kept = engine.reference(self.forward.tensors([x[take] for x in inputs.arrays]))
         for head, output in zip(self.heads, outputs, strict=True):
-            reference[head.name][rows] = np.reshape(backend.to_numpy(output), (sequences, *head.shape))[:count]
+            result.reference[head.name][rows] = np.reshape(backend.to_numpy(output), (sequences, *head.shape))[:count]
         columns = column_of(wanted, self.input_length)
 
         def started() -> Iterator[tuple[np.ndarray, np.ndarray, list[Any]]]:
@@ -316,156 +385,24 @@ class FastISM:
                 if not (columns[call.start : call.start + size] >= 0).any():
                     continue
                 at = np.append(columns, -1)[np.minimum(call.start + np.arange(size), self.input_length)]
-                for bases in alternates(codes[take], call.start, size, self.alphabet.size, self.n_policy):
+                for bases in alternates(codes, call.start, size, self.alphabet.size, self.n_policy):
                     yield at, bases, engine.deltas(call, kept, bases)
 
         for at, bases, deltas in one_ahead(started()):
             for head, values in zip(self.heads, deltas, strict=True):
-                scatter(delta[head.name][rows], backend.to_numpy(values), at, bases[:count])
-        repeat_duplicates(delta, rows, wanted, columns)
+                scatter(result.delta[head.name][rows], backend.to_numpy(values), at, bases[:count])
+        repeat_duplicates(result.delta, rows, wanted, columns)
         if self.n_policy == "skip":
-            blank(delta, rows, codes[rows][:, wanted] >= self.alphabet.size)
-
-    def _tensors(self, arrays: Sequence[np.ndarray]) -> list[Any]:
-        return [self._tensor(x, dtype) for x, dtype in zip(arrays, self.input_dtypes, strict=True)]
-
-    def _tensor(self, x: np.ndarray, dtype: str) -> Any:
-        return ops.convert_to_tensor(x.astype(dtype if "int" in dtype or "bool" in dtype else dtype_of(self.precision)))
-
-    def compare(self, inputs: Any, reference: Any) -> dict[str, np.ndarray]:
-        """What the heads of other sequences are, less those of ``reference``, by forward passes.
-
-        Parameters
-        ----------
-        inputs, reference : as of a call, of the same number of sequences
-            Each sequence is compared with that in its place; they may differ in any way.
-
-        Returns
-        -------
-        dict of head name to float32 array (n, *shape)
-        """
-        both = [self._arrays(x) for x in (inputs, reference)]
-        for arrays in both:
-            one_hot = arrays[self.sequence_index]
-            self._require_known(one_hot, letters_of(one_hot))
-        with backend.matrix_precision(self.precision):
-            whole, before = (self._predict(self._tensors(arrays)) for arrays in both)
-            pairs = zip(self.reduced(whole, before), self.reduced(before, before), strict=True)
-            deltas = [backend.to_numpy(new) - backend.to_numpy(old) for new, old in pairs]
-        return {head.name: np.reshape(delta, (-1, *head.shape)) for head, delta in zip(self.heads, deltas, strict=True)}
-
-    def _reference_only(self, arrays: Any, reference: Any) -> None:
-        whole = self._predict(self._tensors(arrays))
-        outputs = self.reduced(whole, whole)
-        for head, output in zip(self.heads, outputs, strict=True):
-            reference[head.name][:] = np.reshape(backend.to_numpy(output), (-1, *head.shape))
-
-    def predict(self, model: Any, arrays: Sequence[Any]) -> list[Any]:
-        """Plain Keras on the inputs that are scored: for each head its chosen targets, not reduced.
-
-        ``model`` is ``self.model``, or the same in another precision.
-        """
-        outputs = call_model(model, self.views.expand(arrays))
-        return [_targets_of(head, outputs[head.source]) for head in self.heads]
-
-    def reduced(self, whole: Sequence[Any], reference: Sequence[Any]) -> list[Any]:
-        """Heads as they are scored, from what :meth:`predict` gives for them and for their references."""
-        reductions = (head.reduction for head in self.heads)
-        return [r(y, x) if r else y for r, y, x in zip(reductions, whole, reference, strict=True)]
-
-    def _predict(self, arrays: Sequence[Any]) -> list[Any]:
-        return self.predict(self.model, arrays)
-
-    # -- batches --
-
-    def _batch(self) -> int:
-        """Substitutions in one call."""
-        if isinstance(self.batch_size, int):
-            return self.batch_size
-        kind = backend.device_kind()
-        if self.engine == "naive":
-            return self._naive_batch
-        return int(max(24, min(MOST_SUBSTITUTIONS[kind], WORKING_SET[kind] / (4 * self.plan.working_set))))
-
-    @cached_property
-    def _naive_batch(self) -> int:
-        """The batch of forward passes with the least time a sequence, tried on blank sequences."""
-        others = self.alphabet.size - 1
-        blank = [np.zeros((1, *shape), "float32") for shape in self.input_shapes]
-        seconds: dict[int, float] = {}
-        for batch in NAIVE_BATCHES[backend.device_kind()]:
-            if seconds and batch > self.input_length * others:
-                break
-            try:
-                seconds[batch] = self._time_naive(blank, max(batch // others, 1)) / batch
-            except Exception as error:
-                if not (seconds and backend.is_out_of_memory(error)):
-                    raise
-                break
-        return min(seconds, key=seconds.__getitem__)
-
-    def _time_naive(self, blank: Sequence[np.ndarray], positions: int) -> float:
-        """Seconds of one call over so many positions of a single sequence, after a call to compile."""
-        others = self.alphabet.size - 1
-        shape = {"size": positions, "sequences": 1, "alternates": others, "variables": self.model.variables}
-        engine = NaiveEngine(self._predict, self.reduced, self.sequence_index, **shape)
-        _, kept = engine.reference(self._tensors(blank))
-        bases = np.zeros((1, positions, others), "int32")
-        for _ in range(2):
-            began = time.perf_counter()
-            [backend.to_numpy(x) for x in engine.deltas(ChunkCall(0, 0, 0), kept, bases)]
-            spent = time.perf_counter() - began
-        return spent
-
-    @cached_property
-    def live(self) -> range:
-        """The positions that can change an output: the fast engine computes no others."""
-        return live_positions(self.graph, self.input_tensor)
-
-    def _dead(self, positions: np.ndarray) -> np.ndarray:
-        """Which of these positions no output sees, bool. Forward passes take none on trust."""
-        if self.engine == "naive":
-            return np.zeros(len(positions), bool)
-        return (positions < self.live.start) | (positions >= self.live.stop)
-
-    def _halve(self, size: int, error: BaseException) -> None:
-        smallest = self.alphabet.size - 1
-        if size <= smallest:
-            raise ResourceError(
-                f"Out of memory with {size} substitutions in one call; the model does not fit the device."
-            ) from error
-        self.batch_size = max(size // 2, smallest)
-        self._engines.clear()
-
-    def _engine(self, wanted: np.ndarray, sequences: int, substitutions: int) -> tuple[Engine, list[ChunkCall]]:
-        """The compiled engine for chunks over these positions; made once for each batch shape."""
-        live = wanted[~self._dead(wanted)]
-        first, stop = (int(live.min()), int(live.max()) + 1) if len(live) else (int(wanted[0]), int(wanted[0]) + 1)
-        others = self.alphabet.size - 1
-        size = max(substitutions // others, 1)
-        period = self.period if self.engine == "fast" else 1
-        size, calls = cover(first, stop, size=size, period=period)
-        together = max(min(substitutions // (others * size), sequences), 1)
-        key = (first, stop, size, together)
-        if key not in self._engines:
-            shape = {"size": size, "sequences": together, "alternates": others, "variables": self.model.variables}
-            engine: Engine
-            if self.engine == "fast":
-                engine = FastEngine(self.graph, self.input_tensor, calls, period=period, **shape)
-            else:
-                engine = NaiveEngine(self._predict, self.reduced, self.sequence_index, **shape)
-            self._engines[key] = engine, calls
-        return self._engines[key]
+            blank(result.delta, rows, inputs.codes[rows][:, wanted] >= self.alphabet.size)
 
 
 def require_one_of(name: str, value: Any, allowed: Sequence[str]) -> None:
+    """Raise :class:`UsageError` unless ``value`` is allowed."""
     if value not in allowed:
         raise UsageError(f"{name} must be one of {', '.join(allowed)}. Received: {name}={value!r}")
 
 
-def _targets_of(head: Head, output: Any) -> Any:
-    is_whole = head.units is None or head.is_reduced_flat
-    return output if is_whole else Select(head.units or ())(output)
-
-
-__all__ = ["FastISM", "Head", "MutagenesisResult"]
+def require_batch_size(value: Any) -> None:
+    """Raise :class:`UsageError` unless it is "auto" or a positive int."""
+    if value != "auto" and not (isinstance(value, int) and value > 0):
+        raise UsageError(f"batch_size must be 'auto' or a positive int. Received: batch_size={value!r}")

@@ -63,7 +63,7 @@ class Inspection:
 
 def inspect_scorer(scorer: FastISM) -> Inspection:
     """Read the plan of a model that is loaded."""
-    plan = scorer.plan
+    plan = scorer.prepared.plan
     steps = {step.node.index: step for step in plan.steps}
     return Inspection(
         name=scorer.model.name,
@@ -73,7 +73,7 @@ def inspect_scorer(scorer: FastISM) -> Inspection:
         reduce={head.name: head.reduce for head in scorer.heads if head.reduce != "none"},
         nodes=tuple(
             _node_report(scorer, node, steps.get(node.index))
-            for node in scorer.graph.nodes
+            for node in scorer.prepared.graph.nodes
             if not isinstance(node.layer, Still)  # what a rule reads, no node of the model
         ),
         multiply_adds=plan.multiply_adds,
@@ -86,7 +86,7 @@ def inspect_scorer(scorer: FastISM) -> Inspection:
 
 
 def _node_report(scorer: FastISM, node: Node, step: Step | None) -> NodeReport:
-    output = scorer.graph.tensors[node.outputs[0]].shape
+    output = scorer.prepared.graph.tensors[node.outputs[0]].shape
     if step is None:
         return NodeReport(node.name, _class_text(node), output, UNCHANGED, None, None, None, 0, 0)
     frame = step.output.frame if isinstance(step.output, Window) else None

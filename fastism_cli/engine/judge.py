@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from fastism_cli.engine.batches import fill_up, sequences_per_call
-from fastism_cli.engine.fastism import FastISM
-from fastism_cli.engine.score_arrays import letters_of
+from fastism_cli.engine.fastism import FastISM, MutagenesisResult
+from fastism_cli.engine.score_arrays import fill_up, letters_of
 from fastism_cli.errors import ModelError
 from fastism_cli.genome.alphabet import Codes
 from fastism_cli.model import backend
@@ -132,27 +131,37 @@ class Judge:
         is_precise = model is not self.scorer.model or self.scorer.precision == "float64"
         arrays = [self._tensor(name, x, "float64" if is_precise else "float32") for name, x in inputs.items()]
         with backend.matrix_precision(self.scorer.precision):
-            return self.scorer.predict(model, arrays)
+            return self.scorer.forward.predict(arrays, model)
 
     def _reduced(self, whole: Sequence[Any], reference: Sequence[Any]) -> Heads:
         """The heads as they are scored; ``reference`` has one row, or as many as ``whole``."""
         with backend.matrix_precision(self.scorer.precision):
-            reduced = self.scorer.reduced(whole, reference)
+            reduced = self.scorer.forward.reduced(whole, reference)
         return [np.asarray(backend.to_numpy(y), "float64").reshape(len(y), -1) for y in reduced]
 
     def _tensor(self, name: str, x: np.ndarray, floats: str) -> Any:
-        dtype = self.scorer.input_dtypes[self.scorer.input_names.index(name)]
+        dtype = self.scorer.prepared.input_dtypes[self.scorer.input_names.index(name)]
         return ops.convert_to_tensor(x.astype(dtype if "int" in dtype or "bool" in dtype else floats))
 
     def _engine(self, inputs: Arrays, places: Sequence[Place], columns: range) -> Heads:
         """The engine's deltas, in calls of the shape that a run makes, so that nothing is compiled twice."""
         scorer = self.scorer
         wanted = sorted({*(position for position, _ in places), columns.start, columns.stop - 1})
-        result = scorer(fill_up(inputs, sequences_per_call(scorer, columns)), positions=wanted)
+        result = self._scored(inputs, scorer.sequences_per_call(columns), wanted)
         at = [wanted.index(position) for position, _ in places]
         letters = [letter for _, letter in places]
         deltas = (result.delta[head.name][0].reshape(-1, len(wanted), scorer.alphabet.size) for head in scorer.heads)
         return [x[:, at, letters].T.astype("float64") for x in deltas]
+
+    def _scored(self, inputs: Arrays, sequences: int, positions: Sequence[int]) -> MutagenesisResult:
+        """The one sequence by the engine, as often as one call holds: as letter codes, as a run gives it."""
+        filled = {name: fill_up(x, sequences) for name, x in inputs.items()}
+        one_hot = filled[self._sequence]
+        codes = letters_of(one_hot)
+        if one_hot[codes == self.scorer.alphabet.size].any():  # an N that is no row of zeros
+            return self.scorer(filled, positions=positions)
+        others = {name: x for name, x in filled.items() if name != self._sequence}
+        return self.scorer.score_codes(codes, others, positions=positions)
 
 
 def sample_positions(codes: Codes, columns: range, *, letters: int, count: int) -> list[int]:

@@ -30,7 +30,7 @@ def letters_of(one_hot: np.ndarray) -> np.ndarray:
         sequence, position = (int(i[0]) for i in np.nonzero(~(is_letter | is_n)))
         row = one_hot[sequence, position].tolist()
         raise SequenceError(f"Sequence {sequence}, position {position} is neither one-hot nor an N. Received: {row}")
-    return np.where(is_letter, one_hot.argmax(-1), size).astype("int32")
+    return np.where(is_letter, one_hot.argmax(-1), size).astype("uint8")
 
 
 def alternates(codes: np.ndarray, start: int, size: int, letters: int, n_policy: str) -> Iterable[np.ndarray]:
@@ -101,3 +101,12 @@ def check_all_given(given: Mapping[str, object], wanted: Mapping[str, tuple[int,
         listing = ", ".join(f"{name!r} {shape}" for name, shape in missing.items())
         noun = "an input" if len(missing) == 1 else f"{len(missing)} inputs"
         raise UsageError(f"The model has {noun} beside the sequence: {listing}. Give each its values: {HOW}.")
+
+
+def fill_up(array: np.ndarray, multiple: int) -> np.ndarray:
+    """An array (n, ...) with the last row repeated until ``n`` is a multiple.
+
+    The last block of a run then has the shape of the others, so that nothing new is compiled for it.
+    """
+    n = len(array)
+    return np.asarray(array)[np.minimum(np.arange(-(-n // multiple) * multiple), n - 1)]

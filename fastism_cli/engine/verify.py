@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from fastism_cli.engine.batches import other_shapes
 from fastism_cli.engine.fastism import FastISM
 from fastism_cli.engine.judge import Arrays, Judge, Sample, largest, largest_error
 from fastism_cli.engine.score_arrays import check_all_given
@@ -108,14 +107,13 @@ def verify(
     per_sequence: int = 8,
     tolerance: float | None = None,
     columns: range | None = None,
-    **options: Any,
 ) -> VerifyReport:
     """Compare the engine with plain Keras on some substitutions.
 
     Parameters
     ----------
     model : FastISM, keras.Model or path
-        An engine that is ready, or what :class:`FastISM` takes with ``options``.
+        An engine that is ready, or a model for one with the default options.
     one_hot : float32 (n, L, letters)
     other_inputs : mapping of input name to array (n, ...), optional
     positions : sequence of int, optional
@@ -131,9 +129,9 @@ def verify(
     -------
     VerifyReport
     """
-    scorer = model if isinstance(model, FastISM) else FastISM(model, **options)
+    scorer = model if isinstance(model, FastISM) else FastISM(model)
     others = other_inputs or {}
-    check_all_given(others, other_shapes(scorer))
+    check_all_given(others, scorer.other_shapes)
     judge = Judge(scorer)
     rows = [_inputs(scorer, one_hot, others, i) for i in range(len(one_hot))]
     wanted = per_sequence if positions is None else positions

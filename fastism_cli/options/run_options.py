@@ -38,8 +38,7 @@ CHOICES: dict[str, Sequence[str]] = {
 }
 # What changes neither the numbers nor the rows of the file.
 _NOT_OF_THE_RESULT = frozenset(
-    {"overwrite", "check", "command", "batch_size", "compression"}
-    | {"shard", "resume", "checkpoint", "summary", "devices", "part"}
+    {"overwrite", "check", "batch_size", "compression"} | {"shard", "resume", "checkpoint", "summary", "devices"}
 )
 
 
@@ -87,8 +86,6 @@ class RunOptions:
     checkpoint: float = CHECKPOINT_SECONDS
     summary: str | None = None
     devices: str | None = None
-    part: str | None = None  # of the shard's rows: what one of several devices is given
-    command: str = ""
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():

@@ -16,14 +16,15 @@ from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.genome.bed import BedSource, BedSummary
 from fastism_cli.genome.fasta import Genome, check_contigs, open_fasta
 from fastism_cli.genome.fasta_records import RecordSource
-from fastism_cli.model.loading.file_kinds import read_model_file
+from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.options.problems import Problems
 from fastism_cli.options.run_options import RunOptions, parse_codes, parse_reduce, parse_tie
 from fastism_cli.results.output_checks import check_new_file
 from fastism_cli.results.places import check_place
 from fastism_cli.run.other_inputs import read_inputs
-from fastism_cli.run.provenance import model_files, other_files, run_attributes
+from fastism_cli.run.provenance import other_files, run_attributes
 from fastism_cli.run.region_reader import check_records
+from fastism_cli.run.request import RunRequest
 from fastism_cli.run.targets import Units, parse_targets, read_target_names
 from fastism_cli.run.watch import Watch
 
@@ -68,7 +69,7 @@ class RunInputs:
         return self.regions.genome
 
 
-def check_run(stack: ExitStack, model: Any, bed: str | None, fasta: str, output: str, options: RunOptions) -> RunInputs:
+def check_run(stack: ExitStack, request: RunRequest) -> RunInputs:
     """Open and check all inputs; ``stack`` closes them.
 
     Raises
@@ -76,21 +77,22 @@ def check_run(stack: ExitStack, model: Any, bed: str | None, fasta: str, output:
     FastISMError
         The one problem, or a :class:`UsageError` that lists all.
     """
-    problems = Problems()
-    choices = check_choices(problems, model, options)
-    regions = open_regions(problems, stack, bed, fasta, options)
-    problems.check(check_new_file, output, [model, bed, fasta], overwrite=options.overwrite, resume=options.resume)
+    problems, options, fasta = Problems(), request.options, request.fasta
+    choices = check_choices(problems, request.model, options)
+    regions = open_regions(problems, stack, request.bed, fasta, options)
+    inputs = [request.model.path, request.bed, fasta]
+    problems.check(check_new_file, request.output, inputs, overwrite=options.overwrite, resume=options.resume)
     if options.summary is not None:
         problems.check(check_place, options.summary, "--summary")
     problems.raise_if_any()
     assert regions is not None  # or its problem was raised
     # only now are they read: what changes them between here and the end is seen
     source = regions.bed
-    model_watch = Watch(map(str, model_files(model, options.weights)))
+    model_watch = Watch(map(str, request.model.files))
     watch = Watch([fasta, *filter(None, [source.path]), *map(str, other_files(options))])
     name = source.name if source.path else ""
-    names = {"fasta": fasta, "bed": name, "bed_sha256": source.sha256}
-    return RunInputs(regions, choices, output, run_attributes(model, options, **names), watch, model_watch)
+    attributes = run_attributes(request, bed=name, bed_sha256=source.sha256)
+    return RunInputs(regions, choices, request.output, attributes, watch, model_watch)
 
 
 def open_regions(
@@ -113,7 +115,7 @@ def open_regions(
     return RegionInputs(source, genome, summary.count)
 
 
-def check_choices(problems: Problems, model: Any, options: RunOptions) -> ModelChoices:
+def check_choices(problems: Problems, model: ModelSource, options: RunOptions) -> ModelChoices:
     """The part that concerns the model alone."""
     problems.check(check_model_file, model, options)
     alphabet = problems.check(Alphabet, options.alphabet)
@@ -130,10 +132,9 @@ def check_choices(problems: Problems, model: Any, options: RunOptions) -> ModelC
     )
 
 
-def check_model_file(model: Any, options: RunOptions) -> None:
+def check_model_file(model: ModelSource, options: RunOptions) -> None:
     """Whether the files of a model are there and look like what they should be. A loaded model passes."""
-    if isinstance(model, (str, os.PathLike)):
-        read_model_file(os.fspath(model), options.weights)
+    model.check()
     for spec in options.custom_objects:
         if spec.endswith(".py") and not os.path.isfile(spec):
             raise ModelError(f"--custom-objects {spec}: no such file")

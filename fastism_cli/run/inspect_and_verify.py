@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.genome.fasta_records import RecordSource
 from fastism_cli.genome.placement import Geometry
+from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.options.problems import Problems
 from fastism_cli.options.run_options import RunOptions
 from fastism_cli.run.checks import ModelChoices, RegionInputs, check_choices, open_regions
@@ -28,23 +30,25 @@ if TYPE_CHECKING:
 N_SHARE = 0.01
 
 
-def inspect_model(model: Any, **options: Any) -> Inspection:
+def inspect_model(model: Any, options: RunOptions | None = None) -> Inspection:
     """What the engine does with a model, node by node.
 
     Parameters
     ----------
     model : path or keras.Model
-    options
-        Fields of :class:`RunOptions`. Positional heads are summed unless ``reduce`` says otherwise.
+    options : RunOptions, optional
+        Positional heads are summed unless ``reduce`` says otherwise.
     """
-    chosen = RunOptions(**{"reduce": ("sum",), **{name: x for name, x in options.items() if name != "reduce" or x}})
-    scorer = load_scorer(model, _choices(model, chosen), chosen)
+    options = options or RunOptions()
+    chosen = options if options.reduce else replace(options, reduce=("sum",))
+    source = ModelSource.of(model, chosen)
+    scorer = load_scorer(source, _choices(source, chosen), chosen)
     from fastism_cli.engine.inspection import inspect_scorer
 
     return inspect_scorer(scorer)
 
 
-def _choices(model: Any, options: RunOptions) -> ModelChoices:
+def _choices(model: ModelSource, options: RunOptions) -> ModelChoices:
     problems = Problems()
     choices = check_choices(problems, model, options)
     problems.raise_if_any()
@@ -53,13 +57,13 @@ def _choices(model: Any, options: RunOptions) -> ModelChoices:
 
 def verify_model(
     model: Any,
+    options: RunOptions | None = None,
     *,
     bed: str | None = None,
     fasta: str | None = None,
     sequences: int = 2,
     positions: int = 30,
     tolerance: float | None = None,
-    **options: Any,
 ) -> VerifyReport:
     """Compare the engine with plain Keras on the first regions of a BED, or on random sequences with some N.
 
@@ -69,16 +73,17 @@ def verify_model(
         How many sequences, and positions of each.
     tolerance : float, optional
         Largest error allowed, in output units.
-    options
-        Fields of :class:`RunOptions`. Inputs that are not given get random numbers.
+    options : RunOptions, optional
+        Inputs that it does not give get random numbers.
     """
-    chosen = RunOptions(**options)
+    chosen = options or RunOptions()
+    source = ModelSource.of(model, chosen)
     with ExitStack() as stack:
         problems = Problems()
-        choices = check_choices(problems, model, chosen)
+        choices = check_choices(problems, source, chosen)
         regions = problems.check(_regions, stack, bed, fasta, chosen)
         problems.raise_if_any()
-        scorer = load_scorer(model, choices, chosen, regions)
+        scorer = load_scorer(source, choices, chosen, regions)
         codes, rows, count = _sequences(scorer, regions, chosen, sequences)
         others = _others(scorer, choices, count).rows(rows)
         from fastism_cli.engine.verify import verify
@@ -104,11 +109,11 @@ def _sequences(
     """Codes (n, L), the BED row of each, and how many rows there are."""
     length = scorer.input_length
     if regions is None:
-        share = N_SHARE if scorer.views.knows_unknown else 0.0
+        share = N_SHARE if scorer.prepared.views.knows_unknown else 0.0
         return _random_codes(scorer.alphabet, n, length, share), list(range(n)), n
     whole = isinstance(regions.bed, RecordSource)
     geometry = Geometry(length, length, options.center, options.stranded, from_start=whole)
-    max_n = 1.0 if scorer.views.knows_unknown else 0.0
+    max_n = 1.0 if scorer.prepared.views.knows_unknown else 0.0
     reader = Reader(regions.bed, regions.genome, geometry, scorer.alphabet, edge=options.edge, max_n=max_n)
     blocks = list(islice(_to_score(reader), n))
     if not blocks:
@@ -131,8 +136,6 @@ def _random_codes(alphabet: Alphabet, n: int, length: int, n_share: float) -> np
 
 
 def _others(scorer: FastISM, choices: ModelChoices, n_regions: int) -> OtherInputs:
-    from fastism_cli.engine.batches import other_shapes
-
-    rng, shapes = np.random.default_rng(1), other_shapes(scorer)
+    rng, shapes = np.random.default_rng(1), scorer.other_shapes
     random = {name: rng.normal(size=shape).astype("float32") for name, shape in shapes.items()}
     return fit_inputs({**random, **choices.inputs}, shapes, n_regions)

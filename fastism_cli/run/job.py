@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import prod
@@ -14,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.fasta_records import RecordSource
 from fastism_cli.genome.placement import Geometry
-from fastism_cli.options.run_options import RunOptions, default_output
+from fastism_cli.model.loading.source import ModelSource
+from fastism_cli.options.run_options import RunOptions
 from fastism_cli.options.shard import parse_shard
 from fastism_cli.results.layout import HeadLayout, Layout
 from fastism_cli.results.output_checks import check_memory, check_space, memory_of_machine, size_text, unfinished_bytes
-from fastism_cli.run.checks import ModelChoices, RegionInputs, RunInputs, check_run
+from fastism_cli.run.checks import ModelChoices, RegionInputs, RunInputs
 from fastism_cli.run.devices import require_device
 from fastism_cli.run.other_inputs import OtherInputs, fit_inputs
 from fastism_cli.run.region_reader import Reader
+from fastism_cli.run.request import RunRequest
 from fastism_cli.run.start_backend import import_backend
 from fastism_cli.run.targets import layouts
 
@@ -36,7 +36,7 @@ BLOCKS_AT_A_TIME = 5  # about
 
 
 @dataclass(frozen=True)
-class RunPlan:
+class DryRun:
     """What a run will do."""
 
     model: str
@@ -66,7 +66,7 @@ class RunPlan:
 class Job:
     """A run that is ready to go."""
 
-    options: RunOptions
+    request: RunRequest
     inputs: RunInputs
     scorer: FastISM
     reader: Reader
@@ -96,7 +96,7 @@ class Job:
 
     @property
     def layout(self) -> Layout:
-        letters, o = self.reader.alphabet.letters, self.options
+        letters, o = self.reader.alphabet.letters, self.request.options
         return Layout(self.n_rows, self.geometry.length, self.outputs, letters, o.dtype, o.compression)
 
     @property
@@ -122,18 +122,18 @@ class Job:
         rows = int(max(min(by_bytes, by_work), 1))
         return -(-rows // self.sequences) * self.sequences
 
-    def plan(self, model: Any) -> RunPlan:
+    def dry_run(self) -> DryRun:
+        """What the run will do, in words and numbers."""
         scorer = self.scorer
-        name = os.fspath(model) if isinstance(model, (str, os.PathLike)) else scorer.model.name
-        return RunPlan(
-            name,
+        return DryRun(
+            self.request.model.name,
             scorer.input_names[scorer.sequence_index],
             self.geometry.length,
             self.geometry.window,
             self.outputs,
             scorer.engine,
             scorer.engine_reason,
-            scorer._batch(),
+            scorer.batching.substitutions,
             self.n_rows,
             self.inputs.output,
             self.output_bytes,
@@ -145,33 +145,20 @@ def _shape_text(head: HeadLayout) -> str:
     return kept if head.reduce == "none" else f"{kept} by {head.reduce}"
 
 
-@contextmanager
-def prepared(model: Any, bed: str | None, fasta: str, output: str | None, options: RunOptions) -> Iterator[Job]:
-    with ExitStack() as stack:
-        inputs = opened_inputs(stack, model, bed, fasta, output, options)
-        yield load_job(model, inputs, options)
-
-
-def opened_inputs(
-    stack: ExitStack, model: Any, bed: str | None, fasta: str, output: str | None, options: RunOptions
-) -> RunInputs:
-    """Check what can be checked without Keras."""
-    output = default_output(bed, fasta, parse_shard(options.shard)) if output is None else output
-    return check_run(stack, model, bed, fasta, output, options)
-
-
-def load_job(model: Any, inputs: RunInputs, options: RunOptions) -> Job:
+def load_job(request: RunRequest, inputs: RunInputs) -> Job:
     """Load the model and check the rest."""
-    scorer = load_scorer(model, inputs.choices, options, inputs.regions)
+    scorer = load_scorer(request.model, inputs.choices, request.options, inputs.regions)
     inputs.model_watch.check()
-    job = _job(inputs, scorer, options)
+    job = _job(request, inputs, scorer)
     job.reader.check()
     check_memory(BLOCKS_AT_A_TIME * job.row_bytes, memory_of_machine())
     check_space(inputs.output, job.output_bytes - unfinished_bytes(inputs.output))
     return job
 
 
-def load_scorer(model: Any, choices: ModelChoices, options: RunOptions, regions: RegionInputs | None = None) -> FastISM:
+def load_scorer(
+    source: ModelSource, choices: ModelChoices, options: RunOptions, regions: RegionInputs | None = None
+) -> FastISM:
     """Load a model and make its engine: the first thing that needs Keras.
 
     A variable length that no option gives is that of the ``regions``.
@@ -181,12 +168,9 @@ def load_scorer(model: Any, choices: ModelChoices, options: RunOptions, regions:
     from fastism_cli.model import backend
     from fastism_cli.model.keras_graph import has_variable_length
     from fastism_cli.model.loading.custom_objects import load_rules
-    from fastism_cli.model.loading.load import load_model
 
     require_device(backend.device_kind())
-    if isinstance(model, (str, os.PathLike)):
-        own, trusted = options.custom_objects, options.allow_lambda
-        model = load_model(os.fspath(model), weights=options.weights, custom_objects=own, allow_lambda=trusted)
+    model = source.load()
     load_rules(options.rules)
     chosen = options.scorer_options()
     if regions is not None and options.length is None and has_variable_length(model):
@@ -211,30 +195,28 @@ def common_length(regions: RegionInputs, limit: int | None) -> int | None:
     return next(iter(lengths), None)
 
 
-def _job(inputs: RunInputs, scorer: FastISM, options: RunOptions) -> Job:
-    from fastism_cli.engine.batches import other_shapes, sequences_per_call
-
-    choices, regions = inputs.choices, inputs.regions
+def _job(request: RunRequest, inputs: RunInputs, scorer: FastISM) -> Job:
+    options, choices, regions = request.options, inputs.choices, inputs.regions
     geometry = _geometry(scorer.input_length, options, whole=isinstance(inputs.bed, RecordSource))
     policies = {name: getattr(options, name) for name in ("limit", "edge", "n_policy", "max_n")}
-    if not scorer.views.knows_unknown:
+    if not scorer.prepared.views.knows_unknown:
         logger.info("the model has no integer for N: regions that hold one are not scored")
         policies["max_n"] = 0.0
     reader = Reader(inputs.bed, inputs.genome, geometry, choices.alphabet, **policies)
     n_records = regions.n_regions if options.limit is None else min(regions.n_regions, options.limit)
     n_total = reader.n_rows() if options.tile else n_records
     shard = parse_shard(options.shard).rows(n_total)
-    part = parse_shard(options.part).rows(len(shard))
-    rows = shard[part.start : part.stop]
+    own = request.device_rows.rows(len(shard))
+    rows = shard[own.start : own.stop]
     return Job(
-        options,
+        request,
         inputs,
         scorer,
         replace(reader, first=rows.start, stop=rows.stop),
-        fit_inputs(choices.inputs, other_shapes(scorer), regions.n_regions),
+        fit_inputs(choices.inputs, scorer.other_shapes, regions.n_regions),
         layouts(scorer.heads, choices.target_names),
         _attributes(inputs, scorer, rows, n_total),
-        sequences_per_call(scorer, geometry.all_columns),
+        scorer.sequences_per_call(geometry.all_columns),
         0 if options.tile else reader.n_longer(),
     )
 

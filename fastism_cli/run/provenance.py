@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,8 @@ from fastism_cli.genome.checksums import content_sha256, file_sha256
 from fastism_cli.options.per_head import split_named
 from fastism_cli.options.run_options import RunOptions
 from fastism_cli.options.shard import parse_shard
+from fastism_cli.run.request import RunRequest
 from fastism_cli.version import __version__
-
-
-def model_files(model: Any, weights: str | None) -> list[Path]:
-    """The files that a model was loaded from, sorted; none for a model that was given as an object."""
-    paths = [Path(path) for path in (model, weights) if isinstance(path, (str, os.PathLike))]
-    return [file for path in paths for file in _files(path)]
-
-
-def _files(path: Path) -> list[Path]:
-    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
 def sha256_of(files: list[Path]) -> str:
@@ -40,9 +30,10 @@ def other_files(options: RunOptions) -> list[Path]:
     return [path for path in paths if path.is_file()]
 
 
-def run_attributes(model: Any, options: RunOptions, *, fasta: str, bed: str, bed_sha256: str) -> dict[str, Any]:
+def run_attributes(request: RunRequest, *, bed: str, bed_sha256: str) -> dict[str, Any]:
     """Attributes that need no look at the model: what was asked for, and of which files."""
-    model_sha256 = sha256_of(model_files(model, options.weights))
+    options, fasta = request.options, request.fasta
+    model_sha256 = sha256_of(request.model.files)
     fasta_sha256, files_sha256 = content_sha256(fasta), sha256_of(other_files(options))
     config, shard = options.config(), parse_shard(options.shard)
     asked = "\n".join([config, model_sha256, bed_sha256, fasta_sha256, files_sha256])
@@ -54,10 +45,10 @@ def run_attributes(model: Any, options: RunOptions, *, fasta: str, bed: str, bed
         "bed_path": bed,
         "shard_index": shard.index,
         "num_shards": shard.count,
-        "command": options.command,
+        "command": request.command,
         "config": config,
         "config_sha256": hashlib.sha256(asked.encode()).hexdigest(),
-        "model_path": os.fspath(model) if isinstance(model, (str, os.PathLike)) else "",
+        "model_path": request.model.path or "",
         "model_sha256": model_sha256,
         "bed_sha256": bed_sha256,
         "stranded": options.stranded,

@@ -49,15 +49,12 @@ class Block:
     rows : tuple of Row
     codes : uint8 (n, L)
         As the model sees them.
-    one_hot : float32 (m, L, letters)
-        Of the rows that are to be scored.
     row_start : int
         Number of the first row, in the file that is written.
     """
 
     rows: tuple[Row, ...]
     codes: Codes
-    one_hot: np.ndarray
     row_start: int
 
     @property
@@ -147,10 +144,10 @@ class Reader:
             rows.append((row, codes))
             scored += row.status == Status.PENDING
             if scored == to_score or len(rows) == most_rows:
-                yield block_of(rows, self.alphabet, start)
+                yield block_of(rows, start)
                 start, rows, scored = start + len(rows), [], 0
         if rows:
-            yield block_of(rows, self.alphabet, start)
+            yield block_of(rows, start)
 
     def _row(self, number: int, region: Region, place: Placement) -> tuple[Row, Codes]:
         strand = "-" if self.geometry.reverses(region) else "+"
@@ -231,9 +228,8 @@ class Reader:
                     yield region, (first, stop), count
 
 
-def block_of(rows: Sequence[tuple[Row, Codes]], alphabet: Alphabet, row_start: int) -> Block:
-    block = Block(tuple(row for row, _ in rows), np.stack([codes for _, codes in rows]), np.empty(0), row_start)
-    return replace(block, one_hot=alphabet.one_hot(block.codes[block.to_score]))
+def block_of(rows: Sequence[tuple[Row, Codes]], row_start: int) -> Block:
+    return Block(tuple(row for row, _ in rows), np.stack([codes for _, codes in rows]), row_start)
 
 
 def check_records(bed: BedSource | RecordSource, genome: Genome, *, limit: int | None, edge: str, center: str) -> None:

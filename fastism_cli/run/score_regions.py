@@ -16,9 +16,10 @@ from fastism_cli.results.ism_file import read_result
 from fastism_cli.results.same_run import SAME, SAME_ROWS, differences
 from fastism_cli.results.schema import Status
 from fastism_cli.results.writer import ResultWriter, other_configuration
-from fastism_cli.run.checks import RunInputs
-from fastism_cli.run.job import Job, RunPlan, load_job, opened_inputs, prepared
+from fastism_cli.run.checks import RunInputs, check_run
+from fastism_cli.run.job import DryRun, Job, load_job
 from fastism_cli.run.progress import Progress, Silent
+from fastism_cli.run.request import RunRequest
 from fastism_cli.run.scored_block import Computed, compute_block, settle_block, write_block
 from fastism_cli.run.start_backend import import_backend
 from fastism_cli.run.steps import Steps
@@ -34,13 +35,16 @@ MOST_UNSCORED = 16  # a block may hold this many times its rows when most of the
 # --- the two ways in -------------------------------------------------------------------------------------------------
 
 
-def plan_run(model: Any, bed: str | None, fasta: str, output: str | None = None, **options: Any) -> RunPlan:
+def plan_run(
+    model: Any, bed: str | None, fasta: str, output: str | None = None, options: RunOptions | None = None
+) -> DryRun:
     """Do all checks of a run, load the model, and say what the run would do; writes nothing.
 
     Takes what :func:`score_regions` takes.
     """
-    with prepared(model, bed, fasta, output, RunOptions(**options)) as job:
-        return job.plan(model)
+    request = RunRequest.of(model, bed, fasta, output, options)
+    with ExitStack() as stack:
+        return load_job(request, check_run(stack, request)).dry_run()
 
 
 def score_regions(
@@ -48,9 +52,9 @@ def score_regions(
     bed: str | None,
     fasta: str,
     output: str | None = None,
+    options: RunOptions | None = None,
     *,
     progress: Progress | None = None,
-    **options: Any,
 ) -> RunSummary:
     """Score every substitution in the regions of a BED file.
 
@@ -63,8 +67,10 @@ def score_regions(
         Plain or compressed by bgzip.
     output : str, optional
         The HDF5 file to write; default ``<stem of the BED, or FASTA>.ism.h5`` in the current folder.
-    options
-        Fields of :class:`fastism_cli.options.run_options.RunOptions`.
+    options : RunOptions, optional
+        The options of ``fastism run``.
+    progress : Progress, optional
+        Is called with the rows that are done.
 
     Returns
     -------
@@ -78,29 +84,33 @@ def score_regions(
     VerifyError
         If the engine disagrees with plain Keras on the first region; nothing is written.
     ResourceError
-        If the disk is full or the memory does not do.
+        If the disk is full or there is too little memory.
     """
-    chosen = RunOptions(**options)
+    return score_request(RunRequest.of(model, bed, fasta, output, options), progress)
+
+
+def score_request(request: RunRequest, progress: Progress | None = None) -> RunSummary:
+    """:func:`score_regions` of a request."""
     with ExitStack() as stack:
-        inputs = opened_inputs(stack, model, bed, fasta, output, chosen)
-        summary = finished_before(inputs, chosen) or _score(model, inputs, chosen, progress or Silent())
-    if chosen.summary:
-        write_summary(chosen.summary, summary)
+        inputs = check_run(stack, request)
+        summary = finished_before(request, inputs) or _score(request, inputs, progress or Silent())
+    if request.options.summary:
+        write_summary(request.options.summary, summary)
     return summary
 
 
-def _score(model: Any, inputs: RunInputs, options: RunOptions, progress: Progress) -> RunSummary:
+def _score(request: RunRequest, inputs: RunInputs, progress: Progress) -> RunSummary:
     steps = Steps()
     with steps.time("import"):
         import_backend(verbose=logger.isEnabledFor(logging.DEBUG))
     with steps.time("load"):
-        job = load_job(model, inputs, options)
-    for line in job.plan(model).lines():
+        job = load_job(request, inputs)
+    for line in job.dry_run().lines():
         logger.info(line)
     if job.n_longer:
         logger.warning(job.longer_line)
     checked = ""
-    if options.check:
+    if request.options.check:
         with steps.time("check"):
             checked = check_engine(job)
     logger.info(start_up_line(steps))
@@ -108,7 +118,7 @@ def _score(model: Any, inputs: RunInputs, options: RunOptions, progress: Progres
     return _Run(job, progress, steps).score()
 
 
-def finished_before(inputs: RunInputs, options: RunOptions) -> RunSummary | None:
+def finished_before(request: RunRequest, inputs: RunInputs) -> RunSummary | None:
     """What ``--resume`` finds done already, or None.
 
     Raises
@@ -116,7 +126,7 @@ def finished_before(inputs: RunInputs, options: RunOptions) -> RunSummary | None
     OutputError
         If the result is there but of another configuration.
     """
-    if not (options.resume and os.path.exists(inputs.output)):
+    if not (request.options.resume and os.path.exists(inputs.output)):
         return None
     with read_result(inputs.output) as result:
         differ = differences(result.attrs, inputs.attributes, SAME | SAME_ROWS)
@@ -150,7 +160,8 @@ def check_engine(job: Job) -> str:
     if block is None:
         return ""
     others = job.others.rows([block.rows[0].bed_row])
-    report = verify(job.scorer, block.one_hot, others, columns=job.geometry.all_columns)
+    one_hot = job.scorer.alphabet.one_hot(block.codes)
+    report = verify(job.scorer, one_hot, others, columns=job.geometry.all_columns)
     report.require()
     logger.info(report.line)
     return report.to_json()
@@ -185,9 +196,9 @@ class _Run:
             job.layout,
             attributes=job.attributes,
             genome_sizes=job.inputs.genome.sizes,
-            overwrite=job.options.overwrite,
-            resume=job.options.resume,
-            checkpoint_seconds=job.options.checkpoint,
+            overwrite=job.request.options.overwrite,
+            resume=job.request.options.resume,
+            checkpoint_seconds=job.request.options.checkpoint,
             guard=job.inputs.watch.check,
         )
 
@@ -255,7 +266,7 @@ class _Run:
             {
                 "engine": scorer.engine,
                 "engine_reason": scorer.engine_reason,
-                "batch": scorer._batch(),
+                "batch": scorer.batching.substitutions,
                 **{name: job.attributes[name] for name in SUMMARISED},
             },
         )

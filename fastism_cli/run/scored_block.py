@@ -42,15 +42,16 @@ class Scored:
 
 def compute_block(job: Job, block: Block) -> Computed:
     """Run the engine on the rows of a block that can be scored."""
-    from fastism_cli.engine.batches import fill_up
+    from fastism_cli.engine.score_arrays import fill_up
 
     at, scorer = block.to_score, job.scorer
     n = len(at)
     if not n:
         return Computed(block)
-    inputs = job.others.rows([block.rows[i].bed_row for i in at])
-    inputs[scorer.input_names[scorer.sequence_index]] = block.one_hot
-    result = scorer(fill_up(inputs, job.sequences), positions=job.geometry.all_columns)
+    others = job.others.rows([block.rows[i].bed_row for i in at])
+    codes = fill_up(block.codes[at], job.sequences)
+    others = {name: fill_up(x, job.sequences) for name, x in others.items()}
+    result = scorer.score_codes(codes, others, positions=job.geometry.all_columns)
     reference = {name: x[:n] for name, x in result.reference.items()}
     delta = {name: x[:n] for name, x in result.delta.items()}
     return Computed(block, reference, delta)
@@ -69,7 +70,7 @@ def settle_block(job: Job, computed: Computed) -> Scored:
     good = _finite(reference, delta, expected)
     for x in delta.values():
         x[~good] = np.nan
-    stored = {name: as_stored(x, job.options.dtype) for name, x in delta.items()}
+    stored = {name: as_stored(x, job.request.options.dtype) for name, x in delta.items()}
     scored = np.zeros(len(block.rows), bool)
     scored[at] = True
     return Scored(
@@ -138,7 +139,7 @@ def _substituted(job: Job, block: Block, at: np.ndarray) -> np.ndarray:
         expected[i, columns.start : columns.stop] = True
         if geometry.tile:
             expected[i] &= _in_region(block.rows[at[i]], geometry.length, reverse=bool(flag))
-    return expected if job.options.n_policy == "score" else expected & (codes < job.reader.alphabet.size)
+    return expected if job.request.options.n_policy == "score" else expected & (codes < job.reader.alphabet.size)
 
 
 def _in_region(row: Row, length: int, *, reverse: bool) -> np.ndarray:

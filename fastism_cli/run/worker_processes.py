@@ -20,14 +20,15 @@ from typing import Any
 
 from fastism_cli.errors import FastISMError, UsageError
 from fastism_cli.options.run_options import RunOptions
+from fastism_cli.options.shard import Shard
 from fastism_cli.results.ism_file import read_result
 from fastism_cli.results.merge_shards import join, part_attributes
 from fastism_cli.results.schema import Status
-from fastism_cli.run.checks import RunInputs
+from fastism_cli.run.checks import RunInputs, check_run
 from fastism_cli.run.devices import environment, parse_devices
-from fastism_cli.run.job import opened_inputs
 from fastism_cli.run.progress import Progress
-from fastism_cli.run.score_regions import finished_before, score_regions
+from fastism_cli.run.request import RunRequest
+from fastism_cli.run.score_regions import finished_before, score_request
 from fastism_cli.run.summary import RunSummary, write_summary
 
 SECONDS_TO_END = 60.0  # that workers get to keep their rows
@@ -42,44 +43,47 @@ def score_on_devices(
     bed: str | None,
     fasta: str,
     output: str | None = None,
+    options: RunOptions | None = None,
     *,
+    command: str = "",
     progress: Progress | None = None,
-    **options: Any,
 ) -> RunSummary:
     """:func:`fastism_cli.run.score_regions.score_regions`, on the devices of the option of this name.
+
+    ``command`` is the command line, which the result file keeps.
 
     Raises
     ------
     WorkerError
         If a worker failed. The others have been stopped, and all rows so far are kept for ``resume``.
     """
-    chosen = RunOptions(**options)
-    devices = parse_devices(chosen.devices)
+    request = RunRequest.of(model, bed, fasta, output, options, command=command)
+    devices = parse_devices(request.options.devices)
     if len(devices) < 2:
         for device in devices:
             os.environ.update(environment(device))
-        return score_regions(model, bed, fasta, output, progress=progress, **options)
-    if not isinstance(model, (str, os.PathLike)):
+        return score_request(request, progress)
+    if request.model.path is None:
         raise UsageError("--devices needs the path of a model: every worker loads its own.")
     with ExitStack() as stack:
-        inputs = opened_inputs(stack, model, bed, fasta, output, chosen)
-        summary = finished_before(inputs, chosen) or _score(os.fspath(model), inputs, chosen, devices)
-    if chosen.summary:
-        write_summary(chosen.summary, summary)
+        inputs = check_run(stack, request)
+        summary = finished_before(request, inputs) or _score(request, inputs, devices)
+    if request.options.summary:
+        write_summary(request.options.summary, summary)
     return summary
 
 
-def _score(model: str, inputs: RunInputs, options: RunOptions, devices: Sequence[str]) -> RunSummary:
+def _score(request: RunRequest, inputs: RunInputs, devices: Sequence[str]) -> RunSummary:
     started = time.monotonic()
     parts = [f"{inputs.output}.part-{i}-of-{len(devices)}" for i in range(len(devices))]
-    specs = [_spec(model, inputs, options, part, f"{i}/{len(devices)}") for i, part in enumerate(parts)]
+    specs = [_spec(request, inputs, part, Shard(i, len(devices))) for i, part in enumerate(parts)]
     _run([_start(spec, device) for spec, device in zip(specs, devices, strict=True)], devices)
     inputs.watch.check()
     with ExitStack() as stack:
         files = [stack.enter_context(read_result(part)) for part in parts]
         statuses = Counter(Status(int(s)) for file in files for s in file.regions["status"])
         clipped = sum(int(file.attrs["n_clipped"]) for file in files)
-        n = join(files, inputs.output, part_attributes(files), virtual=False, overwrite=options.overwrite)
+        n = join(files, inputs.output, part_attributes(files), virtual=False, overwrite=request.options.overwrite)
     told = [_told(part) for part in parts]
     for part in parts:
         os.unlink(part)
@@ -97,16 +101,23 @@ def _score(model: str, inputs: RunInputs, options: RunOptions, devices: Sequence
     )
 
 
-def _spec(model: str, inputs: RunInputs, options: RunOptions, part: str, rows: str) -> dict[str, Any]:
-    """What a worker is told: the same run, on its rows, into its part."""
-    own = replace(options, devices=None, part=rows, summary=f"{part}.json")
+def _spec(request: RunRequest, inputs: RunInputs, part: str, rows: Shard) -> dict[str, Any]:
+    """The same run for a worker, on its rows and into its part, as :func:`score_spec` reads it."""
     return {
-        "model": model,
+        "model": request.model.path,
         "bed": inputs.bed.path,
         "fasta": inputs.genome.path,
         "output": part,
-        "options": asdict(own),
+        "options": asdict(replace(request.options, devices=None, summary=f"{part}.json")),
+        "command": request.command,
+        "device_rows": asdict(rows),
     }
+
+
+def score_spec(spec: dict[str, Any], progress: Progress) -> RunSummary:
+    """Score the rows of one worker."""
+    options, rows = RunOptions(**spec.pop("options")), Shard(**spec.pop("device_rows"))
+    return score_request(RunRequest.of(**spec, options=options, device_rows=rows), progress)
 
 
 def _start(spec: dict[str, Any], device: str) -> subprocess.Popen[str]:

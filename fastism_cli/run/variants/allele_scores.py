@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from fastism_cli.engine.batches import fill_up, sequences_per_call
+from fastism_cli.engine.score_arrays import fill_up
 from fastism_cli.genome.alphabet import Codes
 from fastism_cli.model import backend
 from fastism_cli.run.variants.variant_block import VariantBlock, VariantJob
@@ -53,22 +53,20 @@ def _by_passes(job: VariantJob, block: VariantBlock, reference: np.ndarray) -> n
         return _predicted(job, codes, records) - reference[windows]
 
     def compared(some: slice) -> Mapping[str, np.ndarray]:
-        before = [block.sequences[window] for window in windows[some]]
-        return job.scorer.compare(*(_inputs(job, x, records[some]) for x in (codes[some], before)))
+        before = np.stack([block.sequences[window] for window in windows[some]])
+        return job.scorer.compare_codes(np.stack(codes[some]), before, job.others.rows(records[some]))
 
     return _by_steps(job, len(alleles), compared)
-
-
-def _inputs(job: VariantJob, sequences: Sequence[Codes], records: Sequence[int]) -> dict[str, np.ndarray]:
-    one_hot = job.letters.one_hot(np.stack(sequences))
-    return {**job.others.rows(records), job.scorer.input_names[job.scorer.sequence_index]: one_hot}
 
 
 def _by_engine(job: VariantJob, block: VariantBlock, windows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """References (n, K) and deltas (n, K, columns, letters) of the columns where a variant can be."""
     n, columns = len(windows), job.windows.columns
-    inputs = _inputs(job, [block.sequences[i] for i in windows], [block.records[i] for i in windows])
-    result = job.scorer(fill_up(inputs, sequences_per_call(job.scorer, columns)), positions=columns)
+    sequences = job.scorer.sequences_per_call(columns)
+    codes = fill_up(np.stack([block.sequences[i] for i in windows]), sequences)
+    others = job.others.rows([block.records[i] for i in windows])
+    others = {name: fill_up(x, sequences) for name, x in others.items()}
+    result = job.scorer.score_codes(codes, others, positions=columns)
     deltas = [result.delta[o.name][:n] for o in job.outputs]
     flat = [delta.reshape(n, -1, *delta.shape[-2:]) for delta in deltas]
     return _joined(job, result.reference, n), np.concatenate(flat, axis=1)
@@ -78,7 +76,8 @@ def _predicted(job: VariantJob, sequences: Sequence[Codes], records: Sequence[in
     """Forward passes: predictions (n, K)."""
 
     def predicted(some: slice) -> Mapping[str, np.ndarray]:
-        return job.scorer(_inputs(job, sequences[some], records[some]), positions=()).reference
+        others = job.others.rows(records[some])
+        return job.scorer.score_codes(np.stack(sequences[some]), others, positions=()).reference
 
     return _by_steps(job, len(sequences), predicted)
 

@@ -16,6 +16,7 @@ from fastism_cli.errors import RegionError, UsageError
 from fastism_cli.genome import vcf_text
 from fastism_cli.genome.fasta import Genome, open_fasta
 from fastism_cli.genome.vcf_reader import VariantSource, matched_contigs
+from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.optional import require
 from fastism_cli.options.problems import Problems
 from fastism_cli.options.run_options import RunOptions
@@ -87,9 +88,9 @@ def score_variants(
     vcf_path: str,
     fasta: str,
     output: str | None = None,
+    options: RunOptions | None = None,
     *,
     share: int = 1,
-    **options: Any,
 ) -> VariantReport:
     """Write a VCF with the model's scores in INFO, and a table of them.
 
@@ -103,8 +104,8 @@ def score_variants(
         current folder.
     share : int
         See :class:`fastism_cli.run.variants.alleles.Windows`.
-    options
-        Fields of :class:`RunOptions`; ``missing_contig`` "skip" keeps records on contigs that the FASTA lacks.
+    options : RunOptions, optional
+        Those that matter here; ``missing_contig`` "skip" keeps records on contigs that the FASTA lacks.
 
     Raises
     ------
@@ -114,20 +115,21 @@ def score_variants(
         If the engine disagrees with plain Keras on the first window.
     """
     pysam = require("pysam", wanted_by="fastism variants", extra="export")
-    chosen = RunOptions(**options)
+    chosen = options or RunOptions()
+    source_model = ModelSource.of(model, chosen)
     output = default_output(vcf_path) if output is None else output
     table = output_table(output)
     with ExitStack() as stack:
         problems = Problems()
-        choices = check_choices(problems, model, chosen)
+        choices = check_choices(problems, source_model, chosen)
         source = problems.check(stack.enter_context, VariantSource(pysam, vcf_path))
         genome = problems.check(lambda: stack.enter_context(open_fasta(fasta)))
         contigs = problems.check(_contigs, source, genome, chosen) if source and genome else None
         for name in (output, table):
-            problems.check(check_new_file, name, [model, vcf_path, fasta], overwrite=chosen.overwrite)
+            problems.check(check_new_file, name, [source_model.path, vcf_path, fasta], overwrite=chosen.overwrite)
         problems.raise_if_any()
         assert contigs is not None  # or its problem was raised
-        job = _job(source, genome, contigs, choices, load_scorer(model, choices, chosen), share)
+        job = _job(source, genome, contigs, choices, load_scorer(source_model, choices, chosen), share)
         if chosen.check:
             _check_engine(job)
         return _write(pysam, job, output, table)
@@ -167,16 +169,15 @@ def _contigs(source: VariantSource, genome: Genome, options: RunOptions) -> dict
 def _job(
     source: VariantSource, genome: Genome, contigs: dict[str, str], choices: ModelChoices, scorer: FastISM, share: int
 ) -> VariantJob:
-    from fastism_cli.engine.batches import other_shapes
     from fastism_cli.run.variants.allele_scores import most_sequences
 
     if share > scorer.input_length:
         raise UsageError(f"--share must be at most the length of the model's input, {scorer.input_length}.")
     windows = Windows(scorer.input_length, share)
-    if scorer.batch_size == "auto":
+    if scorer.batching.batch_size == "auto":
         most = most_sequences(scorer.input_length) * share * (scorer.alphabet.size - 1)
-        scorer.batch_size = min(scorer._batch(), most)
-    others = fit_inputs(choices.inputs, other_shapes(scorer), source.summary.count)
+        scorer.batching.batch_size = min(scorer.batching.substitutions, most)
+    others = fit_inputs(choices.inputs, scorer.other_shapes, source.summary.count)
     outputs = layouts(scorer.heads, choices.target_names)
     return VariantJob(source, genome, contigs, scorer, outputs, others, windows)
 

@@ -1,0 +1,156 @@
+"""The compiled calls of a model: their size, one engine for each shape, and smaller ones when memory runs out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from fastism_cli.engine.fast import FastEngine
+from fastism_cli.engine.forward import ForwardPasses
+from fastism_cli.engine.naive import NaiveEngine
+from fastism_cli.engine.prepare import Prepared
+from fastism_cli.errors import ResourceError
+from fastism_cli.model import backend
+from fastism_cli.rules.frames import ChunkCall, cover
+
+# Bytes that the largest stage of one call may fill. On two cores a whole sequence of 1,000 at once was as fast as any
+# smaller chunk for three architectures, and 20,000 substitutions up to twice as fast as 4,000 for small models.
+WORKING_SET = {"cpu": 400e6, "gpu": 2e9}
+MAX_SUBSTITUTIONS = {"cpu": 20_000, "gpu": 60_000}
+MIN_SUBSTITUTIONS = 24
+NAIVE_BATCHES = {"cpu": (32, 128, 512), "gpu": (512, 2048, 8192)}
+
+
+class Engine(Protocol):
+    """What the fast and the naive engine have in common. ``batch`` is (sequences, positions, alternates) of a call."""
+
+    batch: tuple[int, int, int]
+
+    def reference(self, inputs: Sequence[Any]) -> tuple[list[Any], Any]: ...
+
+    def deltas(self, call: ChunkCall, kept: Any, bases: np.ndarray) -> list[Any]: ...
+
+
+class Batching:
+    """Makes the engine for each shape of a call, and keeps it.
+
+    Attributes
+    ----------
+    batch_size : "auto" or int
+        As asked, or what is left of it after memory ran out.
+    engines : dict
+        The compiled engines and the chunks they go over, by shape.
+    """
+
+    def __init__(self, prepared: Prepared, forward: ForwardPasses, engine: str, batch_size: str | int) -> None:
+        self.prepared, self.forward, self.engine, self.batch_size = prepared, forward, engine, batch_size
+        self.engines: dict[tuple[int, ...], tuple[Engine, list[ChunkCall]]] = {}
+
+    @property
+    def substitutions(self) -> int:
+        """Substitutions in one call."""
+        if isinstance(self.batch_size, int):
+            return self.batch_size
+        if self.engine == "naive":
+            return self._naive_batch
+        kind = backend.device_kind()
+        by_memory = WORKING_SET[kind] / (4 * self.prepared.plan.working_set)
+        return int(max(MIN_SUBSTITUTIONS, min(MAX_SUBSTITUTIONS[kind], by_memory)))
+
+    def engine_for(self, positions: np.ndarray, sequences: int, substitutions: int) -> tuple[Engine, list[ChunkCall]]:
+        """The compiled engine for chunks over these positions, and the chunks; made once for each shape."""
+        live = positions[~self.is_dead(positions)]
+        first, stop = (
+            (int(live.min()), int(live.max()) + 1) if len(live) else (int(positions[0]), int(positions[0]) + 1)
+        )
+        size = max(substitutions // self._others, 1)
+        period = self.prepared.period if self.engine == "fast" else 1
+        size, calls = cover(first, stop, size=size, period=period)
+        together = max(min(substitutions // (self._others * size), sequences), 1)
+        key = (first, stop, size, together)
+        if key not in self.engines:
+            self.engines[key] = self._made(calls, period, size, together), calls
+        return self.engines[key]
+
+    def is_dead(self, positions: np.ndarray) -> np.ndarray:
+        """Which of these positions no output sees, bool. Forward passes take none on trust."""
+        if self.engine == "naive":
+            return np.zeros(len(positions), bool)
+        live = self.prepared.live
+        return (positions < live.start) | (positions >= live.stop)
+
+    def halve(self, size: int, error: BaseException) -> None:
+        """Halve the batch after a call of ``size`` substitutions ran out of memory.
+
+        Raises
+        ------
+        ResourceError
+            If a call holds a single position already.
+        """
+        if size <= self._others:
+            raise ResourceError(
+                f"Out of memory with {size} substitutions in one call; the model does not fit the device."
+            ) from error
+        self.batch_size = max(size // 2, self._others)
+        self.engines.clear()
+
+    @property
+    def _others(self) -> int:
+        """Letters that a letter can be substituted by."""
+        return self.prepared.alphabet.size - 1
+
+    def _made(self, calls: list[ChunkCall], period: int, size: int, sequences: int) -> Engine:
+        if self.engine == "naive":
+            return self._naive(size, sequences)
+        return FastEngine(
+            self.prepared.graph,
+            self.prepared.input_tensor,
+            calls,
+            period=period,
+            size=size,
+            sequences=sequences,
+            alternates=self._others,
+            variables=self.prepared.model.variables,
+        )
+
+    def _naive(self, size: int, sequences: int) -> NaiveEngine:
+        return NaiveEngine(
+            self.forward.predict,
+            self.forward.reduced,
+            self.prepared.sequence_index,
+            size=size,
+            sequences=sequences,
+            alternates=self._others,
+            variables=self.prepared.model.variables,
+        )
+
+    @cached_property
+    def _naive_batch(self) -> int:
+        """The batch of forward passes with the least time a sequence, tried on blank sequences."""
+        blank = [np.zeros((1, *shape), "float32") for shape in self.prepared.input_shapes]
+        seconds: dict[int, float] = {}
+        for batch in NAIVE_BATCHES[backend.device_kind()]:
+            if seconds and batch > self.prepared.input_length * self._others:
+                break
+            try:
+                seconds[batch] = self._time_naive(blank, max(batch // self._others, 1)) / batch
+            except Exception as error:
+                if not (seconds and backend.is_out_of_memory(error)):
+                    raise
+                break
+        return min(seconds, key=seconds.__getitem__)
+
+    def _time_naive(self, blank: Sequence[np.ndarray], positions: int) -> float:
+        """Seconds of one call over so many positions of a single sequence, after a call to compile."""
+        engine = self._naive(positions, 1)
+        _, kept = engine.reference(self.forward.tensors(blank))
+        bases = np.zeros((1, positions, self._others), "int32")
+        for _ in range(2):
+            began = time.perf_counter()
+            [backend.to_numpy(x) for x in engine.deltas(ChunkCall(0, 0, 0), kept, bases)]
+            spent = time.perf_counter() - began
+        return spent

@@ -1,0 +1,73 @@
+"""A model as a user gives it: the path of a file, or a model that is loaded already."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastism_cli.options.run_options import RunOptions
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model comes from. The one place that tells a path from a model.
+
+    Attributes
+    ----------
+    path : str or None
+        The model file or folder; None for a model that is loaded already.
+    loaded : keras.Model or None
+        The model itself, if there is no path.
+    weights, custom_objects, allow_lambda
+        As in :class:`RunOptions`; they matter for a path alone.
+    """
+
+    path: str | None
+    loaded: Any = None
+    weights: str | None = None
+    custom_objects: Sequence[str] = ()
+    allow_lambda: bool = False
+
+    @classmethod
+    def of(cls, model: Any, options: RunOptions | None = None) -> ModelSource:
+        """The source of a path or a model; a source is returned as it is."""
+        if isinstance(model, ModelSource):
+            return model
+        o = options or RunOptions()
+        path = os.fspath(model) if isinstance(model, (str, os.PathLike)) else None
+        return cls(path, None if path is not None else model, o.weights, o.custom_objects, o.allow_lambda)
+
+    @property
+    def name(self) -> str:
+        """The path, or the name of the model."""
+        return self.path if self.path is not None else str(getattr(self.loaded, "name", ""))
+
+    @property
+    def files(self) -> list[Path]:
+        """The files of the model, sorted; none for a model that is loaded already."""
+        named = [Path(path) for path in (self.path, self.weights) if path is not None]
+        return [file for path in named for file in _files(path)]
+
+    def check(self) -> None:
+        """Raise :class:`ModelError` unless the files are there and look like a model. Loads no Keras."""
+        if self.path is not None:
+            from fastism_cli.model.loading.file_kinds import read_model_file
+
+            read_model_file(self.path, self.weights)
+
+    def load(self) -> Any:
+        """The model, as :func:`fastism_cli.model.loading.load.load_model` reads it."""
+        if self.path is None:
+            return self.loaded
+        from fastism_cli.model.loading.load import load_model
+
+        return load_model(
+            self.path, weights=self.weights, custom_objects=self.custom_objects, allow_lambda=self.allow_lambda
+        )
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
