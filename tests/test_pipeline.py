@@ -361,7 +361,7 @@ def test_a_disk_that_fills_up(folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr(ResultWriter, "write_rows", full)
     refused(folder, tmp_path, ResourceError, "the disk is full", check=False)
-    assert [thread.name for thread in threading.enumerate() if thread.name in ("reader", "writer")] == []
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith(("reader", "writer"))] == []
     monkeypatch.setattr(ResultWriter, "write_rows", before)
 
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from fastism_cli.cli import main
 from fastism_cli.genome.vcf_reader import matched_contigs
-from fastism_cli.run.variants.alleles import Windows
+from fastism_cli.run.variants.alleles import VariantWindows
 from tests.small_run import LENGTH, LETTERS, Folder, contigs, make_folder, predicted
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -109,7 +109,7 @@ def check(model, path: Path, rows: list[tuple], *, share: int = 1, others=None, 
         found = list(file)
     assert len(found) == len(rows)
     for record, written in zip(rows, found, strict=True):
-        start = Windows(LENGTH, share).start(record[1])
+        start = VariantWindows(LENGTH, share).start(record[1])
         assert (written.chrom, written.start, written.ref) == record[:3] and "ISM_STATUS" not in written.info
         for number, alt in enumerate(record[3].split(",")):
             reference, alternate = truth(model, record, alt, start, others)
@@ -131,7 +131,7 @@ def test_scores_are_those_of_plain_keras(folder, tmp_path, share):
     assert result.exit_code == 0, result.stderr
     model = keras.models.load_model(folder.models["plain"])
     check(model, out, records(), share=share, heads=("_out_0", "_out_1", "_out_2"))
-    n_windows = len({(chrom, Windows(LENGTH, share).start(position)) for chrom, position, *_ in records()})
+    n_windows = len({(chrom, VariantWindows(LENGTH, share).start(position)) for chrom, position, *_ in records()})
     assert n_windows == (11 if share == 1 else 9)  # of 3 and of 50, 53: one stretch of 8 each
     assert f"11 records, 13 alleles scored in {n_windows} windows -> {out}" in result.stderr.replace("\n", " ") or (
         f"scored in {n_windows} windows" in result.stderr
@@ -164,7 +164,7 @@ def test_reductions_that_compare_with_the_reference(folder, tmp_path, share):
     model = keras.models.load_model(folder.models["pair"])
     lines = iter(table_of(tmp_path / "o.tsv"))
     for record in records():
-        start = Windows(LENGTH, share).start(record[1])
+        start = VariantWindows(LENGTH, share).start(record[1])
         for alt in record[3].split(","):
             r, y = profiles(model, record, alt, start, {"features": features})
             p, q = (np.exp(x) / np.exp(x).sum(0) for x in (r, y))

@@ -22,8 +22,7 @@ from fastism_cli.run.progress import Progress, Silent
 from fastism_cli.run.request import RunRequest
 from fastism_cli.run.scored_block import Computed, compute_block, settle_block, write_block
 from fastism_cli.run.start_backend import import_backend
-from fastism_cli.run.steps import Steps
-from fastism_cli.run.summary import RunSummary, start_up_line, write_summary
+from fastism_cli.run.summary import RunSummary, Steps, start_up_line, write_summary
 from fastism_cli.run.threads import read_ahead, write_behind
 
 logger = logging.getLogger(__name__)

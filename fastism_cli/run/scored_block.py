@@ -74,7 +74,7 @@ def settle_block(job: Job, computed: Computed) -> Scored:
     scored = np.zeros(len(block.rows), bool)
     scored[at] = True
     return Scored(
-        _with_outcome(block, at, good),
+        _with_statuses(block, at, good),
         scored,
         reference,
         {name: x for name, (x, _) in stored.items()},
@@ -92,7 +92,7 @@ def as_stored(delta: np.ndarray, dtype: str) -> tuple[np.ndarray, int]:
     return np.clip(delta, -most, most).astype(dtype), too_large
 
 
-def _with_outcome(block: Block, at: np.ndarray, good: np.ndarray) -> Block:
+def _with_statuses(block: Block, at: np.ndarray, good: np.ndarray) -> Block:
     """The block with the statuses of the rows that were scored."""
     statuses = [row.status for row in block.rows]
     for i, is_good in zip(at, good, strict=True):

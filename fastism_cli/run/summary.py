@@ -1,17 +1,20 @@
-"""What a run did: the line at its end, and the file of ``--summary``."""
+"""What a run did and how long each step took: the last line of the log, and the file of ``--summary``."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from fastism_cli.errors import OutputError
 from fastism_cli.results.schema import Status
-from fastism_cli.run.steps import Steps
+
+T = TypeVar("T")
 
 WORDS = {
     Status.EDGE: "past the end of their contig, or longer than the input",
@@ -122,6 +125,34 @@ class RunSummary:
             },
             indent=2,
         )
+
+
+class Steps:
+    """Seconds spent in each named step; a step belongs to one thread, steps of several threads overlap."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def time(self, name: str) -> Iterator[None]:
+        """Count the body towards a step."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+    def each(self, name: str, items: Generator[T, None, None]) -> Generator[T, None, None]:
+        """The items, with the time that it takes to make them counted towards a step."""
+        try:
+            while True:
+                with self.time(name):
+                    item = next(items, None)
+                if item is None:
+                    return
+                yield item
+        finally:
+            items.close()
 
 
 START_UP = {"import": "import", "load": "load and plan", "check": "compile and check"}

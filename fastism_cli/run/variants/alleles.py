@@ -12,7 +12,7 @@ from fastism_cli.genome.fasta import Genome
 from fastism_cli.genome.vcf_reader import Variant
 
 
-class Outcome(StrEnum):
+class AlleleStatus(StrEnum):
     """What became of an allele."""
 
     OK = "ok"
@@ -24,7 +24,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True)
-class Windows:
+class VariantWindows:
     """Which bases the model sees for a variant.
 
     Attributes
@@ -56,7 +56,7 @@ class Windows:
 
 
 def alternate_codes(
-    genome: Genome, chrom: str, window: range, variant: Variant, alt: Codes, letters: Alphabet
+    genome: Genome, chrom: str, window: range, variant: Variant, alt: Codes, alphabet: Alphabet
 ) -> Codes:
     """The window with ``ref`` replaced by ``alt``, uint8 (L,): what is before the variant stays where it is.
 
@@ -68,10 +68,10 @@ def alternate_codes(
         reference    A C [G] T A C G T        ref G, alt GAA: the last bases leave
         alternate    A C [G A A] T A C
     """
-    before = genome.codes(chrom, window.start, variant.position, letters)
+    before = genome.codes(chrom, window.start, variant.position, alphabet)
     rest = max(len(window) - len(before) - len(alt), 0)
     after = variant.position + len(variant.ref)
-    return np.concatenate([before, alt, genome.codes(chrom, after, after + rest, letters)])[: len(window)]
+    return np.concatenate([before, alt, genome.codes(chrom, after, after + rest, alphabet)])[: len(window)]
 
 
 def is_symbolic(alt: str) -> bool:
@@ -79,9 +79,9 @@ def is_symbolic(alt: str) -> bool:
     return not alt.isalpha()
 
 
-def ref_matches(genome: Genome, chrom: str, variant: Variant, letters: Alphabet) -> bool:
+def ref_matches(genome: Genome, chrom: str, variant: Variant, alphabet: Alphabet) -> bool:
     """Whether the FASTA holds REF there, letter case aside; letters that are no bases match an N."""
     stop = variant.position + len(variant.ref)
     if variant.position < 0 or stop > genome.sizes[chrom]:
         return False
-    return bool((genome.codes(chrom, variant.position, stop, letters) == letters.encode(variant.ref)).all())
+    return bool((genome.codes(chrom, variant.position, stop, alphabet) == alphabet.encode(variant.ref)).all())

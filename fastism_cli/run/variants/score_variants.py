@@ -26,7 +26,7 @@ from fastism_cli.run.checks import ModelChoices, check_choices
 from fastism_cli.run.job import load_scorer
 from fastism_cli.run.other_inputs import fit_inputs
 from fastism_cli.run.targets import layouts
-from fastism_cli.run.variants.alleles import Outcome, Windows
+from fastism_cli.run.variants.alleles import AlleleStatus, VariantWindows
 from fastism_cli.run.variants.variant_block import VariantBlock, VariantJob, blocks_of
 from fastism_cli.run.variants.variant_files import ScoredTable, ScoredVcf
 
@@ -42,7 +42,7 @@ class VariantReport:
 
     Attributes
     ----------
-    alleles : dict of Outcome to int
+    alleles : dict of AlleleStatus to int
         Alternate alleles by what became of them.
     mismatch : str
         The first record whose REF is not what the FASTA holds; "" if there is none.
@@ -52,16 +52,16 @@ class VariantReport:
 
     files: tuple[str, ...]
     records: int
-    alleles: Mapping[Outcome, int]
+    alleles: Mapping[AlleleStatus, int]
     mismatch: str
     windows: int
 
     @property
     def fault(self) -> str:
         """Why the result is not what was asked for; "" if it is."""
-        if n := self.alleles.get(Outcome.FAILED, 0):
+        if n := self.alleles.get(AlleleStatus.FAILED, 0):
             return f"the model gave NaN or infinity for {n:,} alleles"
-        if self.mismatch and not self.alleles.get(Outcome.OK, 0):
+        if self.mismatch and not self.alleles.get(AlleleStatus.OK, 0):
             return f"no allele has its REF in the FASTA, as in a VCF of another genome. The first: {self.mismatch}"
         return ""
 
@@ -69,17 +69,17 @@ class VariantReport:
     def lines(self) -> list[str]:
         """For the log: what was scored, what was not, and why."""
         words = {
-            Outcome.SYMBOLIC: "symbolic",
-            Outcome.NOT_BASES: "with letters that are no bases",
-            Outcome.MISSING_CONTIG: "on contigs that the FASTA lacks",
-            Outcome.FAILED: "for which the model gave NaN or infinity",
+            AlleleStatus.SYMBOLIC: "symbolic",
+            AlleleStatus.NOT_BASES: "with letters that are no bases",
+            AlleleStatus.MISSING_CONTIG: "on contigs that the FASTA lacks",
+            AlleleStatus.FAILED: "for which the model gave NaN or infinity",
         }
-        scored = self.alleles.get(Outcome.OK, 0)
+        scored = self.alleles.get(AlleleStatus.OK, 0)
         files = ", ".join(self.files)
         lines = [f"{self.records:,} records, {scored:,} alleles scored in {self.windows:,} windows -> {files}"]
-        if n := self.alleles.get(Outcome.REF_MISMATCH, 0):
+        if n := self.alleles.get(AlleleStatus.REF_MISMATCH, 0):
             lines.append(f"not scored: {n:,} alleles whose REF is not in the FASTA, first {self.mismatch}")
-        rest = [f"{self.alleles[outcome]:,} {word}" for outcome, word in words.items() if self.alleles.get(outcome)]
+        rest = [f"{self.alleles[status]:,} {word}" for status, word in words.items() if self.alleles.get(status)]
         return lines + ([f"not scored: {', '.join(rest)}"] if rest else [])
 
 
@@ -103,7 +103,7 @@ def score_variants(
         ``.vcf.gz`` or ``.vcf``; the table has the same name with ``.tsv``. Default: ``<stem>.ism.vcf.gz`` in the
         current folder.
     share : int
-        See :class:`fastism_cli.run.variants.alleles.Windows`.
+        See :class:`fastism_cli.run.variants.alleles.VariantWindows`.
     options : RunOptions, optional
         Those that matter here; ``missing_contig`` "skip" keeps records on contigs that the FASTA lacks.
 
@@ -173,7 +173,7 @@ def _job(
 
     if share > scorer.input_length:
         raise UsageError(f"--share must be at most the length of the model's input, {scorer.input_length}.")
-    windows = Windows(scorer.input_length, share)
+    windows = VariantWindows(scorer.input_length, share)
     if scorer.batching.batch_size == "auto":
         most = most_sequences(scorer.input_length) * share * (scorer.alphabet.size - 1)
         scorer.batching.batch_size = min(scorer.batching.substitutions, most)
@@ -193,7 +193,7 @@ def _check_engine(job: VariantJob) -> None:
     window = block.substituted[0].window
     report = verify(
         job.scorer,
-        job.letters.one_hot(np.stack([block.sequences[window]])),
+        job.alphabet.one_hot(np.stack([block.sequences[window]])),
         job.others.rows([block.records[window]]),
         columns=job.windows.columns,
     )
@@ -202,7 +202,7 @@ def _check_engine(job: VariantJob) -> None:
 
 
 def _write(pysam: Any, job: VariantJob, output: str, table: str) -> VariantReport:
-    counts: Counter[Outcome] = Counter()
+    counts: Counter[AlleleStatus] = Counter()
     mismatch, windows = "", 0
     with staged(output) as staging:
         path = staging.path(output)
@@ -225,18 +225,18 @@ def _write(pysam: Any, job: VariantJob, output: str, table: str) -> VariantRepor
 
 
 def _score_block(
-    job: VariantJob, block: VariantBlock, writers: tuple[ScoredVcf, ScoredTable], counts: Counter[Outcome]
+    job: VariantJob, block: VariantBlock, writers: tuple[ScoredVcf, ScoredTable], counts: Counter[AlleleStatus]
 ) -> None:
     from fastism_cli.run.variants.allele_scores import scored
 
     reference, deltas = scored(job, block)
     nothing = np.full(len(job.labels), np.nan, np.float32)
     for record, variant in enumerate(block.variants):
-        outcomes, delta = block.outcomes[record], deltas[record]
-        for number, outcome in enumerate(outcomes):
-            if outcome == Outcome.OK and not np.isfinite(delta[number]).all():
-                outcomes[number], delta[number] = Outcome.FAILED, np.nan
-        counts.update(outcomes)
+        statuses, delta = block.statuses[record], deltas[record]
+        for number, status in enumerate(statuses):
+            if status == AlleleStatus.OK and not np.isfinite(delta[number]).all():
+                statuses[number], delta[number] = AlleleStatus.FAILED, np.nan
+        counts.update(statuses)
         window = block.window_of[record]
         for writer in writers:
-            writer.add(variant, nothing if window < 0 else reference[window], delta, outcomes)
+            writer.add(variant, nothing if window < 0 else reference[window], delta, statuses)

@@ -15,7 +15,7 @@ from fastism_cli.genome.vcf_reader import Variant, VariantSource
 from fastism_cli.results.layout import HeadLayout
 from fastism_cli.results.tracks import head_tracks
 from fastism_cli.run.other_inputs import OtherInputs
-from fastism_cli.run.variants.alleles import Outcome, Windows, alternate_codes, is_symbolic, ref_matches
+from fastism_cli.run.variants.alleles import AlleleStatus, VariantWindows, alternate_codes, is_symbolic, ref_matches
 
 if TYPE_CHECKING:
     from fastism_cli.engine.fastism import FastISM
@@ -32,10 +32,10 @@ class VariantJob:
     scorer: FastISM
     outputs: tuple[HeadLayout, ...]
     others: OtherInputs
-    windows: Windows
+    windows: VariantWindows
 
     @property
-    def letters(self) -> Alphabet:
+    def alphabet(self) -> Alphabet:
         return self.scorer.alphabet
 
     @property
@@ -64,7 +64,7 @@ class VariantBlock:
         self.records: list[int] = []  # a record of each window, whose other inputs it gets
         self.substituted: list[Allele] = []
         self.rewritten: list[Allele] = []
-        self.outcomes = [[Outcome.OK] * len(variant.alts) for variant in variants]
+        self.statuses = [[AlleleStatus.OK] * len(variant.alts) for variant in variants]
         self.window_of = [-1] * len(variants)
         self.mismatch = ""
         self._known: dict[tuple[Any, ...], int] = {}
@@ -74,27 +74,27 @@ class VariantBlock:
     def _add(self, job: VariantJob, record: int, variant: Variant) -> None:
         chrom = job.contigs.get(variant.chrom)
         if chrom is None:
-            self.outcomes[record] = [Outcome.MISSING_CONTIG] * len(variant.alts)
+            self.statuses[record] = [AlleleStatus.MISSING_CONTIG] * len(variant.alts)
             return
         for number, alt in enumerate(variant.alts):
-            self.outcomes[record][number] = _outcome(job, chrom, variant, alt)
-            if self.outcomes[record][number] == Outcome.OK:
+            self.statuses[record][number] = _status(job, chrom, variant, alt)
+            if self.statuses[record][number] == AlleleStatus.OK:
                 self._ask(job, chrom, record, number)
-        if Outcome.REF_MISMATCH in self.outcomes[record] and not self.mismatch:
+        if AlleleStatus.REF_MISMATCH in self.statuses[record] and not self.mismatch:
             self.mismatch = _mismatch(job, chrom, variant)
 
     def _ask(self, job: VariantJob, chrom: str, record: int, number: int) -> None:
-        variant, letters = self.variants[record], job.letters
+        variant, alphabet = self.variants[record], job.alphabet
         start = job.windows.start(variant.position)
         window = self._window(job, chrom, start, variant)
         self.window_of[record] = window
-        alt, column = letters.encode(variant.alts[number]), variant.position - start
-        is_known = self.sequences[window][column] != letters.unknown
+        alt, column = alphabet.encode(variant.alts[number]), variant.position - start
+        is_known = self.sequences[window][column] != alphabet.unknown
         if len(variant.ref) == len(alt) == 1 and is_known:
             self.substituted.append(Allele(record, number, window, column, int(alt[0])))
         else:
             places = range(start, start + job.windows.length)
-            codes = alternate_codes(job.genome, chrom, places, variant, alt, letters)
+            codes = alternate_codes(job.genome, chrom, places, variant, alt, alphabet)
             self.rewritten.append(Allele(record, number, window, codes=codes))
 
     def _window(self, job: VariantJob, chrom: str, start: int, variant: Variant) -> int:
@@ -102,18 +102,18 @@ class VariantBlock:
         key = (chrom, start, variant.number if job.others.by_row else None)
         if key not in self._known:
             self._known[key] = len(self.sequences)
-            self.sequences.append(job.genome.codes(chrom, start, start + job.windows.length, job.letters))
+            self.sequences.append(job.genome.codes(chrom, start, start + job.windows.length, job.alphabet))
             self.records.append(variant.number)
         return self._known[key]
 
 
-def _outcome(job: VariantJob, chrom: str, variant: Variant, alt: str) -> Outcome:
+def _status(job: VariantJob, chrom: str, variant: Variant, alt: str) -> AlleleStatus:
     """Whether an allele can be scored."""
     if is_symbolic(alt):
-        return Outcome.SYMBOLIC
-    if (job.letters.encode(alt) == job.letters.unknown).any():
-        return Outcome.NOT_BASES
-    return Outcome.OK if ref_matches(job.genome, chrom, variant, job.letters) else Outcome.REF_MISMATCH
+        return AlleleStatus.SYMBOLIC
+    if (job.alphabet.encode(alt) == job.alphabet.unknown).any():
+        return AlleleStatus.NOT_BASES
+    return AlleleStatus.OK if ref_matches(job.genome, chrom, variant, job.alphabet) else AlleleStatus.REF_MISMATCH
 
 
 def _mismatch(job: VariantJob, chrom: str, variant: Variant) -> str:
@@ -121,12 +121,12 @@ def _mismatch(job: VariantJob, chrom: str, variant: Variant) -> str:
     if not 0 <= variant.position <= job.genome.sizes[chrom] - len(variant.ref):
         return f"{variant.place}: {chrom} has {job.genome.sizes[chrom]:,} bases"
     stop = variant.position + min(len(variant.ref), 20)
-    there = job.letters.decode(job.genome.codes(chrom, variant.position, stop, job.letters))
+    there = job.alphabet.decode(job.genome.codes(chrom, variant.position, stop, job.alphabet))
     return f"{variant.place}: REF {variant.ref[:20]}, FASTA {there}"
 
 
 def blocks_of(job: VariantJob) -> Iterator[tuple[Variant, ...]]:
-    values = len(job.labels) * job.windows.share * job.letters.size
+    values = len(job.labels) * job.windows.share * job.alphabet.size
     size = int(max(min(MOST_RECORDS, BLOCK_BYTES // (4 * values)), 1))
     variants = job.source.variants()
     while block := tuple(islice(variants, size)):

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastism_cli.genome import vcf_text
 from fastism_cli.genome.vcf_reader import INFO_COLUMN, Variant
-from fastism_cli.run.variants.alleles import Outcome
+from fastism_cli.run.variants.alleles import AlleleStatus
 
 FLOAT = "%.9g"
 COLUMNS = ("chrom", "pos", "id", "ref", "alt", "target", "reference", "delta", "status")
@@ -26,7 +26,7 @@ class ScoredVcf:
         self._own = {*self._delta, *self._reference, STATUS}
         self._write_header(header, contigs, labels)
 
-    def add(self, variant: Variant, reference: np.ndarray, delta: np.ndarray, outcomes: Sequence[Outcome]) -> None:
+    def add(self, variant: Variant, reference: np.ndarray, delta: np.ndarray, statuses: Sequence[AlleleStatus]) -> None:
         """Write one record with reference (K,), NaN where it has none, and delta (alleles, K), NaN likewise."""
         kept = [
             field
@@ -37,8 +37,8 @@ class ScoredVcf:
             for key, column in zip(self._delta, delta.T, strict=True):
                 kept.append(f"{key}={','.join(map(number, column))}")
             kept += [f"{key}={number(x)}" for key, x in zip(self._reference, reference, strict=True) if np.isfinite(x)]
-        if any(outcome != Outcome.OK for outcome in outcomes):
-            kept.append(f"{STATUS}={','.join(outcomes)}")
+        if any(status != AlleleStatus.OK for status in statuses):
+            kept.append(f"{STATUS}={','.join(statuses)}")
         columns = [*variant.columns[:INFO_COLUMN], ";".join(kept) or ".", *variant.columns[INFO_COLUMN + 1 :]]
         self._file.write(("\t".join(columns) + "\n").encode())
 
@@ -66,12 +66,12 @@ class ScoredTable:
         self._file, self._labels = file, labels
         file.write("\t".join(COLUMNS) + "\n")
 
-    def add(self, variant: Variant, reference: np.ndarray, delta: np.ndarray, outcomes: Sequence[Outcome]) -> None:
+    def add(self, variant: Variant, reference: np.ndarray, delta: np.ndarray, statuses: Sequence[AlleleStatus]) -> None:
         """Write the lines of one record."""
         place = (variant.chrom, str(variant.position + 1), variant.name, variant.ref)
-        for alt, outcome, values in zip(variant.alts, outcomes, delta, strict=True):
+        for alt, status, values in zip(variant.alts, statuses, delta, strict=True):
             for label, ref, value in zip(self._labels, reference, values, strict=True):
-                cells = (*place, alt, label, number(ref, ""), number(value, ""), str(outcome))
+                cells = (*place, alt, label, number(ref, ""), number(value, ""), str(status))
                 self._file.write("\t".join(cells) + "\n")
 
 
