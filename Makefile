@@ -70,9 +70,10 @@ docs: $(VENV)/installed  ## write docs/layers.md from the rule table
 test-browser: $(VENV)/installed  ## the report in headless Chromium, which is installed if it can be
 	@PYTHON=$(BIN)/python sh tests/browser.sh
 
-check: $(VENV)/installed  ## format, lint, types, tests
+check: $(VENV)/installed  ## format, lint, spelling, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell
 	$(BIN)/mypy fastism_cli
 	$(MAKE) test
 
