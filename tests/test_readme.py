@@ -1,0 +1,40 @@
+"""What the README and the files beside it say of the package."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import fastism_cli
+from fastism_cli.cli import COMMANDS
+from fastism_cli.export.formats import FORMATS
+
+ROOT = Path(fastism_cli.__file__).parent.parent
+
+
+def readme() -> str:
+    return (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_public_name_is_in_the_readme():
+    table = readme().split("<!-- names: begin -->")[1].split("<!-- names: end -->")[0]
+    names = re.findall(r"^\| `(\w+)` \| \S.*\|$", table, flags=re.MULTILINE)
+    assert sorted(names) == sorted(fastism_cli.__all__)
+
+
+def test_every_command_and_format_is_in_the_readme():
+    text = readme()
+    assert [name for name in COMMANDS if not re.search(rf"^\| `fastism {name}[ `]", text, flags=re.MULTILINE)] == []
+    table = text.split("| `--format` | holds |")[1].split("\n\n")[0]
+    kinds = [kind for row in table.splitlines()[2:] for kind in re.findall(r"`([\w-]+)`", row.split("|")[1])]
+    assert sorted(kinds) == sorted(FORMATS)
+
+
+def test_the_version_is_the_same_everywhere():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(r"^version: (\S+)$", citation, flags=re.MULTILINE)[1] == fastism_cli.__version__
+
+
+def test_types_are_packaged():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert (ROOT / "fastism_cli" / "py.typed").exists()
+    assert "py.typed" in project["tool"]["setuptools"]["package-data"]["fastism_cli"]
