@@ -38,3 +38,9 @@ def test_types_are_packaged():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert (ROOT / "fastism_cli" / "py.typed").exists()
     assert "py.typed" in project["tool"]["setuptools"]["package-data"]["fastism_cli"]
+
+
+def test_the_workflow_runs_all_of_ci():
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    targets = re.findall(r"\bmake ([a-z][a-z-]*)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"))
+    assert targets and [name for name in targets if not re.search(rf"(make|-) {name}\b", workflow)] == []
