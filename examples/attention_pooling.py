@@ -1,4 +1,4 @@
-"""A layer of one's own, and the rule that makes it fast.
+"""A custom layer, and the rule that makes it fast.
 
     fastism run --model m.keras --custom-objects attention_pooling.py --rules attention_pooling.py ...
 
