@@ -17,22 +17,22 @@ from tests.zoo.registry import randomise
 @pytest.mark.parametrize("taps", range(2, 13))
 def test_the_sum_is_that_of_whole_products(rows, taps, rng):
     x, kernel = rng.normal(size=(1, 2, 3, rows, 4)), rng.normal(size=(4, taps, 5))
-    parts = zip(karatsuba.parted(x, axis=3), karatsuba.parted(kernel, axis=1), strict=True)
+    parts = zip(karatsuba.even_odd_both(x, axis=3), karatsuba.even_odd_both(kernel, axis=1), strict=True)
     products = [np.einsum("spaic,ckf->spaikf", np.asarray(a), np.asarray(b)) for a, b in parts]
-    strip = karatsuba.fold_halves([ops.convert_to_tensor(y) for y in products])
+    strip = karatsuba.fold_even_odd([ops.convert_to_tensor(y) for y in products])
     found = np.concatenate([np.asarray(piece.array) for piece in strip.pieces], axis=3)
     whole = np.einsum("spaic,ckf->spaikf", x, kernel)
     expected = np.stack(
         [sum(whole[:, :, :, j - k, k] for k in range(taps) if 0 <= j - k < rows) for j in range(rows + taps - 1)], 3
     )
     np.testing.assert_allclose(found, expected, rtol=2e-6, atol=1e-6)
-    assert sum(y.shape[3] * y.shape[4] for y in products) == karatsuba.products_of(rows, taps)
+    assert sum(y.shape[3] * y.shape[4] for y in products) == karatsuba.n_products(rows, taps)
 
 
 def test_what_is_saved():
-    assert karatsuba.products_of(7, 11) == 63 and karatsuba.saves_enough(7, 11)
+    assert karatsuba.n_products(7, 11) == 63 and karatsuba.saves_enough(7, 11)
     assert not karatsuba.saves_enough(3, 3) and not karatsuba.saves_enough(1, 19)
-    assert not karatsuba.may_be_halved(4, 19, 300)
+    assert not karatsuba.is_large_kernel(4, 19, 300)
 
 
 def towers():
@@ -49,7 +49,7 @@ def towers():
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_tower_of_wide_layers(compiled, monkeypatch, rng):
     counted = []
-    monkeypatch.setattr(conv, "fold_halves", lambda products: counted.append(1) or karatsuba.fold_halves(products))
+    monkeypatch.setattr(conv, "fold_even_odd", lambda products: counted.append(1) or karatsuba.fold_even_odd(products))
     if not compiled:
         monkeypatch.setattr(backend, "stage", lambda function: function)
     for model in list(towers())[-1:] if compiled else towers():

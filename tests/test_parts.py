@@ -6,11 +6,11 @@ import pytest
 from keras import layers, ops
 
 from fastism_cli import FastISM
-from fastism_cli.engine import fastism
+from fastism_cli.engine import prepare
 from fastism_cli.engine.inspection import inspect_scorer
 from fastism_cli.model import backend
 from fastism_cli.rules import several_windows
-from fastism_cli.rules.several_windows import LaterRule, PeakRule
+from fastism_cli.rules.several_windows import FurtherWindowRule, MaximumOverWindowsRule
 from tests.truth import errors_of, inputs_of
 from tests.zoo.blocks import conv, dna
 from tests.zoo.registry import randomise
@@ -127,7 +127,7 @@ def test_two_windows_are_carried_by_themselves(name, monkeypatch):
         "GetItem",
         "sum of windows",
     }
-    monkeypatch.setattr(fastism, "with_parts_apart", lambda graph, tensor: graph)
+    monkeypatch.setattr(prepare, "with_windows_apart", lambda graph, tensor: graph)
     joined = FastISM(model, engine="fast").prepared.plan
     assert scorer.prepared.plan.full_multiply_adds == joined.full_multiply_adds
     assert scorer.prepared.plan.full_elements == joined.full_elements
@@ -157,7 +157,7 @@ def test_windows_that_meet_count_together(meet, monkeypatch):
     inp = dna(LENGTH)
     model = randomise(keras.Model(inp, flat_dense(beside_its_image(inp))), seed=1)
     if meet is not None:
-        monkeypatch.setattr(LaterRule, "meet", lambda self, call: ops.convert_to_tensor(meet))
+        monkeypatch.setattr(FurtherWindowRule, "meet", lambda self, call: ops.convert_to_tensor(meet))
     errors = errors_of(model, inputs_of(model, np.random.default_rng(0)))
     assert (errors.fast <= errors.allowed) == (meet is None), errors
 
@@ -189,7 +189,9 @@ def test_the_largest_of_several_windows(broken, monkeypatch):
     if broken == "meet":
         monkeypatch.setattr(several_windows, "that_meet", lambda call, pairs: ops.convert_to_tensor(False))
     if broken == "gap":
-        gaps = PeakRule.gaps
-        monkeypatch.setattr(PeakRule, "gaps", staticmethod(lambda *given: [gaps(*given)[0], gaps(*given)[-1]]))
+        gaps = MaximumOverWindowsRule.gaps
+        monkeypatch.setattr(
+            MaximumOverWindowsRule, "gaps", staticmethod(lambda *given: [gaps(*given)[0], gaps(*given)[-1]])
+        )
     errors = errors_of(model, inputs_of(model, np.random.default_rng(0)), every=True)
     assert (errors.fast <= errors.allowed) == (broken is None), errors

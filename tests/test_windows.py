@@ -12,14 +12,14 @@ from fastism_cli.rules.dense import start_groups
 from fastism_cli.rules.frames import (
     Frame,
     changed_outputs,
+    common_period,
     cover,
     dilated_span,
+    equal_stretches,
     hull,
     needed_inputs,
     offsets,
     pad_amounts,
-    runs,
-    whole_period,
 )
 
 
@@ -101,13 +101,13 @@ def test_reach_and_leaves_over_chunks():
     assert not Frame((0,), 3, Fraction(4), 11).leaves(range(0, 3))
 
 
-def test_runs():
-    assert runs([5, 5, 7, 5]) == [(0, 2, 5), (2, 3, 7), (3, 4, 5)]
-    assert runs([]) == []
+def test_equal_stretches():
+    assert equal_stretches([5, 5, 7, 5]) == [(0, 2, 5), (2, 3, 7), (3, 4, 5)]
+    assert equal_stretches([]) == []
 
 
 def test_period_is_the_least_common_one():
-    assert whole_period([Fraction(1), Fraction(1, 3), Fraction(1, 12), Fraction(2, 5)]) == 60
+    assert common_period([Fraction(1), Fraction(1, 3), Fraction(1, 12), Fraction(2, 5)]) == 60
 
 
 @given(st.integers(0, 300), st.integers(1, 400), st.integers(1, 500), st.integers(1, 130))

@@ -17,13 +17,13 @@ from keras import ops, tree
 
 from fastism_cli.engine.plan import Cut, Operand, Plan, Stage, Step, cuts, reaches
 from fastism_cli.engine.planner import make_plan
-from fastism_cli.engine.stage import StageRun, first_rows, summary_key
+from fastism_cli.engine.stage import StageOnStretch, first_rows, summary_key
 from fastism_cli.model import backend
 from fastism_cli.model.graph import LayerGraph
 from fastism_cli.rules.base import Everywhere, Unchanged, Window
 from fastism_cli.rules.frames import ChunkCall, Frame
 from fastism_cli.rules.move_rows import place_by_rows
-from fastism_cli.rules.several_windows import Whole
+from fastism_cli.rules.several_windows import SumOfWindows
 from fastism_cli.rules.strips import Strip
 
 Arrays = dict[str, Any]
@@ -224,7 +224,7 @@ class ChunkRunner:
             inputs = backend.stage(partial(self._placed, stage))(outer, q)
         else:
             inputs = [outer[str(op.tensor)] for op in first.operands]
-        whole = self._stage_run(stage, (0, len(stage.order)), outer, weights, q)
+        whole = self._on_stretch(stage, (0, len(stage.order)), outer, weights, q)
         whole.gathered = self._gather([first], stage.order, tables, q)
         return first.rule.product(whole.call(first), *inputs)
 
@@ -233,24 +233,24 @@ class ChunkRunner:
         return isinstance(state, Window) and operand.frame not in (None, state.frame)
 
     def _placed(self, stage: Stage, outer: Arrays, q: Any) -> list[Any]:
-        """The inputs of the first step in the frames that it wants, all runs together."""
+        """The inputs of the first step in the frames that it wants, all stretches together."""
         first, parts = stage.steps[0], []
-        for run in stage.runs:
-            part = self._stage_run(stage, run, outer, {}, q)
+        for run in stage.stretches:
+            part = self._on_stretch(stage, run, outer, {}, q)
             parts.append([part.array(part.placed(op), op) for op in first.operands])
         return [joined(arrays) for arrays in zip(*parts, strict=True)]
 
     def _compute(self, stage: Stage, product: Any, outer: Arrays, tables: Arrays, weights: Arrays, q: Any) -> list[Any]:
         """What a compiled stage holds: every run of positions through all steps."""
         parts = []
-        for first, stop in stage.runs:
-            run = self._stage_run(stage, (first, stop), outer, weights, q)
+        for first, stop in stage.stretches:
+            run = self._on_stretch(stage, (first, stop), outer, weights, q)
             run.gathered = self._gather(stage.elementwise, run.positions, tables, q)
             parts.append(run.run(tree.map_structure(lambda x, at=(first, stop): positions_of(x, at), product)))
         return [joined(arrays) for arrays in zip(*parts, strict=True)]
 
-    def _stage_run(self, stage: Stage, run: tuple[int, int], outer: Arrays, weights: Arrays, q: Any) -> StageRun:
-        return StageRun(
+    def _on_stretch(self, stage: Stage, run: tuple[int, int], outer: Arrays, weights: Arrays, q: Any) -> StageOnStretch:
+        return StageOnStretch(
             stage=stage,
             states=self.plan.states,
             chunks=self.chunks,
@@ -282,16 +282,16 @@ class ChunkRunner:
             for key, cut, frame in cuts(step, self.plan.states):
                 table, low = tables[cut_key(cut)], self.engine.reaches[cut][0]
                 if cut.separate:
-                    found[key] = slices(table, frame, low, q)
+                    found[key] = cut_slices(table, frame, low, q)
                 else:
-                    found[key] = frames(table, frame.take(positions), low, q)
+                    found[key] = cut_frames(table, frame.take(positions), low, q)
         return found
 
     # -- nodes whose whole input may change --
 
     def _run_full(self, step: Step, full: Arrays, deltas: dict[int, Any], values: dict[int, Any], q: Any) -> None:
-        """Call the Keras layer itself on ordinary batches of S * P * A; parts of a tensor are added up."""
-        if isinstance(step.node.layer, Whole):
+        """Call the Keras layer itself on ordinary batches of S * P * A; the windows of a tensor are added up."""
+        if isinstance(step.node.layer, SumOfWindows):
             changes = [self._change(t, full, deltas, values, q) for t in step.node.inputs[:-1]]
             deltas[step.node.outputs[0]] = reduce(ops.add, changes)
             return
@@ -352,7 +352,7 @@ def joined(arrays: Sequence[Any]) -> Any:
     return ops.concatenate(arrays, axis=1) if len(arrays) > 1 else arrays[0]
 
 
-def frames(table: Any, frame: Frame, low: int, q: Any) -> Any:
+def cut_frames(table: Any, frame: Frame, low: int, q: Any) -> Any:
     """(S, P or 1, width, ...) rows of ``table`` (S, length, ...), whose first row is position ``low``."""
     first = first_rows(frame, q)
     first = first[:1] if len(set(frame.starts)) == 1 else first
@@ -360,7 +360,7 @@ def frames(table: Any, frame: Frame, low: int, q: Any) -> Any:
     return ops.take(table, rows, axis=1)
 
 
-def slices(table: Any, frame: Frame, low: int, q: Any) -> list[Any]:
+def cut_slices(table: Any, frame: Frame, low: int, q: Any) -> list[Any]:
     """The frames of a constant (1, length, ...) one by one, (1, width, ...): slices, which TensorFlow does not copy."""
     rows = ops.reshape(table, table.shape[1:])
     rest = table.shape[2:]

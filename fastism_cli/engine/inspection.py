@@ -7,9 +7,9 @@ from typing import Any
 
 from fastism_cli.engine.fastism import FastISM
 from fastism_cli.engine.plan import Step
-from fastism_cli.model.graph import Node, Shape
+from fastism_cli.model.graph import REFERENCE, Node, Shape
 from fastism_cli.rules.base import Window
-from fastism_cli.rules.several_windows import Later, Peak, Still, Whole
+from fastism_cli.rules.several_windows import FurtherWindow, MaximumOverWindows, SumOfWindows
 
 FAST, OPAQUE, WHOLE, UNCHANGED = "fast", "opaque", "whole", "unchanged"
 
@@ -74,7 +74,7 @@ def inspect_scorer(scorer: FastISM) -> Inspection:
         nodes=tuple(
             _node_report(scorer, node, steps.get(node.index))
             for node in scorer.prepared.graph.nodes
-            if not isinstance(node.layer, Still)  # what a rule reads, no node of the model
+            if node.role != REFERENCE  # what a rule reads, no node of the model
         ),
         multiply_adds=plan.multiply_adds,
         full_multiply_adds=plan.full_multiply_adds,
@@ -111,9 +111,9 @@ def _state(step: Step) -> str:
 
 def _class_text(node: Node) -> str:
     """The class of the model's layer; its activation where that is a node of its own."""
-    if isinstance(node.layer, Whole):
+    if isinstance(node.layer, SumOfWindows):
         return "sum of windows"
-    if isinstance(node.layer, (Later, Peak)):
+    if isinstance(node.layer, (FurtherWindow, MaximumOverWindows)):
         node = node.layer.node
     if node.role != "activation":
         return node.class_name

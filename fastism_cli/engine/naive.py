@@ -47,25 +47,25 @@ class NaiveEngine:
 
     def reference(self, inputs: Sequence[Any]) -> tuple[list[Any], Any]:
         """Predictions of all heads (S, *shape), and what the chunks need."""
-        outputs, whole = self._reference(list(inputs))
-        return outputs, (list(inputs), whole, outputs)
+        outputs, full = self._reference(list(inputs))
+        return outputs, (list(inputs), full, outputs)
 
     def deltas(self, call: ChunkCall, kept: Any, bases: np.ndarray) -> list[Any]:
         """Deltas of all heads for one chunk, (S, P, A, *head shape), positions in natural order."""
-        inputs, whole, outputs = kept
+        inputs, full, outputs = kept
         arrays = [ops.convert_to_tensor(np.asarray(x, "int32")) for x in (call.start, bases)]
-        return self._chunk(inputs, whole, outputs, *arrays)
+        return self._chunk(inputs, full, outputs, *arrays)
 
     def _reference_pass(self, inputs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        whole = self._predict(inputs)
-        return self._reduce(whole, whole), whole
+        full = self._predict(inputs)
+        return self._reduce(full, full), full
 
     def _deltas(
-        self, inputs: Sequence[Any], whole: Sequence[Any], outputs: Sequence[Any], start: Any, bases: Any
+        self, inputs: Sequence[Any], full: Sequence[Any], outputs: Sequence[Any], start: Any, bases: Any
     ) -> list[Any]:
         batch = [self._repeated(x) for x in inputs]
         batch[self.sequence_input] = self._substituted(inputs[self.sequence_input], start, bases)
-        heads = self._reduce(self._predict(batch), [self._repeated(y) for y in whole])
+        heads = self._reduce(self._predict(batch), [self._repeated(y) for y in full])
         return [
             ops.reshape(new, (*self.batch, *new.shape[1:])) - ops.reshape(old, (self.batch[0], 1, 1, *old.shape[1:]))
             for new, old in zip(heads, outputs, strict=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 
 from fastism_cli.engine.costs import LAYER_ELEMENT, STAGE_ELEMENT, work_inside
-from fastism_cli.model.graph import PART, LayerGraph, Node, Shape, Tensor
+from fastism_cli.model.graph import FURTHER_WINDOW, LayerGraph, Node, Shape, Tensor
 from fastism_cli.rules.base import Extra, Facts, Flat, Form, Rule, State, Window
 from fastism_cli.rules.frames import Chunk, Frame
 
@@ -69,7 +69,7 @@ class Stage:
         The tensors that later stages read; they are stored in delta form.
     order : tuple of int
         The positions of the chunk, sorted so that those which lie alike in all frames of the stage stand together.
-    runs : tuple of (first, stop)
+    stretches : tuple of (first, stop)
         Those stretches of ``order``; a single one where there would be too many.
     cuts : bool
         Whether windows are cut into pieces by rows.
@@ -78,7 +78,7 @@ class Stage:
     steps: tuple[Step, ...]
     exports: tuple[int, ...]
     order: tuple[int, ...]
-    runs: tuple[tuple[int, int], ...]
+    stretches: tuple[tuple[int, int], ...]
     cuts: bool
 
     @property
@@ -153,7 +153,7 @@ class Plan:
     @property
     def full_elements(self) -> int:
         """The same for a forward pass."""
-        whole = [step.node for step in self.steps if step.node.role != PART]
+        whole = [step.node for step in self.steps if step.node.role != FURTHER_WINDOW]
         return sum(prod(self.graph.tensors[t].shape) for node in whole for t in node.outputs)
 
     @property

@@ -10,7 +10,7 @@ from math import prod
 
 from fastism_cli.engine.costs import STAGE_ELEMENT, weighted_multiply_adds
 from fastism_cli.engine.plan import Operand, Plan, Stage, Step
-from fastism_cli.model.graph import PART, REFERENCE, LayerGraph, Node
+from fastism_cli.model.graph import FURTHER_WINDOW, REFERENCE, LayerGraph, Node
 from fastism_cli.model.reductions import Reduction
 from fastism_cli.rules.base import (
     EVERYWHERE,
@@ -24,18 +24,18 @@ from fastism_cli.rules.base import (
     Unchanged,
     Window,
 )
-from fastism_cli.rules.frames import Chunk, Frame, offsets, runs, whole_period
-from fastism_cli.rules.move_rows import MOST_RUNS
+from fastism_cli.rules.frames import Chunk, Frame, common_period, equal_stretches, offsets
+from fastism_cli.rules.move_rows import MAX_STRETCHES
 from fastism_cli.rules.table import rule_of, why_opaque
 
 # With more slices to add up than these, a kernel's taps are summed in a stage of their own: it compiles faster.
-MOST_TERMS = 700
+MAX_TERMS = 700
 
 
 def period_of(graph: LayerGraph, input_tensor: int) -> int:
     """Distance at which chunks may begin so that every frame moves by whole positions."""
     states = Propagation(graph, input_tensor, [0], Fraction(1)).changed
-    return whole_period(state.frame.step for state in states if isinstance(state, Window))
+    return common_period(state.frame.step for state in states if isinstance(state, Window))
 
 
 def make_plan(graph: LayerGraph, input_tensor: int, *, size: int, phase: int, period: int) -> Plan:
@@ -44,7 +44,7 @@ def make_plan(graph: LayerGraph, input_tensor: int, *, size: int, phase: int, pe
     Parameters
     ----------
     graph : LayerGraph
-        As :func:`fastism_cli.engine.rewrite.as_run` left it.
+        As :func:`fastism_cli.engine.rewrite.rewritten` left it.
     input_tensor : int
         The tensor that is substituted in.
     """
@@ -176,10 +176,10 @@ class _Planner(Propagation):
         first = group[0]
         if rule is None or first.rule is None or not rule.fused:
             return False
-        return first.rule.fused or (first.has_product and self._terms(first) <= MOST_TERMS)
+        return first.rule.fused or (first.has_product and self._terms(first) <= MAX_TERMS)
 
     def _terms(self, step: Step) -> int:
-        """Slices that the first step of a stage adds up, over all runs of positions."""
+        """Slices that the first step of a stage adds up, over all stretches of positions."""
         if step.rule is None or not isinstance(step.output, Window):
             return 0
         return step.rule.summed_slices(step.facts, step.output) * len(set(zip(*self._moves(step), strict=True)) or {()})
@@ -195,22 +195,24 @@ class _Planner(Propagation):
         ]
         natural = tuple(range(len(self.positions)))
         given = natural if group[0].needs_order else orders.get(group[0].node.inputs[0], natural)
-        order, stretches = self._runs(group, given)
-        cuts = self._terms(group[0]) <= MOST_TERMS
+        order, stretches = self._stretches(group, given)
+        cuts = self._terms(group[0]) <= MAX_TERMS
         return Stage(tuple(group), tuple(dict.fromkeys(exports)), order, stretches, cuts)
 
-    def _runs(self, group: list[Step], given: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
+    def _stretches(
+        self, group: list[Step], given: tuple[int, ...]
+    ) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
         """The chunk's positions sorted by how they lie in the frames of these steps, and the stretches alike.
 
         Where there is nothing to sort, they stay in the order in which the first input is ``given``.
         """
         size = len(self.positions)
         keys = [tuple(key) for key in zip(*(move for step in group for move in self._moves(step)), strict=True)]
-        if not 1 < len(set(keys)) <= MOST_RUNS:
+        if not 1 < len(set(keys)) <= MAX_STRETCHES:
             return given, ((0, size),)
         order = sorted(range(size), key=lambda j: (keys[j], j))
         number = {key: i for i, key in enumerate(sorted(set(keys)))}
-        return tuple(order), tuple((a, b) for a, b, _ in runs([number[keys[j]] for j in order]))
+        return tuple(order), tuple((a, b) for a, b, _ in equal_stretches([number[keys[j]] for j in order]))
 
     def _moves(self, step: Step) -> list[tuple[int, ...]]:
         """For every move of rows into another frame, the offset of each position."""
@@ -232,7 +234,7 @@ class _Planner(Propagation):
         output = self.stored[node.outputs[0]]
         work = weighted_multiply_adds(node.layer, facts.shapes, facts.shape) if node.role != "activation" else 0
         work = 0 if isinstance(node.layer, Reduction) else work
-        full = work if node.role != PART else 0
+        full = work if node.role != FURTHER_WINDOW else 0
         if rule is None:
             operands = tuple(Operand(t, Form.VALUE, "full", None) for t in node.inputs)
             reason, laid_out = self.reasons[node.index], sum(prod(shape) for shape in facts.shapes)

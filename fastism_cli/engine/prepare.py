@@ -11,8 +11,8 @@ from fastism_cli.engine.live_positions import live_positions
 from fastism_cli.engine.open_layers import with_layers_opened
 from fastism_cli.engine.plan import Plan
 from fastism_cli.engine.planner import make_plan, period_of
-from fastism_cli.engine.rewrite import as_run
-from fastism_cli.engine.split_windows import with_parts_apart
+from fastism_cli.engine.rewrite import rewritten
+from fastism_cli.engine.split_windows import with_windows_apart
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.model.functional import functional, require_length_fits
 from fastism_cli.model.graph import LayerGraph, Shape
@@ -121,7 +121,7 @@ def prepare(
     length = graph.tensors[sequence].shape[0]
     shapes = {port.name: graph.tensors[port.tensor].shape for port in graph.outputs}
     heads = choose_heads(shapes, reduce, targets, substitutions=length * letters.size)
-    graph = with_parts_apart(as_run(graph, heads), sequence)
+    graph = with_windows_apart(rewritten(graph, heads), sequence)
     period = period_of(graph, sequence)
     plan = _plan_of_the_middle(graph, sequence, length, period)
     return Prepared(run, precision, letters, graph, views, tuple(heads), plan, period)

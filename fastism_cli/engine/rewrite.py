@@ -9,21 +9,21 @@ from typing import Any
 
 import keras
 
-from fastism_cli.model.graph import REFERENCE, Arguments, Input, LayerGraph, Node, Port, Shape, Tensor
+from fastism_cli.model.graph import REFERENCE, Arguments, Input, LayerGraph, Node, Port, ReferenceTensor, Shape, Tensor
 from fastism_cli.model.heads import Head
 from fastism_cli.model.keras_graph import operation_class
-from fastism_cli.model.reductions import Mean, Reference, Select, Sum
+from fastism_cli.model.reductions import Mean, Select, Sum
 from fastism_cli.rules.pool import as_pooling
 from fastism_cli.rules.summed_conv import SummedConvolution, can_be_summed
 from fastism_cli.rules.table import rule_of
 
 
-def as_run(graph: LayerGraph, heads: Sequence[Head]) -> LayerGraph:
+def rewritten(graph: LayerGraph, heads: Sequence[Head]) -> LayerGraph:
     """All of the rewriting, for these heads."""
-    return with_sums_first(with_heads(with_parts(with_simpler_operations(graph)), heads))
+    return with_sums_first(with_heads(with_activations_apart(with_simpler_operations(graph)), heads))
 
 
-def with_parts(graph: LayerGraph) -> LayerGraph:
+def with_activations_apart(graph: LayerGraph) -> LayerGraph:
     """Every layer that has a built-in activation as two nodes: its linear part, then the activation."""
     nodes: list[Node] = []
     tensors: list[Tensor] = []
@@ -67,7 +67,7 @@ def with_heads(graph: LayerGraph, heads: Sequence[Head]) -> LayerGraph:
             inputs: tuple[int, ...] = (tensor,)
             if reduction.compares:
                 key = (head.source, head.units, "reference")
-                inputs += (add(key, f"{port.name}:reference", Reference(), (tensor,), shape, REFERENCE),)
+                inputs += (add(key, f"{port.name}:reference", ReferenceTensor(), (tensor,), shape, REFERENCE),)
             key = (head.source, head.units, head.reduce)
             tensor = add(key, f"{port.name}:{head.reduce}", reduction, inputs, head.shape, "layer")
         outputs.append(Port(head.name, tensor))

@@ -32,15 +32,15 @@ class Pair(NamedTuple):
     def filled(self, batch: tuple[int, int, int]) -> Strip:
         """``new`` with the reference where nothing changes."""
         pieces = zip(self.new.pieces, self.reference.pieces, strict=True)
-        return Strip(tuple(_spread(r, batch) if n.array is None else n for n, r in pieces))
+        return Strip(tuple(_repeated(r, batch) if n.array is None else n for n, r in pieces))
 
 
-def _spread(piece: Piece, batch: tuple[int, int, int]) -> Piece:
+def _repeated(piece: Piece, batch: tuple[int, int, int]) -> Piece:
     return replace(piece, array=ops.broadcast_to(piece.array, (*batch, *piece.array.shape[3:])))
 
 
 @dataclass
-class StageRun:
+class StageOnStretch:
     """One run of positions through the steps of a stage.
 
     Attributes
@@ -86,7 +86,7 @@ class StageRun:
             return delta
         state = self.states[tensor]
         assert isinstance(state, Window)
-        return delta.whole((*self.shape, 0, *state.channels), self.dtype)
+        return delta.as_array((*self.shape, 0, *state.channels), self.dtype)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -95,7 +95,7 @@ class StageRun:
 
     @property
     def dtype(self) -> str:
-        arrays = [x.known if isinstance(x, Strip) else x for x in self.deltas.values()]
+        arrays = [x.any_array if isinstance(x, Strip) else x for x in self.deltas.values()]
         return next(x.dtype for x in arrays if x is not None)
 
     # -- delta form --
@@ -112,14 +112,14 @@ class StageRun:
         call, splits = self.call(step), rule.splits_of(step.facts)
         if splits is Splits.ROWS:
             return by_pieces(lambda *arrays: rule.delta(call, *arrays), inputs)
-        inputs = [self._known(x, op) for x, op in zip(inputs, step.operands, strict=True)]
+        inputs = [self._with_an_array(x, op) for x, op in zip(inputs, step.operands, strict=True)]
         if splits is Splits.STRIPS:
             return rule.delta(call, *inputs)
         return rule.delta(call, *[self.array(x, op) for x, op in zip(inputs, step.operands, strict=True)])
 
-    def _known(self, strip: Any, operand: Operand) -> Any:
+    def _with_an_array(self, strip: Any, operand: Operand) -> Any:
         """A strip that has an array somewhere, so that its shape and type are known."""
-        if not isinstance(strip, Strip) or strip.known is not None:
+        if not isinstance(strip, Strip) or strip.any_array is not None:
             return strip
         return Strip.of(self.array(strip, operand))
 
@@ -128,7 +128,7 @@ class StageRun:
             return strip
         state = self.states[operand.tensor]
         assert isinstance(state, Window)
-        return strip.whole((*self.shape, 0, *state.channels), self.dtype)
+        return strip.as_array((*self.shape, 0, *state.channels), self.dtype)
 
     def placed(self, operand: Operand) -> Any:
         """The operand's delta in the frame in which it is wanted."""
@@ -142,10 +142,10 @@ class StageRun:
         by = offsets(old.take(self.positions), new.take(self.positions))
         if len(set(by)) == 1 and old.step == new.step:
             return strip.moved(by[0], new.width)
-        known = strip.known
+        known = strip.any_array
         if known is None:
             return Strip((Piece(0, new.width, None),))
-        x = strip.whole(known.shape, known.dtype)
+        x = strip.as_array(known.shape, known.dtype)
         if old.step != new.step:
             return Strip.of(place_by_rows(x, self.first(old) - self.first(new), new.width))
         return Strip.of(place(x, by, new.width))
@@ -162,7 +162,7 @@ class StageRun:
         """Zeros at positions that lie outside of the tensor."""
         if not isinstance(state, Window) or not state.frame.leaves(self.chunks):
             return delta
-        rest = (1,) * (len(delta.known.shape) - 4) if delta.known is not None else ()
+        rest = (1,) * (len(delta.any_array.shape) - 4) if delta.any_array is not None else ()
         valid = Strip.of(ops.reshape(self.valid(state.frame), (1, -1, 1, state.frame.width, *rest)))
         pieces = zip(delta.pieces, valid.at(delta.breaks).pieces, strict=True)
         return Strip(
@@ -192,7 +192,7 @@ class StageRun:
         else:
             inputs = [self._value_input(step, i, splits) for i in range(len(step.operands))]
             new, reference = zip(*inputs, strict=True)
-            self._store_whole(step, tensor, *rule.both(call, new, reference))
+            self._store_both(step, tensor, *rule.both(call, new, reference))
 
     def _value_input(self, step: Step, i: int, splits: Splits) -> tuple[Any, Any]:
         """What a rule is given of an input: its new values and its reference; of one in delta form the delta alone."""
@@ -201,9 +201,9 @@ class StageRun:
             return (None if operand.source == "none" else self.array(self.placed(operand), operand)), None
         pair = self._pair(step, i, operand)
         both = (pair.filled(self.shape), pair.reference)
-        return both if splits is Splits.STRIPS else (both[0].whole((), ""), both[1].whole((), ""))
+        return both if splits is Splits.STRIPS else (both[0].as_array((), ""), both[1].as_array((), ""))
 
-    def _store_whole(self, step: Step, tensor: int, new: Any, reference: Any) -> None:
+    def _store_both(self, step: Step, tensor: int, new: Any, reference: Any) -> None:
         if isinstance(step.output, Window):
             self.pairs[tensor] = Pair(Strip.of(new), Strip.of(reference))
         else:

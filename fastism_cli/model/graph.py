@@ -9,10 +9,10 @@ from typing import Any
 from fastism_cli.model import backend
 
 Shape = tuple[int, ...]
-# Role of a node whose output counts as unchanged: the reference that a reduction compares with.
+# Role of a node whose output counts as unchanged: its layer is a ReferenceTensor.
 REFERENCE = "reference"
 # Role of a node that no forward pass has: it carries a further window of a tensor (see engine/split_windows.py).
-PART = "part"
+FURTHER_WINDOW = "further window"
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
@@ -53,6 +53,15 @@ class Node:
     @property
     def class_name(self) -> str:
         return type(self.layer).__name__
+
+
+class ReferenceTensor:
+    """Layer of a node that hands its input on: to every reader the tensor is as it is on the reference."""
+
+    name = "reference"
+
+    def __call__(self, x: Any) -> Any:
+        return x
 
 
 @dataclass(frozen=True)

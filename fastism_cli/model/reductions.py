@@ -208,12 +208,3 @@ class Select:
 
     def __call__(self, x: Any) -> Any:
         return ops.take(x, list(self.entries), axis=-1)
-
-
-class Reference:
-    """Hands its input on; what it gives counts as unchanged, so that a chunk sees the reference there."""
-
-    name = "reference"
-
-    def __call__(self, x: Any) -> Any:
-        return x

@@ -4,11 +4,11 @@ A rule says which positions of the output change (:meth:`Rule.propagate`, intege
 (:meth:`Rule.delta` or :meth:`Rule.value`, arrays). Arrays of a window have shape ``(S, P, A, width, *channels)``:
 sequences, substituted positions, alternates, positions of the frame, channels.
 
-Two forms of a window are computed with:
+A window is computed in one of two forms:
 
-* delta form: value(substituted) - value(reference), zero at invalid positions. Linear layers work on it alone.
-* value form: value(substituted), with the reference of the same frame carried beside it as a second array with
-  ``A = 1``. The same function is applied to both; the difference is taken at the end of the stage.
+* delta form: value(substituted) - value(reference), zero at invalid positions. Linear layers need nothing else.
+* value form: value(substituted), and beside it the reference of the same frame, a second array with ``A = 1``. The
+  same function is applied to both, and the difference is taken at the end of the stage.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class Form(Enum):
 
 
 class Splits(Enum):
-    """How much of a frame a rule looks at at once, inside a compiled stage (see :mod:`fastism_cli.rules.strips`).
+    """How many rows of a frame a rule needs at once, in a compiled stage (see :mod:`fastism_cli.rules.strips`).
 
-    WHOLE: all rows, as one array. ROWS: every row by itself, so that any rows can be given and returned. VIEWS: as
-    ROWS, on the strips that :meth:`Rule.views` makes of the input. STRIPS: the rule handles strips itself.
+    NONE: all rows, as one array. ROWS: every row by itself, so that it can be given any rows and returns those. VIEWS:
+    as ROWS, on the strips that :meth:`Rule.views` makes of the input. STRIPS: the rule handles strips itself.
     """
 
-    WHOLE = "whole"
+    NONE = "none"
     ROWS = "rows"
     VIEWS = "views"
     STRIPS = "strips"
@@ -45,7 +45,7 @@ class Splits(Enum):
 
 @dataclass(frozen=True)
 class Flat:
-    """How a window lies in a flattened tensor: its elements, in the tensor's order, from ``before`` on of ``total``."""
+    """Where a window is in a flattened tensor of ``total`` elements: ``before`` of them precede those of its tensor."""
 
     before: int
     total: int
@@ -56,7 +56,7 @@ class Window:
     """State of a tensor that changes only inside ``frame``.
 
     ``axis`` is the axis of positions, batch not counted, and ``channels`` the shape without it: a tensor (1, L, 4) has
-    axis 1 and channels (1, 4). Of a flattened tensor they describe it as it was before.
+    axis 1 and channels (1, 4). For a flattened tensor they describe it before it was flattened.
     """
 
     frame: Frame
@@ -104,7 +104,7 @@ class Decline(Exception):
 
 @dataclass(frozen=True)
 class Facts:
-    """What a rule may know of a node at plan time: its layer and integer shapes, no arrays.
+    """What a rule is told of a node when the plan is made: its layer and integer shapes, no arrays.
 
     ``states`` holds one state per input, ``shapes`` the input shapes without batch axis, ``shape`` the output's.
     """
@@ -120,7 +120,7 @@ class Facts:
 
     @property
     def window(self) -> Window:
-        """The state of the only input, which a rule of one input can take for a window."""
+        """The state of the only input. The planner asks a rule only where it is a window."""
         (state,) = self.states
         assert isinstance(state, Window)
         return state
@@ -132,12 +132,12 @@ class Facts:
 
 @dataclass(frozen=True)
 class Extra:
-    """A cut of something that lies along the length axis: constants of the layer, or a running maximum.
+    """Something along the length axis that frames are cut from: constants of the layer, or a running maximum.
 
     ``source`` is the name of one of :meth:`Rule.constants`, or "prefix_max" (entry ``i``: maximum of the input's
     reference before ``i``) or "suffix_max" (from ``i`` on). The cut has shape (S or 1, P or 1, frame.width, ...): one
-    for the whole chunk where the frame starts at the same place for all positions. One that is ``separate`` has starts
-    of its own, not one for each position: a list of slices (1, frame.width, ...), which are not copied.
+    for the whole chunk where the frame has the same start for all positions. If ``separate``, ``frame`` has any number
+    of starts, and the cut is a list of slices (1, frame.width, ...), which are not copied.
     """
 
     source: str
@@ -147,16 +147,16 @@ class Extra:
 
 @dataclass(frozen=True)
 class Call:
-    """What a rule may use while it computes, besides its input arrays.
+    """What a rule can use while it computes, besides its input arrays.
 
     Attributes
     ----------
     facts : Facts
-        As at plan time, with the frames that the inputs are delivered in.
+        As when the plan was made, with the frames that the inputs are delivered in.
     output : State
-        What is to be returned; a window's array must fill ``output.frame``.
+        The state to return; a window's array must fill ``output.frame``.
     params : dict of arrays
-        What :meth:`Rule.prepare` made of the weights.
+        The result of :meth:`Rule.prepare`.
     valid : callable
         ``valid(frame)`` is a bool array (P, width): which positions of the frame lie inside the tensor.
     first : callable
@@ -164,13 +164,13 @@ class Call:
     stage : callable
         Wraps a function of arrays into a compiled stage of its own, so that nothing is fused across its edge.
     extras : dict of arrays
-        What :meth:`Rule.extras` asked for; a list of arrays for one that is ``separate``.
+        The cuts that :meth:`Rule.extras` asked for; a list of arrays for one that is ``separate``.
     move : callable
         ``move(strip, old, new)``: a strip in another frame of the same tensor.
     cuts : bool
-        Whether the stage computes by pieces of rows.
+        Whether the stage cuts windows into pieces by rows.
     summary : dict of arrays (S, 1, 1, ...)
-        What :meth:`Rule.summarise` made of the reference.
+        The result of :meth:`Rule.summarise`.
     """
 
     facts: Facts
@@ -195,38 +195,38 @@ class Call:
 
 
 class Rule:
-    """Base of all rules: a fact sheet of class attributes, and the methods that a family overrides.
+    """Base of all rules: class attributes that state facts, and methods that a family overrides.
 
     Attributes
     ----------
     form : Form
         The form that inputs are delivered in and the output is given in.
     fused : bool
-        Elementwise work that may share a compiled stage with its neighbours. False for matrix products: the rule's
+        Elementwise work that can share a compiled stage with its neighbours. False for matrix products: the rule's
         :meth:`product` is computed by itself, and its :meth:`finish` begins a stage.
     splits : Splits
-        How much of a frame :meth:`delta` and :meth:`value` look at at once.
+        How many rows of a frame :meth:`delta` and :meth:`value` need at once.
     leaks : bool
         In delta form, the output may be non-zero at invalid positions and is masked after the rule.
     keeps_places : bool
         In delta form, position ``i`` of the output depends on position ``i`` of the input alone and is computed from
-        it without looking at its validity, so that a mask may wait until after this rule.
+        it whether it is valid or not, so that masking can wait until after this rule.
     fills : bool
-        The output can be made in a wider frame than the natural one. False: it comes as :meth:`propagate` says.
+        The output can be made in a wider frame than :meth:`propagate` returns. False: only in that one.
     pulls : bool
-        The frame that the rule wants its input in is worth making where the input is made.
+        The layer before should make its output in the frame that this rule wants.
     any_axis : bool
-        Positions may lie along any axis of the tensor; else only along the first.
+        Positions can lie along any axis of the tensor; False: only along the first.
     linear : bool
-        Of a rule in delta form: the output of a sum of deltas is the sum of their outputs, so that the windows of a
-        tensor that has several may be carried on by themselves (see :mod:`fastism_cli.engine.split_windows`).
+        For a rule in delta form: the output of a sum of deltas is the sum of their outputs, so that each window of a
+        tensor that has several can be computed by itself (see :mod:`fastism_cli.engine.split_windows`).
     condition : str
-        When :meth:`propagate` does not decline, in words: "if ...". Empty: always.
+        When the rule holds, in words: "if ...". Empty: always.
     """
 
     form: Form = Form.VALUE
     fused: bool = True
-    splits: Splits = Splits.WHOLE
+    splits: Splits = Splits.NONE
     leaks: bool = False
     keeps_places: bool = False
     fills: bool = True
@@ -261,11 +261,11 @@ class Rule:
         return {}
 
     def extras(self, facts: Facts, output: State) -> dict[str, Extra]:
-        """What the rule reads besides its inputs, cut out for the chunk and given in ``call.extras``."""
+        """Cuts that the rule reads besides its inputs, given in ``call.extras``."""
         return {}
 
     def summarise(self, facts: Facts, *inputs: Any) -> dict[str, Any]:
-        """What the rule needs of whole reference inputs (S, *shape), once for each sequence: arrays (S, ...)."""
+        """Arrays (S, ...) made of the full reference inputs (S, *shape), once for each sequence."""
         return {}
 
     def delta(self, call: Call, *inputs: Any) -> Any:
@@ -301,15 +301,15 @@ class Rule:
         return type(self).finish is Rule.finish
 
     def views(self, call: Call, strip: Strip) -> list[Strip]:
-        """The strips, all cut at the same rows, that are the inputs of a rule that ``splits`` into VIEWS."""
+        """The inputs of a rule whose ``splits`` is VIEWS: strips that are all cut at the same rows."""
         return [strip]
 
     def summed_slices(self, facts: Facts, output: Window) -> int:
-        """Slices of the product that :meth:`finish` adds up when it computes by pieces; 0: it does nothing."""
+        """How many slices of the product :meth:`finish` adds up if the stage cuts windows; 0: it does nothing."""
         return 0
 
     def split(self, node: Node) -> Callable[[Any], Any] | None:
-        """For a layer with a built-in activation: the layer without it, as a function of the input array."""
+        """The layer without its built-in activation, as a function of the input array; None if it has none."""
         return None
 
     def multiply_adds(self, facts: Facts, output: State) -> int:
@@ -317,5 +317,5 @@ class Rule:
         return 0
 
     def scratch(self, facts: Facts) -> int:
-        """Elements that one substitution needs in between, besides inputs and output."""
+        """Elements that one substitution needs for intermediate results, besides inputs and output."""
         return 0

@@ -1,4 +1,4 @@
-"""Layers of several inputs: sums and products by position, concatenation along the channels."""
+"""Add, Subtract, Average, Multiply, Maximum, Minimum and Concatenate: layers of several inputs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastism_cli.rules.window_arrays import from_keras, to_keras, without
 
 
 def aligned_hull(facts: Facts) -> Frame:
-    """The common hull of the inputs' windows, which must lie in tensors of one length."""
+    """The common hull of the inputs' windows; declines if their tensors differ in length, axis or stride."""
     if not all(isinstance(state, (Window, Unchanged)) for state in facts.states):
         raise Decline("another input changes everywhere")
     if len({window.frame.length for window in facts.windows}) > 1:
@@ -94,12 +94,12 @@ class LinearMerge(Merge):
 
 
 class Concatenate(Rule):
-    """Along the channels windows are put side by side; flattened tensors one after the other."""
+    """Windows are put side by side along the channels, and flattened tensors one after the other."""
 
     form = Form.DELTA
     linear = True
     splits = Splits.ROWS
-    leaks = True  # what is valid behind the end of an input is not beyond it
+    leaks = True  # positions past the end of an input are valid where another input follows
     any_axis = True
     condition = "if no input changes everywhere"
 

@@ -1,9 +1,8 @@
-"""Convolutions and dense layers along the channels: linear in the delta, computed by matrix products.
+"""Conv1D in 'channels_last': linear in the delta, computed by matrix products.
 
 A convolution of stride 1 multiplies every changed row with the whole kernel at once and adds the products where they
 overlap (GEMM + fold): ``width * kernel_size`` products of channels instead of the ``(width + span - 1) * kernel_size``
-of recomputing the output window, as fastISM does (Nair et al. 2022).
-"""
+that it takes to recompute the output window, as fastISM does (Nair et al. 2022)."""
 
 from __future__ import annotations
 
@@ -19,7 +18,14 @@ from keras import ops
 from fastism_cli.model.graph import Node
 from fastism_cli.rules.base import Call, Facts, Form, Rule, State, Window
 from fastism_cli.rules.frames import Frame, changed_outputs, dilated_span, needed_inputs, pad_amounts
-from fastism_cli.rules.karatsuba import fold_halves, is_precise, may_be_halved, parted, products_of, saves_enough
+from fastism_cli.rules.karatsuba import (
+    even_odd_both,
+    fold_even_odd,
+    is_large_kernel,
+    is_precise,
+    n_products,
+    saves_enough,
+)
 from fastism_cli.rules.layer_settings import without_activation
 from fastism_cli.rules.move_rows import shift
 from fastism_cli.rules.strips import Piece, Strip
@@ -114,15 +120,15 @@ class Conv(Convolution):
             return {}
         kernel = ops.transpose(ops.flip(ops.convert_to_tensor(node.layer.kernel), axis=0), (1, 0, 2))
         matrices = {"matrix": ops.reshape(kernel, (kernel.shape[0], -1))}
-        if node.layer.dilation_rate[0] == 1 and may_be_halved(*kernel.shape):
-            matrices["halves"] = [ops.reshape(part, (kernel.shape[0], -1)) for part in parted(kernel, axis=1)]
+        if node.layer.dilation_rate[0] == 1 and is_large_kernel(*kernel.shape):
+            matrices["even_odd"] = [ops.reshape(part, (kernel.shape[0], -1)) for part in even_odd_both(kernel, axis=1)]
         return matrices
 
-    def is_halved(self, facts: Facts) -> bool:
+    def uses_karatsuba(self, facts: Facts) -> bool:
         """Whether the products are those of even and odd rows, where the stage computes by pieces."""
         channels, filters = facts.layer.kernel.shape[1:]
         taps, dilation, rows = facts.layer.kernel_size[0], facts.layer.dilation_rate[0], facts.window.frame.width
-        is_large = may_be_halved(channels, taps, filters) and is_precise(facts.layer.compute_dtype)
+        is_large = is_large_kernel(channels, taps, filters) and is_precise(facts.layer.compute_dtype)
         return dilation == 1 and is_large and saves_enough(rows, taps)
 
     def convolve(self, layer: Any, x: Any, padding: str) -> Any:
@@ -142,10 +148,10 @@ class Conv(Convolution):
         if not self.folds(layer):
             return self.delta(call, *inputs)
         (x,) = inputs
-        if not (call.cuts and self.is_halved(call.facts)):
+        if not (call.cuts and self.uses_karatsuba(call.facts)):
             return rows_times(x, call.params["matrix"], layer.filters)
-        parts = call.stage(partial(parted, axis=3))(x)
-        matrices = call.params["halves"]
+        parts = call.stage(partial(even_odd_both, axis=3))(x)
+        matrices = call.params["even_odd"]
         return [rows_times(part, matrix, layer.filters) for part, matrix in zip(parts, matrices, strict=True)]
 
     def finish(self, call: Call, product: Any) -> Any:
@@ -155,7 +161,7 @@ class Conv(Convolution):
         natural = self.propagate(call.facts)
         assert isinstance(natural, Window)
         if isinstance(product, (list, tuple)):
-            strip = fold_halves(product)
+            strip = fold_even_odd(product)
         else:
             fold = fold_by_pieces if call.cuts else fold_padded
             strip = fold(product, call.layer.dilation_rate[0])
@@ -169,8 +175,8 @@ class Conv(Convolution):
         if not self.folds(layer):
             return 0
         taps, rows = layer.kernel_size[0], facts.window.frame.width
-        if self.is_halved(facts):
-            return products_of(rows, taps) + 2 * (rows + taps)
+        if self.uses_karatsuba(facts):
+            return n_products(rows, taps) + 2 * (rows + taps)
         return sum(len(present) for _, _, present in tap_pieces(rows, taps, layer.dilation_rate[0]))
 
     def multiply_adds(self, facts: Facts, output: State) -> int:

@@ -1,8 +1,7 @@
-"""Convolutions over one, two or three axes of which one holds the positions, in either data format.
+"""Conv2D, Conv3D, DepthwiseConv, SeparableConv and ConvTranspose of all ranks, and Conv1D in 'channels_first'.
 
-The tensor is laid out in full but for the axis of positions, of which only the frame is there. The convolution is
-'valid' on it; what the layer pads along the other axes is put in here.
-"""
+One of the spatial axes holds the positions. The array has the full tensor but for this axis, of which it has the frame
+alone. The convolution is 'valid' on it; what the layer pads along the other axes is added here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What moves positions without mixing them: cropping, padding, repeating."""
+"""Cropping1D, ZeroPadding1D, UpSampling1D, and the operations pad and repeat: positions move and are not mixed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from keras import ops
 
 from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, Splits, State, Window
-from fastism_cli.rules.frames import Frame, spread
+from fastism_cli.rules.frames import Frame, expand_groups
 from fastism_cli.rules.window_arrays import window_axes, without
 
 
@@ -54,7 +54,7 @@ class Repeat(Rule):
     def propagate(self, facts: Facts) -> State:
         axis, size = self.amounts(facts)
         window = facts.window
-        frame = spread(window.frame, size) if axis == window.axis else window.frame
+        frame = expand_groups(window.frame, size) if axis == window.axis else window.frame
         return Window(frame, without(facts.shape, window.axis), axis=window.axis)
 
     def demand(self, facts: Facts, output: State) -> tuple[Frame | None, ...]:

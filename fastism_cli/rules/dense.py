@@ -1,4 +1,4 @@
-"""Dense: along the channels of every position, or on a flattened window by its changed rows of the kernel."""
+"""Dense: along the channels of every position, or on a flattened window with the rows of the kernel that it meets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras import ops
 
 from fastism_cli.model.graph import Node
 from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Extra, Facts, Form, Rule, State, Window
-from fastism_cli.rules.frames import Frame, runs
+from fastism_cli.rules.frames import Frame, equal_stretches
 from fastism_cli.rules.layer_settings import without_activation
 from fastism_cli.rules.move_rows import place
 from fastism_cli.rules.window_arrays import along_positions
@@ -119,7 +119,7 @@ def start_groups(frame: Frame, row: int) -> StartGroups:
 
     ``row`` is how many weights one position of the tensor meets.
     """
-    stretches = runs(frame.starts)
+    stretches = equal_stretches(frame.starts)
     sizes = [2**i for i in range(len(stretches).bit_length() + 1)]
 
     def work(groups: StartGroups) -> float:

@@ -1,4 +1,4 @@
-"""Layers around layers, and products with a matrix that is written as an equation."""
+"""EinsumDense, and the operations einsum, matmul and dot: products with a constant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sequences of integers: from one-hot rows to the model's own numbers, and what an Embedding makes of them."""
+"""Embedding, and the integers that it reads, made of one-hot rows."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import lcm, log2
 
-MOST_PHASES = 3
+MAX_PHASES = 3
 
 
 @dataclass(frozen=True)
@@ -107,12 +107,12 @@ def needed_inputs(out: Frame, *, span: int, stride: int, pad_left: int, n_in: in
     return Frame(starts, (out.width - 1) * stride + span, out.step * stride, n_in)
 
 
-def in_groups(frame: Frame, size: int) -> Frame:
+def touched_groups(frame: Frame, size: int) -> Frame:
     """The groups of ``size`` positions that a frame touches."""
     return changed_outputs(frame, span=size, stride=size, pad_left=0, n_out=frame.length // size)
 
 
-def spread(frame: Frame, size: int) -> Frame:
+def expand_groups(frame: Frame, size: int) -> Frame:
     """All positions of these groups of ``size``."""
     return needed_inputs(frame, span=size, stride=size, pad_left=0, n_in=frame.length * size)
 
@@ -131,7 +131,7 @@ def offsets(inner: Frame, outer: Frame) -> tuple[int, ...]:
     return tuple(a - b for a, b in zip(inner.starts, outer.starts, strict=True))
 
 
-def runs(values: Sequence[int]) -> list[tuple[int, int, int]]:
+def equal_stretches(values: Sequence[int]) -> list[tuple[int, int, int]]:
     """Stretches of equal values as ``(first, stop, value)``: ``[5, 5, 7] -> [(0, 2, 5), (2, 3, 7)]``."""
     found: list[tuple[int, int, int]] = []
     for j, value in enumerate(values):
@@ -142,7 +142,7 @@ def runs(values: Sequence[int]) -> list[tuple[int, int, int]]:
     return found
 
 
-def whole_period(steps: Iterable[Fraction]) -> int:
+def common_period(steps: Iterable[Fraction]) -> int:
     """The smallest distance between chunks for which every frame moves by whole positions."""
     return lcm(1, *(step.denominator for step in steps))
 
@@ -176,7 +176,7 @@ def cover(start: int, stop: int, *, size: int, period: int) -> tuple[int, list[C
     aligned = best_aligned(total, size=size, period=period)
     phases = {(first + start) % period for first in range(0, total, equal)}
     waste = -(-total // aligned) * aligned / total
-    chosen = equal if len(phases) == 1 or (waste > 1.08 and len(phases) <= MOST_PHASES) else aligned
+    chosen = equal if len(phases) == 1 or (waste > 1.08 and len(phases) <= MAX_PHASES) else aligned
     return chosen, [ChunkCall(first, first % period, first // period) for first in range(start, stop, chosen)]
 
 

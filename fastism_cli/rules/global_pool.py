@@ -1,4 +1,6 @@
-"""Sums, means and maxima over the positions: the rest of the tensor is never touched."""
+"""GlobalAveragePooling and GlobalMaxPooling (1D, 2D, 3D), and operations like sum, mean, max and std.
+
+Over the positions only the window is computed: the rest of the tensor adds what it adds to the reference."""
 
 from __future__ import annotations
 

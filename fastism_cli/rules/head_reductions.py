@@ -1,4 +1,4 @@
-"""Reductions of a positional head that need its window alone, and the nodes that choose its targets."""
+"""The reductions of ``--reduce``, and the choice of targets: no Keras layers, but nodes behind the model's heads."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class WindowNorm(WindowSum):
 class CenterSum(WindowSum):
     """Sum of the deltas at those positions of the window that lie in the middle of the head."""
 
-    splits = Splits.WHOLE
+    splits = Splits.NONE
 
     def propagate(self, facts: Facts) -> State:
         flat = facts.window.flat
@@ -90,7 +90,7 @@ class WindowMax(Maximum):
         return super().propagate(facts)
 
 
-class WholeHead(Rule):
+class NeedsWholeHead(Rule):
     """Reductions in which every position weighs on every other."""
 
     def __init__(self, why: str) -> None:
@@ -100,7 +100,7 @@ class WholeHead(Rule):
         raise Decline(self.why)
 
 
-class Choose(Rule):
+class SelectTargets(Rule):
     """Some channels of every position."""
 
     form = Form.EITHER

@@ -1,4 +1,4 @@
-"""A convolution of a narrow window by fewer products: Karatsuba's method on even and odd rows.
+"""Conv1D over a narrow window with fewer products: Karatsuba's method on even and odd rows.
 
 Adding up products of every row with every tap is a product of two polynomials, rows times taps, with matrices for
 coefficients. Of their even and odd parts, ``x = e(z^2) + z o(z^2)`` and ``w = f(z^2) + z g(z^2)``::
@@ -20,29 +20,29 @@ from keras import ops
 
 from fastism_cli.rules.strips import Piece, Strip
 
-LEAST_SAVING = 0.12  # of the products, for which the sums are worth their while
-LEAST_CHANNELS = 64  # with fewer, a product takes as long to read and write as to compute
-MOST_PRODUCTS = 200  # rows times taps: more would make too many pieces
+MIN_SAVING = 0.12  # of the products, for which the sums are worth their while
+MIN_CHANNELS = 64  # with fewer, a product takes as long to read and write as to compute
+MAX_PRODUCTS = 200  # rows times taps: more would make too many pieces
 
 
-def halves(n: int) -> tuple[int, int]:
+def count_even_odd(n: int) -> tuple[int, int]:
     """How many of ``n`` are even, and how many odd."""
     return n - n // 2, n // 2
 
 
-def products_of(rows: int, taps: int) -> int:
+def n_products(rows: int, taps: int) -> int:
     """Products of a row with a tap."""
-    (even_rows, odd_rows), (even_taps, odd_taps) = halves(rows), halves(taps)
+    (even_rows, odd_rows), (even_taps, odd_taps) = count_even_odd(rows), count_even_odd(taps)
     return 2 * even_rows * even_taps + odd_rows * odd_taps
 
 
 def saves_enough(rows: int, taps: int) -> bool:
-    return products_of(rows, taps) <= (1 - LEAST_SAVING) * rows * taps and rows * taps <= MOST_PRODUCTS
+    return n_products(rows, taps) <= (1 - MIN_SAVING) * rows * taps and rows * taps <= MAX_PRODUCTS
 
 
-def may_be_halved(channels: int, taps: int, filters: int) -> bool:
+def is_large_kernel(channels: int, taps: int, filters: int) -> bool:
     """Whether a kernel is large enough, however many rows it meets."""
-    return taps > 2 and min(channels, filters) >= LEAST_CHANNELS
+    return taps > 2 and min(channels, filters) >= MIN_CHANNELS
 
 
 def is_precise(dtype: Any) -> bool:
@@ -50,7 +50,7 @@ def is_precise(dtype: Any) -> bool:
     return str(dtype) in ("float32", "float64")
 
 
-def parted(x: Any, axis: int) -> tuple[Any, Any, Any]:
+def even_odd_both(x: Any, axis: int) -> tuple[Any, Any, Any]:
     """Even entries of an axis, odd ones, and their sum."""
     every_other = [slice(None)] * axis
     even, odd = x[(*every_other, slice(0, None, 2))], x[(*every_other, slice(1, None, 2))]
@@ -58,7 +58,7 @@ def parted(x: Any, axis: int) -> tuple[Any, Any, Any]:
     return even, odd, even + ops.pad(odd, [(0, short if i == axis else 0) for i in range(len(x.shape))])
 
 
-def fold_halves(products: Sequence[Any]) -> Strip:
+def fold_even_odd(products: Sequence[Any]) -> Strip:
     """The sum that the whole products would have, from the products of the parts (S, P, A, rows, taps, filters)."""
     even, odd, both = (diagonal_sums(y) for y in products)
     length = sum(y.shape[3] + y.shape[4] for y in products[:2]) - 1

@@ -1,4 +1,4 @@
-"""What a layer or an operation was configured with, or called with, as several families of rules ask for it."""
+"""Settings of a layer and arguments of an operation that several families of rules ask for."""
 
 from __future__ import annotations
 

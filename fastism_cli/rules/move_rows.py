@@ -1,4 +1,4 @@
-"""Moving a window's rows into another frame. Which way is cheapest depends on how the offsets are spread."""
+"""Move the rows of a window into another frame: the cheapest way depends on the offsets."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from fastism_cli.rules.frames import runs
+from fastism_cli.rules.frames import equal_stretches
 
 # More runs of positions than this make a stage slower to compile than they save.
-MOST_RUNS = 16
-MOST_SELECTS = 8
+MAX_STRETCHES = 16
+MAX_SELECTS = 8
 
 
 def shift(x: Any, by: int, width: int, axis: int) -> Any:
@@ -37,9 +37,9 @@ def by_offset(x: Any, offsets: Sequence[int], move: Callable[[Any, int], Any]) -
     Positions are sorted by alignment, so that equal offsets mostly lie together: then each run of positions is
     moved by itself. Where they do not, a few distinct offsets are selected among.
     """
-    stretches = runs(offsets)
+    stretches = equal_stretches(offsets)
     distinct = sorted(set(offsets))
-    if len(stretches) <= MOST_RUNS or len(stretches) <= len(distinct):
+    if len(stretches) <= MAX_STRETCHES or len(stretches) <= len(distinct):
         parts = [move(x[:, a:b] if len(stretches) > 1 else x, offset) for a, b, offset in stretches]
         return ops.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
     result = move(x, distinct[0])
@@ -57,7 +57,7 @@ def place(x: Any, offsets: Sequence[int], width: int) -> Any:
     -------
     array, shape (S, P, A, width, ...)
     """
-    if len(runs(offsets)) > MOST_RUNS and len(set(offsets)) > MOST_SELECTS:
+    if len(equal_stretches(offsets)) > MAX_STRETCHES and len(set(offsets)) > MAX_SELECTS:
         return place_by_rows(x, ops.convert_to_tensor(np.asarray(offsets, "int32")), width)
     return by_offset(x, offsets, lambda part, offset: shift(part, offset, width, axis=3))
 

@@ -1,4 +1,6 @@
-"""Layers that treat every position by itself: activations, normalisation at inference, dropout."""
+"""Activation, ReLU, Dropout, LayerNormalization, TimeDistributed and others: every position is treated by itself.
+
+So do most functions of ``keras.ops``. Their other arguments are numbers and arrays, which hold for the whole tensor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pooling along the positions, computed from shifted views of the frame."""
+"""MaxPooling1D and AveragePooling1D, and AdaptivePooling where it is the same; from shifted views of the frame."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class AveragePool(Pool):
         total = by_pieces(
             lambda *arrays: reduce(ops.add, [x for x in arrays if x is not None]), self.views(call, strip)
         )
-        counted = self.counted(call, strip.known.dtype)
+        counted = self.counted(call, strip.any_array.dtype)
         return total.map(lambda x, first, stop: x / per_position(counted[:, first:stop], len(x.shape)))
 
     def counted(self, call: Call, dtype: str) -> Any:

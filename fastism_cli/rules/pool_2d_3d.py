@@ -1,4 +1,4 @@
-"""Pooling over two or three axes of which one holds the positions."""
+"""MaxPooling, AveragePooling, UpSampling, Cropping and ZeroPadding in 2D and 3D: one axis holds the positions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from keras import ops
 
 from fastism_cli.rules.base import Call, Decline, Facts, Form, State, Window
 from fastism_cli.rules.conv_2d_3d import Spatial
-from fastism_cli.rules.frames import spread
+from fastism_cli.rules.frames import expand_groups
 from fastism_cli.rules.layer_settings import first_spatial
 from fastism_cli.rules.window_arrays import lowest, per_position, without
 
@@ -96,7 +96,7 @@ class SpatialRepeat(Spatial):
         if getattr(facts.layer, "interpolation", "nearest") != "nearest":
             raise Decline(f"interpolates ({facts.layer.interpolation}) over neighbours that the edges change")
         size, window = facts.layer.size[self.along(facts)], facts.window
-        return replace(window, frame=spread(window.frame, size), channels=without(facts.shape, window.axis))
+        return replace(window, frame=expand_groups(window.frame, size), channels=without(facts.shape, window.axis))
 
     def demand(self, facts: Facts, output: State) -> tuple[None, ...]:
         return (None,)

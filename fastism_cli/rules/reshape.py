@@ -1,4 +1,4 @@
-"""Layers that put the same numbers elsewhere: reshaping, transposing, slicing, flipping."""
+"""Reshape, Flatten, Permute, and operations like transpose, getitem and flip: the same numbers in another place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras import ops
 
 from fastism_cli.model.graph import Shape
 from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Facts, Flat, Form, Rule, Splits, State, Window
-from fastism_cli.rules.frames import Frame, changed_outputs, in_groups, needed_inputs, spread
+from fastism_cli.rules.frames import Frame, changed_outputs, expand_groups, needed_inputs, touched_groups
 from fastism_cli.rules.strips import Strip
 from fastism_cli.rules.window_arrays import without
 
@@ -61,17 +61,17 @@ class Reshaped(Rule):
             channels = (before, after) if before > 1 else (after,)
             return replace(window, channels=channels, axis=len(channels) - 1, flat=Flat(0, shape[0]))
         how = regrouping(facts)
-        frame = in_groups(window.frame, how.together) if how.apart == 1 else spread(window.frame, how.apart)
+        frame = touched_groups(window.frame, how.together) if how.apart == 1 else expand_groups(window.frame, how.apart)
         return Window(frame, without(shape, how.axis), axis=how.axis)
 
     def demand(self, facts: Facts, output: State) -> tuple[Frame | None, ...]:
         assert isinstance(output, Window)
         how = regrouping(facts)
-        frame = spread(output.frame, how.together) if how.apart == 1 else in_groups(output.frame, how.apart)
+        frame = expand_groups(output.frame, how.together) if how.apart == 1 else touched_groups(output.frame, how.apart)
         return (frame,)
 
     def splits_of(self, facts: Facts) -> Splits:
-        return Splits.ROWS if regrouping(facts).keeps else Splits.WHOLE
+        return Splits.ROWS if regrouping(facts).keeps else Splits.NONE
 
     def value(self, call: Call, *inputs: Any) -> Any:
         (x,) = inputs
@@ -88,8 +88,8 @@ class Reshaped(Rule):
         parts = ops.reshape(x, (-1, rows, before, how.apart, prod(x.shape[4:]) // before // how.apart))
         parts = ops.transpose(parts, (0, 1, 3, 2, 4)) if before > 1 else parts
         parts = ops.reshape(parts, (*x.shape[:3], rows * how.apart, *channels))
-        moved = call.move(Strip.of(parts), spread(window.frame, how.apart), call.frame)
-        return moved.whole(parts.shape, parts.dtype)
+        moved = call.move(Strip.of(parts), expand_groups(window.frame, how.apart), call.frame)
+        return moved.as_array(parts.shape, parts.dtype)
 
     delta = value
 
@@ -199,7 +199,7 @@ def _batch_first(order: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class Range:
+class Entries:
     """Entries ``start, start + step, ...`` of an axis, ``count`` of them."""
 
     start: int
@@ -219,7 +219,7 @@ class Cutting:
     ``new`` are the places in the result at which an axis of length 1 is put in.
     """
 
-    taken: tuple[Range | int, ...]
+    taken: tuple[Entries | int, ...]
     new: tuple[int, ...] = ()
 
 
@@ -248,7 +248,7 @@ class Sliced(Rule):
             axis += at <= axis
         return replace(window, frame=frame, channels=without(facts.shape, axis), axis=axis)
 
-    def forwards(self, frame: Frame, taken: Range) -> tuple[Frame, int, int]:
+    def forwards(self, frame: Frame, taken: Entries) -> tuple[Frame, int, int]:
         """The frame, start and step as they are when the tensor is flipped first if need be."""
         if taken.step > 0:
             return frame, taken.start, taken.step
@@ -286,8 +286,8 @@ def flipped(frame: Frame) -> Frame:
     return Frame(tuple(frame.length - stop for stop in frame.stops), frame.width, -frame.step, frame.length)
 
 
-def whole(n: int) -> Range:
-    return Range(0, 1, n)
+def all_entries(n: int) -> Entries:
+    return Entries(0, 1, n)
 
 
 def flip_axes(facts: Facts) -> Cutting:
@@ -297,7 +297,7 @@ def flip_axes(facts: Facts) -> Cutting:
     axes = {a % rank for a in given}
     if 0 in axes:
         raise Decline("flips the batch")
-    return Cutting(tuple(Range(n - 1, -1, n) if i in axes else whole(n) for i, n in enumerate(shape, 1)))
+    return Cutting(tuple(Entries(n - 1, -1, n) if i in axes else all_entries(n) for i, n in enumerate(shape, 1)))
 
 
 def item(facts: Facts) -> Cutting:
@@ -317,7 +317,7 @@ def item(facts: Facts) -> Cutting:
 
 
 def _read_keys(keys: Sequence[Any], shape: Shape) -> Cutting:
-    taken: list[Range | int] = []
+    taken: list[Entries | int] = []
     new: list[int] = []
     place = 0
     for key in keys:
@@ -328,6 +328,6 @@ def _read_keys(keys: Sequence[Any], shape: Shape) -> Cutting:
             continue
         else:
             start, stop, step = key.indices(shape[len(taken)])
-            taken.append(Range(start, step, len(range(start, stop, step))))
+            taken.append(Entries(start, step, len(range(start, stop, step))))
         place += 1
     return Cutting(tuple(taken), tuple(new))

@@ -1,4 +1,6 @@
-"""``y = x * scale + shift`` with weights by channel or by position: normalisation at inference, rescaling, PReLU."""
+"""BatchNormalization, Rescaling, Normalization, PReLU, and ``x + 1`` or ``x * 2``: weights by channel or by position.
+
+All but PReLU are ``y = x * scale + shift``."""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ class Weighted(Rule):
 
     def splits_of(self, facts: Facts) -> Splits:
         by_position = any(differs(shape, facts.window) for shape in self.shapes(facts).values())
-        return Splits.WHOLE if by_position else Splits.ROWS
+        return Splits.NONE if by_position else Splits.ROWS
 
     def shapes(self, facts: Facts) -> dict[str, Shape]:
         """For each weight by name the shape in which it broadcasts to the tensor (batch not counted)."""
@@ -67,7 +69,7 @@ def differs(shape: Shape, window: Window) -> bool:
     return shape != (1,) if window.flat is not None else shape[window.axis] > 1
 
 
-def spread(array: Any, axis: int, rank: int) -> Shape:
+def vector_shape(array: Any, axis: int, rank: int) -> Shape:
     """Of a vector along one axis (counted with the batch) of a tensor of ``rank`` axes (counted without)."""
     at = axis % (rank + 1) - 1
     return tuple(array.shape[0] if i == at else 1 for i in range(rank))
@@ -94,7 +96,7 @@ class BatchNorm(Affine):
     def shapes(self, facts: Facts) -> dict[str, Shape]:
         layer = facts.layer
         axis = layer.axis[0] if isinstance(layer.axis, (list, tuple)) else layer.axis
-        shape = spread(layer.moving_mean, axis, len(facts.shape))
+        shape = vector_shape(layer.moving_mean, axis, len(facts.shape))
         return {"scale": shape, "shift": shape}
 
     def prepare(self, node: Node) -> dict[str, Any]:

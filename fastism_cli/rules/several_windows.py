@@ -1,7 +1,8 @@
-"""Nodes that :mod:`fastism_cli.engine.split_windows` puts into a graph where one tensor has several windows.
+"""Nodes with several windows: no Keras layers, but what stands for one where its input changes in several places.
 
-Every part of such a tensor is a tensor of its own: the reference, and what one window changes of it. The parts' deltas
-add up to that of the tensor, wherever the windows lie and whether they meet or not.
+:mod:`fastism_cli.engine.split_windows` puts them into the graph. There each window of a tensor is a tensor of its own:
+the reference, and what that window changes of it. The deltas of the windows add up to that of the tensor, wherever the
+windows lie and whether they meet or not.
 """
 
 from __future__ import annotations
@@ -23,35 +24,25 @@ from fastism_cli.rules.window_arrays import lowest, per_position
 
 
 @dataclass(frozen=True)
-class Still:
-    """A tensor as it is on the reference."""
-
-    name: str
-
-    def __call__(self, arrays: Sequence[Any]) -> list[Any]:
-        return [arrays[0]]
-
-
-@dataclass(frozen=True)
-class Whole:
-    """All parts of a tensor as one. Its inputs are the parts, and the tensor as it is on the reference."""
+class SumOfWindows:
+    """All windows of a tensor in one tensor. Its inputs are the windows, and the tensor as it is on the reference."""
 
     name: str
     why_opaque: str
 
     def __call__(self, arrays: Sequence[Any]) -> list[Any]:
-        *parts, still = arrays
-        return [still + sum(part - still for part in parts)]
+        *windows, reference = arrays
+        return [reference + sum(window - reference for window in windows)]
 
 
 @dataclass(frozen=True)
-class Later:
-    """A further part of the output of a node that is not linear: what its window adds to the parts before.
+class FurtherWindow:
+    """A further window of the output of a node that is not linear: what it adds to the windows before.
 
-    Where it meets earlier windows, ``f(x + earlier + own)`` less what the earlier parts of the output changed, so that
-    all parts add up to the whole change with one rounding, however many they are. The inputs are those of the node
-    with this window's change; the same with the earlier changes, of the node's inputs that ``earlier`` numbers; the
-    node's inputs as they are on the reference; and the earlier parts of the output.
+    Where it meets earlier windows, it is ``f(x + earlier + own)`` less what the earlier windows of the output changed:
+    all windows add up to the change of the tensor with one rounding, however many they are. The inputs are those of
+    the node with this window's change; the same with the earlier changes, of the node's inputs that ``earlier``
+    numbers; the node's inputs as they are on the reference; and the earlier windows of the output.
     """
 
     name: str
@@ -60,22 +51,17 @@ class Later:
     earlier: tuple[int, ...]
 
     @property
-    def count(self) -> int:
-        """Inputs of the node."""
-        return len(self.node.inputs)
-
-    @property
-    def places(self) -> tuple[slice, slice, slice, slice]:
-        """Where the inputs are: own, earlier, those of the reference, earlier outputs."""
-        n, m = self.count, len(self.earlier)
+    def input_slices(self) -> tuple[slice, slice, slice, slice]:
+        """Which inputs are which: own, earlier, those of the reference, earlier outputs."""
+        n, m = len(self.node.inputs), len(self.earlier)
         return slice(n), slice(n, n + m), slice(n + m, 2 * n + m), slice(2 * n + m, None)
 
     def __call__(self, arrays: Sequence[Any]) -> list[Any]:
-        own, earlier, still, outputs = (arrays[place] for place in self.places)
-        changes = [x - still[number] for number, x in zip(self.earlier, earlier, strict=True)]
-        before = self.node.call(still)[0]
-        deltas = self.added([x - old for x, old in zip(own, still, strict=True)], changes)
-        total = self.node.call([old + delta for old, delta in zip(still, deltas, strict=True)])[0]
+        own, earlier, reference, outputs = (arrays[at] for at in self.input_slices)
+        changes = [x - reference[number] for number, x in zip(self.earlier, earlier, strict=True)]
+        before = self.node.call(reference)[0]
+        deltas = self.added([x - old for x, old in zip(own, reference, strict=True)], changes)
+        total = self.node.call([old + delta for old, delta in zip(reference, deltas, strict=True)])[0]
         return [total - sum(output - before for output in outputs)]
 
     def added(self, own: Sequence[Any], changes: Sequence[Any]) -> list[Any]:
@@ -86,57 +72,57 @@ class Later:
         return total
 
 
-class LaterRule(Rule):
-    """The node's own rule, on all changes where windows meet, and on its own where none does."""
+class FurtherWindowRule(Rule):
+    """The node's own rule, on all changes where windows meet, and on its own change where none does."""
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
         self.fused, self.fills, self.any_axis, self.pulls = rule.fused, rule.fills, rule.any_axis, rule.pulls
 
     @staticmethod
-    def inner(facts: Facts) -> Facts:
+    def facts_of_node(facts: Facts) -> Facts:
         """What the node's rule knows of it."""
-        own, *_ = facts.layer.places
+        own, *_ = facts.layer.input_slices
         return Facts(facts.layer.node, facts.states[own], facts.shapes[own], facts.shape)
 
     def propagate(self, facts: Facts) -> State:
-        return self.rule.propagate(self.inner(facts))
+        return self.rule.propagate(self.facts_of_node(facts))
 
     def demand(self, facts: Facts, output: State) -> tuple[Frame | None, ...]:
         """Earlier windows stay in their frames: they are moved only in chunks in which they meet this one."""
-        own = self.rule.demand(self.inner(facts), output)
-        still = [frame_like(frame, state) for frame, state in zip(own, facts.states, strict=False)]
-        _, _, _, outputs = facts.layer.places
-        return (*own, *(None for _ in facts.layer.earlier), *still, *(None for _ in facts.states[outputs]))
+        own = self.rule.demand(self.facts_of_node(facts), output)
+        reference = [frame_like(frame, state) for frame, state in zip(own, facts.states, strict=False)]
+        *_, outputs = facts.layer.input_slices
+        return (*own, *(None for _ in facts.layer.earlier), *reference, *(None for _ in facts.states[outputs]))
 
     def operand_forms(self, facts: Facts, form: Form) -> tuple[Form, ...]:
         """Changes are added up before they are added to the reference: that is one rounding for all of them."""
-        _, _, still, _ = (range(len(facts.states))[place] for place in facts.layer.places)
-        return tuple(Form.VALUE if i in still else Form.DELTA for i in range(len(facts.states)))
+        _, _, reference, _ = (range(len(facts.states))[at] for at in facts.layer.input_slices)
+        return tuple(Form.VALUE if i in reference else Form.DELTA for i in range(len(facts.states)))
 
     def prepare(self, node: Node) -> dict[str, Any]:
         return self.rule.prepare(node.layer.node)
 
     def constants(self, facts: Facts) -> dict[str, Any]:
-        return self.rule.constants(self.inner(facts))
+        return self.rule.constants(self.facts_of_node(facts))
 
     def extras(self, facts: Facts, output: State) -> dict[str, Extra]:
-        return self.rule.extras(self.inner(facts), output)
+        return self.rule.extras(self.facts_of_node(facts), output)
 
     def multiply_adds(self, facts: Facts, output: State) -> int:
-        return self.rule.multiply_adds(self.inner(facts), output)
+        return self.rule.multiply_adds(self.facts_of_node(facts), output)
 
     def scratch(self, facts: Facts) -> int:
-        return 2 * self.rule.scratch(self.inner(facts))
+        return 2 * self.rule.scratch(self.facts_of_node(facts))
 
     def both(self, call: Call, new: Sequence[Any], reference: Sequence[Any]) -> tuple[Any, Any]:
-        layer: Later = call.layer
-        own, earlier, _, outputs = (new[place] for place in layer.places)
-        still = reference[layer.places[2]]
-        result = self.apply(call, still)
+        layer: FurtherWindow = call.layer
+        own, earlier, _, outputs = (new[at] for at in layer.input_slices)
+        unchanged = reference[layer.input_slices[2]]
+        result = self.apply(call, unchanged)
 
         def of(deltas: Sequence[Any]) -> Any:
-            return self.apply(call, [x if d is None else x + d for x, d in zip(still, deltas, strict=True)])
+            return self.apply(call, [x if d is None else x + d for x, d in zip(unchanged, deltas, strict=True)])
 
         def together() -> Any:
             changes = [moved(call, x, *frames) for x, frames in zip(earlier, self.input_frames(call), strict=True)]
@@ -148,10 +134,10 @@ class LaterRule(Rule):
         return ops.cond(self.meet(call), together, lambda: of(own)), result
 
     def apply(self, call: Call, inputs: Sequence[Any]) -> Any:
-        facts = self.inner(call.facts)
+        facts = self.facts_of_node(call.facts)
         call, splits = replace(call, facts=facts), self.rule.splits_of(facts)
         if splits is Splits.VIEWS:
-            inputs = [strip.whole((), "") for strip in self.rule.views(call, Strip.of(inputs[0]))]
+            inputs = [strip.as_array((), "") for strip in self.rule.views(call, Strip.of(inputs[0]))]
         elif splits is Splits.STRIPS:
             inputs = [Strip.of(x) for x in inputs]
         return self.rule.value(call, *inputs)
@@ -159,16 +145,16 @@ class LaterRule(Rule):
     @staticmethod
     def input_frames(call: Call) -> list[tuple[Frame, Frame]]:
         """The frame of every earlier change, and that in which it is wanted."""
-        layer: Later = call.layer
-        own, earlier, _, _ = (call.facts.states[place] for place in layer.places)
+        layer: FurtherWindow = call.layer
+        own, earlier, _, _ = (call.facts.states[at] for at in layer.input_slices)
         (any_frame, *_) = (state.frame for state in own if isinstance(state, Window))
         wanted = [state.frame if isinstance(state, Window) else any_frame for state in own]
         return [(frame_of(state), wanted[number]) for number, state in zip(layer.earlier, earlier, strict=True)]
 
     @staticmethod
     def output_frames(call: Call) -> list[tuple[Frame, Frame]]:
-        """The frame of every earlier part of the output, and that of this part."""
-        *_, outputs = call.layer.places
+        """The frame of every earlier window of the output, and that of this one."""
+        *_, outputs = call.layer.input_slices
         return [(frame_of(state), call.frame) for state in call.facts.states[outputs]]
 
     def meet(self, call: Call) -> Any:
@@ -178,7 +164,7 @@ class LaterRule(Rule):
 
 def moved(call: Call, change: Any, old: Frame, new: Frame) -> Any:
     """A change of one window in the frame of another."""
-    return call.move(Strip.of(change), old, new).whole(change.shape, change.dtype)
+    return call.move(Strip.of(change), old, new).as_array(change.shape, change.dtype)
 
 
 def that_meet(call: Call, pairs: Sequence[tuple[Frame, Frame]]) -> Any:
@@ -203,53 +189,62 @@ def frame_like(frame: Frame | None, state: State) -> Frame | None:
 
 # --- the maximum over the positions -----------------------------------------------------------------------------------
 
-MOST_ELEMENTS = 1 << 25  # of a table
+MAX_TABLE_ELEMENTS = 1 << 25
 
 
 @dataclass(frozen=True)
-class Peak:
-    """A maximum over positions. Its inputs are the parts of the tensor, and as often what it is on the reference."""
+class MaximumOverWindows:
+    """A maximum over positions of a tensor that has several windows.
+
+    Its inputs are the windows, and as often the tensor as it is on the reference.
+    """
 
     name: str
     node: Node
     rule: Maximum
-    count: int
+    n_windows: int
 
     def __call__(self, arrays: Sequence[Any]) -> list[Any]:
-        still = arrays[-1]
-        return self.node.call([still + sum(part - still for part in arrays[: self.count])])
+        reference = arrays[-1]
+        return self.node.call([reference + sum(window - reference for window in arrays[: self.n_windows])])
 
 
-class PeakRule(Rule):
+class MaximumOverWindowsRule(Rule):
+    """Compare the reference outside of all windows, which is tabled, with the values inside of each.
+
+    The maximum of the reference over any gap between windows is that of two overlapping stretches whose length is a
+    power of two. They are tabled once for each sequence (the sparse table of Bender and Farach-Colton 2000).
+    """
+
     any_axis = True
 
     def __init__(self, rule: Maximum) -> None:
         self.rule = rule
 
     @staticmethod
-    def inner(facts: Facts) -> Facts:
-        """What the node's own rule knows of the first part."""
+    def facts_of_node(facts: Facts) -> Facts:
+        """What the node's own rule knows of the first window."""
         return Facts(facts.layer.node, facts.states[:1], facts.shapes[:1], facts.shape)
 
     def propagate(self, facts: Facts) -> State:
-        inner = self.inner(facts)
+        inner = self.facts_of_node(facts)
         if self.rule.propagate(inner) is not EVERYWHERE:
             raise Decline("keeps the positions")
         length = inner.window.frame.length
-        if length.bit_length() * prod(inner.window.shape) > MOST_ELEMENTS:
+        if length.bit_length() * prod(inner.window.shape) > MAX_TABLE_ELEMENTS:
             raise Decline("needs all windows of the change at once, and is too large for a table of its maxima")
         return EVERYWHERE
 
     def demand(self, facts: Facts, output: State) -> tuple[Frame | None, ...]:
-        parts = facts.states[: facts.layer.count]
-        return (*(None for _ in parts), *(frame_of(state) for state in parts))
+        windows = facts.states[: facts.layer.n_windows]
+        return (*(None for _ in windows), *(frame_of(state) for state in windows))
 
     def operand_forms(self, facts: Facts, form: Form) -> tuple[Form, ...]:
-        return (*(Form.DELTA,) * facts.layer.count, *(Form.VALUE,) * facts.layer.count)
+        return (*(Form.DELTA,) * facts.layer.n_windows, *(Form.VALUE,) * facts.layer.n_windows)
 
     def summarise(self, facts: Facts, *inputs: Any) -> dict[str, Any]:
         """Entry ``j`` of the table, at ``i``: the maximum of ``2 ** j`` positions from ``i`` on; and that of all."""
-        x = level = ops.moveaxis(inputs[-1], 1 + self.inner(facts).window.axis, 1)
+        x = level = ops.moveaxis(inputs[-1], 1 + self.facts_of_node(facts).window.axis, 1)
         length, table = x.shape[1], [x]
         for j in range(1, length.bit_length()):
             half = 1 << (j - 1)
@@ -258,9 +253,9 @@ class PeakRule(Rule):
         return {"table": ops.stack(table, axis=1), "all": ops.max(x, axis=1, keepdims=True)}
 
     def both(self, call: Call, new: Sequence[Any], reference: Sequence[Any]) -> tuple[Any, Any]:
-        deltas, stills = new[: call.layer.count], reference[call.layer.count :]
-        frames = [frame_of(state) for state in call.facts.states[: call.layer.count]]
-        values = [x + delta for x, delta in zip(stills, deltas, strict=True)]
+        deltas, unchanged = new[: call.layer.n_windows], reference[call.layer.n_windows :]
+        frames = [frame_of(state) for state in call.facts.states[: call.layer.n_windows]]
+        values = [x + delta for x, delta in zip(unchanged, deltas, strict=True)]
 
         def inside(i: int, x: Any) -> Any:
             valid = per_position(call.valid(frames[i]), len(x.shape))
@@ -270,7 +265,7 @@ class PeakRule(Rule):
             return reduce(ops.maximum, [inside(i, x) for i, x in enumerate(values)])
 
         def together() -> Any:
-            return reduce(ops.maximum, [inside(i, stills[i] + in_frame(i)) for i in range(len(frames))])
+            return reduce(ops.maximum, [inside(i, unchanged[i] + in_frame(i)) for i in range(len(frames))])
 
         def in_frame(i: int) -> Any:
             """The changes of all windows in the frame of one."""
@@ -282,7 +277,7 @@ class PeakRule(Rule):
         table = call.summary["table"]
         gaps = [over_range(table, *gap) for gap in self.gaps(call, frames, table.shape[4])]
         outer = ops.expand_dims(ops.expand_dims(reduce(ops.maximum, gaps), 2), 2)
-        of_node = replace(call, facts=self.inner(call.facts))
+        of_node = replace(call, facts=self.facts_of_node(call.facts))
         found = (ops.maximum(inner, outer), call.summary["all"])
         return self.rule.reduce(of_node, found[0], ops.max), self.rule.reduce(of_node, found[1], ops.max)
 

@@ -115,7 +115,7 @@ class Strip:
             total = combine(total, result)
         return total
 
-    def whole(self, like: tuple[int, ...], dtype: str) -> Any:
+    def as_array(self, like: tuple[int, ...], dtype: str) -> Any:
         """One array; pieces in which nothing changes are zeros of (``*like[:3]``, rows, ``*like[4:]``)."""
         arrays = [
             ops.zeros((*like[:3], p.stop - p.first, *like[4:]), dtype) if p.array is None else p.array
@@ -124,7 +124,7 @@ class Strip:
         return ops.concatenate(arrays, axis=3) if len(arrays) > 1 else arrays[0]
 
     @property
-    def known(self) -> Any | None:
+    def any_array(self) -> Any | None:
         """The array of any piece that changes: its shape and type are those of all."""
         return next((p.array for p in self.pieces if p.array is not None), None)
 

@@ -1,9 +1,8 @@
-"""A linear convolution whose outputs are summed over the positions: the rows are summed first, the kernel acts once.
+"""Conv1D whose outputs are summed over the positions (``--reduce sum``): rows are summed first, then meet the kernel.
 
-A profile head reduced by its sum or mean is linear in what the convolution reads. An input position that is a kernel's
-span away from both ends reaches an output by every tap, so all such rows can be added up before they are multiplied;
-the few rows at the ends lack some taps, for which they are corrected. No output is ever made.
-"""
+A profile head reduced by its sum or mean is linear in the input of its convolution. An input position that is a
+kernel's span away from both ends reaches an output by every tap, so all such rows can be added up before they are
+multiplied. The few rows at the ends lack some taps, for which they are corrected. No output is ever made."""
 
 from __future__ import annotations
 
@@ -64,7 +63,7 @@ def end_rows(layer: Any, n_in: int) -> list[int]:
     return [*range(n), *range(n_in - n, n_in)]
 
 
-class Summed(Rule):
+class SummedConvolutionRule(Rule):
     form = Form.DELTA
     linear = True
     splits = Splits.STRIPS
@@ -90,7 +89,7 @@ class Summed(Rule):
         if not ends:
             return result
         frame = call.facts.window.frame
-        window = strip.whole(strip.known.shape, strip.known.dtype)
+        window = strip.as_array(strip.any_array.shape, strip.any_array.dtype)
         at = np.asarray(ends, "int32")[None, :] - call.first(frame)[:, None]
         return result + weighted(rows_at(window, at), call.params["ends"])
 

@@ -26,7 +26,15 @@ from fastism_cli.rules.dense import Dense
 from fastism_cli.rules.einsum import EinsumLayer, EinsumOperation, Matmul
 from fastism_cli.rules.embedding import Lookup, ToIntegers
 from fastism_cli.rules.global_pool import ChannelReduce, FromLowest, LinearReduce, Maximum, axis_argument, spatial_axes
-from fastism_cli.rules.head_reductions import CenterSum, Choose, WholeHead, WindowMax, WindowMean, WindowNorm, WindowSum
+from fastism_cli.rules.head_reductions import (
+    CenterSum,
+    NeedsWholeHead,
+    SelectTargets,
+    WindowMax,
+    WindowMean,
+    WindowNorm,
+    WindowSum,
+)
 from fastism_cli.rules.layer_settings import arguments
 from fastism_cli.rules.pointwise import Activated, Apply, Cast, EachPosition, Identity, Pointwise, along_positions_axis
 from fastism_cli.rules.pool import AveragePool, MaxPool
@@ -44,8 +52,14 @@ from fastism_cli.rules.reshape import (
     swapped,
 )
 from fastism_cli.rules.scale_and_shift import BatchNorm, Rescale, SlopedReLU, Standardise, WithConstant
-from fastism_cli.rules.several_windows import Later, LaterRule, Peak, PeakRule, Whole
-from fastism_cli.rules.summed_conv import Summed, SummedConvolution
+from fastism_cli.rules.several_windows import (
+    FurtherWindow,
+    FurtherWindowRule,
+    MaximumOverWindows,
+    MaximumOverWindowsRule,
+    SumOfWindows,
+)
+from fastism_cli.rules.summed_conv import SummedConvolution, SummedConvolutionRule
 
 # A rule, or a function that chooses one for a node.
 Choice = Rule | Callable[[Node], Rule]
@@ -153,13 +167,13 @@ LAYERS: dict[tuple[type, ...], Choice] = {
     (L2,): WindowNorm(),
     (Center,): CenterSum(),
     (Max,): WindowMax(),
-    (Profile, Jsd): WholeHead(SOFTMAX),
-    (LogSumExp,): WholeHead("the logarithm of a sum over all positions: computed in full, on the device"),
-    (Select,): Choose(),
-    (SummedConvolution,): Summed(),
+    (Profile, Jsd): NeedsWholeHead(SOFTMAX),
+    (LogSumExp,): NeedsWholeHead("the logarithm of a sum over all positions: computed in full, on the device"),
+    (Select,): SelectTargets(),
+    (SummedConvolution,): SummedConvolutionRule(),
     # several_windows.py
-    (Later,): lambda node: LaterRule(node.layer.rule),
-    (Peak,): lambda node: PeakRule(node.layer.rule),
+    (FurtherWindow,): lambda node: FurtherWindowRule(node.layer.rule),
+    (MaximumOverWindows,): lambda node: MaximumOverWindowsRule(node.layer.rule),
 }
 
 # --- the table: operations --------------------------------------------------------------------------------------------
@@ -287,7 +301,7 @@ def _named(cls: type) -> Choice | None:
 def why_opaque(layer: Any) -> str:
     """Why a layer has no rule and what to do about it, in one line."""
     cls = type(layer)
-    if isinstance(layer, Whole):
+    if isinstance(layer, SumOfWindows):
         return layer.why_opaque
     if cls in REASONS:
         return REASONS[cls]
