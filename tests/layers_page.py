@@ -78,7 +78,7 @@ def state_of(name: str) -> str:
         return "fast if output_size divides the length of its input"
     if cls in RULES:
         return f"fast {_condition(RULES[cls], name)}".strip()
-    return f"opaque: {REASONS[cls] if cls in REASONS else 'a cell: the layer around it carries every position on'}"
+    return f"opaque: {REASONS.get(cls, 'a cell: in the layer around it every position depends on those before')}"
 
 
 def _condition(choice: Choice, name: str) -> str:

@@ -1,8 +1,8 @@
-"""Runs a plan: one reference pass a sequence, then chunks of positions x alternates x sequences.
+"""Run a plan: one reference pass per sequence, then chunks of positions x alternates x sequences.
 
 A chunk is one compiled call. Inside it every :class:`~fastism_cli.engine.plan.Stage` is a compiled function of its
-own: a matrix product with nothing fused to it, the sum over a kernel's taps, a run of elementwise layers. What crosses
-from one stage to the next are the exports, always in delta form.
+own: a matrix product with nothing fused to it, the sum over a kernel's taps, a series of elementwise layers. A stage
+hands its exports to the next ones, always in delta form.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class FastEngine:
     Parameters
     ----------
     graph : LayerGraph
-        With parts and reductions (see :mod:`fastism_cli.engine.plan`).
+        As :func:`fastism_cli.engine.rewrite.rewritten` returns it.
     input_tensor : int
         The tensor that is substituted in, of shape (length, letters).
     calls : sequence of ChunkCall
@@ -90,7 +90,7 @@ class FastEngine:
     # -- the reference pass --
 
     def reference(self, inputs: Sequence[Any]) -> tuple[list[Any], Arrays]:
-        """One forward pass: predictions of all heads (S, *shape), and what the chunks need of the activations."""
+        """One forward pass: predictions of all heads (S, *shape), and the activations that the chunks need."""
         outputs, kept = self._reference(list(inputs))
         return outputs, kept
 
@@ -104,7 +104,7 @@ class FastEngine:
         return [values[port.tensor] for port in self.graph.outputs], kept
 
     def _summaries(self, values: Mapping[int, Any]) -> Arrays:
-        """What rules made of whole reference inputs, with axes for positions and alternates: (S, 1, 1, ...)."""
+        """The arrays that rules make of full reference inputs: (S, 1, 1, ...), with axes for P and A."""
         found: Arrays = {}
         steps = {step.node.index: step for plan in self.plans.values() for step in plan.steps if step.rule is not None}
         for index, step in steps.items():
@@ -126,7 +126,7 @@ class FastEngine:
 
     @cached_property
     def full_tensors(self) -> list[int]:
-        """Tensors whose whole reference the chunks read: all that opaque nodes read, and the heads."""
+        """Tensors whose full reference the chunks read: the inputs of opaque nodes, and the heads."""
         steps = [step for plan in self.plans.values() for step in plan.steps]
         read = {op.tensor for step in steps for op in step.operands if op.source == "full"}
         return sorted(read | {port.tensor for port in self.graph.outputs} | {self.input_tensor})
@@ -146,7 +146,8 @@ class FastEngine:
         list of arrays (S, P, A, *head shape)
         """
         arrays = [ops.convert_to_tensor(np.asarray(x, "int32")) for x in (call.q, bases)]
-        return self._run[call.phase](kept, self.constants, self.params, *arrays)
+        heads: list[Any] = self._run[call.phase](kept, self.constants, self.params, *arrays)
+        return heads
 
 
 class ChunkRunner:
@@ -158,7 +159,7 @@ class ChunkRunner:
         self.batch = engine.batch
 
     def prepare(self) -> dict[str, Arrays]:
-        """Weights in the form that the rules want them, by node."""
+        """The weights as the rules prepare them, by node."""
         steps = [step for step in self.plan.steps if step.rule is not None]
         return {str(step.node.index): step.rule.prepare(step.node) for step in steps if step.rule}
 
@@ -189,8 +190,8 @@ class ChunkRunner:
     ) -> list[Any]:
         """The exports of a stage, in the order of its positions.
 
-        In the graph, outside of any compiled stage, stands the matrix product of the first step. All else is one
-        compiled function, in which the positions go through run by run; it gathers what it reads of the reference.
+        The matrix product of the first step is computed outside of any compiled stage. All else is one compiled
+        function, which takes the positions stretch by stretch and gathers the cuts of the reference that it reads.
         """
         made = {t for step in stage.steps for t in step.node.outputs}
         read = {op.tensor for step in stage.steps for op in step.operands if op.source in ("delta", "value")} - made
@@ -206,7 +207,7 @@ class ChunkRunner:
         return (backend.stage(compute) if stage.is_compiled else compute)(product, outer, read_here, weights, q)
 
     def _tables_of(self, stage: Stage, tables: Arrays) -> set[str]:
-        """What the compiled function reads of the reference, of constants and of summaries."""
+        """The cuts of the reference and of constants, and the summaries, that the compiled function reads."""
         read = {cut_key(cut) for step in stage.elementwise for _, cut, _ in cuts(step, self.plan.states)}
         summaries = tuple(summary_key(step.node.index, "") for step in stage.steps)
         return read | {key for key in tables if key.startswith(summaries)}
@@ -224,9 +225,9 @@ class ChunkRunner:
             inputs = backend.stage(partial(self._placed, stage))(outer, q)
         else:
             inputs = [outer[str(op.tensor)] for op in first.operands]
-        whole = self._on_stretch(stage, (0, len(stage.order)), outer, weights, q)
-        whole.gathered = self._gather([first], stage.order, tables, q)
-        return first.rule.product(whole.call(first), *inputs)
+        everything = self._on_stretch(stage, (0, len(stage.order)), outer, weights, q)
+        everything.gathered = self._gather([first], stage.order, tables, q)
+        return first.rule.product(everything.call(first), *inputs)
 
     def _moves(self, operand: Operand) -> bool:
         state = self.plan.states[operand.tensor]
@@ -234,29 +235,32 @@ class ChunkRunner:
 
     def _placed(self, stage: Stage, outer: Arrays, q: Any) -> list[Any]:
         """The inputs of the first step in the frames that it wants, all stretches together."""
-        first, parts = stage.steps[0], []
-        for run in stage.stretches:
-            part = self._on_stretch(stage, run, outer, {}, q)
-            parts.append([part.array(part.placed(op), op) for op in first.operands])
-        return [joined(arrays) for arrays in zip(*parts, strict=True)]
+        first, results = stage.steps[0], []
+        for stretch in stage.stretches:
+            on_stretch = self._on_stretch(stage, stretch, outer, {}, q)
+            results.append([on_stretch.array(on_stretch.placed(op), op) for op in first.operands])
+        return [joined(arrays) for arrays in zip(*results, strict=True)]
 
     def _compute(self, stage: Stage, product: Any, outer: Arrays, tables: Arrays, weights: Arrays, q: Any) -> list[Any]:
-        """What a compiled stage holds: every run of positions through all steps."""
-        parts = []
-        for first, stop in stage.stretches:
-            run = self._on_stretch(stage, (first, stop), outer, weights, q)
-            run.gathered = self._gather(stage.elementwise, run.positions, tables, q)
-            parts.append(run.run(tree.map_structure(lambda x, at=(first, stop): positions_of(x, at), product)))
-        return [joined(arrays) for arrays in zip(*parts, strict=True)]
+        """The content of a compiled stage: every stretch of positions through all steps."""
+        results = []
+        for stretch in stage.stretches:
+            on_stretch = self._on_stretch(stage, stretch, outer, weights, q)
+            on_stretch.gathered = self._gather(stage.elementwise, on_stretch.positions, tables, q)
+            of_stretch = tree.map_structure(lambda x, at=stretch: positions_of(x, at), product)
+            results.append(on_stretch.run(of_stretch))
+        return [joined(arrays) for arrays in zip(*results, strict=True)]
 
-    def _on_stretch(self, stage: Stage, run: tuple[int, int], outer: Arrays, weights: Arrays, q: Any) -> StageOnStretch:
+    def _on_stretch(
+        self, stage: Stage, stretch: tuple[int, int], outer: Arrays, weights: Arrays, q: Any
+    ) -> StageOnStretch:
         return StageOnStretch(
             stage=stage,
             states=self.plan.states,
             chunks=self.chunks,
-            positions=stage.order[run[0] : run[1]],
+            positions=stage.order[stretch[0] : stretch[1]],
             batch=self.batch,
-            deltas={int(t): self._as_strip(int(t), positions_of(x, run)) for t, x in outer.items()},
+            deltas={int(t): self._as_strip(int(t), positions_of(x, stretch)) for t, x in outer.items()},
             weights=weights,
             q=q,
             wrap=backend.stage,
@@ -287,10 +291,10 @@ class ChunkRunner:
                     found[key] = cut_frames(table, frame.take(positions), low, q)
         return found
 
-    # -- nodes whose whole input may change --
+    # -- nodes whose input may change everywhere --
 
     def _run_full(self, step: Step, full: Arrays, deltas: dict[int, Any], values: dict[int, Any], q: Any) -> None:
-        """Call the Keras layer itself on ordinary batches of S * P * A; the windows of a tensor are added up."""
+        """Call the Keras layer itself on batches of S * P * A full tensors; windows of one tensor are added up."""
         if isinstance(step.node.layer, SumOfWindows):
             changes = [self._change(t, full, deltas, values, q) for t in step.node.inputs[:-1]]
             deltas[step.node.outputs[0]] = reduce(ops.add, changes)
@@ -306,11 +310,11 @@ class ChunkRunner:
         reference = full[str(tensor)]
         shape = tuple(reference.shape[1:])
         state = self.plan.states[tensor]
-        spread = ops.reshape(reference, (self.batch[0], 1, 1, *shape))
+        unchanged = ops.reshape(reference, (self.batch[0], 1, 1, *shape))
         if isinstance(state, Unchanged):
-            x = ops.broadcast_to(spread, (*self.batch, *shape))
+            x = ops.broadcast_to(unchanged, (*self.batch, *shape))
         else:
-            x = self._full_delta(tensor, shape, deltas, q) + spread
+            x = self._full_delta(tensor, shape, deltas, q) + unchanged
         values[tensor] = ops.reshape(x, (prod(self.batch), *shape))
         return values[tensor]
 
@@ -330,7 +334,7 @@ class ChunkRunner:
         return ops.pad(rows, [(0, 0)] * 3 + [(state.flat.before, after)])
 
     def _change(self, tensor: int, full: Arrays, deltas: dict[int, Any], values: dict[int, Any], q: Any) -> Any:
-        """The delta (S, P, A, *shape) of a tensor wherever it changes."""
+        """The delta (S, P, A, *shape) of a tensor."""
         reference = full[str(tensor)]
         shape = tuple(reference.shape[1:])
         if isinstance(self.plan.states[tensor], Unchanged):
@@ -341,11 +345,11 @@ class ChunkRunner:
         return value - ops.reshape(reference, (self.batch[0], 1, 1, *shape))
 
 
-def positions_of(x: Any, run: tuple[int, int]) -> Any:
-    """The positions of a run, along axis 1."""
-    if x is None or run == (0, x.shape[1]):
+def positions_of(x: Any, stretch: tuple[int, int]) -> Any:
+    """The positions of a stretch, along axis 1."""
+    if x is None or stretch == (0, x.shape[1]):
         return x
-    return x[:, run[0] : run[1]]
+    return x[:, stretch[0] : stretch[1]]
 
 
 def joined(arrays: Sequence[Any]) -> Any:
@@ -361,7 +365,7 @@ def cut_frames(table: Any, frame: Frame, low: int, q: Any) -> Any:
 
 
 def cut_slices(table: Any, frame: Frame, low: int, q: Any) -> list[Any]:
-    """The frames of a constant (1, length, ...) one by one, (1, width, ...): slices, which TensorFlow does not copy."""
+    """The frames of a constant (1, length, ...) one by one: slices (1, width, ...), which TensorFlow does not copy."""
     rows = ops.reshape(table, table.shape[1:])
     rest = table.shape[2:]
     starts = [start - low + q * np.int32(int(frame.step)) for start in frame.starts]

@@ -1,7 +1,7 @@
-"""Which positions of the sequence reach an output at all: the others have a delta of 0 and are not computed.
+"""Find the positions of the sequence that reach an output: the others have a delta of 0 and are not computed.
 
-Integers only. A block of positions is judged by its first and its last: all starts move one way along a block, so what
-lies between reaches nothing that lies outside of the hull of both.
+Integers only. A block of positions is judged by its first and its last: starts move one way along a block, so that the
+positions between reach nothing outside of the hull of both.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fastism_cli.rules.base import Facts, Rule, State, Unchanged, Window
 
 
 def live_positions(graph: LayerGraph, input_tensor: int) -> range:
-    """The shortest run of positions outside of which no substitution changes an output.
+    """The shortest range of positions outside of which no substitution changes an output.
 
     ::
 
@@ -48,7 +48,7 @@ def first_live(is_live: Callable[[int, int], bool], first: int, stop: int) -> in
 
 
 def reaches_output(graph: LayerGraph, input_tensor: int, ends: tuple[int, int]) -> bool:
-    """Whether a change between two positions can reach an output. True where nothing is known."""
+    """Whether a change between two positions can reach an output. True if it is not known."""
     found = Propagation(graph, input_tensor, ends, Fraction(1))
     live = {input_tensor}
     for node in graph.nodes:

@@ -1,4 +1,4 @@
-"""The definition of the answer: every substituted sequence through the whole model. Also the fallback."""
+"""Score by definition: every substituted sequence through the model. Also the fallback of the fast engine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class NaiveEngine:
     predict : callable
         From a list of input arrays (batch, ...) to the list of heads, not reduced.
     reduce : callable
-        From such a list, and that of the reference sequences, to the list of heads as they are scored.
+        From such a list, and that of the reference sequences, to the list of heads that are scored.
     sequence_input : int
         Index of the input that is substituted in.
     size, sequences, alternates : int
@@ -46,7 +46,7 @@ class NaiveEngine:
         self._chunk = backend.compiled(self._deltas, variables)
 
     def reference(self, inputs: Sequence[Any]) -> tuple[list[Any], Any]:
-        """Predictions of all heads (S, *shape), and what the chunks need."""
+        """Predictions of all heads (S, *shape), and the arrays that the chunks need."""
         outputs, full = self._reference(list(inputs))
         return outputs, (list(inputs), full, outputs)
 
@@ -54,7 +54,8 @@ class NaiveEngine:
         """Deltas of all heads for one chunk, (S, P, A, *head shape), positions in natural order."""
         inputs, full, outputs = kept
         arrays = [ops.convert_to_tensor(np.asarray(x, "int32")) for x in (call.start, bases)]
-        return self._chunk(inputs, full, outputs, *arrays)
+        heads: list[Any] = self._chunk(inputs, full, outputs, *arrays)
+        return heads
 
     def _reference_pass(self, inputs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         full = self._predict(inputs)

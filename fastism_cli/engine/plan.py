@@ -11,7 +11,7 @@ from fastism_cli.model.graph import FURTHER_WINDOW, LayerGraph, Node, Shape, Ten
 from fastism_cli.rules.base import Extra, Facts, Flat, Form, Rule, State, Window
 from fastism_cli.rules.frames import Chunk, Frame
 
-# A single forward pass, for the reference, takes so many times as long as one among many.
+# A single forward pass, for the reference, takes this many times as long as one of a large batch.
 REFERENCE_PASSES = 3
 
 
@@ -19,8 +19,9 @@ REFERENCE_PASSES = 3
 class Operand:
     """One input of a step: which tensor, in which form, and for a window in which frame.
 
-    ``source`` says where it comes from: the tensor's "delta" or "value" as it stands, or its "reference" (added to
-    the delta to make a value, or alone for a tensor that does not change).
+    ``source`` says where it comes from: the "delta" or the "value" of the tensor (to a delta that is wanted in value
+    form the reference is added); for a tensor that does not change, its "reference", or "none" in delta form; "full"
+    for all of the tensor.
     """
 
     tensor: int
@@ -55,7 +56,7 @@ class Step:
 
     @property
     def needs_order(self) -> bool:
-        """Whether it wants the positions as they come."""
+        """Whether it needs the positions in their natural order."""
         return self.rule is not None and self.rule.needs_order(self.facts)
 
 
@@ -68,9 +69,9 @@ class Stage:
     exports : tuple of int
         The tensors that later stages read; they are stored in delta form.
     order : tuple of int
-        The positions of the chunk, sorted so that those which lie alike in all frames of the stage stand together.
+        The positions of the chunk, sorted so that those with equal offsets in all frames of the stage are together.
     stretches : tuple of (first, stop)
-        Those stretches of ``order``; a single one where there would be too many.
+        The stretches of ``order`` with equal offsets; a single one if there would be too many.
     cuts : bool
         Whether windows are cut into pieces by rows.
     """
@@ -83,18 +84,18 @@ class Stage:
 
     @property
     def has_product(self) -> bool:
-        """Whether a matrix product stands before the stage."""
+        """Whether a matrix product comes before the stage."""
         return self.steps[0].has_product
 
     @property
     def is_compiled(self) -> bool:
-        """False for a rule that multiplies matrices on values: it is left to the graph as it is."""
+        """False for a rule that multiplies matrices in value form: it runs outside of any compiled stage."""
         rule = self.steps[0].rule
         return self.has_product or (rule is not None and rule.fused)
 
     @property
     def is_product(self) -> bool:
-        """Whether the product is all that the stage is: nothing is left to compile."""
+        """Whether the stage is the product alone, so that nothing is left to compile."""
         first = self.steps[0]
         assert first.rule is not None
         return self.has_product and len(self.steps) == 1 and first.rule.is_product(first.facts) and not first.masks
@@ -109,7 +110,7 @@ class Stage:
 class Plan:
     """How one chunk of substituted positions passes through the model.
 
-    ``states`` has the state of every tensor (frames as they are stored), ``stages`` the work in order.
+    ``states`` has the state of every tensor (with the frame that it is stored in), ``stages`` the work in order.
     """
 
     graph: LayerGraph
@@ -134,12 +135,12 @@ class Plan:
 
     @property
     def orders(self) -> dict[int, tuple[int, ...]]:
-        """The order of the chunk's positions in each stored tensor that is not in the natural one."""
+        """The order of the chunk's positions in each tensor that a stage of rules stores."""
         return {t: stage.order for stage in self.stages for t in stage.exports if stage.steps[0].rule is not None}
 
     @property
     def elements(self) -> int:
-        """Elements of all the tensors that one substitution writes."""
+        """Elements that one substitution writes, in all tensors."""
         return sum(self._written(step) for step in self.steps)
 
     def _written(self, step: Step) -> int:
@@ -147,14 +148,14 @@ class Plan:
 
     @property
     def working_set(self) -> int:
-        """Elements of the largest stage for one substitution: its output and what it holds in between."""
+        """Elements of the largest step for one substitution: its output and its intermediate results."""
         return max((step.scratch + self._written(step) for step in self.steps), default=1)
 
     @property
     def full_elements(self) -> int:
-        """The same for a forward pass."""
-        whole = [step.node for step in self.steps if step.node.role != FURTHER_WINDOW]
-        return sum(prod(self.graph.tensors[t].shape) for node in whole for t in node.outputs)
+        """Elements that a forward pass writes, in all tensors that depend on the input."""
+        nodes = [step.node for step in self.steps if step.node.role != FURTHER_WINDOW]
+        return sum(prod(self.graph.tensors[t].shape) for node in nodes for t in node.outputs)
 
     @property
     def limit(self) -> float:
@@ -163,7 +164,7 @@ class Plan:
 
     @property
     def predicted_speedup(self) -> float:
-        """Estimated saving in time against forward passes, elements moved and the reference pass counted in."""
+        """How many times faster than forward passes: an estimate that counts elements moved and the reference pass."""
         opaque = [step for step in self.steps if step.rule is None]
         inside = sum(work_inside(step.node.layer, step.facts.shapes, step.full_multiply_adds) for step in opaque)
         full = self.full_multiply_adds + LAYER_ELEMENT * self.full_elements + inside
@@ -177,15 +178,16 @@ class Plan:
 
 
 def written(state: State, tensor: Tensor) -> int:
+    """Elements of a tensor that are stored."""
     return state.size if isinstance(state, Window) else prod(tensor.shape)
 
 
-# --- what a plan needs of the reference ---------------------------------------------------------------------------
+# --- cuts from the reference and from constants -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Something along a length axis that frames are cut from.
+    """Something along a length axis that frames are cut from, such as the reference of a tensor.
 
     ``source`` is "reference", "prefix_max" or "suffix_max" of ``tensor``, or the name of a constant of ``node``;
     ``separate`` as in :class:`~fastism_cli.rules.base.Extra`.
@@ -218,13 +220,14 @@ def cuts(step: Step, states: Sequence[State]) -> list[tuple[str, Cut, Frame]]:
 
 
 def reference_cut(tensor: int, states: Sequence[State], *, like: Window, length: int) -> Cut:
-    """The reference of an operand; one that does not change lies as the windows beside it do (``like``)."""
+    """The reference of an operand; one that does not change has the axes of the window beside it (``like``)."""
     state = states[tensor]
     window = state if isinstance(state, Window) else like
     return Cut("reference", tensor, None, window.flat, window.channels, length, axis=window.axis)
 
 
 def extra_cut(step: Step, extra: Extra) -> Cut:
+    """A cut that a rule asks for besides its inputs."""
     derived = extra.source in ("prefix_max", "suffix_max")
     node = None if derived else step.node.index
     window = step.facts.states[0]
@@ -233,7 +236,7 @@ def extra_cut(step: Step, extra: Extra) -> Cut:
 
 
 def reaches(plans: Iterable[tuple[Plan, range]]) -> dict[Cut, tuple[int, int]]:
-    """How far below 0 and up to where the frames of these plans' chunks reach, for every cut."""
+    """The range that each cut has to cover: all positions, and those outside that frames of the plans' chunks reach."""
     found: dict[Cut, tuple[int, int]] = {}
     for plan, chunks in plans:
         for step in plan.steps:

@@ -1,4 +1,8 @@
-"""From a graph and the rules to a frozen plan: states forward, frames and forms back, stages. Milliseconds."""
+"""Make a frozen plan of a graph by the rules, in milliseconds.
+
+Forward through the graph: which positions of each tensor change. Backward: in which frame each tensor is kept. Then
+the steps are grouped into stages.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +32,7 @@ from fastism_cli.rules.frames import Chunk, Frame, common_period, equal_stretche
 from fastism_cli.rules.move_rows import MAX_STRETCHES
 from fastism_cli.rules.table import rule_of, why_opaque
 
-# With more slices to add up than these, a kernel's taps are summed in a stage of their own: it compiles faster.
+# With more slices to add up than this, a kernel's taps are summed in a stage of their own, which compiles faster.
 MAX_TERMS = 700
 
 
@@ -53,7 +57,7 @@ def make_plan(graph: LayerGraph, input_tensor: int, *, size: int, phase: int, pe
 
 
 class Propagation:
-    """Forward: which positions of every tensor change, for the substituted ``positions``, and by which rule."""
+    """Forward: which positions of every tensor change for the substituted ``positions``, and by which rule."""
 
     def __init__(self, graph: LayerGraph, input_tensor: int, positions: Sequence[int], step: Fraction) -> None:
         self.graph = graph
@@ -105,7 +109,7 @@ class Propagation:
         return rule, None, output
 
     def _saves(self, rule: Rule, facts: Facts, output: Window) -> bool:
-        """Whether the window costs less than the whole layer, for which the input has to be laid out in full."""
+        """Whether the window costs less than the layer on all positions, for which its input is made in full."""
         if output.frame.width < output.frame.length:
             return True
         elements = prod(output.channels) * STAGE_ELEMENT
@@ -127,7 +131,7 @@ class _Planner(Propagation):
             self._pull_frames(node)
 
     def _pull_frames(self, node: Node) -> None:
-        """Let a tensor with one reader be kept in the frame that this reader wants."""
+        """Keep a tensor with one reader in the frame that this reader wants."""
         rule = self.rules.get(node.index)
         if rule is None or not rule.pulls:
             return
@@ -141,13 +145,13 @@ class _Planner(Propagation):
                     self.stored[tensor] = replace(state, frame=wanted)
 
     def _can_fill(self, tensor: int) -> bool:
-        """Whether the tensor has one reader, and a maker that can put it into a wider frame."""
+        """Whether the tensor has one reader, and its maker can make it in a wider frame."""
         maker = self.rules.get(self.makers.get(tensor, -1))
         heads = {port.tensor for port in self.graph.outputs}
         return maker is not None and maker.fills and len(self.readers[tensor]) == 1 and tensor not in heads
 
     def stages(self) -> list[Stage]:
-        """Group the steps: elementwise work joins the stage that makes what it reads."""
+        """Group the steps: elementwise work joins the stage that makes its input."""
         groups: list[list[Step]] = []
         forms: list[dict[int, Form]] = []
         made_in: dict[int, int] = {}
@@ -202,9 +206,9 @@ class _Planner(Propagation):
     def _stretches(
         self, group: list[Step], given: tuple[int, ...]
     ) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
-        """The chunk's positions sorted by how they lie in the frames of these steps, and the stretches alike.
+        """The chunk's positions sorted by their offsets in the frames of these steps; the stretches of equal offsets.
 
-        Where there is nothing to sort, they stay in the order in which the first input is ``given``.
+        If there is nothing to sort, they stay in the order in which the first input is ``given``.
         """
         size = len(self.positions)
         keys = [tuple(key) for key in zip(*(move for step in group for move in self._moves(step)), strict=True)]
@@ -215,7 +219,7 @@ class _Planner(Propagation):
         return tuple(order), tuple((a, b) for a, b, _ in equal_stretches([number[keys[j]] for j in order]))
 
     def _moves(self, step: Step) -> list[tuple[int, ...]]:
-        """For every move of rows into another frame, the offset of each position."""
+        """The offset of each position, for every move of rows into another frame."""
         if step.rule is None:
             return []
         moves = []
@@ -250,15 +254,15 @@ class _Planner(Propagation):
 
     @cached_property
     def _masks(self) -> dict[int, bool]:
-        """For every window that its rule may leave dirty at invalid positions, whether a reader minds."""
+        """The windows that may be non-zero at invalid positions, and whether a reader requires zeros."""
         dirty: set[int] = set()
         for node in self.graph.nodes:
             rule = self.rules.get(node.index)
             if rule is not None and (rule.leaks or (rule.keeps_places and node.inputs[0] in dirty)):
                 dirty.update(node.outputs)
-        return {t: any(self._minds(self.graph.nodes[reader]) for reader in self.readers[t]) for t in dirty}
+        return {t: any(self._requires_zeros(self.graph.nodes[reader]) for reader in self.readers[t]) for t in dirty}
 
-    def _minds(self, reader: Node) -> bool:
+    def _requires_zeros(self, reader: Node) -> bool:
         """Whether a reader computes valid positions from invalid ones of a delta."""
         rule = self.rules.get(reader.index)
         return rule is not None and rule.form is not Form.VALUE and not rule.keeps_places

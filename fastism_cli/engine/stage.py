@@ -1,7 +1,7 @@
-"""What one compiled stage computes, for one run of its positions: no matrix products, and nothing moves by data.
+"""Compute one stage for one stretch of its positions: no matrix products, and no moves by offsets that are data.
 
-The positions of a run lie alike in all frames of the stage, so that every move is a plain slice. Windows are strips of
-pieces (see :mod:`fastism_cli.rules.strips`); inside the stage a tensor is a delta, or a pair of values.
+The positions of a stretch have equal offsets in all frames of the stage, so that every move is a plain slice. Windows
+are strips of pieces (see :mod:`fastism_cli.rules.strips`); inside the stage a tensor is a delta, or a pair of values.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ def _repeated(piece: Piece, batch: tuple[int, int, int]) -> Piece:
 
 @dataclass
 class StageOnStretch:
-    """One run of positions through the steps of a stage.
+    """One stretch of positions through the steps of a stage.
 
     Attributes
     ----------
     positions : sequence of int
-        Which positions of the chunk these are.
+        The positions of the chunk that make the stretch.
     deltas : dict of tensor number to Strip, or to an array for what is not a window
-        What the stage reads; what its steps make is added.
+        The tensors that the stage reads; those that its steps make are added.
     gathered : dict of arrays
         Cuts of references and constants, by step and operand.
     """
@@ -90,11 +90,11 @@ class StageOnStretch:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """First axes of every delta: sequences, positions of the run, alternates."""
+        """First axes of every delta: sequences, positions of the stretch, alternates."""
         return self.batch[0], len(self.positions), self.batch[2]
 
     @property
-    def dtype(self) -> str:
+    def dtype(self) -> Any:
         arrays = [x.any_array if isinstance(x, Strip) else x for x in self.deltas.values()]
         return next(x.dtype for x in arrays if x is not None)
 
@@ -118,7 +118,7 @@ class StageOnStretch:
         return rule.delta(call, *[self.array(x, op) for x, op in zip(inputs, step.operands, strict=True)])
 
     def _with_an_array(self, strip: Any, operand: Operand) -> Any:
-        """A strip that has an array somewhere, so that its shape and type are known."""
+        """The strip, as zeros if no piece of it changes: a rule that is given strips reads their shape and type."""
         if not isinstance(strip, Strip) or strip.any_array is not None:
             return strip
         return Strip.of(self.array(strip, operand))
@@ -131,7 +131,7 @@ class StageOnStretch:
         return strip.as_array((*self.shape, 0, *state.channels), self.dtype)
 
     def placed(self, operand: Operand) -> Any:
-        """The operand's delta in the frame in which it is wanted."""
+        """The operand's delta in the frame that the rule wants."""
         state = self.states[operand.tensor]
         assert isinstance(state, Window) and operand.frame is not None
         return self.move(self.as_delta(operand.tensor), state.frame, operand.frame)
@@ -195,7 +195,7 @@ class StageOnStretch:
             self._store_both(step, tensor, *rule.both(call, new, reference))
 
     def _value_input(self, step: Step, i: int, splits: Splits) -> tuple[Any, Any]:
-        """What a rule is given of an input: its new values and its reference; of one in delta form the delta alone."""
+        """An input as the rule is given it: new values and reference; in delta form the delta and None."""
         operand = step.operands[i]
         if operand.form is Form.DELTA:
             return (None if operand.source == "none" else self.array(self.placed(operand), operand)), None
@@ -220,7 +220,7 @@ class StageOnStretch:
         new = Strip(tuple(d if d.array is None else replace(d, array=d.array + r.array) for d, r in pieces))
         return Pair(new, reference.at(delta.breaks))
 
-    # -- what rules are given --
+    # -- the call that rules are given --
 
     def call(self, step: Step) -> Call:
         assert step.rule is not None
@@ -251,7 +251,7 @@ def summary_key(node: int, name: str) -> str:
 
 
 def summary_of(node: int, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """What a rule made of the whole reference, by name."""
+    """The arrays that a rule made of the full reference, by name."""
     own = summary_key(node, "")
     return {key.removeprefix(own): x for key, x in arrays.items() if key.startswith(own)}
 
@@ -263,7 +263,7 @@ def first_rows(frame: Frame, q: Any) -> Any:
 
 
 def _value_by_pieces(function: Callable[..., Any], pairs: Sequence[Pair]) -> Pair:
-    """A function of rows on values; an operand of a single row stands for all rows."""
+    """Apply a function of rows to values; an operand of a single row stands for all rows."""
     width = max(pair.reference.width for pair in pairs)
     rows = [pair for pair in pairs if pair.reference.width == width]
     breaks = common_breaks([strip for pair in rows for strip in pair])

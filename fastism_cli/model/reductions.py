@@ -1,6 +1,6 @@
-"""Positional heads to one number per target, on the device.
+"""Reduce a positional head to one number per target, on the device.
 
-Formulas, for one target of a head that keeps positions, ``y[0..n)``; ``r`` is the same of the reference sequence:
+Formulas for one target of a head that keeps positions, ``y[0..n)``; ``r`` is that target on the reference sequence:
 
 ===========  ================================================================================================
 sum          ``sum_i y[i]``
@@ -42,7 +42,7 @@ class Reduction:
     kind : str
         As ``--reduce`` names it.
     compares : bool
-        Whether it is called with the head of the reference, of the same shape, as a second array.
+        Whether it is called with the head on the reference, of the same shape, as a second array.
     """
 
     kind = ""
@@ -53,7 +53,7 @@ class Reduction:
         return self.kind
 
     def check(self, head: str, shape: Shape) -> None:
-        """Raise :class:`UsageError` if a head of this shape cannot be reduced so."""
+        """Raise :class:`UsageError` if a head of this shape cannot be reduced in this way."""
 
     def __call__(self, x: Any, reference: Any = None) -> Any:
         raise NotImplementedError
@@ -80,7 +80,7 @@ class Mean(OverPositions):
 
 
 class Max(OverPositions):
-    keepdims, data_format = False, "channels_last"  # as GlobalMaxPooling1D, whose rule it shares
+    keepdims, data_format = False, "channels_last"  # like GlobalMaxPooling1D, whose rule it shares
 
     def __init__(self) -> None:
         super().__init__("max", lambda x: ops.max(x, axis=1, keepdims=True))
@@ -162,7 +162,7 @@ def divergence(log_p: Any, log_q: Any) -> Any:
     return ops.where(near, close, apart)
 
 
-SIMPLE: dict[str, type[Reduction]] = {
+SIMPLE: dict[str, Callable[[], Reduction]] = {
     "sum": Sum,
     "mean": Mean,
     "max": Max,
@@ -174,10 +174,10 @@ SIMPLE: dict[str, type[Reduction]] = {
 
 
 def make_reduction(kind: str) -> Reduction:
-    """The reduction that :func:`fastism_cli.options.choices.check_reduction` let pass."""
+    """The reduction of this kind, which :func:`fastism_cli.options.choices.check_reduction` has checked."""
     if kind.startswith("center:"):
         return Center(int(kind.partition(":")[2]))
-    return SIMPLE[kind]()  # type: ignore[call-arg]
+    return SIMPLE[kind]()
 
 
 def position_axes(shape: Shape) -> Shape:

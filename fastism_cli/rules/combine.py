@@ -160,8 +160,8 @@ class Concatenate(Rule):
             return present[0]
         like = present[0]
         along, axis = call.output.axis, self.axis(call.facts)
-        parts = [
+        arrays = [
             ops.zeros((*like.shape[:4], *without(shape, along)), dtype=like.dtype) if x is None else x
             for x, shape in zip(inputs, call.facts.shapes, strict=True)
         ]
-        return ops.concatenate(parts, axis=4 + axis - (axis > along))
+        return ops.concatenate(arrays, axis=4 + axis - (axis > along))

@@ -2,7 +2,8 @@
 
 A convolution of stride 1 multiplies every changed row with the whole kernel at once and adds the products where they
 overlap (GEMM + fold): ``width * kernel_size`` products of channels instead of the ``(width + span - 1) * kernel_size``
-that it takes to recompute the output window, as fastISM does (Nair et al. 2022)."""
+that it takes to recompute the output window, as fastISM does (Nair et al. 2022).
+"""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ from fastism_cli.rules.window_arrays import merge_batch, split_batch
 
 
 class Convolution(Rule):
-    """What Conv1D and its relatives share: geometry, and the layer without its activation."""
+    """Geometry of a convolution along one axis, and the layer without its activation."""
 
     form = Form.DELTA
     linear = True
@@ -76,7 +77,7 @@ class Convolution(Rule):
         )
 
     def folds(self, layer: Any) -> bool:
-        """Whether the layer is computed by GEMM + fold, rather than by an ordinary convolution of the frame."""
+        """Whether the layer is computed by GEMM + fold, and not by an ordinary convolution of the frame."""
         return False
 
     def split(self, node: Node) -> Callable[[Any], Any] | None:
@@ -99,7 +100,7 @@ class Convolution(Rule):
 
 
 def pad_causal(layer: Any, x: Any, padding: str) -> tuple[Any, str]:
-    """Keras.ops knows no 'causal': its zeros are put in here."""
+    """Pad with the zeros of 'causal', which ``keras.ops`` does not know."""
     if padding != "causal":
         return x, padding
     left = dilated_span(layer.kernel_size[0], layer.dilation_rate[0]) - 1
@@ -112,20 +113,20 @@ class Conv(Convolution):
     condition = "if the positions lie along an axis that it slides over"
 
     def folds(self, layer: Any) -> bool:
-        return layer.strides[0] == 1 and layer.groups == 1
+        return bool(layer.strides[0] == 1 and layer.groups == 1)
 
     def prepare(self, node: Node) -> dict[str, Any]:
-        """The kernel with its taps reversed, as one matrix (C_in, kernel_size * C_out), and the same of its parts."""
+        """The kernel with its taps reversed, as one matrix (C_in, kernel_size * C_out); also its even and odd taps."""
         if not self.folds(node.layer):
             return {}
         kernel = ops.transpose(ops.flip(ops.convert_to_tensor(node.layer.kernel), axis=0), (1, 0, 2))
         matrices = {"matrix": ops.reshape(kernel, (kernel.shape[0], -1))}
         if node.layer.dilation_rate[0] == 1 and is_large_kernel(*kernel.shape):
-            matrices["even_odd"] = [ops.reshape(part, (kernel.shape[0], -1)) for part in even_odd_both(kernel, axis=1)]
+            matrices["even_odd"] = [ops.reshape(taps, (kernel.shape[0], -1)) for taps in even_odd_both(kernel, axis=1)]
         return matrices
 
     def uses_karatsuba(self, facts: Facts) -> bool:
-        """Whether the products are those of even and odd rows, where the stage computes by pieces."""
+        """Whether the products are those of even and odd rows, in a stage that cuts windows."""
         channels, filters = facts.layer.kernel.shape[1:]
         taps, dilation, rows = facts.layer.kernel_size[0], facts.layer.dilation_rate[0], facts.window.frame.width
         is_large = is_large_kernel(channels, taps, filters) and is_precise(facts.layer.compute_dtype)
@@ -143,19 +144,19 @@ class Conv(Convolution):
         )
 
     def product(self, call: Call, *inputs: Any) -> Any:
-        """Every row times the whole kernel: (S, P, A, rows, taps, filters); or three such, of the halves."""
+        """Every row times the kernel: (S, P, A, rows, taps, filters); or three such, of even and odd rows and taps."""
         layer = call.layer
         if not self.folds(layer):
             return self.delta(call, *inputs)
         (x,) = inputs
         if not (call.cuts and self.uses_karatsuba(call.facts)):
             return rows_times(x, call.params["matrix"], layer.filters)
-        parts = call.stage(partial(even_odd_both, axis=3))(x)
+        inputs = call.stage(partial(even_odd_both, axis=3))(x)
         matrices = call.params["even_odd"]
-        return [rows_times(part, matrix, layer.filters) for part, matrix in zip(parts, matrices, strict=True)]
+        return [rows_times(rows, matrix, layer.filters) for rows, matrix in zip(inputs, matrices, strict=True)]
 
     def finish(self, call: Call, product: Any) -> Any:
-        """The products added up, in the frame that the output is wanted in."""
+        """Add the products up, in the frame of the output."""
         if not self.folds(call.layer):
             return product
         natural = self.propagate(call.facts)
@@ -176,13 +177,13 @@ class Conv(Convolution):
             return 0
         taps, rows = layer.kernel_size[0], facts.window.frame.width
         if self.uses_karatsuba(facts):
-            return n_products(rows, taps) + 2 * (rows + taps)
+            return int(n_products(rows, taps) + 2 * (rows + taps))
         return sum(len(present) for _, _, present in tap_pieces(rows, taps, layer.dilation_rate[0]))
 
     def multiply_adds(self, facts: Facts, output: State) -> int:
         assert isinstance(output, Window)
         rows = facts.window.frame.width if self.folds(facts.layer) else output.frame.width
-        return rows * prod(facts.layer.kernel.shape)
+        return int(rows * prod(facts.layer.kernel.shape))
 
     def scratch(self, facts: Facts) -> int:
         layer = facts.layer

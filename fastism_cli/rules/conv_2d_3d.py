@@ -1,7 +1,8 @@
 """Conv2D, Conv3D, DepthwiseConv, SeparableConv and ConvTranspose of all ranks, and Conv1D in 'channels_first'.
 
 One of the spatial axes holds the positions. The array has the full tensor but for this axis, of which it has the frame
-alone. The convolution is 'valid' on it; what the layer pads along the other axes is added here."""
+alone. The convolution is 'valid' on it; what the layer pads along the other axes is added here.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from fastism_cli.rules.window_arrays import from_keras, to_keras, without
 
 
 class Spatial(Rule):
-    """Geometry of a layer with one window along the positions and windows along its other spatial axes."""
+    """Geometry of a layer that slides over one, two or three axes, one of which holds the positions."""
 
     form = Form.DELTA
     linear = True
@@ -90,7 +91,7 @@ class Spatial(Rule):
 
 
 class SpatialConv(Spatial):
-    """A convolution as the layer's class does it."""
+    """A convolution; ``convolve`` does it for the layer's class."""
 
     def __init__(self, convolve: Callable[[Any, Any, str, str], Any]) -> None:
         self.convolve = convolve
@@ -110,7 +111,7 @@ class SpatialConv(Spatial):
         return without_activation(layer, linear)
 
     def convolve_all(self, layer: Any, x: Any) -> Any:
-        """The convolution of a whole tensor, as Keras calls it."""
+        """The convolution of the full tensor, as Keras calls it."""
         if layer.padding != "causal":
             return self.convolve(layer, x, layer.padding, layer.data_format)
         left = (dilated_span(layer.kernel_size[0], layer.dilation_rate[0]) - 1, 0)
@@ -127,7 +128,7 @@ class SpatialConv(Spatial):
         weights = [w.shape for w in facts.layer.weights if len(w.shape) > 1]
         first, spatial = first_spatial(facts.layer), len(facts.layer.kernel_size)
         others = prod(facts.shape[first : first + spatial]) // max(output.frame.length, 1)
-        return output.frame.width * others * sum(prod(shape) for shape in weights)
+        return int(output.frame.width * others * sum(prod(shape) for shape in weights))
 
 
 def settings(layer: Any, padding: str, data_format: str) -> dict[str, Any]:
@@ -171,7 +172,7 @@ class TransposedConv(SpatialConv):
     def propagate(self, facts: Facts) -> State:
         i, window, layer = self.along(facts), facts.window, facts.layer
         if getattr(layer, "output_padding", None) is not None:
-            raise Decline("output_padding moves the outputs in a way of the backend's own")
+            raise Decline("output_padding moves the outputs differently on each backend")
         stride, span = layer.strides[i], self.sizes(layer)[i]
         starts = tuple(start * stride - self.cropped(facts)[i] for start in window.frame.starts)
         width = (window.frame.width - 1) * stride + span
@@ -198,7 +199,7 @@ class TransposedConv(SpatialConv):
     def multiply_adds(self, facts: Facts, output: State) -> int:
         first, spatial = first_spatial(facts.layer), len(facts.layer.kernel_size)
         others = prod(facts.shapes[0][first : first + spatial]) // max(facts.window.frame.length, 1)
-        return facts.window.frame.width * others * prod(facts.layer.kernel.shape)
+        return int(facts.window.frame.width * others * prod(facts.layer.kernel.shape))
 
 
 def convolve_transposed(layer: Any, x: Any, padding: str, data_format: str) -> Any:

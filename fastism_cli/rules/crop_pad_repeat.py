@@ -26,7 +26,7 @@ class Move(Rule):
         self.sign = sign
 
     def by(self, facts: Facts) -> int:
-        return self.sign * getattr(facts.layer, self.amounts)[0]
+        return int(self.sign * getattr(facts.layer, self.amounts)[0])
 
     def propagate(self, facts: Facts) -> State:
         return Window(facts.window.frame.moved(self.by(facts), facts.shape[0]), facts.window.channels)
@@ -40,7 +40,7 @@ class Move(Rule):
 
 
 class Repeat(Rule):
-    """Every position ``size`` times, or every channel."""
+    """Repeat every position, or every channel."""
 
     form = Form.EITHER
     linear = True
@@ -68,12 +68,12 @@ class Repeat(Rule):
 
 
 def up_sampling(facts: Facts) -> tuple[int, int]:
-    """UpSampling1D: the axis, batch not counted, and how many times."""
+    """The axis (batch not counted) and the number of repeats of UpSampling1D."""
     return 0, facts.layer.size
 
 
 def repeats_argument(facts: Facts) -> tuple[int, int]:
-    """``repeat``, of an axis and a number."""
+    """The axis (batch not counted) and the number of repeats of ``repeat``."""
     repeats, axis = facts.layer.repeats, facts.layer.axis
     if axis is None or not isinstance(repeats, int) or facts.window.flat is not None:
         raise Decline("repeats entries differently, or those of a flattened tensor")
@@ -83,7 +83,7 @@ def repeats_argument(facts: Facts) -> tuple[int, int]:
 
 
 class Padded(Rule):
-    """What is put around a tensor does not change; the positions move."""
+    """The operation ``pad`` with a constant, which does not change; the positions move."""
 
     form = Form.DELTA
     linear = True

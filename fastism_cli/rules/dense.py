@@ -19,7 +19,7 @@ from fastism_cli.rules.window_arrays import along_positions
 
 
 class Dense(Rule):
-    """``y = x @ kernel``. A flattened window multiplies only the rows of the kernel that its hull covers."""
+    """``y = x @ kernel``. A flattened window is multiplied with the rows of the kernel that it meets alone."""
 
     form = Form.DELTA
     linear = True
@@ -52,7 +52,7 @@ class Dense(Rule):
         return {"rows": Extra("rows", replace(frame, starts=groups.starts, width=groups.width), separate=True)}
 
     def groups(self, facts: Facts) -> StartGroups:
-        """Of a flattened window."""
+        """How the positions share slices of the kernel, for a flattened window."""
         return start_groups(facts.window.frame, prod(facts.window.channels) * facts.layer.kernel.shape[1])
 
     def split(self, node: Node) -> Callable[[Any], Any] | None:
@@ -74,8 +74,9 @@ class Dense(Rule):
         frame, groups = call.facts.window.frame, self.groups(call.facts)
         if groups.width != frame.width:
             x = call.stage(lambda x: place(x, groups.offsets(frame), groups.width))(x)
-        parts = [self._rows_product(x[:, a:b], k) for (a, b), k in zip(groups.bounds, call.extras["rows"], strict=True)]
-        return ops.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+        kernels = zip(groups.bounds, call.extras["rows"], strict=True)
+        products = [self._rows_product(x[:, a:b], kernel) for (a, b), kernel in kernels]
+        return ops.concatenate(products, axis=1) if len(products) > 1 else products[0]
 
     @staticmethod
     def _rows_product(x: Any, kernel: Any) -> Any:
@@ -87,7 +88,7 @@ class Dense(Rule):
     def multiply_adds(self, facts: Facts, output: State) -> int:
         window, units = facts.window, facts.layer.kernel.shape[1]
         width = window.frame.width if isinstance(output, Window) else self.groups(facts).width
-        return width * prod(window.channels) * units
+        return int(width * prod(window.channels) * units)
 
 
 @dataclass(frozen=True)
@@ -107,17 +108,17 @@ class StartGroups:
         return tuple(frame.starts[j] - start for (first, stop), start in slices for j in range(first, stop))
 
 
-# A matrix product costs about as much as one with so many positions more: the slice of the kernel is read from memory.
+# A matrix product costs as much as one with this many positions more: the slice of the kernel is read from memory.
 OVERHEAD_POSITIONS = 13
-# And it takes at least as long as so many multiplications of a single substitution.
+# And it takes at least as long as this many multiplications of a single substitution.
 OVERHEAD_MULTIPLICATIONS = 1e6
 
 
 @cache
 def start_groups(frame: Frame, row: int) -> StartGroups:
-    """Groups for the least work: few positions read few rows that are not theirs, many make large products.
+    """The groups that cost least: small ones read few rows that they do not need, large ones make large products.
 
-    ``row`` is how many weights one position of the tensor meets.
+    ``row`` is the number of weights that one position of the tensor meets.
     """
     stretches = equal_stretches(frame.starts)
     sizes = [2**i for i in range(len(stretches).bit_length() + 1)]
@@ -130,8 +131,8 @@ def start_groups(frame: Frame, row: int) -> StartGroups:
 
 
 def _grouped(frame: Frame, stretches: list[tuple[int, int, int]], size: int) -> StartGroups:
-    parts = [stretches[i : i + size] for i in range(0, len(stretches), size)]
-    bounds = tuple((part[0][0], part[-1][1]) for part in parts)
-    starts = tuple(min(start for _, _, start in part) for part in parts)
-    spread = max(max(start for _, _, start in part) - low for part, low in zip(parts, starts, strict=True))
-    return StartGroups(bounds, starts, frame.width + spread)
+    groups = [stretches[i : i + size] for i in range(0, len(stretches), size)]
+    bounds = tuple((group[0][0], group[-1][1]) for group in groups)
+    starts = tuple(min(start for _, _, start in group) for group in groups)
+    widest = max(max(start for _, _, start in group) - low for group, low in zip(groups, starts, strict=True))
+    return StartGroups(bounds, starts, frame.width + widest)

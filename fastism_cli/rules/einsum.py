@@ -16,18 +16,18 @@ from fastism_cli.rules.window_arrays import from_keras, to_keras, without
 
 
 def spelled_out(equation: str, ranks: list[int]) -> tuple[list[str], str]:
-    """An equation of einsum without its dots: the letters of each operand (of these ranks), and of the result."""
+    """The letters of each operand (of these ranks) and of the result in an equation of einsum, its dots replaced."""
     left, arrow, right = equation.replace(" ", "").partition("->")
     terms = left.split(",")
     if not arrow or len(terms) != len(ranks):
         raise Decline(f"has an equation of another kind ({equation})")
     unused = [c for c in "zyxwvutsrqponmlkjihgfedcbaZYXWVUTSRQPONM" if c not in equation]
-    most = max(rank - len(term.replace("...", "")) for term, rank in zip(terms, ranks, strict=True))
-    dots = "".join(unused[:most])
+    n_dots = max(rank - len(term.replace("...", "")) for term, rank in zip(terms, ranks, strict=True))
+    dots = "".join(unused[:n_dots])
     letters = []
     for term, rank in zip(terms, ranks, strict=True):
         missing = rank - len(term.replace("...", ""))
-        letters.append(term.replace("...", dots[most - missing :] if missing else ""))
+        letters.append(term.replace("...", dots[n_dots - missing :] if missing else ""))
     return letters, right.replace("...", dots)
 
 
@@ -105,7 +105,7 @@ class EinsumOperation(Einsum):
 
 
 class Matmul(Einsum):
-    """``x @ constant``, as the equation that it is."""
+    """``x @ constant``, written as an equation."""
 
     def terms(self, facts: Facts) -> tuple[str, Any, bool]:
         given = arguments(facts.node)

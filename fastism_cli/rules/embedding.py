@@ -9,7 +9,7 @@ from fastism_cli.rules.window_arrays import merge_batch, split_batch
 
 
 class ToIntegers(Rule):
-    """One integer for the letters of a position."""
+    """One-hot rows to the integer of each position's letter."""
 
     form = Form.VALUE
 

@@ -1,9 +1,9 @@
 """Which positions of a layer change: integer functions on half-open intervals, nothing else.
 
-A chunk is a run of substituted positions that one compiled call handles. Every position of the chunk has a
-:class:`Frame` of one static width in every tensor that the change has reached, at a start of its own. Chunks begin
-at ``phase + period * q``: when ``q`` grows by one, all starts of a frame move by its ``step``, so one compiled call
-serves every chunk of the same phase with ``q`` as data.
+A chunk is the substituted positions, side by side, of one compiled call. Every position of the chunk has a
+:class:`Frame` in every tensor that the change has reached: all of one static width, each with its own start. Chunks
+begin at ``phase + period * q``: when ``q`` grows by one, all starts of a frame move by its ``step``, so one compiled
+call serves every chunk of the same phase with ``q`` as data.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Frame:
 
 
 def dilated_span(kernel_size: int, dilation_rate: int) -> int:
-    """Input positions from the first to the last tap of a kernel, both included."""
+    """Number of input positions from the first to the last tap of a kernel, both included."""
     return (kernel_size - 1) * dilation_rate + 1
 
 
@@ -96,7 +96,7 @@ def changed_outputs(changed: Frame, *, span: int, stride: int, pad_left: int, n_
 
 
 def needed_inputs(out: Frame, *, span: int, stride: int, pad_left: int, n_in: int) -> Frame:
-    """Input positions that the outputs in ``out`` read, padding included: the layer is 'valid' on that frame.
+    """Input positions that the outputs in ``out`` read, padding included: on that frame the layer is 'valid'.
 
     ::
 
@@ -108,7 +108,7 @@ def needed_inputs(out: Frame, *, span: int, stride: int, pad_left: int, n_in: in
 
 
 def touched_groups(frame: Frame, size: int) -> Frame:
-    """The groups of ``size`` positions that a frame touches."""
+    """Groups of ``size`` positions that a frame touches."""
     return changed_outputs(frame, span=size, stride=size, pad_left=0, n_out=frame.length // size)
 
 
@@ -127,7 +127,7 @@ def hull(frames: Iterable[Frame]) -> Frame:
 
 
 def offsets(inner: Frame, outer: Frame) -> tuple[int, ...]:
-    """Where each inner frame begins inside its outer frame (negative: it begins before it)."""
+    """Where each inner frame begins in its outer frame (negative: before it)."""
     return tuple(a - b for a, b in zip(inner.starts, outer.starts, strict=True))
 
 
@@ -168,8 +168,8 @@ class ChunkCall:
 def cover(start: int, stop: int, *, size: int, period: int) -> tuple[int, list[ChunkCall]]:
     """Chunks of one size near ``size`` that cover ``[start, stop)``, and that size.
 
-    Every distinct phase is compiled once, so one phase is best: a whole number of periods, if a size can be found
-    that computes at most 8 % of positions for nothing. Else chunks of equal size, if they have at most three phases.
+    Each phase is compiled once, so one phase is best: a size of whole periods, if one computes at most 8 % of the
+    positions for nothing. Else chunks of equal size, if they have at most three phases.
     """
     total = stop - start
     equal = -(-total // -(-total // min(size, total)))

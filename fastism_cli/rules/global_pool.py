@@ -1,6 +1,7 @@
 """GlobalAveragePooling and GlobalMaxPooling (1D, 2D, 3D), and operations like sum, mean, max and std.
 
-Over the positions only the window is computed: the rest of the tensor adds what it adds to the reference."""
+Over the positions only the window is computed: the rest of the tensor adds what it adds to the reference.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +23,13 @@ Reduced = Callable[[Facts], tuple[tuple[int, ...], bool]]
 
 
 def spatial_axes(facts: Facts) -> tuple[tuple[int, ...], bool]:
-    """Of a global pooling: all but the channels."""
+    """The axes of a global pooling: all but the channels."""
     first = first_spatial(facts.layer)
     return tuple(range(first, first + len(facts.shapes[0]) - 1)), facts.layer.keepdims
 
 
 def axis_argument(facts: Facts) -> tuple[tuple[int, ...], bool]:
-    """Of an operation with ``axis`` and ``keepdims``."""
+    """The axes of an operation with ``axis`` and ``keepdims``."""
     axis, rank = facts.layer.axis, len(facts.shapes[0]) + 1
     given = range(rank) if axis is None else axis if isinstance(axis, (list, tuple)) else (axis,)
     axes = tuple(sorted(int(a) % rank for a in given))
@@ -38,14 +39,14 @@ def axis_argument(facts: Facts) -> tuple[tuple[int, ...], bool]:
 
 
 def sum_over(x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
-    """``ops.sum``, the rows (axis 3) first."""
+    """``ops.sum`` that sums the rows (axis 3) first."""
     return (
         ops.sum(sum_rows(x, keepdims=True), axis=axis, keepdims=keepdims) if 3 in axis else ops.sum(x, axis, keepdims)
     )
 
 
 class Reduce(Rule):
-    """A reduction over some axes: over the positions too, or over channels alone, which leaves a window."""
+    """A reduction over some axes: with the positions, or over channels alone, which leaves a window."""
 
     any_axis = True
 
@@ -71,6 +72,8 @@ class Reduce(Rule):
 
 
 class LinearReduce(Reduce):
+    """A sum or a mean."""
+
     form = Form.DELTA
     linear = True
     splits = Splits.STRIPS
@@ -93,7 +96,7 @@ class LinearReduce(Reduce):
 
 
 class Maximum(Reduce):
-    """Over the positions the largest of three: before the window, in it, and after it."""
+    """A maximum. Over the positions it is the largest of three: before the window, in it, and after it."""
 
     form = Form.VALUE
 
@@ -117,7 +120,7 @@ class Maximum(Reduce):
 
 
 class ChannelReduce(Reduce):
-    """A reduction that is known for channels alone: the operation itself on the frame's values."""
+    """A reduction that has a rule over channels alone: the operation itself is applied to the frame's values."""
 
     form = Form.VALUE
 
@@ -135,7 +138,7 @@ class ChannelReduce(Reduce):
 
 
 class FromLowest(Maximum):
-    """``max`` without a value to begin with."""
+    """``max`` without an initial value."""
 
     def propagate(self, facts: Facts) -> State:
         if facts.layer.initial is not None:

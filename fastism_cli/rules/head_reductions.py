@@ -15,7 +15,7 @@ from fastism_cli.rules.window_arrays import per_position
 
 
 class WindowSum(Rule):
-    """Sum of the deltas in the window: the rest of the head does not change."""
+    """``sum``: of the deltas in the window, as the rest of the head does not change."""
 
     form = Form.DELTA
     linear = True
@@ -36,13 +36,15 @@ class WindowSum(Rule):
 
 
 class WindowMean(WindowSum):
+    """``mean``."""
+
     def delta(self, call: Call, *inputs: Any) -> Any:
         shape = call.facts.shapes[0]
         return super().delta(call, *inputs) / (prod(shape[:-1]) if len(shape) > 1 else shape[0])
 
 
 class WindowNorm(WindowSum):
-    """The norm of the change, which is all in the window."""
+    """``l2``: the norm of the change, all of which is in the window."""
 
     linear = False
 
@@ -51,7 +53,7 @@ class WindowNorm(WindowSum):
 
 
 class CenterSum(WindowSum):
-    """Sum of the deltas at those positions of the window that lie in the middle of the head."""
+    """``center``: the sum of the deltas at positions of the window that lie in the middle of the head."""
 
     splits = Splits.NONE
 
@@ -74,12 +76,12 @@ class CenterSum(WindowSum):
 
 
 def positions_of_head(facts: Facts) -> tuple[tuple[int, ...], bool]:
-    """The axes of a head that are reduced, and that they are not kept."""
+    """The axes of a head that are reduced; they are not kept."""
     return tuple(range(len(facts.shapes[0]) - 1)), False
 
 
 class WindowMax(Maximum):
-    """As a global maximum over the length, for heads with one axis of positions."""
+    """``max``: a global maximum over the length, for heads with one axis of positions."""
 
     def __init__(self) -> None:
         super().__init__(positions_of_head)
@@ -91,7 +93,7 @@ class WindowMax(Maximum):
 
 
 class NeedsWholeHead(Rule):
-    """Reductions in which every position weighs on every other."""
+    """Reductions in which every position influences every other; declines with the reason."""
 
     def __init__(self, why: str) -> None:
         self.why = why
@@ -101,7 +103,7 @@ class NeedsWholeHead(Rule):
 
 
 class SelectTargets(Rule):
-    """Some channels of every position."""
+    """The chosen targets: some channels of every position."""
 
     form = Form.EITHER
     linear = True
@@ -118,6 +120,3 @@ class SelectTargets(Rule):
         return call.layer(inputs[0])
 
     delta = value
-
-
-SOFTMAX = "every position weighs on all others through a softmax: the head is computed in full, on the device"

@@ -1,13 +1,13 @@
 """Conv1D over a narrow window with fewer products: Karatsuba's method on even and odd rows.
 
-Adding up products of every row with every tap is a product of two polynomials, rows times taps, with matrices for
-coefficients. Of their even and odd parts, ``x = e(z^2) + z o(z^2)`` and ``w = f(z^2) + z g(z^2)``::
+To add up the products of every row with every tap is to multiply two polynomials, rows and taps, whose coefficients
+are matrices. With even and odd coefficients apart, ``x = e(z^2) + z o(z^2)`` and ``w = f(z^2) + z g(z^2)``::
 
     x w  =  e f + z^2 o g  +  z ((e + o) (f + g) - e f - o g)
 
 Three products of half the size take the place of four (Karatsuba and Ofman 1962): 63 products of a row with a tap for
-7 rows and 11 taps instead of 77, at the price of the sums. A delta that is small stays so in all of them, and the error
-is that of a few more roundings of it.
+7 rows and 11 taps instead of 77, at the price of the sums. All sums of a small delta are small, so that the error is
+that of a few more roundings of it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from keras import ops
 
 from fastism_cli.rules.strips import Piece, Strip
 
-MIN_SAVING = 0.12  # of the products, for which the sums are worth their while
+MIN_SAVING = 0.12  # share of the products that must be saved to pay for the sums
 MIN_CHANNELS = 64  # with fewer, a product takes as long to read and write as to compute
 MAX_PRODUCTS = 200  # rows times taps: more would make too many pieces
 
@@ -31,7 +31,7 @@ def count_even_odd(n: int) -> tuple[int, int]:
 
 
 def n_products(rows: int, taps: int) -> int:
-    """Products of a row with a tap."""
+    """How many products of a row with a tap Karatsuba's method takes."""
     (even_rows, odd_rows), (even_taps, odd_taps) = count_even_odd(rows), count_even_odd(taps)
     return 2 * even_rows * even_taps + odd_rows * odd_taps
 
@@ -41,12 +41,12 @@ def saves_enough(rows: int, taps: int) -> bool:
 
 
 def is_large_kernel(channels: int, taps: int, filters: int) -> bool:
-    """Whether a kernel is large enough, however many rows it meets."""
+    """Whether the method can be worth it for a kernel, however many rows it meets."""
     return taps > 2 and min(channels, filters) >= MIN_CHANNELS
 
 
 def is_precise(dtype: Any) -> bool:
-    """Whether numbers of a type are added up with little harm: those of 16 bits are not."""
+    """Whether numbers of this type can be added up without harm: those of 16 bits cannot."""
     return str(dtype) in ("float32", "float64")
 
 
@@ -59,7 +59,7 @@ def even_odd_both(x: Any, axis: int) -> tuple[Any, Any, Any]:
 
 
 def fold_even_odd(products: Sequence[Any]) -> Strip:
-    """The sum that the whole products would have, from the products of the parts (S, P, A, rows, taps, filters)."""
+    """Add up the products of even, odd and both (S, P, A, rows, taps, filters) to the sum of all products."""
     even, odd, both = (diagonal_sums(y) for y in products)
     length = sum(y.shape[3] + y.shape[4] for y in products[:2]) - 1
     odd_at = dict(enumerate(odd))

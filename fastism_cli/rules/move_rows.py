@@ -10,7 +10,7 @@ from keras import ops
 
 from fastism_cli.rules.frames import equal_stretches
 
-# More runs of positions than this make a stage slower to compile than they save.
+# More stretches of positions than this make a stage slower to compile than they save.
 MAX_STRETCHES = 16
 MAX_SELECTS = 8
 
@@ -34,14 +34,14 @@ def shift(x: Any, by: int, width: int, axis: int) -> Any:
 def by_offset(x: Any, offsets: Sequence[int], move: Callable[[Any, int], Any]) -> Any:
     """``move(x, offset)`` with an offset for each position (axis 1 of ``x``).
 
-    Positions are sorted by alignment, so that equal offsets mostly lie together: then each run of positions is
-    moved by itself. Where they do not, a few distinct offsets are selected among.
+    Positions are sorted by alignment, so that equal offsets mostly lie together: then each stretch of positions is
+    moved by itself. Where they do not, every distinct offset is applied to all and each position selects its own.
     """
     stretches = equal_stretches(offsets)
     distinct = sorted(set(offsets))
     if len(stretches) <= MAX_STRETCHES or len(stretches) <= len(distinct):
-        parts = [move(x[:, a:b] if len(stretches) > 1 else x, offset) for a, b, offset in stretches]
-        return ops.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+        results = [move(x[:, a:b] if len(stretches) > 1 else x, offset) for a, b, offset in stretches]
+        return ops.concatenate(results, axis=1) if len(results) > 1 else results[0]
     result = move(x, distinct[0])
     which = np.asarray(offsets)
     for offset in distinct[1:]:
@@ -51,7 +51,7 @@ def by_offset(x: Any, offsets: Sequence[int], move: Callable[[Any, int], Any]) -
 
 
 def place(x: Any, offsets: Sequence[int], width: int) -> Any:
-    """Put windows into frames: ``x`` (S, P, A, w, ...) begins at ``offsets[j]`` of a frame of ``width`` rows.
+    """Put windows into frames of ``width`` rows: that of position ``j`` of ``x`` (S, P, A, w, ...) at ``offsets[j]``.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def place(x: Any, offsets: Sequence[int], width: int) -> Any:
     """
     if len(equal_stretches(offsets)) > MAX_STRETCHES and len(set(offsets)) > MAX_SELECTS:
         return place_by_rows(x, ops.convert_to_tensor(np.asarray(offsets, "int32")), width)
-    return by_offset(x, offsets, lambda part, offset: shift(part, offset, width, axis=3))
+    return by_offset(x, offsets, lambda x, offset: shift(x, offset, width, axis=3))
 
 
 def place_by_rows(x: Any, offsets: Any, width: int) -> Any:

@@ -1,6 +1,7 @@
 """Activation, ReLU, Dropout, LayerNormalization, TimeDistributed and others: every position is treated by itself.
 
-So do most functions of ``keras.ops``. Their other arguments are numbers and arrays, which hold for the whole tensor."""
+So do most functions of ``keras.ops``. Their other arguments are numbers and arrays, which hold for the whole tensor.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +27,9 @@ class Pointwise(Rule):
     Parameters
     ----------
     unless : callable, optional
-        Returns the reason why the layer, configured so, does not treat every position by itself.
+        Returns the reason why this layer, as it is configured, does not treat every position by itself.
     elementwise : bool
-        Every channel is treated by itself too, which makes the layer exact on a flattened window.
+        Every channel is treated by itself too, so that the layer is exact on a flattened window.
     """
 
     form = Form.VALUE
@@ -50,7 +51,7 @@ class Pointwise(Rule):
 
     def value(self, call: Call, *inputs: Any) -> Any:
         (x,) = inputs
-        # Keras' own take arrays of any rank; one of the user's, registered as such a layer, may count on three axes
+        # layers of Keras take arrays of any rank; a custom layer that was registered like one may expect three axes
         if self.elementwise and type(call.layer).__module__.startswith("keras."):
             return call.layer(x)
         axis = 0 if self.elementwise else call.facts.window.axis
@@ -58,7 +59,7 @@ class Pointwise(Rule):
 
 
 class Identity(Pointwise):
-    """Layers that hand their input on at inference."""
+    """Layers that return their input at inference."""
 
     form = Form.EITHER
     linear = True
@@ -72,7 +73,7 @@ class Identity(Pointwise):
 
 
 class Activated(Pointwise):
-    """The activation of a layer: of Activation, or split from one with weights (see :meth:`Rule.split`)."""
+    """Activation, or the activation that was split from a layer with weights (see :meth:`Rule.split`)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,6 +113,7 @@ def acts_per_element(activation: Any) -> bool:
 
 
 def along_positions_axis(facts: Facts) -> str | None:
+    """The reason, for a layer that works along the axis of the positions."""
     axis = getattr(facts.layer, "axis", -1)
     axes = axis if isinstance(axis, (list, tuple)) else (axis,)
     rank = len(facts.shape) + 1
@@ -120,7 +122,7 @@ def along_positions_axis(facts: Facts) -> str | None:
 
 
 class EachPosition(Rule):
-    """TimeDistributed: whatever the layer inside is, it sees one position at a time."""
+    """TimeDistributed: the layer inside, whatever it is, sees one position at a time."""
 
     form = Form.VALUE
     fused = False
@@ -139,14 +141,15 @@ class EachPosition(Rule):
 
     def multiply_adds(self, facts: Facts, output: State) -> int:
         assert isinstance(output, Window)
-        return output.frame.width * sum(prod(w.shape) for w in facts.layer.weights if len(w.shape) > 1)
+        weights: int = sum(prod(w.shape) for w in facts.layer.weights if len(w.shape) > 1)
+        return output.frame.width * weights
 
 
 # --- keras.ops --------------------------------------------------------------------------------------------------------
 
 
 class Apply(Rule):
-    """The operation itself on the frame's values. ``axis``: it works along one, which must not be the positions'."""
+    """The operation itself, applied to the frame's values. ``axis``: it works along one, not that of the positions."""
 
     form = Form.VALUE
     splits = Splits.ROWS
@@ -184,7 +187,7 @@ class Apply(Rule):
 
 
 class Cast(Apply):
-    """To another type of real numbers."""
+    """Conversion to another type of real numbers."""
 
     def propagate(self, facts: Facts) -> State:
         if "float" not in str(facts.layer.dtype):

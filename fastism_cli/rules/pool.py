@@ -57,7 +57,7 @@ class Pool(Rule):
         )
 
     def views(self, call: Call, strip: Strip) -> list[Strip]:
-        """For each offset of the window, the rows that it meets; all cut where any of them enters another piece."""
+        """For each row of the pool, the rows that it reads; all cut where one of them enters another piece."""
         size, stride, width = call.layer.pool_size[0], call.layer.strides[0], call.frame.width
         edges = {-(-(row - offset) // stride) for row in strip.breaks for offset in range(size)}
         breaks = sorted({0, width} | {row for row in edges if 0 < row < width})
@@ -69,7 +69,7 @@ class Pool(Rule):
 
 
 def strided(strip: Strip, first: int, count: int, stride: int) -> Any:
-    """``count`` rows from ``first`` on, that lie in one piece of the strip."""
+    """``count`` rows from ``first`` on, all of which lie in one piece of the strip."""
     piece = next(p for p in strip.pieces if p.first <= first < p.stop)
     if piece.array is None:
         return None
@@ -78,7 +78,7 @@ def strided(strip: Strip, first: int, count: int, stride: int) -> Any:
 
 
 class MaxPool(Pool):
-    """Maximum of values; positions past an edge are -inf, not 0."""
+    """Maximum of values; positions past an edge count as the lowest number, not as 0."""
 
     form = Form.VALUE
     splits = Splits.VIEWS
@@ -93,7 +93,7 @@ class MaxPool(Pool):
 
 
 class AveragePool(Pool):
-    """Mean of deltas over the positions that Keras counts: those past an edge are not."""
+    """Mean of deltas over the positions that Keras counts, which are those inside the tensor."""
 
     form = Form.DELTA
     linear = True
@@ -109,7 +109,7 @@ class AveragePool(Pool):
         return total.map(lambda x, first, stop: x / per_position(counted[:, first:stop], len(x.shape)))
 
     def counted(self, call: Call, dtype: str) -> Any:
-        """How many positions each output averages over: (P, width)."""
+        """Number of positions that each output averages over: (P, width)."""
         layer, facts = call.layer, call.facts
         size, n_in = layer.pool_size[0], facts.window.frame.length
         first = call.first(call.frame)[:, None] + np.arange(call.frame.width, dtype="int32")[None, :]
@@ -119,12 +119,12 @@ class AveragePool(Pool):
 
 
 def without_invalid(call: Call, strip: Strip) -> Strip:
-    """Values of the lowest number at positions that lie outside of the tensor."""
+    """The strip with the lowest number at positions outside of the tensor."""
     inside = call.valid(call.facts.window.frame)
     return strip.map(lambda x, a, b: ops.where(per_position(inside[:, a:b], len(x.shape)), x, lowest(x.dtype)))
 
 
-# As far as this version of Keras has them.
+# Where all bins of an adaptive pooling have one width, it is a pooling of that size and stride. Old Keras has none.
 ADAPTIVE: dict[type, type] = {
     getattr(keras.layers, f"Adaptive{kind}Pooling{axes}D"): getattr(keras.layers, f"{kind}Pooling{axes}D")
     for kind in ("Average", "Max")
@@ -134,7 +134,7 @@ ADAPTIVE: dict[type, type] = {
 
 
 def as_pooling(node: Node, shape: Shape) -> Node:
-    """The node as one of a plain pooling, where each length of the output divides that of the input (``shape``)."""
+    """The node as a plain pooling, if each length of the output divides that of the input (``shape``)."""
     if type(node.layer) not in ADAPTIVE:
         return node
     adaptive = node.layer

@@ -17,7 +17,7 @@ from fastism_cli.rules.window_arrays import lowest, per_position, without
 
 
 class SpatialPool(Spatial):
-    """Keras pools the frame, laid out with the other axes padded; 'valid' from there."""
+    """Keras pools the frame, whose other axes are padded first: the pooling is 'valid' then."""
 
     fused = True
 
@@ -30,7 +30,7 @@ class SpatialPool(Spatial):
 
 
 class SpatialMaxPool(SpatialPool):
-    """What lies past an edge counts for nothing."""
+    """Maximum of values; elements past an edge count as the lowest number."""
 
     form = Form.VALUE
 
@@ -45,7 +45,7 @@ class SpatialMaxPool(SpatialPool):
 
 
 class SpatialAveragePool(SpatialPool):
-    """Mean over the elements that Keras counts: those past an edge are not."""
+    """Mean of deltas over the elements that Keras counts, which are those inside the tensor."""
 
     form = Form.DELTA
     linear = True
@@ -59,7 +59,7 @@ class SpatialAveragePool(SpatialPool):
         return total / (here * ops.cast(self.counted_aside(facts), x.dtype))
 
     def counted(self, call: Call, dtype: str) -> Any:
-        """Positions that each output averages over: (P, width)."""
+        """Number of positions that each output averages over: (P, width)."""
         facts, geometry = call.facts, self.geometry(call.facts)
         first = call.first(call.frame)[:, None] + np.arange(call.frame.width, dtype="int32")[None, :]
         left = first * geometry["stride"] - geometry["pad_left"]
@@ -67,7 +67,7 @@ class SpatialAveragePool(SpatialPool):
         return ops.cast(ops.maximum(count, 1), dtype)
 
     def counted_aside(self, facts: Facts) -> np.ndarray:
-        """Elements of the other axes that each output averages over: shaped as the channels of the output."""
+        """Number of elements of the other axes that each output averages over, shaped as the output's channels."""
         window, layer, first = facts.window, facts.layer, first_spatial(facts.layer)
         counts = np.ones((1,) * len(facts.shape))
         for i, (size, stride, pads) in enumerate(zip(layer.pool_size, layer.strides, self.pads(facts), strict=True)):

@@ -21,10 +21,10 @@ from fastism_cli.rules.window_arrays import without
 
 @dataclass(frozen=True)
 class Regrouping:
-    """Where the positions are after a reshape, and what became of them.
+    """Where the positions are after a reshape, and how they are grouped.
 
-    ``together`` of them have become one, the rest of each group among its channels; or each ``apart`` of them, which
-    were among its channels before.
+    ``together`` positions become one, whose channels hold the others of the group; or one becomes ``apart``
+    positions, which its channels held before.
     """
 
     axis: int
@@ -37,9 +37,9 @@ class Regrouping:
 
 
 class Reshaped(Rule):
-    """A reshape that leaves every position a place of its own, or makes groups of as many, or undoes such groups.
+    """A reshape that keeps the positions, or makes groups of equal size of them, or takes such groups apart.
 
-    Flattened, a tensor's elements lie where they can be found.
+    In a flattened tensor a window is known by where its tensor begins (see :class:`~fastism_cli.rules.base.Flat`).
     """
 
     form = Form.EITHER
@@ -53,7 +53,7 @@ class Reshaped(Rule):
         if window.flat is not None and (window.flat.before, window.flat.total) != (0, window.elements):
             if len(shape) == 1:
                 return window
-            raise Decline("reshapes a flattened tensor of which the sequence fills a part")
+            raise Decline("reshapes a flattened tensor that holds more than the sequence")
         if None in shape or prod(shape) != prod(facts.shapes[0]):
             raise Decline("changes the batch axis")
         if is_flat(facts) and len(window.shape) > 1:
@@ -82,14 +82,14 @@ class Reshaped(Rule):
             return ops.reshape(x, (*x.shape[:4], *channels))
         before, rows = prod(window.shape[: window.axis]), x.shape[3]
         if how.together > 1:
-            parts = ops.reshape(x, (-1, rows // how.together, how.together, before, prod(x.shape[4:]) // before))
-            parts = ops.transpose(parts, (0, 1, 3, 2, 4)) if before > 1 else parts
-            return ops.reshape(parts, (*x.shape[:3], rows // how.together, *channels))
-        parts = ops.reshape(x, (-1, rows, before, how.apart, prod(x.shape[4:]) // before // how.apart))
-        parts = ops.transpose(parts, (0, 1, 3, 2, 4)) if before > 1 else parts
-        parts = ops.reshape(parts, (*x.shape[:3], rows * how.apart, *channels))
-        moved = call.move(Strip.of(parts), expand_groups(window.frame, how.apart), call.frame)
-        return moved.as_array(parts.shape, parts.dtype)
+            y = ops.reshape(x, (-1, rows // how.together, how.together, before, prod(x.shape[4:]) // before))
+            y = ops.transpose(y, (0, 1, 3, 2, 4)) if before > 1 else y
+            return ops.reshape(y, (*x.shape[:3], rows // how.together, *channels))
+        y = ops.reshape(x, (-1, rows, before, how.apart, prod(x.shape[4:]) // before // how.apart))
+        y = ops.transpose(y, (0, 1, 3, 2, 4)) if before > 1 else y
+        y = ops.reshape(y, (*x.shape[:3], rows * how.apart, *channels))
+        moved = call.move(Strip.of(y), expand_groups(window.frame, how.apart), call.frame)
+        return moved.as_array(y.shape, y.dtype)
 
     delta = value
 
@@ -100,6 +100,7 @@ def is_flat(facts: Facts) -> bool:
 
 
 def regrouping(facts: Facts) -> Regrouping:
+    """What the reshape does with the positions; declines if it mixes them with channels."""
     if is_flat(facts):
         return Regrouping(0)
     window, shape = facts.window, facts.shape
@@ -117,7 +118,7 @@ def regrouping(facts: Facts) -> Regrouping:
 
 
 class Flatten(Reshaped):
-    """'channels_first' puts the channels before the positions, as if the layer transposed first."""
+    """Flatten. With 'channels_first' the layer transposes first, so that the rule declines."""
 
     condition = "if every position keeps a place of its own"
 
@@ -129,11 +130,13 @@ class Flatten(Reshaped):
 
 # --- transposing ------------------------------------------------------------------------------------------------------
 
-# From the facts to the axes of the input in the order of the output, batch not counted.
+# Returns the axes of the input in the order of the output, batch not counted.
 Order = Callable[[Facts], tuple[int, ...]]
 
 
 class Transposed(Rule):
+    """The axes in another order."""
+
     form = Form.EITHER
     linear = True
     splits = Splits.ROWS
@@ -160,16 +163,19 @@ class Transposed(Rule):
 
 
 def permuted(facts: Facts) -> tuple[int, ...]:
+    """The order of Permute."""
     return tuple(a - 1 for a in facts.layer.dims)
 
 
 def axes_argument(facts: Facts) -> tuple[int, ...]:
+    """The order of ``transpose``."""
     rank = len(facts.shape) + 1
     axes = facts.layer.axes
     return _batch_first(tuple(a % rank for a in axes) if axes is not None else tuple(reversed(range(rank))))
 
 
 def swapped(facts: Facts) -> tuple[int, ...]:
+    """The order of ``swapaxes``."""
     rank = len(facts.shape) + 1
     order = list(range(rank))
     a, b = facts.layer.axis1 % rank, facts.layer.axis2 % rank
@@ -178,6 +184,7 @@ def swapped(facts: Facts) -> tuple[int, ...]:
 
 
 def moved(facts: Facts) -> tuple[int, ...]:
+    """The order of ``moveaxis``."""
     rank = len(facts.shape) + 1
     source, destination = (
         [a % rank for a in (x if isinstance(x, (list, tuple)) else [x])]
@@ -214,9 +221,9 @@ class Entries:
 
 @dataclass(frozen=True)
 class Cutting:
-    """What is taken of every axis of a tensor (batch not counted): a range, or one entry, whose axis goes.
+    """Which entries of every axis of a tensor are taken (batch not counted): several, or one, whose axis is dropped.
 
-    ``new`` are the places in the result at which an axis of length 1 is put in.
+    ``new`` are the places in the result at which an axis of length 1 is inserted.
     """
 
     taken: tuple[Entries | int, ...]
@@ -224,7 +231,7 @@ class Cutting:
 
 
 class Sliced(Rule):
-    """Entries of the positions, forwards or backwards, and of the channels. Backwards, a window moves the other way."""
+    """Slices of the positions, forwards or backwards, and of the channels. Backwards, windows move the other way."""
 
     form = Form.DELTA
     linear = True
@@ -237,7 +244,7 @@ class Sliced(Rule):
     def propagate(self, facts: Facts) -> State:
         window, cutting = facts.window, self.cutting(facts)
         if window.flat is not None:
-            raise Decline("takes a part of a flattened tensor")
+            raise Decline("slices a flattened tensor")
         taken = cutting.taken[window.axis]
         if isinstance(taken, int):
             return EVERYWHERE
@@ -249,7 +256,7 @@ class Sliced(Rule):
         return replace(window, frame=frame, channels=without(facts.shape, axis), axis=axis)
 
     def forwards(self, frame: Frame, taken: Entries) -> tuple[Frame, int, int]:
-        """The frame, start and step as they are when the tensor is flipped first if need be."""
+        """The frame, start and step of the same slice, of the flipped tensor if the step is negative."""
         if taken.step > 0:
             return frame, taken.start, taken.step
         return flipped(frame), frame.length - 1 - taken.start, -taken.step
@@ -282,15 +289,17 @@ class Sliced(Rule):
 
 
 def flipped(frame: Frame) -> Frame:
-    """The same positions of a tensor that is read from its end."""
+    """The same positions in a tensor that is read from its end."""
     return Frame(tuple(frame.length - stop for stop in frame.stops), frame.width, -frame.step, frame.length)
 
 
 def all_entries(n: int) -> Entries:
+    """All of an axis of length ``n``."""
     return Entries(0, 1, n)
 
 
 def flip_axes(facts: Facts) -> Cutting:
+    """All entries, backwards along the axes of ``flip``."""
     axis, shape = facts.layer.axis, facts.shapes[0]
     rank = len(shape) + 1
     given = range(rank) if axis is None else axis if isinstance(axis, (list, tuple)) else (axis,)

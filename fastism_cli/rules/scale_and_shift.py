@@ -1,6 +1,7 @@
 """BatchNormalization, Rescaling, Normalization, PReLU, and ``x + 1`` or ``x * 2``: weights by channel or by position.
 
-All but PReLU are ``y = x * scale + shift``."""
+All but PReLU are ``y = x * scale + shift``.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from fastism_cli.rules.window_arrays import along_positions, without
 
 
 class Weighted(Rule):
-    """Elementwise layers with weights. Those that differ by position are cut out for each window."""
+    """Elementwise layers with weights. Weights that differ by position are cut out for each window."""
 
     any_axis = True
     keeps_places = True
@@ -27,7 +28,7 @@ class Weighted(Rule):
         return Splits.NONE if by_position else Splits.ROWS
 
     def shapes(self, facts: Facts) -> dict[str, Shape]:
-        """For each weight by name the shape in which it broadcasts to the tensor (batch not counted)."""
+        """The shape in which each weight broadcasts to the tensor (batch not counted), by name."""
         raise NotImplementedError
 
     def prepare(self, node: Node) -> dict[str, Any]:
@@ -65,12 +66,12 @@ class Weighted(Rule):
 
 
 def differs(shape: Shape, window: Window) -> bool:
-    """Whether a weight that broadcasts from this shape is another one at every position."""
+    """Whether a weight that broadcasts from this shape differs by position."""
     return shape != (1,) if window.flat is not None else shape[window.axis] > 1
 
 
 def vector_shape(array: Any, axis: int, rank: int) -> Shape:
-    """Of a vector along one axis (counted with the batch) of a tensor of ``rank`` axes (counted without)."""
+    """The shape, of ``rank`` axes, of a vector that lies along ``axis`` (counted with the batch)."""
     at = axis % (rank + 1) - 1
     return tuple(array.shape[0] if i == at else 1 for i in range(rank))
 
@@ -91,7 +92,7 @@ class Affine(Weighted):
 
 
 class BatchNorm(Affine):
-    """With the moving statistics: those of the training set, not of the batch."""
+    """BatchNormalization at inference: with its moving statistics."""
 
     def shapes(self, facts: Facts) -> dict[str, Shape]:
         layer = facts.layer
@@ -108,6 +109,8 @@ class BatchNorm(Affine):
 
 
 class Rescale(Affine):
+    """Rescaling."""
+
     def shapes(self, facts: Facts) -> dict[str, Shape]:
         layer, rank = facts.layer, len(facts.shape)
         given = {"scale": layer.scale, "shift": layer.offset}
@@ -119,7 +122,7 @@ class Rescale(Affine):
 
 
 class Standardise(Affine):
-    """Normalization: statistics that were given or adapted, one for each entry of ``axis``."""
+    """Normalization, with one mean and variance for each entry of its ``axis``."""
 
     def shapes(self, facts: Facts) -> dict[str, Shape]:
         shape = broadcast_shape(facts.layer.mean, len(facts.shape))
@@ -151,7 +154,7 @@ class SlopedReLU(Weighted):
 
 
 class WithConstant(Affine):
-    """A sum, difference, product or quotient of a tensor and a constant."""
+    """The operation add, subtract, multiply or divide (``kind``) of a tensor and a constant."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind

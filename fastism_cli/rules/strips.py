@@ -1,9 +1,9 @@
 """Windows inside a compiled stage: cut along their rows into pieces, each computed by itself.
 
-The sum over a kernel's taps has other terms in almost every row. Written as one padded sum, XLA decides for every
+The sum over a kernel's taps has different terms in almost every row. Written as one padded sum, XLA decides for every
 element which terms it has, and decides again for every reader. Cut where the terms change, each piece is a sum of
-plain slices, and activation and pooling work on the pieces as they are: the whole stage becomes one loop that reads
-every product once (measured on two cores: 0.4 to 1.0 of the time of separate stages of padded sums).
+plain slices, and activation and pooling work on the pieces as they are: the stage becomes one loop that reads every
+product once (measured on two cores: 0.4 to 1.0 of the time of separate stages of padded sums).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from keras import ops
 
 
 def rows(x: Any, first: int, stop: int, stride: int = 1) -> Any:
-    """Rows of an array (S, P, A, rows, ...): ``first``, ``first + stride``, ... before ``stop``."""
+    """Rows ``first``, ``first + stride``, ... before ``stop`` of an array (S, P, A, rows, ...)."""
     if (first, stop, stride) == (0, x.shape[3], 1):
         return x
     return x[:, :, :, first:stop] if stride == 1 else x[:, :, :, first:stop:stride]
@@ -34,8 +34,8 @@ def sum_rows(x: Any, keepdims: bool = False) -> Any:
     full = x.shape[3] // ROWS_TOGETHER
     if full < 2:
         return ops.sum(x, axis=3, keepdims=keepdims)
-    parts = [rows(x, i * ROWS_TOGETHER, (i + 1) * ROWS_TOGETHER) for i in range(full)]
-    total = ops.sum(reduce(ops.add, parts), axis=3, keepdims=keepdims)
+    blocks = [rows(x, i * ROWS_TOGETHER, (i + 1) * ROWS_TOGETHER) for i in range(full)]
+    total = ops.sum(reduce(ops.add, blocks), axis=3, keepdims=keepdims)
     rest = rows(x, full * ROWS_TOGETHER, x.shape[3])
     return total + ops.sum(rest, axis=3, keepdims=keepdims) if rest.shape[3] else total
 
@@ -53,8 +53,10 @@ class Piece:
         return Piece(first, stop, array)
 
     def apart(self, edges: Sequence[int]) -> list[Piece]:
-        """Cut at ``edges``, the first and the last of which are its own; single rows all at once, which is quicker
-        to compile."""
+        """Cut at ``edges``, from its own first to its own last row.
+
+        Single rows are cut all at once, which is quicker to compile.
+        """
         cuts = list(pairwise(edges))
         if len(cuts) != self.stop - self.first or len(cuts) < 2 or self.array is None:
             return [self.cut(first, stop) for first, stop in cuts]
@@ -64,7 +66,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Strip:
-    """One window as pieces that lie side by side from row 0 to ``width``."""
+    """A window as pieces that lie side by side from row 0 to ``width``."""
 
     pieces: tuple[Piece, ...]
 
@@ -85,11 +87,11 @@ class Strip:
     def at(self, breaks: Iterable[int]) -> Strip:
         """The same rows, cut at ``breaks`` too."""
         edges = sorted({*breaks} | self.breaks)
-        parts = (p.apart([e for e in edges if p.first <= e <= p.stop]) for p in self.pieces)
-        return Strip(tuple(piece for part in parts for piece in part))
+        cut = (p.apart([e for e in edges if p.first <= e <= p.stop]) for p in self.pieces)
+        return Strip(tuple(piece for pieces in cut for piece in pieces))
 
     def moved(self, by: int, width: int) -> Strip:
-        """In a frame of ``width`` rows, ``by`` rows further on; what does not fit is cut off."""
+        """The strip in a frame of ``width`` rows, ``by`` rows further on; what does not fit is cut off."""
         moved = [Piece(p.first + by, p.stop + by, p.array) for p in self.pieces]
         inside = [p.cut(max(p.first, 0), min(p.stop, width)) for p in moved if p.first < width and p.stop > 0]
         if not inside:
@@ -99,7 +101,7 @@ class Strip:
         return Strip((*before, *inside, *after))
 
     def map(self, function: Callable[[Any, int, int], Any]) -> Strip:
-        """``function(array, first, stop)`` of every piece that changes."""
+        """The strip with ``function(array, first, stop)`` of every piece that changes."""
         return Strip(
             tuple(
                 p if p.array is None else Piece(p.first, p.stop, function(p.array, p.first, p.stop))
@@ -115,7 +117,7 @@ class Strip:
             total = combine(total, result)
         return total
 
-    def as_array(self, like: tuple[int, ...], dtype: str) -> Any:
+    def as_array(self, like: tuple[int, ...], dtype: Any) -> Any:
         """One array; pieces in which nothing changes are zeros of (``*like[:3]``, rows, ``*like[4:]``)."""
         arrays = [
             ops.zeros((*like[:3], p.stop - p.first, *like[4:]), dtype) if p.array is None else p.array
@@ -130,11 +132,12 @@ class Strip:
 
 
 def common_breaks(strips: Sequence[Strip | None]) -> set[int]:
+    """Rows at which any of the strips is cut."""
     return {row for strip in strips if strip is not None for row in strip.breaks}
 
 
 def by_pieces(function: Callable[..., Any], strips: Sequence[Strip | None]) -> Strip:
-    """A function of rows that treats each by itself; where no input changes, neither does the output."""
+    """Apply a function that treats each row by itself; where no input changes, neither does the output."""
     breaks = common_breaks(strips)
     cut = [strip.at(breaks).pieces if strip is not None else None for strip in strips]
     edges = sorted(breaks)

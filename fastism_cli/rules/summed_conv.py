@@ -2,7 +2,8 @@
 
 A profile head reduced by its sum or mean is linear in the input of its convolution. An input position that is a
 kernel's span away from both ends reaches an output by every tap, so all such rows can be added up before they are
-multiplied. The few rows at the ends lack some taps, for which they are corrected. No output is ever made."""
+multiplied. The few rows at the ends lack some taps, for which they are corrected. No output is ever made.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ def can_be_summed(layer: Any, n_in: int) -> bool:
 
 
 def summed_taps(layer: Any, reduction: Reduction, n_in: int) -> np.ndarray:
-    """What each input position adds to the reduced head, float64 (n_in, channels, filters): a sum of taps."""
+    """The sum of taps by which each input position adds to the reduced head, float64 (n_in, channels, filters)."""
     kernel = np.asarray(backend.to_numpy(layer.kernel), "float64")
     dilation = layer.dilation_rate[0]
     span = dilated_span(len(kernel), dilation)
@@ -58,12 +59,14 @@ def summed_taps(layer: Any, reduction: Reduction, n_in: int) -> np.ndarray:
 
 
 def end_rows(layer: Any, n_in: int) -> list[int]:
-    """Input positions that some tap does not bring to an output."""
+    """Input positions that do not reach an output by every tap."""
     n = dilated_span(layer.kernel_size[0], layer.dilation_rate[0]) - 1
     return [*range(n), *range(n_in - n, n_in)]
 
 
 class SummedConvolutionRule(Rule):
+    """Sum the rows, multiply once, and correct for the rows at the ends."""
+
     form = Form.DELTA
     linear = True
     splits = Splits.STRIPS
@@ -72,7 +75,7 @@ class SummedConvolutionRule(Rule):
         return EVERYWHERE
 
     def prepare(self, node: Node) -> dict[str, Any]:
-        """All taps (channels, filters), and what the rows at the ends differ from them (rows, channels, filters)."""
+        """The sum of all taps (channels, filters), and differences from it at the ends (rows, channels, filters)."""
         summed: SummedConvolution = node.layer
         layer, n_in = summed.layer, summed.n_in
         taps = summed_taps(layer, summed.reduction, n_in)
@@ -96,7 +99,7 @@ class SummedConvolutionRule(Rule):
     def multiply_adds(self, facts: Facts, output: State) -> int:
         layer = facts.layer.layer
         rows = 1 + len(end_rows(layer, facts.layer.n_in))
-        return rows * facts.window.channels[0] * layer.filters
+        return int(rows * facts.window.channels[0] * layer.filters)
 
 
 def weighted(x: Any, weights: Any) -> Any:

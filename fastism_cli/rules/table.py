@@ -105,7 +105,7 @@ AUGMENTATIONS = (
     "RandomPerspective RandomPosterization RandomRotation RandomSaturation RandomSharpness RandomShear "
     "RandomTranslation RandomZoom"
 )
-SOFTMAX = "every position weighs on all others through a softmax: the head is computed in full, on the device"
+SOFTMAX = "every position influences all others through a softmax: the head is computed in full, on the device"
 
 LAYERS: dict[tuple[type, ...], Choice] = {
     # pointwise.py
@@ -222,24 +222,24 @@ OPERATIONS: dict[str, Choice] = {
 # Why they have none, and what to do about it: for `fastism inspect` and docs/layers.md.
 OPAQUE: dict[str, str] = {
     "RNN SimpleRNN GRU LSTM Bidirectional ConvLSTM1D ConvLSTM2D ConvLSTM3D": (
-        "every position is carried on to the next ones; nothing to be done but to keep it late and its input short"
+        "every position depends on those before it; all that helps is to place it late and keep its input short"
     ),
     "Attention AdditiveAttention MultiHeadAttention GroupQueryAttention": (
-        "every position looks at all others; nothing to be done but to keep it late and its input short"
+        "every position looks at all others; all that helps is to place it late and keep its input short"
     ),
     "GroupNormalization": (
-        "normalises with the mean over all positions; a normalisation of the channels alone would be fast"
+        "normalises with the mean over all positions; a normalisation over the channels alone would be fast"
     ),
     "Dot RepeatVector": "sums products over all positions, or takes a tensor that has none",
     "AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D "
     "AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D": (
-        "its bins are not of one width: its input is no multiple of its output_size in length"
+        "its bins are not all of one width: its output_size does not divide the length of its input"
     ),
     "Lambda": (
-        "its function is more than Keras layers and keras.ops; write it of those, or as a class with a rule (--rules)"
+        "its function is more than Keras layers and keras.ops; write it with those, or as a class with a rule (--rules)"
     ),
     "TFSMLayer JaxLayer FlaxLayer TorchModuleWrapper Pipeline": (
-        "nothing is known of the code inside; write it as a layer class and give that a rule (--rules FILE.py)"
+        "the code inside cannot be read; write it as a layer class with a rule (--rules FILE.py)"
     ),
     "AutoContrast CenterCrop Equalization RandomCrop Resizing Solarization "
     "ContrastLimitedAdaptiveHistogramEqualization": "works on whole images",
@@ -251,20 +251,21 @@ REASONS: dict[type, str] = {cls: reason for names, reason in OPAQUE.items() for 
 RULES: dict[type, Choice] = {cls: rule for classes, rule in LAYERS.items() for cls in classes} | {
     cls: rule for names, rule in OPERATIONS.items() for name in names.split() if (cls := operation_class(name))
 }
-NAMED: dict[str, Choice] = {}  # for classes of the user's, by name
+NAMED: dict[str, Choice] = {}  # for custom classes, by name
 
 
 def register_rule(cls: type | str, rule: Rule | None = None, *, like: type | None = None) -> None:
-    """Give a class of your own a rule: one that you wrote, or that of a Keras class.
+    """Give a custom layer class a rule: a new one, or that of a Keras class.
 
     Parameters
     ----------
     cls : type or str
-        The class itself, or its name, which then stands for any class of that name that is not one of Keras.
+        The class itself, or its name, which holds for any class of that name outside of Keras.
     rule : Rule, optional
-        A rule of yours; see :class:`fastism_cli.rules.Rule`.
+        The rule; see :class:`fastism_cli.rules.Rule`.
     like : type, optional
-        A Keras class: you vouch that ``cls`` computes in the same way with attributes of the same names.
+        A Keras class whose rule is right for ``cls`` too: ``cls`` must compute in the same way, with attributes of the
+        same names.
 
     Raises
     ------
@@ -287,7 +288,7 @@ def register_rule(cls: type | str, rule: Rule | None = None, *, like: type | Non
 
 
 def rule_of(node: Node) -> Rule | None:
-    """The rule of this node, or None: then it is opaque."""
+    """The rule of this node; None if it has none, so that it is opaque."""
     if node.role == "activation":
         return ACTIVATION
     choice = RULES.get(type(node.layer)) or _named(type(node.layer))
@@ -309,8 +310,10 @@ def why_opaque(layer: Any) -> str:
         return f"no rule for {cls.__name__}"
     like = next((base.__name__ for base in cls.__mro__[1:] if base in RULES), None)
     if like is not None:
-        return f"{cls.__name__} is yours: if it keeps what {like} does, register_rule({cls.__name__}, like={like})"
+        return (
+            f"{cls.__name__} is a custom layer: if it computes like {like}, register_rule({cls.__name__}, like={like})"
+        )
     return (
-        f"{cls.__name__} is yours, and its call is more than Keras layers and keras.ops: write it of those, or give it "
-        "a rule with --rules FILE.py"
+        f"{cls.__name__} is a custom layer, and its call is more than Keras layers and keras.ops: write it with those, "
+        "or give it a rule with --rules FILE.py"
     )
