@@ -104,7 +104,7 @@ class Decline(Exception):
 
 @dataclass(frozen=True)
 class Facts:
-    """What a rule is told of a node when the plan is made: its layer and integer shapes, no arrays.
+    """What a rule knows of a node when the plan is made: its layer and integer shapes, no arrays.
 
     ``states`` holds one state per input, ``shapes`` the input shapes without batch axis, ``shape`` the output's.
     """

@@ -93,7 +93,7 @@ class Padded(Rule):
     def pads(self, facts: Facts) -> list[tuple[int, int]]:
         widths = list(facts.layer.pad_width)
         if facts.layer.mode != "constant":
-            raise Decline(f"pads with what is inside ({facts.layer.mode})")
+            raise Decline(f"pads with values of the tensor (mode {facts.layer.mode!r})")
         if len(widths) != len(facts.shape) + 1 or any(widths[0]) or facts.window.flat is not None:
             raise Decline("pads the batch, or a flattened tensor")
         return [(int(a), int(b)) for a, b in widths[1:]]

@@ -283,7 +283,7 @@ class MaximumOverWindowsRule(Rule):
 
     @staticmethod
     def gaps(call: Call, frames: Sequence[Frame], length: int) -> list[tuple[Any, Any]]:
-        """First and last-plus-one positions (P,) of what lies before, between and behind the frames."""
+        """First and last-plus-one positions (P,) of the gaps before, between and behind the frames."""
         starts = ops.stack([call.first(frame) for frame in frames], axis=1)
         stops = starts + ops.convert_to_tensor([frame.width for frame in frames], dtype=starts.dtype)
         order = ops.argsort(starts, axis=1)
