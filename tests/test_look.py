@@ -136,7 +136,7 @@ def levels(path: Path) -> dict[str, str]:
 def test_a_sound_file_has_nothing_to_look_at(looked):
     found = levels(looked[0])
     assert "look" not in found.values()
-    assert found["6 of 7 regions are scored"] == "note" and found["regions that have too many N: 1"] == "note"
+    assert found["6 of 7 regions are scored"] == "note" and found["regions with too many N: 1"] == "note"
     assert found["substituted bases that are N: 3 (0.17%) in 1 region"] == "note"
     assert found["the input of 1 region passes an end of its contig, by up to 20 bases"] == "note"
 
@@ -184,7 +184,9 @@ def test_rows_are_found_by_place_and_name(tmp_path):
             rows_by_name(scores, ["late"], Interval("chrA", 0, 11))
         with pytest.raises(UsageError, match=r"no region named 'gone'\. Names there: late, plus, minus, \.\.\."):
             rows_by_name(scores, ["gone"])
-        with pytest.raises(UsageError, match=r"region 'all_n' of .* has no scores: it has too many N\."):
+        with pytest.raises(
+            UsageError, match=r"region 'all_n' of .* has no scores: it is one of those with too many N\."
+        ):
             rows_by_name(scores, ["all_n"])
         with pytest.raises(UsageError, match=r"overlaps chrA:82-90\. The nearest: chrA:60-80\."):
             row_over(scores, Interval("chrA", 82, 90))

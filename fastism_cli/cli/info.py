@@ -10,6 +10,7 @@ import click
 
 from fastism_cli.cli.click_options import logging_options, result_argument
 from fastism_cli.cli.text_table import aligned
+from fastism_cli.results.schema import Status
 
 if TYPE_CHECKING:
     from fastism_cli.results.contents import Contents, HeadContents, Range
@@ -41,7 +42,7 @@ def text(found: Contents) -> list[str]:
 
 
 def _what(found: Contents) -> list[str]:
-    statuses = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in found.statuses.items())
+    statuses = ", ".join(f"{count:,} {Status[name.upper()].label}" for name, count in found.statuses.items())
     strand = "+ strand, or the reverse complement of - records" if found.stranded else "+ strand"
     shard = f", shard {found.shard_index} of {found.num_shards}" if found.num_shards > 1 else ""
     part = f" (rows {found.row_start:,} to {found.row_stop:,} of {found.n_total:,}{shard})"

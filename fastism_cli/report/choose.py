@@ -18,14 +18,6 @@ from fastism_cli.results.tracks import Track
 SHOWN = 20  # of a long list, in a message
 RANGE = re.compile(r"(?P<chrom>.+):(?P<start>[\d,]+)-(?P<end>[\d,]+)")
 
-WHY = {
-    Status.PENDING: "was not reached by its run",
-    Status.EDGE: "passes the end of its contig",
-    Status.MISSING_CONTIG: "lies on a contig that the FASTA lacks",
-    Status.TOO_MANY_N: "has too many N",
-    Status.FAILED: "failed: the model gave NaN or infinity",
-}
-
 
 class Interval(NamedTuple):
     """Bases ``[start, end)`` of a contig, counted from 0."""
@@ -109,7 +101,9 @@ def _named(scores: Scores, name: str) -> list[int]:
         raise UsageError(f"{scores.path} has no region named {name!r}.{like}")
     status = scores.regions["status"][rows]
     if not (status == Status.OK).any():
-        raise UsageError(f"region {name!r} of {scores.path} has no scores: it {WHY[Status(int(status[0]))]}.")
+        raise UsageError(
+            f"region {name!r} of {scores.path} has no scores: it is one of those {Status(int(status[0])).phrase}."
+        )
     return [int(row) for row in rows[status == Status.OK]]
 
 

@@ -19,15 +19,6 @@ from fastism_cli.results.schema import Status
 from fastism_cli.results.scores import Scores
 from fastism_cli.results.tracks import Track
 
-STATUS_WORDS = {
-    Status.PENDING: "pending",
-    Status.OK: "ok",
-    Status.EDGE: "edge",
-    Status.MISSING_CONTIG: "missing contig",
-    Status.TOO_MANY_N: "too many N",
-    Status.FAILED: "failed",
-}
-
 
 def contents(scores: Scores, found: Survey, rows: Sequence[int], drawn: Sequence[int]) -> dict[str, Any]:
     """Everything that the page shows.
@@ -106,7 +97,7 @@ def _rows(scores: Scores, found: Survey, rows: Array, map_of: dict[int, int]) ->
         "start": columns["start"].tolist(),
         "end": columns["end"].tolist(),
         "strand": columns["strand"].tolist(),
-        "status": [STATUS_WORDS[Status(int(status))] for status in columns["status"]],
+        "status": [Status(int(status)).label for status in columns["status"]],
         "unknown": [int(n) if ok else None for n, ok in zip(unknown, is_scored, strict=True)],
         "padded": columns["n_padded"].tolist(),
         "map": [map_of.get(int(row)) for row in rows],

@@ -15,13 +15,6 @@ from fastism_cli.results.scores import Scores
 
 Level = Literal["ok", "note", "look"]
 
-WORDS = {
-    Status.PENDING: "were not reached",
-    Status.EDGE: "pass the end of their contig",
-    Status.MISSING_CONTIG: "lie on a contig that the FASTA lacks",
-    Status.TOO_MANY_N: "have too many N",
-    Status.FAILED: "failed: the model gave NaN or infinity",
-}
 BAD = (Status.PENDING, Status.FAILED)
 
 
@@ -72,7 +65,7 @@ def _statuses(scores: Scores) -> Iterator[Check]:
     n, ok = scores.n_rows, counts[Status.OK]
     yield Check("ok" if ok == n and n else "note", f"{ok:,} of {n:,} regions are scored")
     for status in (status for status in Status if status != Status.OK and counts[status]):
-        yield Check("look" if status in BAD else "note", f"regions that {WORDS[status]}: {counts[status]:,}")
+        yield Check("look" if status in BAD else "note", f"regions {status.phrase}: {counts[status]:,}")
 
 
 def _numbers(found: Survey, scores: Scores) -> Iterator[Check]:

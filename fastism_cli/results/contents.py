@@ -11,31 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fastism_cli.results.ism_file import read_result
-from fastism_cli.results.schema import Status
+from fastism_cli.results.schema import ATTRIBUTES, Status
 from fastism_cli.results.scores import Scores
 from fastism_cli.results.tracks import Track
 
 Array = npt.NDArray[Any]
-
-# How the file was made: attributes that say more than the datasets do.
-PROVENANCE = (
-    "command",
-    "created",
-    "fastism_version",
-    "keras_version",
-    "h5py_version",
-    "backend",
-    "backend_version",
-    "device",
-    "engine",
-    "precision",
-    "model_path",
-    "model_sha256",
-    "fasta_path",
-    "bed_path",
-    "bed_sha256",
-    "config_sha256",
-)
 
 
 @dataclass(frozen=True)
@@ -139,7 +119,7 @@ def contents_of(path: str, *, ranges: bool = True) -> Contents:
             stranded=bool(attrs.get("stranded", False)),
             contigs=len(file.genome_sizes),
             heads=_heads(scores, ranges),
-            made={name: attrs[name] for name in PROVENANCE if name in attrs},
+            made={name: attrs[name] for name, known in ATTRIBUTES.items() if known.is_shown and name in attrs},
             config=json.loads(attrs.get("config") or "{}"),
         )
 

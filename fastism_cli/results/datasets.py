@@ -14,13 +14,20 @@ from fastism_cli.results import schema
 from fastism_cli.results.layout import Layout
 from fastism_cli.version import __version__
 
-# What the writer itself says.
-WRITTEN = ("format", "format_version", "complete", "h5py_version", "created", "alphabet", "score", "n_clipped")
-
 
 def write_header(
     file: h5py.File, layout: Layout, attributes: Mapping[str, Any], genome_sizes: Mapping[str, int]
 ) -> None:
+    """Write the attributes and what does not grow with the rows.
+
+    Raises
+    ------
+    ValueError
+        If an attribute is not in :data:`fastism_cli.results.schema.ATTRIBUTES`.
+    """
+    unknown = [name for name in attributes if name not in schema.ATTRIBUTES]
+    if unknown:
+        raise ValueError(f"attributes of a result are those of schema.ATTRIBUTES. Received: {', '.join(unknown)}")
     file.attrs["format"] = schema.FORMAT
     file.attrs["format_version"] = schema.FORMAT_VERSION
     file.attrs["complete"] = False

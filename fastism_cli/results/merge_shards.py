@@ -12,12 +12,11 @@ import numpy as np
 
 from fastism_cli.errors import OutputError, UsageError
 from fastism_cli.options.shard import array_expression
-from fastism_cli.results.datasets import WRITTEN
 from fastism_cli.results.ism_file import IsmFile, read_result
 from fastism_cli.results.layout import Layout
 from fastism_cli.results.places import check_output
 from fastism_cli.results.same_run import SAME, differences
-from fastism_cli.results.schema import PARTIAL_SUFFIX
+from fastism_cli.results.schema import ATTRIBUTES, PARTIAL_SUFFIX
 from fastism_cli.results.virtual import write_virtual
 from fastism_cli.results.writer import ResultWriter
 
@@ -188,5 +187,6 @@ def check_is_no_shard(output: str, paths: Sequence[str]) -> None:
 
 def part_attributes(parts: Sequence[IsmFile]) -> dict[str, Any]:
     """What the whole says of itself: as the first part, up to the end of the last."""
-    attributes = {name: value for name, value in parts[0].attrs.items() if name not in WRITTEN}
+    copied = {name for name, known in ATTRIBUTES.items() if not known.by_writer}
+    attributes = {name: value for name, value in parts[0].attrs.items() if name in copied}
     return {**attributes, "row_stop": parts[-1].attrs["row_stop"]}

@@ -1,6 +1,6 @@
 """Names, types and chunks of the file format ``fastism-ism``, version 1: writer, reader and tests import them here.
 
-    attributes       format, format_version, complete, and what the run was: see ATTRIBUTES
+    attributes       what the file is and how it was made: see ATTRIBUTES
     /regions/<col>   one value for each row: see REGION_COLUMNS
     /genome/         chrom_names, chrom_sizes: every contig of the FASTA, in its order
     /outputs/<head>  names (T,) of the targets; attributes name and reduce
@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import IntEnum
 from math import prod
+from typing import NamedTuple
 
 FORMAT = "fastism-ism"
 FORMAT_VERSION = 1
@@ -54,41 +55,61 @@ CHROM_SIZE_DTYPE = "int64"
 
 GZIP_LEVEL = 1  # higher levels make deltas, whose last bits are noise, hardly smaller, but take much longer
 
-ATTRIBUTES = (
-    "format",
-    "format_version",
-    "complete",
-    "fastism_version",
-    "keras_version",
-    "tensorflow_version",
-    "h5py_version",
-    "backend",
-    "device",
-    "command",
-    "created",
-    "config",
-    "config_sha256",
-    "model_path",
-    "model_sha256",
-    "fasta_path",
-    "bed_path",
-    "bed_sha256",
-    "n_total",
-    "row_start",
-    "row_stop",
-    "shard_index",
-    "num_shards",
-    "input_length",
-    "alphabet",
-    "score",
-    "stranded",
-    "engine",
-    "precision",
-    "fasta_sha256",
-    "files_sha256",
-    "n_clipped",
-    "verify",
-)
+
+class Attribute(NamedTuple):
+    """One attribute of a result.
+
+    Attributes
+    ----------
+    meaning : str
+    by_writer : bool
+        Whether the writer fills it in; what a caller gives takes its place.
+    is_shown : bool
+        Whether ``fastism info`` lists it as a part of how the file was made.
+    """
+
+    meaning: str
+    by_writer: bool = False
+    is_shown: bool = False
+
+
+# Every attribute of a result that ``fastism run`` writes, in the order in which ``fastism info`` shows them.
+ATTRIBUTES: dict[str, Attribute] = {
+    "command": Attribute("the command line; empty for a call from Python", is_shown=True),
+    "created": Attribute("when the file was begun, in UTC", by_writer=True, is_shown=True),
+    "fastism_version": Attribute("version of fastism", is_shown=True),
+    "keras_version": Attribute("version of Keras", is_shown=True),
+    "h5py_version": Attribute("version of h5py", by_writer=True, is_shown=True),
+    "backend": Attribute("backend of Keras: tensorflow or jax", is_shown=True),
+    "backend_version": Attribute("version of the backend", is_shown=True),
+    "device": Attribute("kind of device that computed the scores", is_shown=True),
+    "engine": Attribute("engine that was used: fast or naive", is_shown=True),
+    "precision": Attribute("what the model was computed in", is_shown=True),
+    "model_path": Attribute("path of the model as given; empty for a model given as an object", is_shown=True),
+    "model_sha256": Attribute("SHA-256 of the model's files", is_shown=True),
+    "fasta_path": Attribute("path of the FASTA as given", is_shown=True),
+    "bed_path": Attribute("path of the BED as given; empty if the records of the FASTA were scored", is_shown=True),
+    "bed_sha256": Attribute("SHA-256 of the BED", is_shown=True),
+    "config_sha256": Attribute("SHA-256 of options and inputs: equal for files of the same run", is_shown=True),
+    "format": Attribute("fastism-ism", by_writer=True),
+    "format_version": Attribute("version of the format", by_writer=True),
+    "complete": Attribute("whether every row is final", by_writer=True),
+    "alphabet": Attribute("letters, in the order of the last axis of delta", by_writer=True),
+    "score": Attribute("what the scores are: delta", by_writer=True),
+    "n_clipped": Attribute("deltas that were too large for float16", by_writer=True),
+    "tensorflow_version": Attribute("version of TensorFlow; empty if it is not installed"),
+    "config": Attribute("the options that decide what the file holds, as JSON"),
+    "fasta_sha256": Attribute("SHA-256 of the FASTA"),
+    "files_sha256": Attribute("SHA-256 of the files of --input, --target-names, --custom-objects and --rules"),
+    "n_total": Attribute("rows of the whole run"),
+    "row_start": Attribute("first row that this file holds"),
+    "row_stop": Attribute("row after the last one that this file holds"),
+    "shard_index": Attribute("number of the shard, from 0"),
+    "num_shards": Attribute("how many shards the run has"),
+    "input_length": Attribute("length of the model's input"),
+    "stranded": Attribute("whether the model saw the reverse complement of - records"),
+    "verify": Attribute("comparison with plain Keras on the first region, as JSON; empty without --check"),
+}
 
 CHUNK_BYTES = 1 << 20
 COLUMN_CHUNK_ROWS = 1 << 14
@@ -103,6 +124,33 @@ class Status(IntEnum):
     MISSING_CONTIG = 3
     TOO_MANY_N = 4
     FAILED = 5
+
+    @property
+    def label(self) -> str:
+        """In a table or a list: ``missing contig``."""
+        return STATUS_WORDS[self].label
+
+    @property
+    def phrase(self) -> str:
+        """After a number or a noun: 3 regions ``on a missing contig``."""
+        return STATUS_WORDS[self].phrase
+
+
+class StatusWords(NamedTuple):
+    """A status in messages: see the properties of :class:`Status`."""
+
+    label: str
+    phrase: str
+
+
+STATUS_WORDS = {
+    Status.PENDING: StatusWords("pending", "not reached by the run"),
+    Status.OK: StatusWords("ok", "with scores"),
+    Status.EDGE: StatusWords("edge", "past an end of the contig, or longer than the input"),
+    Status.MISSING_CONTIG: StatusWords("missing contig", "on a missing contig"),
+    Status.TOO_MANY_N: StatusWords("too many N", "with too many N"),
+    Status.FAILED: StatusWords("failed", "that failed (the model gave NaN or infinity)"),
+}
 
 
 def chunk_shape(shape: Sequence[int], itemsize: int, *, whole_axes: int) -> tuple[int, ...]:

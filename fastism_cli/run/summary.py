@@ -16,13 +16,6 @@ from fastism_cli.results.schema import Status
 
 T = TypeVar("T")
 
-WORDS = {
-    Status.EDGE: "past the end of their contig, or longer than the input",
-    Status.MISSING_CONTIG: "on a missing contig",
-    Status.TOO_MANY_N: "with too many N",
-    Status.FAILED: "failed",
-}
-
 
 @dataclass(frozen=True)
 class RunSummary:
@@ -64,7 +57,7 @@ class RunSummary:
     @property
     def unscored(self) -> str:
         """``2 on a missing contig, 1 with too many N``; empty if every region was scored."""
-        return ", ".join(f"{n:,} {WORDS[s]}" for s, n in sorted(self.statuses.items()) if s != Status.OK)
+        return ", ".join(f"{n:,} {Status(s).phrase}" for s, n in sorted(self.statuses.items()) if s != Status.OK)
 
     @property
     def failed_line(self) -> str:
