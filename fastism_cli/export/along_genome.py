@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from fastism_cli.export.exported_regions import Frame
 from fastism_cli.export.segments import Segment, segments
+from fastism_cli.results.layout import Track
 from fastism_cli.results.score_blocks import GenomeBlock
-from fastism_cli.results.tracks import Track
 
 Array = npt.NDArray[Any]
 

@@ -17,8 +17,7 @@ from fastism_cli.export.narrowpeak import write_peaks
 from fastism_cli.export.request import ExportJob
 from fastism_cli.optional import require
 from fastism_cli.results.choose_tracks import choose_tracks
-from fastism_cli.results.output_checks import check_new_file, check_space
-from fastism_cli.results.places import require_name
+from fastism_cli.results.output_checks import check_new_file, check_space, require_name
 from fastism_cli.results.scores import Scores, open_scores
 from fastism_cli.results.staging import Staging, staged
 

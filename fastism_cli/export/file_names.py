@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from fastism_cli.errors import UsageError
 from fastism_cli.export.formats import Format
-from fastism_cli.results.tracks import Track
+from fastism_cli.results.layout import Track
 
 MOST_FILES = 100  # all are open at the same time
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastism_cli.export.exported_regions import Frame
-from fastism_cli.results.tracks import Track
+from fastism_cli.results.layout import Track
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import numpy as np
 from fastism_cli.errors import UsageError
 from fastism_cli.report.strongest_sites import ranked, strongest_sites
 from fastism_cli.results.choose_tracks import choose_tracks
+from fastism_cli.results.layout import Track
 from fastism_cli.results.schema import Status
 from fastism_cli.results.scores import Scores
-from fastism_cli.results.tracks import Track
 
 SHOWN = 20  # of a long list, in a message
 RANGE = re.compile(r"(?P<chrom>.+):(?P<start>[\d,]+)-(?P<end>[\d,]+)")

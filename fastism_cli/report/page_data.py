@@ -15,9 +15,9 @@ from fastism_cli.report.quality import checks
 from fastism_cli.report.region import Array, RegionScores, load_regions
 from fastism_cli.report.strongest_sites import ranked
 from fastism_cli.report.survey import Survey
+from fastism_cli.results.layout import Track
 from fastism_cli.results.schema import Status
 from fastism_cli.results.scores import Scores
-from fastism_cli.results.tracks import Track
 
 
 def contents(scores: Scores, found: Survey, rows: Sequence[int], drawn: Sequence[int]) -> dict[str, Any]:

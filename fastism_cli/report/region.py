@@ -13,9 +13,9 @@ import numpy.typing as npt
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.report.choose import Interval
 from fastism_cli.report.strongest_sites import strongest_sites
+from fastism_cli.results.layout import Track
 from fastism_cli.results.score_blocks import GenomeBlock, importance
 from fastism_cli.results.scores import Scores
-from fastism_cli.results.tracks import Track
 
 Array = npt.NDArray[Any]
 

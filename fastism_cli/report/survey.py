@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastism_cli.report.strongest_sites import strongest_sites
+from fastism_cli.results.layout import Track
 from fastism_cli.results.schema import Status
 from fastism_cli.results.score_blocks import GenomeBlock
 from fastism_cli.results.scores import Scores
-from fastism_cli.results.tracks import Track
 
 Array = npt.NDArray[Any]
 

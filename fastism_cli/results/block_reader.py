@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fastism_cli.results.chunk_reader import ChunkReader, decoding_threads, n_threads
-from fastism_cli.results.damage import readable
 from fastism_cli.results.ism_file import IsmFile
-from fastism_cli.results.tracks import Track
+from fastism_cli.results.layout import Track
+from fastism_cli.results.region_columns import readable
 
 Array = npt.NDArray[Any]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from fastism_cli.errors import UsageError
 from fastism_cli.options.per_head import split_named
+from fastism_cli.results.layout import Track
 from fastism_cli.results.scores import Scores
-from fastism_cli.results.tracks import Track
 
 
 def choose_tracks(scores: Scores, values: Sequence[str], *, option: str = "--targets") -> tuple[Track, ...]:

@@ -1,4 +1,4 @@
-"""Write whole chunks of a dataset, compressed beside HDF5 and not inside it.
+"""Rows of a dataset, gathered to whole chunks, which are compressed outside of HDF5 and written once.
 
 HDF5 compresses with all of Python waiting. zlib lets the other threads run, and several chunks be compressed at once;
 HDF5 is then given what its own filters, shuffle and deflate, would have made.
@@ -16,6 +16,8 @@ from typing import Any
 import h5py
 import numpy as np
 import numpy.typing as npt
+
+from fastism_cli.errors import OutputError
 
 Array = npt.NDArray[Any]
 Offset = tuple[int, ...]
@@ -70,3 +72,71 @@ def _filled(part: Array, shape: tuple[int, ...], dataset: h5py.Dataset) -> Array
     chunk = np.full(shape, dataset.fillvalue, dataset.dtype)
     chunk[tuple(slice(0, n) for n in part.shape)] = part
     return chunk
+
+
+class RowBuffer:
+    """Rows of one dataset, gathered so that each chunk is compressed and written once."""
+
+    def __init__(self, dataset: h5py.Dataset, chunks: ChunkWriter) -> None:
+        self._dataset, self._chunks = dataset, chunks
+        self._name, self._shape, self._dtype = dataset.name, dataset.shape, dataset.dtype
+        self._size = dataset.chunks[0] if dataset.chunks else 1
+        self._chunk: Array | None = None  # rows [start, start + size) of the dataset, if any were gathered
+        self._start = 0
+        self._is_written = True
+
+    def checked(self, row: int, values: npt.ArrayLike) -> Array:
+        """``values`` in the type of the dataset, if they fit it at ``row``."""
+        block = self._converted(np.asarray(values))
+        if block.ndim == 0 or block.shape[1:] != self._shape[1:]:
+            raise ValueError(f"{self._name} takes rows of shape {self._shape[1:]}. Received: shape {block.shape}")
+        if not 0 <= row <= row + len(block) <= self._shape[0]:
+            raise ValueError(f"{self._name} has {self._shape[0]} rows. Received: rows {row} to {row + len(block)}")
+        return block
+
+    def add(self, row: int, block: Array) -> None:
+        """Take rows ``[row, row + len(block))``: whole chunks are written, the rest is kept."""
+        done = 0
+        while done < len(block):
+            offset = (row + done) % self._size
+            whole = (len(block) - done) // self._size * self._size if offset == 0 else 0
+            n = whole or min(self._size - offset, len(block) - done)
+            start, piece = row + done - offset, block[done : done + n]
+            if whole:
+                self._write_whole(start, piece)
+            else:
+                self._gather(start, offset, piece)
+            done += n
+
+    def flush(self) -> None:
+        """Write what was gathered; it stays, for the rest of its chunk may follow."""
+        if self._chunk is not None and not self._is_written:
+            self._chunks.write(self._dataset, self._start, self._chunk)
+            self._is_written = True
+
+    def _write_whole(self, start: int, rows: Array) -> None:
+        if start <= self._start < start + len(rows):
+            self._chunk = None  # what was gathered of it is superseded
+        self._chunks.write(self._dataset, start, rows)
+
+    def _gather(self, start: int, offset: int, piece: Array) -> None:
+        if self._chunk is None or start != self._start:
+            self.flush()
+            # what the file has of the chunk: the fill value, unless rows come out of order
+            self._chunk, self._start = self._dataset[start : start + self._size], start
+        self._chunk[offset : offset + len(piece)] = piece
+        self._is_written = False
+        if offset + len(piece) == len(self._chunk):
+            self.flush()
+
+    def _converted(self, values: Array) -> Array:
+        if self._dtype != np.float16:
+            return values.astype(self._dtype, copy=False)
+        with np.errstate(over="raise"):
+            try:
+                return values.astype(np.float16, copy=False)
+            except FloatingPointError as error:
+                raise OutputError(
+                    f"{self._name}: {np.nanmax(np.abs(values)):.4g} is too large for float16 (at most 65504). "
+                    "Write float32."
+                ) from error

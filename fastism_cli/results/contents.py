@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fastism_cli.results.ism_file import read_result
+from fastism_cli.results.layout import Track
 from fastism_cli.results.schema import ATTRIBUTES, Status
 from fastism_cli.results.scores import Scores
-from fastism_cli.results.tracks import Track
 
 Array = npt.NDArray[Any]
 

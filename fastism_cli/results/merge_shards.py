@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from math import prod
 from typing import Any
 
+import h5py
 import numpy as np
 
 from fastism_cli.errors import OutputError, UsageError
 from fastism_cli.options.shard import array_expression
+from fastism_cli.results import schema
+from fastism_cli.results.datasets import write_header
 from fastism_cli.results.ism_file import IsmFile, read_result
 from fastism_cli.results.layout import Layout
-from fastism_cli.results.places import check_output
+from fastism_cli.results.output_checks import check_new_file
 from fastism_cli.results.same_run import SAME, differences
-from fastism_cli.results.schema import ATTRIBUTES, PARTIAL_SUFFIX
-from fastism_cli.results.virtual import write_virtual
 from fastism_cli.results.writer import ResultWriter
 
 BLOCK_BYTES = 32e6  # of deltas that are copied at a time
@@ -44,8 +45,7 @@ def merge_shards(
     UsageError
         If a shard is missing, unfinished, comes twice or is of another configuration.
     """
-    check_is_no_shard(output, paths)
-    check_output(output, overwrite=overwrite)
+    check_new_file(output, paths, overwrite=overwrite, role="one of the shards")
     with ExitStack() as stack:
         shards = [stack.enter_context(read_result(path)) for path in existing(paths)]
         shards.sort(key=lambda shard: int(shard.attrs["shard_index"]))
@@ -114,13 +114,79 @@ def joined_layout(parts: Sequence[IsmFile]) -> Layout:
     )
 
 
+# --- an index of the parts -------------------------------------------------------------------------------------------
+
+
+def write_virtual(parts: Sequence[IsmFile], path: str, layout: Layout, attributes: Mapping[str, Any]) -> None:
+    """Write an index of parts, which lie where they are; their paths are stored relative to its folder.
+
+    The columns of ``/regions`` are small and hold text, which a virtual dataset may not: they are copied.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    unnamed = path + schema.PARTIAL_SUFFIX
+    try:
+        with h5py.File(unnamed, "w") as file:
+            write_header(file, layout, attributes, parts[0].genome_sizes)
+            _copy_columns(file, parts)
+            _link(file, f"/{schema.SEQ}", parts, layout.seq_shape, schema.SEQ_DTYPE, len(layout.alphabet), path)
+            for head in layout.heads:
+                for group, shape, dtype in (
+                    (schema.REF, layout.ref_shape(head), schema.REF_DTYPE),
+                    (schema.DELTA, layout.delta_shape(head), layout.delta_dtype),
+                ):
+                    _link(file, f"/{group}/{head.key}", parts, shape, dtype, np.nan, path)
+            file.attrs["n_clipped"] = sum(int(part.attrs["n_clipped"]) for part in parts)
+            file.attrs["complete"] = True
+        os.replace(unnamed, path)
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(unnamed)
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _copy_columns(file: h5py.File, parts: Sequence[IsmFile]) -> None:
+    group = file.create_group(schema.REGIONS)
+    for name, dtype in schema.REGION_COLUMNS.items():
+        column = np.concatenate([part.regions[name] for part in parts])
+        is_text = dtype == schema.TEXT
+        stored = column if is_text else column.astype(dtype)
+        group.create_dataset(name, data=stored, dtype=h5py.string_dtype() if is_text else dtype)
+
+
+def _link(
+    file: h5py.File,
+    name: str,
+    parts: Sequence[IsmFile],
+    shape: tuple[int, ...],
+    dtype: str,
+    fillvalue: float,
+    path: str,
+) -> None:
+    if not prod(shape):
+        file.create_dataset(name, shape, dtype)
+        return
+    layout, start = h5py.VirtualLayout(shape, dtype), 0
+    folder = os.path.dirname(os.path.realpath(path))
+    for part in parts:
+        n = len(part.seq)
+        if n:
+            source = os.path.relpath(os.path.realpath(part.path), folder)
+            layout[start : start + n] = h5py.VirtualSource(source, name, (n, *shape[1:]), dtype)
+        start += n
+    file.create_virtual_dataset(name, layout, fillvalue=fillvalue)
+
+
 # --- whether they fit ------------------------------------------------------------------------------------------------
 
 
 def existing(paths: Sequence[str]) -> list[str]:
     """The paths; those that are not there, or not finished, are all told at once."""
     gone = [path for path in paths if not os.path.exists(path)]
-    unfinished = [path for path in gone if os.path.exists(path + PARTIAL_SUFFIX)]
+    unfinished = [path for path in gone if os.path.exists(path + schema.PARTIAL_SUFFIX)]
     if unfinished:
         raise UsageError(f"{', '.join(unfinished)}: unfinished. Run again with the same --shard and --resume.")
     present = [path for path in paths if path not in gone]
@@ -179,14 +245,8 @@ def _check_each_once(shards: Sequence[IsmFile]) -> None:
         raise UsageError(f"{len(missing)} of {count} {noun} missing: run --array={array_expression(missing)}")
 
 
-def check_is_no_shard(output: str, paths: Sequence[str]) -> None:
-    for path in paths:
-        if os.path.exists(output) and os.path.exists(path) and os.path.samefile(output, path):
-            raise OutputError(f"{output} is one of the shards. Choose another --output.")
-
-
 def part_attributes(parts: Sequence[IsmFile]) -> dict[str, Any]:
     """What the whole says of itself: as the first part, up to the end of the last."""
-    copied = {name for name, known in ATTRIBUTES.items() if not known.by_writer}
+    copied = {name for name, known in schema.ATTRIBUTES.items() if not known.by_writer}
     attributes = {name: value for name, value in parts[0].attrs.items() if name in copied}
     return {**attributes, "row_stop": parts[-1].attrs["row_stop"]}

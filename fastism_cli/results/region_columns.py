@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
+from fastism_cli.errors import ResourceError
 from fastism_cli.results import schema
-from fastism_cli.results.damage import readable
 
 Array = npt.NDArray[Any]
 
@@ -68,3 +70,20 @@ class _Texts(dict[bytes, str]):
     def __missing__(self, raw: bytes) -> str:
         self[raw] = text = raw.decode()
         return text
+
+
+@contextmanager
+def readable(path: str, what: str) -> Iterator[None]:
+    """Around the reading of ``what`` from a result.
+
+    Raises
+    ------
+    ResourceError
+        If a chunk cannot be read or decompressed.
+    """
+    try:
+        yield
+    except (OSError, zlib.error) as error:
+        raise ResourceError(
+            f"{path}: {what} cannot be read ({error}). The file is damaged: copy it again, or run again."
+        ) from error

@@ -19,8 +19,7 @@ from fastism_cli.genome.fasta_records import RecordSource
 from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.options.problems import Problems
 from fastism_cli.options.run_options import RunOptions, parse_codes, parse_reduce, parse_tie
-from fastism_cli.results.output_checks import check_new_file
-from fastism_cli.results.places import check_place
+from fastism_cli.results.output_checks import check_new_file, check_place
 from fastism_cli.run.other_inputs import read_inputs
 from fastism_cli.run.provenance import other_files, run_attributes
 from fastism_cli.run.region_reader import check_records

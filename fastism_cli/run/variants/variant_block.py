@@ -12,8 +12,7 @@ import numpy as np
 from fastism_cli.genome.alphabet import Alphabet, Codes
 from fastism_cli.genome.fasta import Genome
 from fastism_cli.genome.vcf_reader import Variant, VariantSource
-from fastism_cli.results.layout import HeadLayout
-from fastism_cli.results.tracks import head_tracks
+from fastism_cli.results.layout import HeadLayout, head_tracks
 from fastism_cli.run.other_inputs import OtherInputs
 from fastism_cli.run.variants.alleles import AlleleStatus, VariantWindows, alternate_codes, is_symbolic, ref_matches
 
