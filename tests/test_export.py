@@ -16,10 +16,10 @@ import pytest
 
 from fastism_cli import optional
 from fastism_cli.errors import OutputError, UsageError
+from fastism_cli.export.along_genome import segments
 from fastism_cli.export.export_scores import export_scores
-from fastism_cli.export.file_names import split_ending
 from fastism_cli.export.formats import FORMATS
-from fastism_cli.export.segments import segments
+from fastism_cli.export.output_files import split_ending
 from fastism_cli.results import block_reader, schema, scores
 from fastism_cli.results.layout import HeadLayout, Layout
 from fastism_cli.results.schema import Status

@@ -19,8 +19,7 @@ from fastism_cli.errors import UsageError
 from fastism_cli.report import page, picture, plot_regions, quality
 from fastism_cli.report import write_report as report_of
 from fastism_cli.report.choose import Interval, only_track, parse_interval, row_over, rows_by_name, strongest_rows
-from fastism_cli.report.histogram import spread
-from fastism_cli.report.packing import pack_delta, packed_sizes
+from fastism_cli.report.page_data import pack_delta, packed_sizes, spread
 from fastism_cli.report.region import load_region, load_regions
 from fastism_cli.report.strongest_sites import SITE, ranked, strongest_sites
 from fastism_cli.report.survey import BINS, survey

@@ -13,7 +13,7 @@ from fastism_cli.cli.text_table import aligned
 from fastism_cli.results.schema import Status
 
 if TYPE_CHECKING:
-    from fastism_cli.results.contents import Contents, HeadContents, Range
+    from fastism_cli.results.contents import Contents, Extremes, HeadContents
 
 MOST_TARGETS = 20  # of each head, that the text lists
 MOST_STRETCHES = 10  # of missing rows
@@ -74,7 +74,7 @@ def _head(head: HeadContents) -> list[str]:
     ]
 
 
-def _ends(ends: Range | None) -> tuple[str, str]:
+def _ends(ends: Extremes | None) -> tuple[str, str]:
     if ends is None or ends.least is None or ends.largest is None:
         return "-", "-"
     return f"{ends.least:.4g}", f"{ends.largest:.4g}"

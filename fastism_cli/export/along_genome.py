@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from bisect import insort
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from fastism_cli.export.exported_regions import Frame
-from fastism_cli.export.segments import Segment, segments
+from fastism_cli.export.exported_regions import ExportedRegions
+from fastism_cli.results.arrays import Array
 from fastism_cli.results.layout import Track
 from fastism_cli.results.score_blocks import GenomeBlock
 
-Array = npt.NDArray[Any]
+MAX_VALUES = 1 << 18  # of all regions in a stretch: a pile of thousands is cut into shorter stretches
+
+
+class Segment(NamedTuple):
+    """Bases ``[start, stop)`` of a contig and the regions that cover all of them, ascending."""
+
+    chrom: str
+    start: int
+    stop: int
+    covering: tuple[int, ...]
 
 
 class Stretch(NamedTuple):
@@ -26,7 +36,7 @@ class Stretch(NamedTuple):
 
 
 def along_genome(
-    frame: Frame, tracks: tuple[Track, ...], values_of: Callable[[GenomeBlock], Array], folder: str
+    regions: ExportedRegions, tracks: tuple[Track, ...], values_of: Callable[[GenomeBlock], Array], folder: str
 ) -> Iterator[Stretch]:
     """Values of all regions from the first contig to the last, in memory that does not grow with their number.
 
@@ -39,18 +49,18 @@ def along_genome(
     """
     with tempfile.TemporaryFile(dir=folder) as file:
         inner: tuple[int, ...] = ()
-        for block in frame.blocks(tracks):
+        for block in regions.blocks(tracks):
             values = np.ascontiguousarray(values_of(block), np.float32)
             file.write(values.data.cast("B"))
             inner = values.shape[1:]
         file.flush()
-        yield from _stretches(frame, _Reader(file.fileno(), inner))
+        yield from _stretches(regions, _Reader(file.fileno(), inner))
 
 
-def _stretches(frame: Frame, reader: _Reader) -> Iterator[Stretch]:
-    places, contigs = frame.whole(), frame.scores.file.genome_sizes
+def _stretches(regions: ExportedRegions, reader: _Reader) -> Iterator[Stretch]:
+    places, contigs = regions.whole(), regions.scores.file.genome_sizes
     starts = places.start
-    for segment in segments(places.chrom, starts, starts + frame.window, contigs):
+    for segment in segments(places.chrom, starts, starts + regions.window, contigs):
         reader.keep(segment.covering)
         pieces = [reader.row(i)[:, segment.start - starts[i] : segment.stop - starts[i]] for i in segment.covering]
         yield Stretch(segment, np.stack(pieces))
@@ -74,3 +84,47 @@ class _Reader:
             raw = os.pread(self._descriptor, self._size, i * self._size)
             self._rows[i] = np.frombuffer(raw, np.float32).reshape(self._inner)
         return self._rows[i]
+
+
+# --- which regions cover a base --------------------------------------------------------------------------------------
+
+
+def segments(chrom: Array, starts: Array, stops: Array, contigs: Mapping[str, int]) -> Iterator[Segment]:
+    """Stretches that a region covers, contigs in the order of ``contigs``, ascending.
+
+    Positions count from 0, ends are excluded::
+
+        region 0     . . a a a a . .
+        region 1     . . . . b b b .      ->  [2, 4) (0,)   [4, 6) (0, 1)   [6, 7) (1,)
+
+    Parameters
+    ----------
+    chrom, starts, stops : (n,)
+        Regions in any order; they may overlap, be equal, or pass the ends of their contig, which are cut off.
+    """
+    for name, size in contigs.items():
+        here = np.flatnonzero(chrom == name)
+        if len(here):
+            first, last = np.clip(starts[here], 0, size), np.clip(stops[here], 0, size)
+            yield from _of_contig(name, here, first, last)
+
+
+def _of_contig(name: str, regions: Array, starts: Array, stops: Array) -> Iterator[Segment]:
+    by_start, by_stop = np.argsort(starts, kind="stable"), np.argsort(stops, kind="stable")
+    begun = ended = 0
+    covering: list[int] = []
+    for start, stop in pairwise(np.unique(np.concatenate([starts, stops])).tolist()):
+        while begun < len(by_start) and starts[by_start[begun]] <= start:
+            insort(covering, int(regions[by_start[begun]]))
+            begun += 1
+        while ended < len(by_stop) and stops[by_stop[ended]] <= start:
+            covering.remove(int(regions[by_stop[ended]]))
+            ended += 1
+        if covering:
+            yield from _cut(name, start, stop, covering)
+
+
+def _cut(name: str, start: int, stop: int, covering: Sequence[int]) -> Iterator[Segment]:
+    step = max(MAX_VALUES // len(covering), 1)
+    for first in range(start, stop, step):
+        yield Segment(name, first, min(first + step, stop), tuple(covering))

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from math import prod
 
 from fastism_cli.errors import UsageError
-from fastism_cli.export.exported_regions import Frame
-from fastism_cli.export.file_names import default_output, file_names, split_ending
-from fastism_cli.export.formats import COMPRESSIONS, FORMATS, OVERLAPS, Format
+from fastism_cli.export.exported_regions import ExportedRegions, ExportJob
+from fastism_cli.export.formats import COMPRESSIONS, FORMATS, OVERLAPS, Format, writer_of
 from fastism_cli.export.narrowpeak import write_peaks
-from fastism_cli.export.request import ExportJob
+from fastism_cli.export.output_files import default_output, file_names, split_ending
 from fastism_cli.optional import require
 from fastism_cli.results.choose_tracks import choose_tracks
 from fastism_cli.results.output_checks import check_new_file, check_space, require_name
@@ -98,13 +97,13 @@ def export_scores(
         inputs = [path, scores.file.attrs.get("bed_path", "")]
         for name in (name for parts in names for name in parts):
             check_new_file(name, inputs, overwrite=overwrite)
-        frame = _frame(scores, form)
-        check_space(output, _wanted(frame, form, len(tracks)) if compression == "none" else 0)
+        regions = _regions(scores, form)
+        check_space(output, _wanted(regions, form, len(tracks)) if compression == "none" else 0)
         with staged(output) as staging:
-            _write_peaks(staging, output, frame, inputs, overwrite, "model" if kind == "basenji-h5" else "+")
+            _write_peaks(staging, output, regions, inputs, overwrite, "model" if kind == "basenji-h5" else "+")
             paths = [tuple(staging.path(name) for name in parts) for parts in names]
-            form.load().write(ExportJob(frame, tracks, paths, overlap, compression, region_columns))
-            return ExportSummary(tuple(staging.move()), frame.n_rows, frame.n_left_out, len(tracks))
+            writer_of(kind)(ExportJob(regions, tracks, paths, overlap, compression, region_columns))
+            return ExportSummary(tuple(staging.move()), regions.n_rows, regions.n_left_out, len(tracks))
 
 
 def _checked(kind: str, overlap: str, compression: str) -> Format:
@@ -123,25 +122,25 @@ def _checked(kind: str, overlap: str, compression: str) -> Format:
     return form
 
 
-def _frame(scores: Scores, form: Format) -> Frame:
+def _regions(scores: Scores, form: Format) -> ExportedRegions:
     """The regions to write."""
-    frame = Frame(scores, only_on_contig=form.holds != "bases")
-    if frame.only_on_contig and not frame.even_window:
+    regions = ExportedRegions(scores, only_on_contig=form.holds != "bases")
+    if regions.only_on_contig and not regions.even_window:
         raise UsageError(f"{scores.path} has a window of one base, which no array of even width holds.")
-    return frame
+    return regions
 
 
-def _wanted(frame: Frame, form: Format, n_tracks: int) -> int:
+def _wanted(regions: ExportedRegions, form: Format, n_tracks: int) -> int:
     """Bytes of arrays that are not compressed; of the rest, nothing is known beforehand."""
-    return 4 * prod((frame.n_rows, frame.even_window, 4, n_tracks)) if form.holds == "regions" else 0
+    return 4 * prod((regions.n_rows, regions.even_window, 4, n_tracks)) if form.holds == "regions" else 0
 
 
 def _write_peaks(
-    staging: Staging, output: str, frame: Frame, inputs: Sequence[str], overwrite: bool, strand: str
+    staging: Staging, output: str, regions: ExportedRegions, inputs: Sequence[str], overwrite: bool, strand: str
 ) -> None:
     name = split_ending(output)[0] + ".narrowPeak"
     path = staging.path(name)
-    write_peaks(path, frame, strand=strand)
+    write_peaks(path, regions, strand=strand)
     # another format of the same result has the same regions
     if not (os.path.isfile(name) and filecmp.cmp(path, name, shallow=False)):
         check_new_file(name, inputs, overwrite=overwrite)

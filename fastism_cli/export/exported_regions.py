@@ -1,21 +1,18 @@
-"""Which regions an export holds, and where they are on the genome."""
+"""What an export writes: which regions, where they are on the genome, and for which targets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from fastism_cli.results.arrays import Array
 from fastism_cli.results.layout import Track
 from fastism_cli.results.schema import Status
 from fastism_cli.results.score_blocks import GenomeBlock
 from fastism_cli.results.scores import Scores
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class Places:
 
 
 @dataclass(frozen=True)
-class Frame:
+class ExportedRegions:
     """The regions that an export holds: those with scores, in the order of the file.
 
     What is known of each is read when it is asked for, some rows at a time: a file may have very many.
@@ -114,6 +111,33 @@ class Frame:
     def _rows(self) -> Iterator[Array]:
         for rows in self.scores.pieces_with(Status.OK):
             yield rows[Places(self.scores, rows).on_contig(self.even_window)] if self.only_on_contig else rows
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """One export.
+
+    Attributes
+    ----------
+    regions : ExportedRegions
+        Regions, in the order of the file.
+    tracks : tuple of Track
+    paths : sequence of tuple of str
+        One set of files for each track if the format holds one target, else a single set.
+    overlap : "mean", "max" or "first"
+        What a base that several regions cover gets, in the formats that hold one value for each base.
+    compression : "none" or "gzip"
+        Of arrays.
+    region_columns : bool
+        Whether tables say which row each line is of.
+    """
+
+    regions: ExportedRegions
+    tracks: tuple[Track, ...]
+    paths: Sequence[tuple[str, ...]]
+    overlap: str = "mean"
+    compression: str = "none"
+    region_columns: bool = False
 
 
 def one_hot(seq: Array) -> Array:

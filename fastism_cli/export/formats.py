@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastism_cli.export.exported_regions import ExportJob
 
 
 @dataclass(frozen=True)
@@ -14,7 +18,7 @@ class Format:
     Attributes
     ----------
     module : str
-        In ``fastism_cli.export``; it has a function ``write(job)``.
+        In ``fastism_cli.export``: where the function that writes it is, see :func:`writer_of`.
     parts : tuple of str
         What follows the stem in the name of each file: most formats have one part, modisco-npz has two.
     per_target : bool
@@ -32,21 +36,24 @@ class Format:
     holds: str
     library: str = ""
 
-    def load(self) -> Any:
-        """The module that writes it."""
-        return import_module(f"fastism_cli.export.{self.module}")
-
 
 FORMATS = {
-    "modisco-npz": Format("modisco_npz", (".ohe.npz", ".shap.npz"), per_target=True, holds="regions"),
-    "modisco-h5": Format("modisco_h5", (".modisco.h5",), per_target=True, holds="regions"),
-    "chrombpnet-h5": Format("chrombpnet_h5", (".chrombpnet.h5",), per_target=True, holds="regions"),
-    "basenji-h5": Format("basenji_h5", (".basenji.h5",), per_target=False, holds="regions"),
-    "bigwig": Format("bigwig", (".bw",), per_target=True, holds="bases", library="pyBigWig"),
-    "bedgraph": Format("bedgraph", (".bedgraph",), per_target=True, holds="bases"),
-    "tsv": Format("tsv", (".tsv",), per_target=False, holds="bases"),
-    "parquet": Format("parquet", (".parquet",), per_target=False, holds="bases", library="pyarrow"),
+    "modisco-npz": Format("attribution_arrays", (".ohe.npz", ".shap.npz"), per_target=True, holds="regions"),
+    "modisco-h5": Format("attribution_arrays", (".modisco.h5",), per_target=True, holds="regions"),
+    "chrombpnet-h5": Format("attribution_arrays", (".chrombpnet.h5",), per_target=True, holds="regions"),
+    "basenji-h5": Format("attribution_arrays", (".basenji.h5",), per_target=False, holds="regions"),
+    "bigwig": Format("base_tracks", (".bw",), per_target=True, holds="bases", library="pyBigWig"),
+    "bedgraph": Format("base_tracks", (".bedgraph",), per_target=True, holds="bases"),
+    "tsv": Format("tables", (".tsv",), per_target=False, holds="bases"),
+    "parquet": Format("tables", (".parquet",), per_target=False, holds="bases", library="pyarrow"),
     "vcf": Format("vcf", (".vcf.gz",), per_target=False, holds="bases", library="pysam"),
 }
 OVERLAPS = ("mean", "max", "first")
 COMPRESSIONS = ("none", "gzip")
+
+
+def writer_of(kind: str) -> Callable[[ExportJob], None]:
+    """The function that writes a format: ``base_tracks.write_bigwig`` for ``bigwig``."""
+    module = import_module(f"fastism_cli.export.{FORMATS[kind].module}")
+    writer: Callable[[ExportJob], None] = getattr(module, f"write_{kind.replace('-', '_')}")
+    return writer

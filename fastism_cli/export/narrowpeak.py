@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastism_cli.export.exported_regions import Frame, Places
+from fastism_cli.export.exported_regions import ExportedRegions, Places
 
 NO_VALUE = -1  # of p, q: as ENCODE writes what is not known
 
 
-def write_peaks(path: str, frame: Frame, *, strand: str = "+") -> None:
+def write_peaks(path: str, regions: ExportedRegions, *, strand: str = "+") -> None:
     """One line a row, in their order: the window of even width, its summit in the middle, clipped to the contig.
 
     Parameters
@@ -18,8 +18,8 @@ def write_peaks(path: str, frame: Frame, *, strand: str = "+") -> None:
         Of the arrays beside it: all on the + strand, or as the model saw them.
     """
     with open(path, "w", encoding="utf-8") as file:
-        for piece in frame.pieces():
-            file.write(_lines(piece, frame.even_window, strand))
+        for piece in regions.pieces():
+            file.write(_lines(piece, regions.even_window, strand))
 
 
 def _lines(places: Places, width: int, strand: str) -> str:

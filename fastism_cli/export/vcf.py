@@ -7,27 +7,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastism_cli.export.along_genome import Stretch, along_genome
-from fastism_cli.export.request import ExportJob
-from fastism_cli.export.text_files import FLOAT
+from fastism_cli.export.exported_regions import ExportJob
+from fastism_cli.export.output_files import FLOAT
 from fastism_cli.genome import vcf_text
 from fastism_cli.optional import require
+from fastism_cli.results.arrays import Array
 from fastism_cli.results.score_blocks import GenomeBlock
-
-Array = npt.NDArray[Any]
 
 LETTERS = np.array(list("ACGTN"), dtype=object)
 
 
-def write(job: ExportJob) -> None:
+def write_vcf(job: ExportJob) -> None:
     """One file for all targets."""
     pysam = require("pysam", wanted_by="--format vcf", extra="export")
-    file, path = job.frame.scores.file, job.paths[0][0]
+    file, path = job.regions.scores.file, job.paths[0][0]
     labels = [track.label for track in job.tracks]
     keys = vcf_text.info_keys("DELTA", labels)
     lines = [vcf_text.info_line("ROW", "1", "Integer", "Row of the BED, from 0")] + [
@@ -42,9 +39,9 @@ def write(job: ExportJob) -> None:
 
 
 def _records(job: ExportJob, keys: list[str]) -> Iterator[str]:
-    bed_row = job.frame.whole().column("bed_row")
+    bed_row = job.regions.whole().column("bed_row")
     info = ";".join(["ROW=%d", *(f"{key}={FLOAT}" for key in keys)])
-    for stretch in along_genome(job.frame, job.tracks, _delta_and_letters, os.path.dirname(job.paths[0][0])):
+    for stretch in along_genome(job.regions, job.tracks, _delta_and_letters, os.path.dirname(job.paths[0][0])):
         yield _lines(stretch, bed_row, f"{stretch.segment.chrom}\t%d\t.\t%s\t%s\t.\t.\t{info}\n")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -9,15 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from fastism_cli.report.histogram import spread
-from fastism_cli.report.packing import pack_delta
 from fastism_cli.report.quality import checks
-from fastism_cli.report.region import Array, RegionScores, load_regions
+from fastism_cli.report.region import RegionScores, load_regions
 from fastism_cli.report.strongest_sites import ranked
-from fastism_cli.report.survey import Survey
+from fastism_cli.report.survey import BINS, LOWEST, STEPS, Survey
+from fastism_cli.results.arrays import Array
 from fastism_cli.results.layout import Track
 from fastism_cli.results.schema import Status
 from fastism_cli.results.scores import Scores
+
+COARSE = 8  # bars in a factor of ten
+DECADES = 6  # shown below the largest delta; what is smaller is counted in the first bar
 
 
 def contents(scores: Scores, found: Survey, rows: Sequence[int], drawn: Sequence[int]) -> dict[str, Any]:
@@ -151,3 +154,100 @@ def _map(regions: Sequence[RegionScores], index: int) -> dict[str, Any]:
         "seq": "".join(known[first.seq]),
         "delta": [pack_delta(region.seq, region.delta) for region in regions],
     }
+
+
+# --- how deltas are distributed --------------------------------------------------------------------------------------
+
+
+def spread(up: Array, down: Array, still: int) -> dict[str, Any]:
+    """Bars of equal steps of log10 |delta|, those that raise and those that lower the prediction.
+
+    Parameters
+    ----------
+    up, down : int64 (BINS,)
+        As counted by :func:`fastism_cli.report.survey.survey`.
+    still : int
+        How many deltas are exactly 0.
+
+    Returns
+    -------
+    dict
+        ``from`` and ``step`` of the bars in powers of ten, their counts ``up`` and ``down``, and ``text``.
+    """
+    merged = [counts.reshape(-1, STEPS // COARSE).sum(1) for counts in (up, down)]
+    used = np.flatnonzero(merged[0] + merged[1])
+    if not len(used):
+        return {"from": 0, "step": 1 / COARSE, "up": [], "down": [], "text": _nothing(still)}
+    stop = int(used[-1]) + 1
+    first = max(int(used[0]), stop - DECADES * COARSE)
+    bars = [_lumped(counts, first, stop) for counts in merged]
+    return {
+        "from": LOWEST + first / COARSE,
+        "step": 1 / COARSE,
+        "up": bars[0],
+        "down": bars[1],
+        "text": _words(up, down, still) + (" The first bar holds all smaller ones too." if used[0] < first else ""),
+    }
+
+
+def _lumped(counts: Array, first: int, stop: int) -> list[int]:
+    return [int(counts[: first + 1].sum()), *counts[first + 1 : stop].tolist()]
+
+
+def _nothing(still: int) -> str:
+    return f"{still:,} deltas, all of them 0." if still else "No deltas."
+
+
+def _words(up: Array, down: Array, still: int) -> str:
+    """Quantiles to within a bin, which is 7 %."""
+    n_up, n_down = int(up.sum()), int(down.sum())
+    zeros = f", {still:,} change nothing" if still else ""
+    return (
+        f"Deltas of all regions by their size: {n_up:,} raise the prediction, {n_down:,} lower it{zeros}. "
+        f"Half are below about {_quantile(up + down, still, 0.5)}, 99 in 100 below {_quantile(up + down, still, 0.99)}."
+    )
+
+
+def _quantile(counts: Array, still: int, share: float) -> str:
+    reached = still + np.cumsum(counts)
+    index = int(np.searchsorted(reached, share * reached[-1]))
+    if still >= share * reached[-1]:
+        return "0"
+    return f"{10 ** (LOWEST + min(index + 1, BINS) / STEPS):.2g}"
+
+
+# --- deltas as text --------------------------------------------------------------------------------------------------
+
+
+def pack_delta(seq: Array, delta: Array) -> str:
+    """The deltas of all substitutions, column by column in the order of the letters, as floats of 24 bits.
+
+    The reference base is left out, for its delta is 0; a column that holds an N has all letters. A float of 24 bits is
+    the upper three bytes of a float32, least significant first: 16 significant bits, so that a number is off by at most
+    2 ** -16 of itself.
+
+    Parameters
+    ----------
+    seq : uint8 (W,)
+    delta : float32 (W, letters)
+    """
+    is_reference = seq[:, None] == np.arange(delta.shape[1])
+    return base64.b64encode(_upper_bytes(delta[~is_reference])).decode()
+
+
+def _upper_bytes(values: Array) -> bytes:
+    bits = np.where(np.isnan(values), np.float32(np.nan), values).astype("<f4").view("<u4")
+    rounded = bits + np.uint32(0x80)  # half of what is cut off
+    return rounded.view(np.uint8).reshape(-1, 4)[:, 1:].tobytes()
+
+
+def packed_sizes(bases: Array, unknown: Array, letters: int, tracks: int) -> Array:
+    """Bytes of each region in the page: its letters and the deltas of all tracks.
+
+    Parameters
+    ----------
+    bases, unknown : int64 (n,)
+        Columns of each region, and how many of them hold an N.
+    """
+    substitutions = bases * (letters - 1) + unknown
+    return bases + 4 * tracks * substitutions  # base64 has 4 letters for 3 bytes

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.report.choose import Interval
 from fastism_cli.report.strongest_sites import strongest_sites
+from fastism_cli.results.arrays import Array
 from fastism_cli.results.layout import Track
 from fastism_cli.results.score_blocks import GenomeBlock, importance
 from fastism_cli.results.scores import Scores
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

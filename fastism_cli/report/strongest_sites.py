@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from fastism_cli.results.arrays import Array
 
 SITE = 11  # bases: about a motif; one base alone would rank noise above a motif whose bases are all of some importance
 

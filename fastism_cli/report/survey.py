@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastism_cli.report.strongest_sites import strongest_sites
+from fastism_cli.results.arrays import Array
 from fastism_cli.results.layout import Track
 from fastism_cli.results.schema import Status
 from fastism_cli.results.score_blocks import GenomeBlock
 from fastism_cli.results.scores import Scores
-
-Array = npt.NDArray[Any]
 
 STEPS = 32  # bins of log10 |delta| in a factor of ten
 LOWEST, HIGHEST = -12, 8  # powers of ten; what lies outside is counted in the bin at that end

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fastism_cli.report import page
-from fastism_cli.report.packing import packed_sizes
-from fastism_cli.report.page_data import contents
+from fastism_cli.report.page_data import contents, packed_sizes
 from fastism_cli.report.strongest_sites import ranked
 from fastism_cli.report.survey import Survey, survey
 from fastism_cli.results.choose_tracks import choose_tracks

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
+from fastism_cli.results.arrays import Array
 from fastism_cli.results.chunk_reader import ChunkReader, decoding_threads, n_threads
 from fastism_cli.results.ism_file import IsmFile
 from fastism_cli.results.layout import Track
 from fastism_cli.results.region_columns import readable
-
-Array = npt.NDArray[Any]
 
 # Of the deltas of a block: about one chunk, which stays in the processor's cache until it is worked on. Whole chunks,
 # so that none is decompressed twice.

@@ -9,13 +9,11 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from fastism_cli.results.arrays import Array
 
 MOST_THREADS = 8
 

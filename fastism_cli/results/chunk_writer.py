@@ -11,15 +11,14 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
-from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from fastism_cli.errors import OutputError
+from fastism_cli.results.arrays import Array
 
-Array = npt.NDArray[Any]
 Offset = tuple[int, ...]
 
 THREADS = max(1, min((os.cpu_count() or 1) // 4, 8))

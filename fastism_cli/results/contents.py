@@ -8,18 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from fastism_cli.results.arrays import Array
 from fastism_cli.results.ism_file import read_result
 from fastism_cli.results.layout import Track
 from fastism_cli.results.schema import ATTRIBUTES, Status
 from fastism_cli.results.scores import Scores
 
-Array = npt.NDArray[Any]
-
 
 @dataclass(frozen=True)
-class Range:
+class Extremes:
     """Least and largest finite value; None if there is none."""
 
     least: float | None
@@ -31,8 +29,8 @@ class TargetContents:
     """One target: its ranges are over all rows with scores, and not known if they were not asked for."""
 
     name: str
-    reference: Range | None
-    delta: Range | None
+    reference: Extremes | None
+    delta: Extremes | None
 
 
 @dataclass(frozen=True)
@@ -154,12 +152,12 @@ def _heads(scores: Scores, ranges: bool) -> tuple[HeadContents, ...]:
     )
 
 
-def _target(track: Track, found: dict[Track, tuple[Range, Range]]) -> TargetContents:
+def _target(track: Track, found: dict[Track, tuple[Extremes, Extremes]]) -> TargetContents:
     reference, delta = found.get(track, (None, None))
     return TargetContents(track.name, reference, delta)
 
 
-def _ranges(scores: Scores) -> dict[Track, tuple[Range, Range]]:
+def _ranges(scores: Scores) -> dict[Track, tuple[Extremes, Extremes]]:
     """Ranges of reference and delta, over the rows with scores."""
     tracks, rows = scores.tracks, scores.rows_with(Status.OK)
     reference = scores.reference(rows, tracks)
@@ -177,6 +175,6 @@ def _ends(values: Array, *, axes: tuple[int, ...]) -> tuple[Array, Array]:
     return np.fmin.reduce(values, axes, initial=np.inf), np.fmax.reduce(values, axes, initial=-np.inf)
 
 
-def _range(ends: Sequence[Array], k: int) -> Range:
+def _range(ends: Sequence[Array], k: int) -> Extremes:
     least, largest = float(ends[0][k]), float(ends[1][k])
-    return Range(least, largest) if least <= largest else Range(None, None)
+    return Extremes(least, largest) if least <= largest else Extremes(None, None)

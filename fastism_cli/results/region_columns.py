@@ -5,16 +5,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
 from fastism_cli.errors import ResourceError
 from fastism_cli.results import schema
-
-Array = npt.NDArray[Any]
+from fastism_cli.results.arrays import Array
 
 ROWS_AT_ONCE = 1 << 10  # wherever all are gone through; of text, reading takes several times the memory
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from fastism_cli.results.arrays import Array
 
 COMPLEMENT = np.array([3, 2, 1, 0, 4], np.uint8)  # code of the complement of each code of ACGTN
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from fastism_cli.errors import OutputError, ResourceError
 from fastism_cli.options.choices import CHECKPOINT_SECONDS
 from fastism_cli.results import schema
+from fastism_cli.results.arrays import Array
 from fastism_cli.results.chunk_writer import ChunkWriter, RowBuffer
 from fastism_cli.results.crash_safe_file import open_disk
 from fastism_cli.results.datasets import create_datasets, dataset_names, write_header
@@ -26,7 +27,6 @@ from fastism_cli.results.layout import Layout
 from fastism_cli.results.output_checks import check_output
 from fastism_cli.results.same_run import SAME, SAME_ROWS, differences
 
-Array = npt.NDArray[Any]
 Blocks = Mapping[str, npt.ArrayLike]
 
 

@@ -1,16 +1,19 @@
-"""Which targets an export is of, and what its files are called."""
+"""The files of an export: their names, and how text is opened."""
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 from collections.abc import Sequence
+from typing import IO, cast
 
 from fastism_cli.errors import UsageError
 from fastism_cli.export.formats import Format
 from fastism_cli.results.layout import Track
 
-MOST_FILES = 100  # all are open at the same time
+MAX_FILES = 100  # all are open at the same time
+FLOAT = "%.9g"  # every float32 comes back as it was
 
 
 def default_output(path: str, kind: Format) -> str:
@@ -33,9 +36,9 @@ def file_names(output: str, kind: Format, tracks: Sequence[Track]) -> list[tuple
     endings = [ending] if len(kind.parts) == 1 else list(kind.parts)
     if not kind.per_target or len(tracks) == 1:
         return [tuple(stem + ending for ending in endings)]
-    if len(tracks) > MOST_FILES:
+    if len(tracks) > MAX_FILES:
         raise UsageError(
-            f"an export of {len(tracks):,} targets would be {len(tracks):,} files; at most {MOST_FILES} are written. "
+            f"an export of {len(tracks):,} targets would be {len(tracks):,} files; at most {MAX_FILES} are written. "
             "Choose some with --targets."
         )
     labels = unique([re.sub(r"[^\w.+-]+", "_", track.label) for track in tracks])
@@ -55,3 +58,10 @@ def split_ending(output: str) -> tuple[str, str]:
     found = re.search(known[0], name[1:])
     cut = len(name) if found is None else found.start() + 1
     return os.path.join(folder, name[:cut]), name[cut:]
+
+
+def open_text(path: str) -> IO[str]:
+    """Open for writing; a name that ends in .gz is compressed."""
+    if path.endswith((".gz", ".bgz")):
+        return cast(IO[str], gzip.open(path, "wt", compresslevel=1, encoding="utf-8"))
+    return open(path, "w", encoding="utf-8")

@@ -1,0 +1,120 @@
+"""bigWig and bedGraph: one importance for each base of the genome."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastism_cli.export.along_genome import along_genome
+from fastism_cli.export.exported_regions import ExportJob
+from fastism_cli.export.output_files import FLOAT, open_text
+from fastism_cli.optional import require
+from fastism_cli.results.arrays import Array
+
+MAX_BASES = 1 << 16  # of a stretch: adjacent stretches are joined up to here
+
+
+def write_bigwig(job: ExportJob) -> None:
+    """bigWig, for genome browsers: one file for each target, all contigs of the FASTA in its header."""
+    library = require("pyBigWig", wanted_by="--format bigwig", extra="export")
+    contigs = [(name, size) for name, size in job.regions.scores.file.genome_sizes.items() if size]
+    with ExitStack() as stack:
+        files = [stack.enter_context(_opened(library, paths[0], contigs)) for paths in job.paths]
+        for found in importance_along_genome(job):
+            for file, values in zip(files, found.values, strict=True):
+                for offset, known in known_stretches(values):
+                    file.addEntries(found.chrom, found.start + offset, values=known, span=1, step=1)
+
+
+def _opened(library: Any, path: str, contigs: list[tuple[str, int]]) -> Any:
+    file = library.open(path, "w")
+    file.addHeader(contigs)
+    return file
+
+
+def write_bedgraph(job: ExportJob) -> None:
+    """bedGraph: one file for each target, sorted by contig and position.
+
+    Neighbouring bases with the same value share a line.
+    """
+    with ExitStack() as stack:
+        files = [stack.enter_context(open_text(paths[0])) for paths in job.paths]
+        for found in importance_along_genome(job):
+            for file, values in zip(files, found.values, strict=True):
+                for offset, known in known_stretches(values):
+                    file.write(_lines(found.chrom, found.start + offset, known))
+
+
+def _lines(chrom: str, start: int, values: Array) -> str:
+    edges = np.concatenate([[0], np.flatnonzero(np.diff(values)) + 1, [len(values)]])
+    places = (start + edges).tolist()
+    line = f"{chrom}\t%d\t%d\t{FLOAT}\n"
+    return "".join(line % row for row in zip(places[:-1], places[1:], values[edges[:-1]].tolist(), strict=True))
+
+
+# --- one value for each base -----------------------------------------------------------------------------------------
+
+
+class Importance(NamedTuple):
+    """Consecutive bases from ``start`` on, float32 (K, bases); NaN where a target has no importance."""
+
+    chrom: str
+    start: int
+    values: Array
+
+
+def importance_along_genome(job: ExportJob) -> Iterator[Importance]:
+    """Importance of every base with scores, along the genome; overlapping regions combined by ``job.overlap``."""
+    folder = os.path.dirname(job.paths[0][0])
+    pending: list[Importance] = []
+    for segment, values in along_genome(job.regions, job.tracks, lambda block: block.importance(), folder):
+        found = Importance(segment.chrom, segment.start, merged(values, job.overlap))
+        if pending and not _continues(pending, found):
+            yield _joined(pending)
+            pending = []
+        pending.append(found)
+    if pending:
+        yield _joined(pending)
+
+
+def merged(values: Array, overlap: str) -> Array:
+    """One value a base from those of several regions (regions, K, bases), in their order; NaN counts as none.
+
+    Parameters
+    ----------
+    overlap : "mean", "max" or "first"
+        ``max`` is the largest value, not the largest magnitude; ``first`` that of the first region with a value.
+    """
+    if len(values) == 1:
+        return np.asarray(values[0])
+    if overlap == "first":
+        chosen = np.isfinite(values).argmax(axis=0)[None]
+        return np.asarray(np.take_along_axis(values, chosen, axis=0)[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a base where all are NaN stays NaN
+        if overlap == "max":
+            return np.asarray(np.nanmax(values, axis=0))
+        return np.asarray(np.nanmean(values, axis=0, dtype=np.float64).astype(np.float32))
+
+
+def _continues(pending: list[Importance], found: Importance) -> bool:
+    last = pending[-1]
+    bases = found.start - pending[0].start
+    return last.chrom == found.chrom and last.start + last.values.shape[1] == found.start and bases < MAX_BASES
+
+
+def _joined(stretches: list[Importance]) -> Importance:
+    return stretches[0]._replace(values=np.concatenate([found.values for found in stretches], axis=1))
+
+
+def known_stretches(values: Array) -> Iterator[tuple[int, Array]]:
+    """Offset and values of each stretch without NaN, from float32 (bases,)."""
+    known = np.isfinite(values)
+    edges = np.flatnonzero(np.diff(known.astype(np.int8), prepend=0, append=0))
+    for start, stop in edges.reshape(-1, 2):
+        yield int(start), values[start:stop]
