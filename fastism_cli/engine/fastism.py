@@ -24,9 +24,10 @@ from fastism_cli.errors import SequenceError, UsageError
 from fastism_cli.genome.alphabet import Alphabet, Codes
 from fastism_cli.model import backend
 from fastism_cli.model.graph import Shape
-from fastism_cli.model.heads import Head, Reduce, Units
+from fastism_cli.model.heads import Head, Reduce
 from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.options.choices import ENGINES, PRECISIONS, SCORED_N_POLICIES
+from fastism_cli.options.per_head import Units
 from fastism_cli.rules.frames import ChunkCall
 
 

@@ -16,11 +16,12 @@ from fastism_cli.engine.split_windows import with_windows_apart
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.model.functional import functional, require_length_fits
 from fastism_cli.model.graph import LayerGraph, Shape
-from fastism_cli.model.heads import Head, Reduce, Units, choose_heads
+from fastism_cli.model.heads import Head, Reduce, choose_heads
 from fastism_cli.model.image_layouts import as_sequence_model
 from fastism_cli.model.keras_graph import input_names, layer_graph, output_names
 from fastism_cli.model.precision import dtype_of, with_dtype
 from fastism_cli.model.sequence_inputs import Views, find_views, with_views
+from fastism_cli.options.per_head import Units
 from fastism_cli.options.run_options import parse_codes, parse_tie
 
 MIN_GAIN = 1.2  # below this predicted speed-up, forward passes are as fast

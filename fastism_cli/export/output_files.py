@@ -10,6 +10,7 @@ from typing import IO, cast
 
 from fastism_cli.errors import UsageError
 from fastism_cli.export.formats import Format
+from fastism_cli.options.run_options import RESULT_ENDINGS, stem_of
 from fastism_cli.results.layout import Track
 
 MAX_FILES = 100  # all are open at the same time
@@ -18,10 +19,7 @@ FLOAT = "%.9g"  # every float32 comes back as it was
 
 def default_output(path: str, kind: Format) -> str:
     """``folder/peaks.ism.h5 -> peaks.bw``, in the current folder."""
-    stem = os.path.basename(path)
-    for suffix in (".h5", ".hdf5", ".ism"):
-        stem = stem.removesuffix(suffix)
-    return stem + (kind.parts[0] if len(kind.parts) == 1 else ".npz")
+    return stem_of(path, RESULT_ENDINGS) + (kind.parts[0] if len(kind.parts) == 1 else ".npz")
 
 
 def file_names(output: str, kind: Format, tracks: Sequence[Track]) -> list[tuple[str, ...]]:

@@ -10,7 +10,7 @@ import sys
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import IO, NamedTuple
 
@@ -19,7 +19,7 @@ from pybedtools import Interval, IntervalIterator
 from fastism_cli.errors import RegionError
 from fastism_cli.genome.checksums import file_sha256
 from fastism_cli.genome.stdin_copy import STDIN, spooled
-from fastism_cli.options.problems import SHOWN
+from fastism_cli.options.problems import Listing
 
 _LARGEST_COORDINATE = 2**32 - 1  # what the C++ reader holds
 _NARROWPEAK_COLUMNS = 10
@@ -178,35 +178,15 @@ def summarise_regions(source: str) -> BedSummary:
         return bed.summary
 
 
-@dataclass
-class _Problems:
-    """Counts all faulty lines and keeps the first few."""
-
-    name: str
-    count: int = 0
-    shown: list[tuple[int, str]] = field(default_factory=list)
-
-    def add(self, line: int, problem: str) -> None:
-        self.count += 1
-        if self.count <= SHOWN:
-            self.shown.append((line, problem))
-
-    def raise_if_any(self) -> None:
-        if self.count == 1:
-            raise RegionError(f"{self.name} line {self.shown[0][0]}: {self.shown[0][1]}")
-        if self.count:
-            lines = [f"line {line}: {problem}" for line, problem in self.shown]
-            if self.count > len(lines):
-                lines.append(f"... and {self.count - len(lines)} more")
-            raise RegionError("\n  ".join([f"{self.count} lines of {self.name} are not BED:", *lines]))
-
-
 def _summarise(path: str, name: str) -> BedSummary:
-    problems, contigs, count = _Problems(name), dict[str, int](), 0
-    for region in _regions(path, name, problems.add):
+    problems, contigs, count = Listing(), dict[str, int](), 0
+    for region in _regions(path, name, lambda line, problem: problems.add(f"line {line}: {problem}")):
         count += 1
         contigs.setdefault(region.chrom, region.line)
-    problems.raise_if_any()
+    if problems.count == 1:
+        raise RegionError(f"{name} {problems.first}")
+    if problems.count:
+        raise RegionError(problems.under(f"{problems.count} lines of {name} are not BED:"))
     return BedSummary(count=count, sha256=file_sha256(path), contigs=contigs)
 
 

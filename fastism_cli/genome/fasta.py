@@ -14,7 +14,7 @@ from fastism_cli.errors import RegionError, SequenceError
 from fastism_cli.genome.alphabet import DNA, Alphabet, Codes
 from fastism_cli.genome.bgzf import GZIP_MAGIC, has_bgzf_header
 from fastism_cli.genome.fasta_index import BGZF_DAMAGE, build_index, find_index, open_faidx
-from fastism_cli.options.problems import SHOWN
+from fastism_cli.options.problems import Listing
 
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _BGZF_NAMES = (".gz", ".bgz")  # pyfaidx goes by the name
@@ -142,10 +142,7 @@ def check_contigs(genome: Genome, contigs: Mapping[str, int], bed_name: str) -> 
             f"{bed_name} line {contigs[name]}: contig {name!r} is not in {genome.path}{_other_name(genome, name)}"
         )
     if missing:
-        shown = problems[:SHOWN]
-        if len(problems) > len(shown):
-            shown.append(f"... and {len(problems) - len(shown)} more")
-        raise RegionError("\n  ".join([f"{len(missing)} contigs of {bed_name} are not in {genome.path}:", *shown]))
+        raise RegionError(Listing(problems).under(f"{len(missing)} contigs of {bed_name} are not in {genome.path}:"))
 
 
 def _other_name(genome: Genome, chrom: str) -> str:

@@ -99,7 +99,7 @@ class Geometry:
         n = -(-(stop - first) // self.window)
         begin = (first + stop) // 2 - n * self.window // 2
         for start in range(begin, begin + n * self.window, self.window):
-            input_start = start - (self.length // 2 - self.window // 2)
+            input_start = start - window_offset(self.length, self.window)
             outside = (
                 0 if contig_size is None else self.length - overlap(input_start, input_start + self.length, contig_size)
             )
@@ -118,7 +118,7 @@ class Geometry:
             forward  . . x x x .       columns [2, 5)
             reverse  . x x x . .       columns [1, 4), base 4 first
         """
-        first = self.length // 2 - self.window // 2
+        first = window_offset(self.length, self.window)
         if reverse:
             first = self.length - first - self.window
         return range(first, first + self.window)
@@ -129,6 +129,11 @@ class Geometry:
         forward = self.columns(reverse=False)
         reverse = self.columns(reverse=self.stranded)
         return range(min(forward.start, reverse.start), max(forward.stop, reverse.stop))
+
+
+def window_offset(length: int, window: int) -> int:
+    """First position of a window in the middle of an input, counted from the input's first base on the + strand."""
+    return length // 2 - window // 2
 
 
 def centre_of(region: Region, center: str) -> int:

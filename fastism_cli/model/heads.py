@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from math import prod
 
 from fastism_cli.errors import UsageError
+from fastism_cli.model.graph import Shape
 from fastism_cli.model.reductions import Reduction, make_reduction
-from fastism_cli.options.choices import REDUCTIONS, check_reduction
-from fastism_cli.options.per_head import by_head
+from fastism_cli.options.choices import REDUCTIONS, reductions_of
+from fastism_cli.options.per_head import Units, by_head
 
-Shape = tuple[int, ...]
-Units = tuple[int, ...]
 Reduce = str | Sequence[str] | Mapping[str | None, str | Sequence[str]] | None
 
 
@@ -112,22 +111,15 @@ def _head(name: str, kind: str, full: Shape, source: int, units: Units | None, *
 def _kinds(shapes: Mapping[str, Shape], reduce: Reduce) -> dict[str, tuple[str, ...]]:
     """The reductions of each head that has any."""
     asked = reduce if isinstance(reduce, Mapping) else {} if reduce is None else {None: reduce}
-    kinds = {name: _listed(name, values) for name, values in asked.items()}
+    kinds = {
+        name: reductions_of(name, [values] if isinstance(values, str) else values) for name, values in asked.items()
+    }
     for name in kinds:
         if name is not None and name not in shapes:
             raise UsageError(f"--reduce: the model has no head {name!r}. Its heads: {', '.join(shapes)}.")
     rest = kinds.pop(None, None)
     positional = [name for name, shape in shapes.items() if len(shape) > 1] if rest else []
     return {name: rest for name in positional if rest} | {n: k for n, k in kinds.items() if n is not None}
-
-
-def _listed(name: str | None, values: str | Sequence[str]) -> tuple[str, ...]:
-    """``"sum,jsd" -> ("sum", "jsd")``"""
-    texts = [values] if isinstance(values, str) else values
-    kinds = [kind for text in texts for kind in text.split(",")]
-    for kind in kinds:
-        check_reduction(name, kind)
-    return tuple(dict.fromkeys(kinds))
 
 
 def _unreduced(names: Sequence[str], shapes: Mapping[str, Shape], substitutions: int) -> str:

@@ -30,8 +30,7 @@ from typing import Any
 from keras import ops
 
 from fastism_cli.errors import UsageError
-
-Shape = tuple[int, ...]
+from fastism_cli.model.graph import Shape
 
 
 class Reduction:

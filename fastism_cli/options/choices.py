@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from fastism_cli.errors import UsageError
 
 CENTERS = ("auto", "midpoint", "summit")
@@ -15,6 +17,20 @@ DELTA_DTYPES = ("float32", "float16")
 COMPRESSIONS = ("gzip", "lzf", "none")
 REDUCTIONS = ("none", "sum", "mean", "max", "center:W", "logsumexp", "profile", "l2", "jsd")
 CHECKPOINT_SECONDS = 30.0
+
+
+def reductions_of(head: str | None, texts: Iterable[str]) -> tuple[str, ...]:
+    """``["sum,jsd", "max"] -> ("sum", "jsd", "max")``, each once.
+
+    Raises
+    ------
+    UsageError
+        If a reduction is not known.
+    """
+    kinds = [kind for text in texts for kind in text.split(",")]
+    for kind in kinds:
+        check_reduction(head, kind)
+    return tuple(dict.fromkeys(kinds))
 
 
 def check_reduction(head: str | None, kind: str) -> None:

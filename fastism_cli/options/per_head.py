@@ -8,11 +8,21 @@ from typing import TypeVar
 from fastism_cli.errors import UsageError
 
 T = TypeVar("T")
+Units = tuple[int, ...]  # numbers of the targets of a head, from 0
 
 
 def split_named(values: Sequence[str]) -> list[tuple[str | None, str]]:
     """``["a=0,1", "2"] -> [("a", "0,1"), (None, "2")]``"""
     return [(value.partition("=")[0], value.partition("=")[2]) if "=" in value else (None, value) for value in values]
+
+
+def parse_range(item: str) -> range | None:
+    """``"3-5" -> range(3, 6)``, ``"4" -> range(4, 5)``; empty if it ends before it starts, None if it is neither."""
+    first, dash, last = item.partition("-")
+    ends = [first, last if dash else first]
+    if not all(end.isascii() and end.isdigit() for end in ends):
+        return None
+    return range(int(ends[0]), int(ends[1]) + 1)
 
 
 def by_head(option: str, known: Iterable[str], given: Mapping[str | None, T]) -> dict[str, T]:

@@ -7,7 +7,32 @@ from typing import Any
 
 from fastism_cli.errors import FastISMError, UsageError
 
-SHOWN = 20
+MAX_SHOWN = 20
+
+
+class Listing:
+    """Problems of one kind: all are counted, the first 20 are kept for the message."""
+
+    def __init__(self, problems: Iterable[str] = ()) -> None:
+        self.count = 0
+        self._shown: list[str] = []
+        for problem in problems:
+            self.add(problem)
+
+    def add(self, problem: str) -> None:
+        """Count ``"line 7: what is wrong"``."""
+        self.count += 1
+        if self.count <= MAX_SHOWN:
+            self._shown.append(problem)
+
+    @property
+    def first(self) -> str:
+        return self._shown[0]
+
+    def under(self, heading: str) -> str:
+        """A message: the heading, a line for each of the first, and how many more there are."""
+        more = [f"... and {self.count - MAX_SHOWN} more"] if self.count > MAX_SHOWN else []
+        return "\n  ".join([heading, *self._shown, *more])
 
 
 def refuse_regions(problems: Iterable[str], error: type[FastISMError], *, bed: str, fault: str, hint: str) -> None:
@@ -16,22 +41,17 @@ def refuse_regions(problems: Iterable[str], error: type[FastISMError], *, bed: s
     Parameters
     ----------
     problems : iterable of str
-        ``"line 7: what is wrong"``; all are counted, the first 20 are shown.
+        ``"line 7: what is wrong"``.
     fault : str
         What is wrong with all of them, after "3 regions of peaks.bed".
     hint : str
         What to do.
     """
-    shown, count = [], 0
-    for problem in problems:
-        count += 1
-        if count <= SHOWN:
-            shown.append(problem)
-    if count == 1:
-        raise error(f"{bed} {shown[0]}. {hint}")
-    if count:
-        more = [f"... and {count - SHOWN} more"] if count > SHOWN else []
-        raise error("\n  ".join([f"{count} regions of {bed} {fault}. {hint}", *shown, *more]))
+    found = Listing(problems)
+    if found.count == 1:
+        raise error(f"{bed} {found.first}. {hint}")
+    if found.count:
+        raise error(found.under(f"{found.count} regions of {bed} {fault}. {hint}"))
 
 
 class Problems:

@@ -20,7 +20,7 @@ from fastism_cli.options.choices import (
     MISSING_CONTIG,
     N_POLICIES,
     PRECISIONS,
-    check_reduction,
+    reductions_of,
 )
 from fastism_cli.options.per_head import split_named
 from fastism_cli.options.shard import Shard, parse_shard
@@ -132,12 +132,10 @@ def parse_reduce(values: Sequence[str]) -> dict[str | None, tuple[str, ...]]:
     UsageError
         If a reduction is not known.
     """
-    chosen: dict[str | None, tuple[str, ...]] = {}
+    given: dict[str | None, list[str]] = {}
     for head, text in split_named(values):
-        for kind in text.split(","):
-            check_reduction(head, kind)
-            chosen[head] = tuple(dict.fromkeys([*chosen.get(head, ()), kind]))
-    return chosen
+        given.setdefault(head, []).append(text)
+    return {head: reductions_of(head, texts) for head, texts in given.items()}
 
 
 class Tied(NamedTuple):
@@ -187,7 +185,23 @@ def default_output(bed: str | None, fasta: str, shard: Shard = Shard()) -> str: 
 
     Named after the FASTA if there is no BED.
     """
-    name = "stdin" if bed == "-" else os.path.basename(bed or fasta)
-    for suffix in (".gz", ".bgz"):
-        name = name.removesuffix(suffix)
-    return f"{os.path.splitext(name)[0]}{shard.suffix}.ism.h5"
+    return f"{os.path.splitext(stem_of(bed or fasta, COMPRESSED_ENDINGS))[0]}{shard.suffix}.ism.h5"
+
+
+COMPRESSED_ENDINGS = (".gz", ".bgz")
+VCF_ENDINGS = (*COMPRESSED_ENDINGS, ".vcf", ".bcf")
+RESULT_ENDINGS = (".h5", ".hdf5", ".ism")
+
+
+def stem_of(path: str | os.PathLike[str], endings: Sequence[str]) -> str:
+    """``folder/calls.vcf.gz -> calls``: what an output in the current folder is named after; ``stdin`` for ``-``.
+
+    Parameters
+    ----------
+    endings : sequence of str
+        Removed if they are there, one after the other.
+    """
+    name = "stdin" if path == "-" else os.path.basename(path)
+    for ending in endings:
+        name = name.removesuffix(ending)
+    return name

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastism_cli.errors import OutputError, UsageError
+from fastism_cli.options.run_options import RESULT_ENDINGS, stem_of
 from fastism_cli.report import picture
 from fastism_cli.report.choose import only_track, parse_interval, row_over, rows_by_name, strongest_rows
 from fastism_cli.report.region import load_region
@@ -22,7 +23,6 @@ FORMATS = ("png", "svg", "pdf")
 STRANDS = ("+", "-", "region")
 BASES = 120  # shown of a region that is longer, unless asked otherwise: letters stay readable on a page
 DPI = 150
-RESULT_SUFFIXES = (".ism.h5", ".h5", ".hdf5")
 METADATA: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
@@ -159,8 +159,7 @@ def _files(
 
 
 def _default_output(scores: Scores, rows: Sequence[int], format: str | None, asked: PlotOptions) -> str:
-    stem = Path(scores.path).name
-    stem = next((stem.removesuffix(suffix) for suffix in RESULT_SUFFIXES if stem.endswith(suffix)), stem)
+    stem = stem_of(scores.path, RESULT_ENDINGS)
     if len(rows) > 1:
         return f"{stem}.plots.pdf" if format in (None, "pdf") else f"{stem}.plots/"
     label = asked.region if asked.region and not asked.names else _label(scores, rows[0])

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from fastism_cli.errors import UsageError
-from fastism_cli.options.per_head import split_named
+from fastism_cli.options.per_head import parse_range, split_named
 from fastism_cli.results.layout import Track
 from fastism_cli.results.scores import Scores
 
@@ -53,9 +52,8 @@ def _item(item: str, by_name: dict[str, Track], where: str) -> list[Track]:
     """A name, a number, or a range of numbers, both ends included."""
     if item in by_name:
         return [by_name[item]]
-    found = re.fullmatch(r"(\d+)(?:-(\d+))?", item)
-    numbers = range(int(found[1]), int(found[2] or found[1]) + 1) if found else range(0)
-    if found and found[2] and all(str(number) in by_name for number in numbers):
+    numbers = parse_range(item) or range(0)
+    if "-" in item and numbers and all(str(number) in by_name for number in numbers):
         tracks = [by_name[str(number)] for number in numbers]
     else:
         tracks = [track for track in by_name.values() if track.unit in numbers]

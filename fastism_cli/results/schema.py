@@ -146,7 +146,7 @@ class StatusWords(NamedTuple):
 STATUS_WORDS = {
     Status.PENDING: StatusWords("pending", "not reached by the run"),
     Status.OK: StatusWords("ok", "with scores"),
-    Status.EDGE: StatusWords("edge", "past an end of the contig, or longer than the input"),
+    Status.EDGE: StatusWords("edge", "past the end of their contig, or longer than the input"),
     Status.MISSING_CONTIG: StatusWords("missing contig", "on a missing contig"),
     Status.TOO_MANY_N: StatusWords("too many N", "with too many N"),
     Status.FAILED: StatusWords("failed", "that failed (the model gave NaN or infinity)"),

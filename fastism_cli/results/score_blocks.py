@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastism_cli.genome.placement import window_offset
 from fastism_cli.results.arrays import Array
 
 COMPLEMENT = np.array([3, 2, 1, 0, 4], np.uint8)  # code of the complement of each code of ACGTN
@@ -83,11 +84,6 @@ class ScoreBlock:
             flat[self.reverse] = flat[self.reverse, :, ::-1]  # T G C A read backwards is A C G T
         columns = slice(first, first + self.window)
         return GenomeBlock(self.rows, self.reverse, self.input_start + first, seq[:, columns], delta[:, :, columns])
-
-
-def window_offset(length: int, window: int) -> int:
-    """First substituted base, counted from the first base of the input: the same on both strands."""
-    return length // 2 - window // 2
 
 
 def hypothetical(seq: Array, delta: Array, *, unknown: float = np.nan) -> Array:

@@ -21,13 +21,14 @@ import numpy as np
 
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import DNA, RNA
+from fastism_cli.genome.placement import window_offset
 from fastism_cli.results.arrays import Array
 from fastism_cli.results.block_reader import stored_blocks
 from fastism_cli.results.ism_file import IsmFile, read_result
 from fastism_cli.results.layout import Track, head_tracks
 from fastism_cli.results.region_columns import ROWS_AT_ONCE, RegionColumns, readable
 from fastism_cli.results.schema import Status
-from fastism_cli.results.score_blocks import ScoreBlock, window_offset
+from fastism_cli.results.score_blocks import ScoreBlock
 
 
 class Scores:

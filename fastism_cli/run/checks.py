@@ -17,6 +17,7 @@ from fastism_cli.genome.bed import BedSource, BedSummary
 from fastism_cli.genome.fasta import Genome, check_contigs, open_fasta
 from fastism_cli.genome.fasta_records import RecordSource
 from fastism_cli.model.loading.source import ModelSource
+from fastism_cli.options.per_head import Units
 from fastism_cli.options.problems import Problems
 from fastism_cli.options.run_options import RunOptions, parse_codes, parse_reduce, parse_tie
 from fastism_cli.results.output_checks import check_new_file, check_place
@@ -24,7 +25,7 @@ from fastism_cli.run.other_inputs import read_inputs
 from fastism_cli.run.provenance import other_files, run_attributes
 from fastism_cli.run.region_reader import check_records
 from fastism_cli.run.request import RunRequest
-from fastism_cli.run.targets import Units, parse_targets, read_target_names
+from fastism_cli.run.targets import parse_targets, read_target_names
 from fastism_cli.run.watch import Watch
 
 

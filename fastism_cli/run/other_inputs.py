@@ -10,8 +10,6 @@ import numpy as np
 from fastism_cli.engine.score_arrays import check_all_given
 from fastism_cli.errors import UsageError
 
-Shape = tuple[int, ...]
-
 CONSTANTS = {"zeros": 0.0, "ones": 1.0}
 
 
@@ -67,7 +65,9 @@ def _array(path: str) -> np.ndarray:
     return array
 
 
-def fit_inputs(given: Mapping[str, np.ndarray | float], wanted: Mapping[str, Shape], n_regions: int) -> OtherInputs:
+def fit_inputs(
+    given: Mapping[str, np.ndarray | float], wanted: Mapping[str, tuple[int, ...]], n_regions: int
+) -> OtherInputs:
     """Give every input of the model its values.
 
     Parameters

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from fastism_cli.errors import UsageError
-from fastism_cli.options.per_head import by_head, split_named
+from fastism_cli.options.per_head import Units, by_head, parse_range, split_named
 from fastism_cli.results.layout import HeadLayout
-
-Units = tuple[int, ...]
 
 
 class ScoredHead(Protocol):
@@ -58,16 +56,14 @@ def _units(text: str) -> Units:
 
 
 def _range(item: str, text: str) -> range:
-    first, _, last = item.partition("-")
-    ends = [first, last] if "-" in item else [first, first]
-    if not all(end.isascii() and end.isdigit() for end in ends):
+    units = parse_range(item)
+    if units is None:
         raise UsageError(
             f"--targets {text}: {item!r} is neither a number nor a range. Write 0,3-5, HEAD=0,3-5 or HEAD=all."
         )
-    start, stop = int(ends[0]), int(ends[1]) + 1
-    if stop <= start:
+    if not units:
         raise UsageError(f"--targets {text}: {item} ends before it starts.")
-    return range(start, stop)
+    return units
 
 
 def read_target_names(values: Sequence[str]) -> dict[str | None, tuple[str, ...]]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastism_cli.genome.alphabet import Alphabet, Codes
 from fastism_cli.genome.fasta import Genome
+from fastism_cli.genome.placement import window_offset
 from fastism_cli.genome.vcf_reader import Variant
 
 
@@ -46,12 +47,12 @@ class VariantWindows:
         The variant's base is at column ``length // 2`` if every variant has its own window, as the base of a BED
         record of one base is.
         """
-        return position // self.share * self.share + self.share // 2 - self.length // 2
+        return position // self.share * self.share - window_offset(self.length, self.share)
 
     @property
     def columns(self) -> range:
         """Where in its window a variant can be."""
-        first = self.length // 2 - self.share // 2
+        first = window_offset(self.length, self.share)
         return range(first, first + self.share)
 
 

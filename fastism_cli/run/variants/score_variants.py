@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -18,8 +17,8 @@ from fastism_cli.genome.fasta import Genome, open_fasta
 from fastism_cli.genome.vcf_reader import VariantSource, matched_contigs
 from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.optional import require
-from fastism_cli.options.problems import Problems
-from fastism_cli.options.run_options import RunOptions
+from fastism_cli.options.problems import Listing, Problems
+from fastism_cli.options.run_options import VCF_ENDINGS, RunOptions, stem_of
 from fastism_cli.results.output_checks import check_new_file
 from fastism_cli.results.staging import staged
 from fastism_cli.run.checks import ModelChoices, check_choices
@@ -137,10 +136,7 @@ def score_variants(
 
 def default_output(vcf_path: str) -> str:
     """``folder/calls.vcf.gz -> calls.ism.vcf.gz``, in the current folder."""
-    name = "stdin" if vcf_path == "-" else os.path.basename(vcf_path)
-    for ending in (".gz", ".bgz", ".vcf", ".bcf"):
-        name = name.removesuffix(ending)
-    return f"{name}.ism.vcf.gz"
+    return f"{stem_of(vcf_path, VCF_ENDINGS)}.ism.vcf.gz"
 
 
 def output_table(output: str) -> str:
@@ -159,10 +155,11 @@ def _contigs(source: VariantSource, genome: Genome, options: RunOptions) -> dict
         logger.info(f"{source.name} names contigs otherwise than {genome.path}: {renamed[0]} is {matched[renamed[0]]}")
     missing = {name: number + 1 for name, number in found.items() if name not in matched}
     if missing and options.missing_contig == "error":
-        listed = ", ".join(f"{name!r} (record {number:,})" for name, number in list(missing.items())[:20])
-        raise RegionError(
-            f"{len(missing)} contigs of {source.name} are not in {genome.path}: {listed}. Use --missing-contig skip."
-        )
+        problems = Listing(f"record {number:,}: contig {name!r}" for name, number in missing.items())
+        hint = "Use --missing-contig skip."
+        if problems.count == 1:
+            raise RegionError(f"{source.name} {problems.first} is not in {genome.path}. {hint}")
+        raise RegionError(problems.under(f"{problems.count} contigs of {source.name} are not in {genome.path}. {hint}"))
     return matched
 
 
