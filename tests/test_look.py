@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import json
 import re
 import sys
@@ -13,16 +14,18 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from fastism_cli.cli import main, plot, report
+from fastism_cli.cli import main
 from fastism_cli.engine.verify import HeadCheck, VerifyReport
 from fastism_cli.errors import UsageError
-from fastism_cli.report import page, picture, plot_regions, quality
-from fastism_cli.report import write_report as report_of
+from fastism_cli.options.choices import REPORT_TARGETS
+from fastism_cli.report import page, picture, quality
 from fastism_cli.report.choose import Interval, only_track, parse_interval, row_over, rows_by_name, strongest_rows
 from fastism_cli.report.page_data import pack_delta, packed_sizes, spread
+from fastism_cli.report.plot_regions import PlotOptions, plot_regions
 from fastism_cli.report.region import load_region, load_regions
 from fastism_cli.report.strongest_sites import SITE, ranked, strongest_sites
 from fastism_cli.report.survey import BINS, survey
+from fastism_cli.report.write_report import write_report
 from fastism_cli.results.layout import HeadLayout, Layout
 from fastism_cli.results.schema import Status
 from fastism_cli.results.scores import open_scores
@@ -302,8 +305,8 @@ def test_the_letters_of_the_logo_are_as_tall_as_the_importance(looked):
 
 
 def test_a_long_region_is_drawn_with_bars(looked, monkeypatch):
-    monkeypatch.setattr(picture, "MOST_LETTERS", 100)
-    monkeypatch.setattr(picture, "MOST_BARS", 60)
+    monkeypatch.setattr(picture, "MAX_LETTERS", 100)
+    monkeypatch.setattr(picture, "MAX_BARS", 60)
     whole, figure = drawn(looked[0], 2, reverse=False, view=Interval("chr1", 0, 10**5))
     segments = figure.axes[1].collections[0].get_segments()
     assert len(segments) == 60
@@ -348,8 +351,8 @@ def test_several_regions_are_pages_or_a_folder(looked, here):
 
 
 def test_default_names(looked, here):
-    plot_regions.plot_regions(looked[0], targets=["count"], region="chr1:2,060-2,100")
-    plot_regions.plot_regions(looked[0], targets=["count"], names=["peak_4"], format="svg", strand="region")
+    plot_regions(looked[0], PlotOptions(targets=["count"], region="chr1:2,060-2,100"))
+    plot_regions(looked[0], PlotOptions(targets=["count"], names=["peak_4"], strand="region"), format="svg")
     assert sorted(path.name for path in here.iterdir()) == ["peaks.chr1-2060-2100.png", "peaks.peak_4.svg"]
 
 
@@ -433,11 +436,11 @@ def test_a_report_asks_for_nothing_outside_of_itself(looked, here):
 
 def test_a_report_stays_under_its_size(tmp_path):
     write_look(tmp_path / "many.h5", 40)
-    small = report_of.write_report(tmp_path / "many.h5", str(tmp_path / "small.html"), max_size=0.2)
+    small = write_report(tmp_path / "many.h5", str(tmp_path / "small.html"), max_size=0.2)
     assert small.bytes == (tmp_path / "small.html").stat().st_size <= 200_000
     assert small.pictures < small.wanted_pictures == 40 and small.regions == 41
     assert "not drawn, for the page would pass --max-size" in small.lines()[1]
-    tiny = report_of.write_report(tmp_path / "many.h5", str(tmp_path / "tiny.html"), max_size=0.02)
+    tiny = write_report(tmp_path / "many.h5", str(tmp_path / "tiny.html"), max_size=0.02)
     assert tiny.pictures == 1 and tiny.regions < 41
     assert tiny.lines()[-1] == f"the weakest {41 - tiny.regions} regions are left out of the table"
     drawn = [map_["row"] for map_ in data_of(tmp_path / "tiny.html")["maps"]]
@@ -463,7 +466,7 @@ def test_a_report_of_many_targets_shows_the_first(tmp_path):
     layout = Layout(1, LENGTH, (HeadLayout("out", (30,)),))
     with ResultWriter(tmp_path / "wide.h5", layout, attributes={}, genome_sizes={"chr1": 5}):
         pass
-    summary = report_of.write_report(tmp_path / "wide.h5", str(tmp_path / "wide.html"))
+    summary = write_report(tmp_path / "wide.h5", str(tmp_path / "wide.html"))
     assert summary.lines()[1] == "12 of 30 targets are shown; choose others with --targets"
     assert summary.pictures == 0
 
@@ -483,8 +486,11 @@ def test_packed_deltas_are_off_by_less_than_16_bits(rng):
 
 
 def test_defaults_are_those_of_the_library():
-    assert (plot.FORMATS, plot.STRANDS, plot.BASES) == (plot_regions.FORMATS, plot_regions.STRANDS, plot_regions.BASES)
-    assert (report.TOP, report.MEGABYTES) == (report_of.TOP, report_of.MEGABYTES)
+    of_plot = {option.name: option.default for option in main.get_command(click.Context(main), "plot").params}
+    assert (of_plot["bases"], of_plot["strand"]) == (PlotOptions.bases, PlotOptions.strand)
     command = main.get_command(click.Context(main), "report")
-    assert f"first {report_of.MOST_TRACKS}" in next(o.help for o in command.params if o.name == "targets")
+    of_report = {option.name: option.default for option in command.params}
+    library = inspect.signature(write_report).parameters
+    assert all(of_report[name] == library[name].default for name in ("top", "max_size"))
+    assert f"first {REPORT_TARGETS}" in next(o.help for o in command.params if o.name == "targets")
     assert f"over {SITE} bases" in main.get_command(click.Context(main), "plot").help

@@ -15,8 +15,8 @@ from fastism_cli.results.schema import Status
 if TYPE_CHECKING:
     from fastism_cli.results.contents import Contents, Extremes, HeadContents
 
-MOST_TARGETS = 20  # of each head, that the text lists
-MOST_STRETCHES = 10  # of missing rows
+MAX_TARGETS = 20  # of each head, that the text lists
+MAX_STRETCHES = 10  # of missing rows
 
 
 @click.command(short_help="Show what is in a result file.")
@@ -57,15 +57,15 @@ def _what(found: Contents) -> list[str]:
 
 def _listed(found: Contents) -> str:
     shown = [f"{start:,} to {stop - 1:,}" if stop - start > 1 else f"{start:,}" for start, stop in found.missing]
-    more = len(shown) - MOST_STRETCHES
-    return ", ".join(shown[:MOST_STRETCHES]) + (f" and {more:,} more stretches" if more > 0 else "")
+    more = len(shown) - MAX_STRETCHES
+    return ", ".join(shown[:MAX_STRETCHES]) + (f" and {more:,} more stretches" if more > 0 else "")
 
 
 def _head(head: HeadContents) -> list[str]:
     reduced = "" if head.reduce == "none" else f", positions by {head.reduce}"
     rows = [("target", "reference", "", "delta", "")]
-    rows += [(t.name, *_ends(t.reference), *_ends(t.delta)) for t in head.targets[:MOST_TARGETS]]
-    more = len(head.targets) - MOST_TARGETS
+    rows += [(t.name, *_ends(t.reference), *_ends(t.delta)) for t in head.targets[:MAX_TARGETS]]
+    more = len(head.targets) - MAX_TARGETS
     lines = aligned(rows, right=range(1, 5))
     return [
         f"head {head.name}: {head.shape}{reduced}, {head.dtype}",

@@ -8,11 +8,7 @@ import click
 
 from fastism_cli.cli.click_options import logging_options, result_argument
 from fastism_cli.cli.messages import LOGGER
-
-# kept in step with fastism_cli.report.plot_regions, which would load NumPy for --help: a test compares them
-FORMATS = ("png", "svg", "pdf")
-STRANDS = ("+", "-", "region")
-BASES = 120
+from fastism_cli.options.choices import PICTURE_BASES, PICTURE_FORMATS, PICTURE_STRANDS
 
 
 class BasesOrAll(click.ParamType):
@@ -44,13 +40,13 @@ class BasesOrAll(click.ParamType):
 @click.option(
     "--bases",
     type=BasesOrAll(),
-    default=BASES,
+    default=PICTURE_BASES,
     show_default=True,
     help="Shown of a longer region, around its strongest site; --region shows what it names.",
 )
 @click.option(
     "--strand",
-    type=click.Choice(STRANDS),
+    type=click.Choice(PICTURE_STRANDS),
     default="+",
     show_default=True,
     help="Drawn from left to right; region is the strand that the model saw.",
@@ -58,10 +54,10 @@ class BasesOrAll(click.ParamType):
 @click.option(
     "-o", "--output", metavar="FILE|FOLDER/", help="Picture, or folder for one a region; a PDF holds any number."
 )
-@click.option("--format", type=click.Choice(FORMATS), help="Of pictures in a folder.  [default: png]")
+@click.option("--format", type=click.Choice(PICTURE_FORMATS), help="Of pictures in a folder.  [default: png]")
 @click.option("--overwrite", is_flag=True, help="Replace pictures that exist.")
 @logging_options
-def plot(file: str, output: str | None, **options: Any) -> None:
+def plot(file: str, output: str | None, format: str | None, overwrite: bool, **options: Any) -> None:
     """Draw regions of FILE, a result of "fastism run".
 
     A sequence logo of importance (minus the mean delta of the bases at each position) over a heat map of the deltas,
@@ -69,7 +65,7 @@ def plot(file: str, output: str | None, **options: Any) -> None:
 
     Without -o, one region goes to FILE's stem and its name as PNG, several to one PDF with a page for each.
     """
-    from fastism_cli.report.plot_regions import plot_regions
+    from fastism_cli.report.plot_regions import PlotOptions, plot_regions
 
-    written = plot_regions(file, output, **options)
+    written = plot_regions(file, PlotOptions(**options), output, format=format, overwrite=overwrite)
     LOGGER.info(f"-> {written[0]}" if len(written) == 1 else f"{len(written)} pictures -> {written[0]} ...")

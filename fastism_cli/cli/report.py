@@ -8,9 +8,7 @@ import click
 
 from fastism_cli.cli.click_options import logging_options, result_argument
 from fastism_cli.cli.messages import LOGGER
-
-# kept in step with fastism_cli.report.write_report, which would load NumPy for --help: a test compares them
-TOP, MEGABYTES = 100, 5.0
+from fastism_cli.options.choices import REPORT_MEGABYTES, REPORT_REGIONS, REPORT_TARGETS
 
 
 @click.command(short_help="Write a page to look at a result in a browser.")
@@ -20,19 +18,20 @@ TOP, MEGABYTES = 100, 5.0
     "--targets",
     multiple=True,
     metavar="[HEAD=]LIST",
-    help="Targets by name, number or range.  [default: all, of which the first 12 are shown] Repeatable.",
+    help="Targets by name, number or range.  "
+    f"[default: all, of which the first {REPORT_TARGETS} are shown] Repeatable.",
 )
 @click.option(
     "--top",
     type=click.IntRange(min=0),
-    default=TOP,
+    default=REPORT_REGIONS,
     show_default=True,
     help="Regions to draw: those of strongest sites.",
 )
 @click.option(
     "--max-size",
     type=click.FloatRange(min=0.1),
-    default=MEGABYTES,
+    default=REPORT_MEGABYTES,
     show_default=True,
     metavar="MB",
     help="Of the page: fewer regions are drawn where all would not fit.",

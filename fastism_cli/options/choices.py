@@ -18,6 +18,13 @@ COMPRESSIONS = ("gzip", "lzf", "none")
 REDUCTIONS = ("none", "sum", "mean", "max", "center:W", "logsumexp", "profile", "l2", "jsd")
 CHECKPOINT_SECONDS = 30.0
 
+PICTURE_FORMATS = ("png", "svg", "pdf")
+PICTURE_STRANDS = ("+", "-", "region")
+PICTURE_BASES = 120  # shown of a longer region: letters stay readable on a page
+REPORT_REGIONS = 100  # that are drawn
+REPORT_TARGETS = 12  # that are shown of a file with more
+REPORT_MEGABYTES = 5.0
+
 
 def reductions_of(head: str | None, texts: Iterable[str]) -> tuple[str, ...]:
     """``["sum,jsd", "max"] -> ("sum", "jsd", "max")``, each once.

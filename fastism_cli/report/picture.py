@@ -15,9 +15,9 @@ from fastism_cli.results.layout import Track
 COLOURS = {"A": "#2a8a3a", "C": "#2459c4", "G": "#d18b00", "T": "#c92a2a", "U": "#c92a2a"}
 NOT_COMPUTED = "#c9ced6"
 LIBRARIES = ("matplotlib", "matplotlib.figure", "pandas", "logomaker")
-MOST_LETTERS = 1500  # bases; letters of more would be narrower than a pixel, and take seconds to draw
+MAX_LETTERS = 1500  # bases; letters of more would be narrower than a pixel, and take seconds to draw
 
-MOST_BARS = 4000
+MAX_BARS = 4000
 
 BASE_INCHES, NARROWEST, WIDEST = 0.085, 7.0, 40.0
 MARGIN_INCHES = 1.9  # left and right of the plots together
@@ -121,7 +121,7 @@ def _draw_strip(axes: Any, whole: RegionScores, view: Interval) -> None:
 def _draw_logo(axes: Any, part: RegionScores, view: Interval) -> None:
     columns, values = _columns(part, view), part.importance
     is_drawn = np.isfinite(values) & (values != 0)
-    if len(values) > MOST_LETTERS:
+    if len(values) > MAX_LETTERS:
         kept = _strongest_of_groups(values)
         colours = [COLOURS.get(letter, "grey") for letter in np.array([*part.letters, "N"])[part.seq[kept]]]
         axes.vlines(columns[kept], 0, np.nan_to_num(values[kept]), color=colours, linewidth=1)
@@ -135,8 +135,8 @@ def _draw_logo(axes: Any, part: RegionScores, view: Interval) -> None:
 
 
 def _strongest_of_groups(values: Array) -> Array:
-    """Index of the largest value, NaN aside, in each of at most ``MOST_BARS`` groups of neighbours."""
-    group = max(-(-len(values) // MOST_BARS), 1)
+    """Index of the largest value, NaN aside, in each of at most ``MAX_BARS`` groups of neighbours."""
+    group = max(-(-len(values) // MAX_BARS), 1)
     sizes = np.abs(np.nan_to_num(values))
     starts = range(0, len(values), group)
     return np.array([start + sizes[start : start + group].argmax() for start in starts], np.int64)
@@ -164,7 +164,7 @@ def _draw_heat(axes: Any, bar: Any, part: RegionScores, view: Interval, *, large
     image = axes.imshow(
         np.ma.masked_invalid(grid), cmap=colours, vmin=-largest, vmax=largest, aspect="auto", interpolation="nearest"
     )
-    known = np.flatnonzero(part.seq < letters) if len(part.seq) <= MOST_LETTERS else np.empty(0, np.int64)
+    known = np.flatnonzero(part.seq < letters) if len(part.seq) <= MAX_LETTERS else np.empty(0, np.int64)
     axes.scatter(_columns(part, view)[known], part.seq[known], s=2, color="#39424e", linewidths=0)
     axes.set_yticks(range(letters), list(part.letters))
     axes.tick_params(axis="y", length=0)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastism_cli.errors import OutputError, UsageError
+from fastism_cli.options.choices import PICTURE_BASES, PICTURE_FORMATS
 from fastism_cli.options.run_options import RESULT_ENDINGS, stem_of
 from fastism_cli.report import picture
 from fastism_cli.report.choose import only_track, parse_interval, row_over, rows_by_name, strongest_rows
@@ -19,9 +20,6 @@ from fastism_cli.results.output_checks import check_new_file
 from fastism_cli.results.scores import Scores, open_scores
 from fastism_cli.results.staging import staged
 
-FORMATS = ("png", "svg", "pdf")
-STRANDS = ("+", "-", "region")
-BASES = 120  # shown of a region that is longer, unless asked otherwise: letters stay readable on a page
 DPI = 150
 METADATA: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
@@ -53,7 +51,7 @@ class PlotOptions:
     names: Sequence[str] = ()
     top: int | None = None
     targets: Sequence[str] = ()
-    bases: int | None = BASES
+    bases: int | None = PICTURE_BASES
     strand: str = "+"
 
     def __post_init__(self) -> None:
@@ -65,11 +63,11 @@ class PlotOptions:
 
 def plot_regions(
     path: str | os.PathLike[str],
+    options: PlotOptions,
     output: str | None = None,
     *,
     format: str | None = None,
     overwrite: bool = False,
-    **options: Any,
 ) -> list[str]:
     """Draw regions of a result file: one picture a file, or all on the pages of one PDF.
 
@@ -77,13 +75,13 @@ def plot_regions(
     ----------
     path : str or path-like
         A finished result file.
+    options : PlotOptions
+        Which regions to draw, and how.
     output : str, optional
         A picture (.png, .svg, .pdf), or a folder for one file a region; a PDF holds any number of regions. Default:
         ``<stem>.<name or place>.png`` for one region, ``<stem>.plots.pdf`` for several, in this folder.
     format : "png", "svg" or "pdf", optional
         Default: that of ``output``; png in a folder.
-    options
-        Fields of :class:`PlotOptions`.
 
     Returns
     -------
@@ -95,16 +93,15 @@ def plot_regions(
     UsageError
         If there is no such region or target, or the output does not do for them; nothing is written.
     """
-    asked = PlotOptions(**options)
     picture.require_libraries()
     with open_scores(path) as scores:
         scores.require_bases()
-        track = only_track(scores, asked.targets)
-        rows = _rows(scores, asked, track)
-        files = _files(scores, rows, output, format, asked)
+        track = only_track(scores, options.targets)
+        rows = _rows(scores, options, track)
+        files = _files(scores, rows, output, format, options)
         for file in files:
             check_new_file(file, [path], overwrite=overwrite)
-        pictures = (_draw(scores, row, track, asked) for row in rows)
+        pictures = (_draw(scores, row, track, options) for row in rows)
         with picture.style(), staged(files[0]) as staging:
             _write(pictures, [staging.path(file) for file in files])
             staging.move()
@@ -114,22 +111,22 @@ def plot_regions(
 # --- what ------------------------------------------------------------------------------------------------------------
 
 
-def _rows(scores: Scores, asked: PlotOptions, track: Track) -> list[int]:
-    interval = parse_interval(asked.region) if asked.region else None
-    if asked.names:
-        return rows_by_name(scores, asked.names, interval)
+def _rows(scores: Scores, options: PlotOptions, track: Track) -> list[int]:
+    interval = parse_interval(options.region) if options.region else None
+    if options.names:
+        return rows_by_name(scores, options.names, interval)
     if interval:
         return [row_over(scores, interval)]
-    rows = strongest_rows(scores, track, asked.top or 0)
+    rows = strongest_rows(scores, track, options.top or 0)
     if not rows:
         raise UsageError(f"{scores.path} has no scored region.")
     return rows
 
 
-def _draw(scores: Scores, row: int, track: Track, asked: PlotOptions) -> Any:
+def _draw(scores: Scores, row: int, track: Track, options: PlotOptions) -> Any:
     whole = load_region(scores, row, track)
-    view = parse_interval(asked.region) if asked.region else whole.around_site(asked.bases)
-    if asked.strand == "-" or (asked.strand == "region" and whole.strand == "-"):
+    view = parse_interval(options.region) if options.region else whole.around_site(options.bases)
+    if options.strand == "-" or (options.strand == "region" and whole.strand == "-"):
         whole = whole.reversed()
     return picture.draw(whole, view, track)
 
@@ -138,15 +135,15 @@ def _draw(scores: Scores, row: int, track: Track, asked: PlotOptions) -> Any:
 
 
 def _files(
-    scores: Scores, rows: Sequence[int], output: str | None, format: str | None, asked: PlotOptions
+    scores: Scores, rows: Sequence[int], output: str | None, format: str | None, options: PlotOptions
 ) -> list[str]:
     """The files to write: one for each row, or one for all."""
     if output is None:
-        output = _default_output(scores, rows, format, asked)
+        output = _default_output(scores, rows, format, options)
     suffix = Path(output).suffix.lower().removeprefix(".")
     if output.endswith(("/", os.sep)) or os.path.isdir(output):
         return _in_folder(scores, rows, output, format or "png")
-    if suffix not in FORMATS:
+    if suffix not in PICTURE_FORMATS:
         raise UsageError(f"-o {output}: name a .png, .svg or .pdf, or a folder (with / at its end).")
     if format not in (None, suffix):
         raise UsageError(f"-o {output} does not go with --format {format}.")
@@ -158,11 +155,11 @@ def _files(
     return [output]
 
 
-def _default_output(scores: Scores, rows: Sequence[int], format: str | None, asked: PlotOptions) -> str:
+def _default_output(scores: Scores, rows: Sequence[int], format: str | None, options: PlotOptions) -> str:
     stem = stem_of(scores.path, RESULT_ENDINGS)
     if len(rows) > 1:
         return f"{stem}.plots.pdf" if format in (None, "pdf") else f"{stem}.plots/"
-    label = asked.region if asked.region and not asked.names else _label(scores, rows[0])
+    label = options.region if options.region and not options.names else _label(scores, rows[0])
     return f"{stem}.{_safe(label)}.{format or 'png'}"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fastism_cli.options.choices import REPORT_MEGABYTES, REPORT_REGIONS, REPORT_TARGETS
 from fastism_cli.report import page
 from fastism_cli.report.page_data import contents, packed_sizes
 from fastism_cli.report.strongest_sites import ranked
@@ -19,9 +20,6 @@ from fastism_cli.results.output_checks import check_new_file
 from fastism_cli.results.scores import Scores, open_scores
 from fastism_cli.results.staging import staged
 
-TOP = 100
-MEGABYTES = 5.0
-MOST_TRACKS = 12  # of a file with more, unless asked for
 MAP_BYTES = 150  # of a picture beside its letters and deltas
 TABLE_SHARE = 0.5  # of the page, at most: the rest is for pictures
 
@@ -58,8 +56,8 @@ def write_report(
     output: str,
     *,
     targets: Sequence[str] = (),
-    top: int = TOP,
-    max_size: float = MEGABYTES,
+    top: int = REPORT_REGIONS,
+    max_size: float = REPORT_MEGABYTES,
     overwrite: bool = False,
 ) -> ReportSummary:
     """Write a self-contained HTML page about a result file.
@@ -87,7 +85,7 @@ def write_report(
     with open_scores(path) as scores:
         scores.require_bases()
         tracks = choose_tracks(scores, targets)
-        shown = tracks if targets else tracks[:MOST_TRACKS]
+        shown = tracks if targets else tracks[:REPORT_TARGETS]
         found = survey(scores, shown)
         order = _strongest_first(found)
         rows = _fitting_rows(scores, order, len(shown), max_size)

@@ -15,7 +15,7 @@ import numpy as np
 
 from fastism_cli.results.arrays import Array
 
-MOST_THREADS = 8
+MAX_THREADS = 8
 
 
 def decoding_threads() -> ThreadPoolExecutor:
@@ -25,7 +25,7 @@ def decoding_threads() -> ThreadPoolExecutor:
 
 def n_threads() -> int:
     """How many they are."""
-    return min(os.cpu_count() or 1, MOST_THREADS)
+    return min(os.cpu_count() or 1, MAX_THREADS)
 
 
 @dataclass(frozen=True)
