@@ -439,7 +439,7 @@ def test_a_report_stays_under_its_size(tmp_path):
     small = write_report(tmp_path / "many.h5", str(tmp_path / "small.html"), max_size=0.2)
     assert small.bytes == (tmp_path / "small.html").stat().st_size <= 200_000
     assert small.pictures < small.wanted_pictures == 40 and small.regions == 41
-    assert "not drawn, for the page would pass --max-size" in small.lines()[1]
+    assert "not drawn, as the page would pass --max-size" in small.lines()[1]
     tiny = write_report(tmp_path / "many.h5", str(tmp_path / "tiny.html"), max_size=0.02)
     assert tiny.pictures == 1 and tiny.regions < 41
     assert tiny.lines()[-1] == f"the weakest {41 - tiny.regions} regions are left out of the table"

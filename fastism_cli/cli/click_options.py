@@ -65,7 +65,7 @@ def logging_options(command: Command) -> Command:
     """-q and -v, which take effect before the command begins."""
 
     @click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors on stderr.")
-    @click.option("-v", "--verbose", is_flag=True, help="Also what the libraries say, and tracebacks.")
+    @click.option("-v", "--verbose", is_flag=True, help="Also messages of the libraries, and tracebacks.")
     @functools.wraps(command)
     def with_logging(*args: Any, quiet: bool, verbose: bool, **kwargs: Any) -> Any:
         start_logging(quiet=quiet, verbose=verbose)
@@ -80,16 +80,16 @@ loading_options = together(
         "--custom-objects",
         multiple=True,
         metavar="FILE.py|MODULE[:NAME]",
-        help="Your own layers and functions. Repeatable.",
+        help="Custom layers and functions. Repeatable.",
     ),
     click.option(
-        "--rules", multiple=True, metavar="FILE.py", help="Rules for layers of your own; the file is run. Repeatable."
+        "--rules", multiple=True, metavar="FILE.py", help="Rules for custom layers; the file is run. Repeatable."
     ),
     click.option("--allow-lambda", is_flag=True, help="Run the code that Lambda layers store in the model file."),
     click.option(
         "--sequence-input",
         type=NameOrIndex(),
-        help="Input to substitute in.  [default: the only one of shape (L, 4), or integers]",
+        help="Input that holds the sequence.  [default: the only one of shape (L, 4), or of integers]",
     ),
     click.option(
         "--tie",
@@ -99,7 +99,7 @@ loading_options = together(
     click.option(
         "--codes",
         metavar="A=1,C=2,...",
-        help="Integers of the letters, and of N, in an input of integers.  [default: 0, 1, ... and N after them]",
+        help="Integer of each letter, and of N, for an input of integers.  [default: 0, 1, ... and N after them]",
     ),
     click.option(
         "--length",
@@ -151,7 +151,7 @@ input_option = click.option(
     help="Values of another input of the model: one row for all regions, or a row for each. Repeatable.",
 )
 
-precision_option = choice_option("precision", "What the model is computed in.")
+precision_option = choice_option("precision", "Type of the numbers that the model computes with.")
 
 batch_option = click.option(
     "--batch-size",

@@ -1,4 +1,4 @@
-"""How a command ends: errors as one message on stderr, and the exit code. The only place that knows either."""
+"""End a command: errors as one message on stderr, and the exit code. No other module does either."""
 
 from __future__ import annotations
 
@@ -17,16 +17,20 @@ from fastism_cli.cli.messages import is_verbose
 from fastism_cli.errors import FastISMError
 
 SIGINT_CODE, SIGTERM_CODE = 130, 143
-STOPPING = ("SIGTERM", "SIGUSR1")  # the second is what SLURM is asked to send before a job's time is up
+STOPPING = ("SIGTERM", "SIGUSR1")  # scripts ask SLURM for the second before a job's time is up
 
 
 class Terminated(BaseException):
-    """A signal asks the process to end. Like KeyboardInterrupt, no ``except Exception`` catches it."""
+    """A signal asks the process to end. ``except Exception`` does not catch it, like KeyboardInterrupt."""
 
 
 @contextmanager
 def exit_code_of_errors(ctx: click.Context) -> Iterator[None]:
-    """Run a command; end the process as DESIGN says: 2 usage, 1 run-time, 130 interrupted, 143 terminated."""
+    """Run a command; end the process with an exit code that says whether to try again.
+
+    2: the call or its inputs are wrong, as for click; the same call fails again. 1: the run failed. 130 and 143:
+    stopped by SIGINT or SIGTERM, 128 plus the signal's number as shells report it; a scheduler can run it again.
+    """
     with _stopped_by_signals(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

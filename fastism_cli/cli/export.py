@@ -29,7 +29,11 @@ from fastism_cli.export.formats import COMPRESSIONS, FORMATS, OVERLAPS
     help="bigwig, bedgraph: the value of a base that several regions cover.",
 )
 @click.option(
-    "--compression", type=click.Choice(COMPRESSIONS), default="none", show_default=True, help="Of arrays: h5, npz."
+    "--compression",
+    type=click.Choice(COMPRESSIONS),
+    default="none",
+    show_default=True,
+    help="Compression of arrays: h5, npz.",
 )
 @click.option("--region-columns", is_flag=True, help="tsv, parquet: also the row of the BED and its name.")
 @click.option(
@@ -40,7 +44,7 @@ from fastism_cli.export.formats import COMPRESSIONS, FORMATS, OVERLAPS
 def export(file: str, output: str | None, status: str, **options: Any) -> None:
     """Write the scores of FILE, a result of "fastism run", in the format of another tool.
 
-    Arrays and tables are on the + strand, whatever strand the model saw (basenji-h5: as the model saw them).
+    Arrays and tables are on the + strand, also if the model saw the other one (basenji-h5: as the model saw them).
     Hypothetical importance is delta minus its mean over the four bases; the importance of a base is that of the
     letter that is there. An N is 0 in arrays and missing elsewhere. "pos" counts from 1, as in VCF.
 

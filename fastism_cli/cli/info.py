@@ -19,13 +19,13 @@ MAX_TARGETS = 20  # of each head, that the text lists
 MAX_STRETCHES = 10  # of missing rows
 
 
-@click.command(short_help="Show what is in a result file.")
+@click.command(short_help="Show the contents of a result file.")
 @result_argument
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout in place of the text; lists every target.")
 @click.option("--ranges/--no-ranges", default=True, show_default=True, help="Read all scores for their ranges.")
 @logging_options
 def info(file: str, as_json: bool, ranges: bool) -> None:
-    """Show what is in FILE, a result of "fastism run": regions by status, heads, targets, ranges, how it was made.
+    """Show the contents of FILE, a result of "fastism run": regions by status, heads, targets, ranges, how it was made.
 
     Works on an unfinished file (OUT.partial) too, and says which rows are missing. "--targets" of other commands takes
     the targets as they are listed here.

@@ -14,7 +14,7 @@ from fastism_cli.cli.messages import LOGGER
 @click.command(short_help="Join the shards of a run into one file.")
 @click.argument("shards", nargs=-1, required=True, metavar="SHARD...")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Result.")
-@click.option("--virtual", is_flag=True, help="Write an index that reads from the shards, which must stay, no copy.")
+@click.option("--virtual", is_flag=True, help="Write no copy but an index that reads from the shards, which must stay.")
 @click.option("--overwrite", is_flag=True, help="Replace the result if it exists.")
 @logging_options
 def merge(shards: tuple[str, ...], output: str, virtual: bool, overwrite: bool) -> None:

@@ -1,4 +1,4 @@
-"""What a command says while it works: on stderr, clean lines in a log, a bar only on a terminal."""
+"""Messages of a command while it works: on stderr, as clean lines in a log."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import sys
 from typing import Any
 
 LOGGER = logging.getLogger("fastism_cli")
-LEVEL_VARIABLE = "FASTISM_LOG_LEVEL"  # tells worker processes
+LEVEL_VARIABLE = "FASTISM_LOG_LEVEL"  # read by worker processes
 
 
 class _Stderr(logging.StreamHandler):
-    """Writes to what ``sys.stderr`` is at that moment."""
+    """Writes to the current ``sys.stderr``."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -23,7 +23,7 @@ class _Stderr(logging.StreamHandler):
 
 
 class _Formatter(logging.Formatter):
-    """Bare messages on a terminal, with the time in a log; warnings say that they are."""
+    """Bare messages on a terminal, with the time in a log; warnings are marked as such."""
 
     def format(self, record: logging.LogRecord) -> str:
         word = f"{record.levelname.capitalize()}: " if record.levelno >= logging.WARNING else ""

@@ -42,19 +42,19 @@ class BasesOrAll(click.ParamType):
     type=BasesOrAll(),
     default=PICTURE_BASES,
     show_default=True,
-    help="Shown of a longer region, around its strongest site; --region shows what it names.",
+    help="Bases shown of a longer region, around its strongest site; --region shows all that it names.",
 )
 @click.option(
     "--strand",
     type=click.Choice(PICTURE_STRANDS),
     default="+",
     show_default=True,
-    help="Drawn from left to right; region is the strand that the model saw.",
+    help="Strand to draw from left to right; region is the strand that the model saw.",
 )
 @click.option(
     "-o", "--output", metavar="FILE|FOLDER/", help="Picture, or folder for one a region; a PDF holds any number."
 )
-@click.option("--format", type=click.Choice(PICTURE_FORMATS), help="Of pictures in a folder.  [default: png]")
+@click.option("--format", type=click.Choice(PICTURE_FORMATS), help="Format of pictures in a folder.  [default: png]")
 @click.option("--overwrite", is_flag=True, help="Replace pictures that exist.")
 @logging_options
 def plot(file: str, output: str | None, format: str | None, overwrite: bool, **options: Any) -> None:

@@ -16,7 +16,7 @@ SECONDS_BETWEEN_LINES = 60.0
 
 @contextmanager
 def shown_progress() -> Iterator[Progress]:
-    """Whatever fits where stderr goes."""
+    """A bar, lines or nothing, whichever suits stderr."""
     if is_quiet():
         yield Silent()
     elif sys.stderr.isatty() and _has_width():
@@ -39,18 +39,18 @@ class Lines:
 
     def __init__(self) -> None:
         self.total = self.rows = self.substitutions = 0
-        self.started = self.told = time.monotonic()
+        self.started = self.last_line = time.monotonic()
 
     def start(self, rows: int, done: int = 0) -> None:
         self.total = rows - done
-        self.started = self.told = time.monotonic()
+        self.started = self.last_line = time.monotonic()
 
     def advance(self, rows: int, substitutions: int) -> None:
         self.rows += rows
         self.substitutions += substitutions
         now = time.monotonic()
-        if now - self.told >= SECONDS_BETWEEN_LINES:
-            self.told = now
+        if now - self.last_line >= SECONDS_BETWEEN_LINES:
+            self.last_line = now
             LOGGER.info(self.line(now - self.started))
 
     def line(self, seconds: float) -> str:

@@ -26,7 +26,7 @@ from fastism_cli.options.choices import REPORT_MEGABYTES, REPORT_REGIONS, REPORT
     type=click.IntRange(min=0),
     default=REPORT_REGIONS,
     show_default=True,
-    help="Regions to draw: those of strongest sites.",
+    help="Regions to draw: those with the strongest sites.",
 )
 @click.option(
     "--max-size",
@@ -34,7 +34,7 @@ from fastism_cli.options.choices import REPORT_MEGABYTES, REPORT_REGIONS, REPORT
     default=REPORT_MEGABYTES,
     show_default=True,
     metavar="MB",
-    help="Of the page: fewer regions are drawn where all would not fit.",
+    help="Size of the page: fewer regions are drawn if all would not fit.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the page if it exists.")
 @logging_options

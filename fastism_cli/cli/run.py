@@ -62,7 +62,7 @@ how_options = together(
         "--check/--no-check",
         default=True,
         show_default=True,
-        help="Compare with plain Keras on the first region, and refuse to write wrong numbers.",
+        help="Compare with plain Keras on the first region, and write nothing if the numbers differ.",
     ),
 )
 
@@ -70,8 +70,10 @@ output_options = together(
     click.option(
         "-o", "--output", metavar="FILE", help="Result.  [default: <BED or FASTA stem>.ism.h5 in this folder]"
     ),
-    choice_option("dtype", "Of the stored deltas; those that are too large for float16 are cut, counted and told."),
-    choice_option("compression", "Of the result: small, or fast."),
+    choice_option(
+        "dtype", "Type of the stored deltas. Values beyond the float16 range are clipped, counted and reported."
+    ),
+    choice_option("compression", "Of the result: gzip makes it smallest, none is fastest."),
     click.option("--overwrite", is_flag=True, help="Replace the result if it exists."),
     click.option("--shard", metavar="I/K", help="Only the I-th of K ranges of the rows, from 0; see fastism merge."),
     click.option("--resume", is_flag=True, help="Continue what an interrupted run left; do nothing if it is complete."),
@@ -81,7 +83,7 @@ output_options = together(
         default=default_of("checkpoint"),
         show_default=True,
         metavar="SECONDS",
-        help="How often rows are made to survive a kill.",
+        help="Time between checkpoints: the rows of a checkpoint survive a kill.",
     ),
     click.option("--summary", metavar="FILE", help="Rates, counts, memory and time by step, as JSON."),
     click.option("--dry-run", is_flag=True, help="Check everything, load the model, say what would be done, and stop."),
@@ -134,7 +136,7 @@ def run(
 
 
 def report(ctx: click.Context, summary: RunSummary) -> None:
-    """The line at the end, what was not scored, and exit code 1 if regions failed."""
+    """Log the last line and which regions were not scored; exit code 1 if regions failed."""
     LOGGER.info(summary.line)
     if summary.clipped_line:
         LOGGER.warning(summary.clipped_line)

@@ -47,7 +47,7 @@ from fastism_cli.options.run_options import RunOptions
     "--check/--no-check",
     default=True,
     show_default=True,
-    help="Compare with plain Keras on the first window, and refuse to write wrong numbers.",
+    help="Compare with plain Keras on the first window, and write nothing if the numbers differ.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @logging_options
@@ -58,8 +58,8 @@ def variants(
     """Score the variants of VCF: prediction on each alternate allele minus prediction on the reference.
 
     The variant's first base is at the middle of the model's input (position length // 2), on the + strand. Single
-    bases are scored by the engine, insertions and deletions by forward passes: what is before them stays where it is,
-    and the bases after them move, so that the window keeps its length.
+    bases are scored by the engine, insertions and deletions by forward passes: the bases before them stay
+    where they are, and those after them move, so that the window keeps its length.
 
     Writes the VCF with ISM_DELTA (one value for each allele), ISM_REF and ISM_STATUS in INFO, and a table. Symbolic
     alleles, and records whose REF is not what the FASTA holds, are kept unscored and counted. Contigs are matched with

@@ -1,4 +1,4 @@
-"""A worker process of ``fastism run --devices``: told on stdin what to do. No command of its own."""
+"""A worker process of ``fastism run --devices``: it reads its task from stdin. Not a command for users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores along the genome, for regions in any order: written once in the order of the file, then read base by base."""
+"""Scores along the genome, for regions in any order: written once to a temporary file, then read base by base."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastism_cli.results.arrays import Array
 from fastism_cli.results.layout import Track
 from fastism_cli.results.score_blocks import GenomeBlock
 
-MAX_VALUES = 1 << 18  # of all regions in a stretch: a pile of thousands is cut into shorter stretches
+MAX_VALUES = 1 << 18  # of all regions in a stretch: where thousands overlap, stretches are shorter
 
 
 class Segment(NamedTuple):
@@ -67,7 +67,7 @@ def _stretches(regions: ExportedRegions, reader: _Reader) -> Iterator[Stretch]:
 
 
 class _Reader:
-    """Rows of the temporary file; those of the stretch at hand stay in memory."""
+    """Rows of the temporary file; those of the current stretch stay in memory."""
 
     def __init__(self, descriptor: int, inner: tuple[int, ...]) -> None:
         self._descriptor, self._inner = descriptor, inner

@@ -50,7 +50,7 @@ def _open_modisco_npz(paths: tuple[str, ...], n: int, width: int, compression: s
 
 @contextmanager
 def _open_array(path: str, shape: tuple[int, ...], dtype: str, compression: str) -> Iterator[Callable[[Array], Any]]:
-    """An .npz of one array that is written row by row, as ``numpy.savez`` could only do with all of it in memory."""
+    """An .npz of one array that is written row by row, which ``numpy.savez`` cannot do."""
     method = ZIP_DEFLATED if compression == "gzip" else ZIP_STORED
     with (
         ZipFile(path, "w", method, compresslevel=1) as archive,
@@ -140,7 +140,7 @@ def _as_seen(values: Array, flip: Array) -> Array:
     return seen
 
 
-# --- what they share -------------------------------------------------------------------------------------------------
+# --- shared ----------------------------------------------------------------------------------------------------------
 
 
 def write_arrays(job: ExportJob, open_files: Open) -> None:

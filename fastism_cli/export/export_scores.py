@@ -1,4 +1,4 @@
-"""One export from end to end."""
+"""Export a result from end to end."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def export_scores(
 
 
 def _checked(kind: str, overlap: str, compression: str) -> Format:
-    """The format, if all that it needs is there."""
+    """The format, if the options are valid and its library is installed."""
     choices = {
         "--format": (kind, FORMATS),
         "--overlap": (overlap, OVERLAPS),
@@ -131,7 +131,7 @@ def _regions(scores: Scores, form: Format) -> ExportedRegions:
 
 
 def _wanted(regions: ExportedRegions, form: Format, n_tracks: int) -> int:
-    """Bytes of arrays that are not compressed; of the rest, nothing is known beforehand."""
+    """Bytes of uncompressed arrays; 0 for other formats, whose size is not known beforehand."""
     return 4 * prod((regions.n_rows, regions.even_window, 4, n_tracks)) if form.holds == "regions" else 0
 
 

@@ -1,4 +1,4 @@
-"""What an export writes: which regions, where they are on the genome, and for which targets."""
+"""The regions that an export writes: which they are, and where on the genome."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Places:
 class ExportedRegions:
     """The regions that an export holds: those with scores, in the order of the file.
 
-    What is known of each is read when it is asked for, some rows at a time: a file may have very many.
+    Their columns are read on demand, some rows at a time: a file may have very many.
 
     Attributes
     ----------
@@ -82,20 +82,20 @@ class ExportedRegions:
 
     @cached_property
     def n_rows(self) -> int:
-        """How many they are."""
+        """Number of these regions."""
         return sum(len(rows) for rows in self._rows())
 
     @property
     def n_left_out(self) -> int:
-        """How many others have scores."""
+        """Number of other regions with scores."""
         return sum(len(rows) for rows in self.scores.pieces_with(Status.OK)) - self.n_rows
 
     def pieces(self) -> Iterator[Places]:
-        """All of them, some at a time: what is read of a piece goes with it."""
+        """All of them, some at a time; columns that were read are freed with their piece."""
         return (Places(self.scores, rows) for rows in self._rows())
 
     def whole(self) -> Places:
-        """All of them at once, for what has to sort them."""
+        """All of them at once, for formats that sort them."""
         return Places(self.scores, np.concatenate([np.empty(0, np.int64), *self._rows()]))
 
     def blocks(self, tracks: Sequence[Track]) -> Iterator[GenomeBlock]:

@@ -22,10 +22,10 @@ class Format:
     parts : tuple of str
         What follows the stem in the name of each file: most formats have one part, modisco-npz has two.
     per_target : bool
-        Whether each target gets files of its own.
+        Whether each target gets separate files.
     holds : "regions" or "bases"
-        Arrays with a row for each region, whose windows must all be of one, even width and lie on their contig; or
-        whatever bases have scores.
+        Arrays with a row for each region, whose windows must all have the same even width and lie on their contig; or
+        all bases that have scores.
     library : str
         Distribution that the extra ``export`` installs for it; "" for none.
     """

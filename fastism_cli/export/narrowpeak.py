@@ -1,4 +1,4 @@
-"""The narrowPeak that lies beside every export: where its rows are on the genome."""
+"""Write the narrowPeak beside every export: where its rows are on the genome."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from fastism_cli.export.exported_regions import ExportedRegions, Places
 
-NO_VALUE = -1  # of p, q: as ENCODE writes what is not known
+NO_VALUE = -1  # of p and q: ENCODE's value for unknown
 
 
 def write_peaks(path: str, regions: ExportedRegions, *, strand: str = "+") -> None:

@@ -1,6 +1,6 @@
 """VCF: every substitution as a record, delta in INFO; sorted, bgzipped, indexed.
 
-A base that several regions cover has the records of each, told apart by INFO/ROW.
+A base that several regions cover has records for each region, with its row in INFO/ROW.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""A result in front of a person: pictures and the HTML page."""
+"""Results for people to look at: pictures and the HTML page."""

@@ -1,4 +1,4 @@
-"""What to look at: which target, and which rows."""
+"""Choose the target and the rows to look at."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report says of a result, as plain numbers and text for the page."""
+"""The data of a report's page: numbers and text."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.report.quality import checks
 from fastism_cli.report.region import RegionScores, load_regions
 from fastism_cli.report.strongest_sites import ranked
@@ -20,7 +21,7 @@ from fastism_cli.results.schema import Status
 from fastism_cli.results.scores import Scores
 
 COARSE = 8  # bars in a factor of ten
-DECADES = 6  # shown below the largest delta; what is smaller is counted in the first bar
+DECADES = 6  # shown below the largest delta; smaller ones are counted in the first bar
 
 
 def contents(scores: Scores, found: Survey, rows: Sequence[int], drawn: Sequence[int]) -> dict[str, Any]:
@@ -40,6 +41,7 @@ def contents(scores: Scores, found: Survey, rows: Sequence[int], drawn: Sequence
     return {
         "title": os.path.basename(scores.path),
         "letters": scores.letters,
+        "complement": _complement(scores.letters),
         "contigs": list(scores.file.genome_sizes),
         "summary": _summary(scores),
         "command": _command(scores),
@@ -49,6 +51,13 @@ def contents(scores: Scores, found: Survey, rows: Sequence[int], drawn: Sequence
         "tracks": [_track(scores, found, k, np.array(rows, np.int64), map_of) for k in range(len(found.tracks))],
         "maps": _maps(scores, drawn, found.tracks, row_of),
     }
+
+
+def _complement(letters: str) -> dict[str, str]:
+    """Each letter, and N, to that of the other strand."""
+    alphabet = Alphabet(letters)
+    codes = range(alphabet.size + 1)
+    return {alphabet.decode([code]): alphabet.decode(alphabet.reverse_complement([code])) for code in codes}
 
 
 def _summary(scores: Scores) -> list[tuple[str, str]]:
@@ -237,7 +246,7 @@ def pack_delta(seq: Array, delta: Array) -> str:
 
 def _upper_bytes(values: Array) -> bytes:
     bits = np.where(np.isnan(values), np.float32(np.nan), values).astype("<f4").view("<u4")
-    rounded = bits + np.uint32(0x80)  # half of what is cut off
+    rounded = bits + np.uint32(0x80)  # half of the lowest byte, which is cut off
     return rounded.view(np.uint8).reshape(-1, 4)[:, 1:].tobytes()
 
 

@@ -37,7 +37,7 @@ STYLE: Any = {
 def require_libraries() -> None:
     """Refuse at once, before anything is read, if the extra ``plot`` is not installed."""
     matplotlib, *_ = (require(name, wanted_by="fastism plot", extra="plot") for name in LIBRARIES)
-    matplotlib.use("Agg")  # no display is needed, whatever the environment asks for
+    matplotlib.use("Agg")  # needs no display, also if the environment asks for one
 
 
 def style() -> Any:

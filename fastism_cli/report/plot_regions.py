@@ -1,4 +1,4 @@
-"""``fastism plot``: which pictures, in which files."""
+"""Draw pictures of regions, each in its file or all in one PDF."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class PlotOptions:
     Raises
     ------
     UsageError
-        If nothing is asked for, or what does not go together.
+        If no region is asked for, or options do not go together.
     """
 
     region: str | None = None
@@ -91,7 +91,7 @@ def plot_regions(
     Raises
     ------
     UsageError
-        If there is no such region or target, or the output does not do for them; nothing is written.
+        If there is no such region or target, or the output does not suit them; nothing is written.
     """
     picture.require_libraries()
     with open_scores(path) as scores:

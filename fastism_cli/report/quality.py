@@ -39,7 +39,7 @@ def checks(scores: Scores, found: Survey) -> list[Check]:
 
 
 def _verified(scores: Scores) -> Iterator[Check]:
-    """What the run found when it compared its engine with plain Keras, if the file says so."""
+    """The comparison of the engine with plain Keras, if the file has it."""
     recorded = _json(scores.file.attrs.get("verify"))
     if recorded is None:
         yield Check("note", "the file does not say how far the engine was from plain Keras: it was not checked")
@@ -119,7 +119,7 @@ def _duplicates(scores: Scores) -> Iterator[Check]:
 
 
 def _still(scores: Scores, found: Survey) -> Iterator[Check]:
-    """Targets and regions in which nothing ever changes: a dead output, or a wrong window."""
+    """Targets and regions without any change: a dead output, or a wrong window."""
     rows = scores.rows_with(Status.OK)
     if not len(rows):
         return

@@ -25,7 +25,7 @@ class RegionScores:
     ----------
     chrom, start, name : str, int, str
     strand : str
-        What the model saw, whatever is drawn.
+        The strand that the model saw, also if the other one is drawn.
     letters : str
         In the order of the last axis of ``delta``.
     seq : uint8 (W,)

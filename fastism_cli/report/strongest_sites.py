@@ -6,7 +6,7 @@ import numpy as np
 
 from fastism_cli.results.arrays import Array
 
-SITE = 11  # bases: about a motif; one base alone would rank noise above a motif whose bases are all of some importance
+SITE = 11  # bases, about a motif: with one base, noise would rank above a motif of moderately important bases
 
 
 def strongest_sites(importance: Array) -> tuple[Array, Array]:

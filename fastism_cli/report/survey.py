@@ -1,4 +1,4 @@
-"""One pass over a result: for every region what is largest in it, for every target how its deltas are distributed."""
+"""One pass over a result: the largest scores of every region, and the distribution of every target's deltas."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from fastism_cli.results.score_blocks import GenomeBlock
 from fastism_cli.results.scores import Scores
 
 STEPS = 32  # bins of log10 |delta| in a factor of ten
-LOWEST, HIGHEST = -12, 8  # powers of ten; what lies outside is counted in the bin at that end
+LOWEST, HIGHEST = -12, 8  # powers of ten; values outside are counted in the first or last bin
 BINS = (HIGHEST - LOWEST) * STEPS
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found; N rows of the file, K tracks. Rows without scores have NaN, and -1 for a place or a letter.
+    """Findings for N rows of the file and K tracks. Rows without scores have NaN, and -1 for a place or a letter.
 
     Attributes
     ----------
     tracks : tuple of Track
     prediction, delta, site : float32 (N, K)
-        On the reference; the delta of the largest absolute value; the strongest site.
+        Prediction on the reference; delta of the largest absolute value; strongest site.
     delta_at, site_at : int64 (N, K)
         Base of the + strand.
     ref, alt : int8 (N, K)

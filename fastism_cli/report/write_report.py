@@ -1,4 +1,4 @@
-"""``fastism report``: one page with everything in it, under a given size."""
+"""Write the report: one page with everything in it, within a given size."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TABLE_SHARE = 0.5  # of the page, at most: the rest is for pictures
 
 @dataclass(frozen=True)
 class ReportSummary:
-    """What was written. ``regions`` in the table, ``pictures`` of them drawn, of ``tracks`` out of ``all_tracks``."""
+    """Contents of the page: ``regions`` in its table, ``pictures`` of them, for ``tracks`` out of ``all_tracks``."""
 
     output: str
     bytes: int
@@ -38,14 +38,14 @@ class ReportSummary:
     all_tracks: int
 
     def lines(self) -> list[str]:
-        """For the log: what is in the page, and what was left out."""
+        """For the log: contents of the page, and the parts that were left out."""
         size = f"{self.bytes / 1e6:.2f} MB"
         lines = [f"{self.regions:,} regions, {self.pictures:,} of them drawn -> {self.output} ({size})"]
         if self.tracks < self.all_tracks:
             lines.append(f"{self.tracks:,} of {self.all_tracks:,} targets are shown; choose others with --targets")
         if self.pictures < self.wanted_pictures:
             missing = self.wanted_pictures - self.pictures
-            lines.append(f"not drawn, for the page would pass --max-size: {missing:,} more of the strongest regions")
+            lines.append(f"not drawn, as the page would pass --max-size: {missing:,} more of the strongest regions")
         if self.regions < self.all_regions:
             lines.append(f"the weakest {self.all_regions - self.regions:,} regions are left out of the table")
         return lines

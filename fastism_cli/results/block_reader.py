@@ -1,4 +1,4 @@
-"""Codes and deltas of consecutive rows, decompressed ahead of whoever works on them."""
+"""Read the codes and deltas of rows block by block, decompressing some blocks ahead."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from fastism_cli.results.ism_file import IsmFile
 from fastism_cli.results.layout import Track
 from fastism_cli.results.region_columns import readable
 
-# Of the deltas of a block: about one chunk, which stays in the processor's cache until it is worked on. Whole chunks,
-# so that none is decompressed twice.
+# Deltas of a block: about one chunk, which stays in the processor's cache until it is used. Blocks are whole chunks, so
+# that none is decompressed twice.
 BLOCK_BYTES = 1 << 20
-AHEAD_BYTES = 1 << 25  # of the blocks that are decompressed while another is worked on
+AHEAD_BYTES = 1 << 25  # deltas of the blocks that are decompressed ahead
 
 
 class StoredBlock(NamedTuple):
@@ -51,7 +51,7 @@ def stored_blocks(file: IsmFile, tracks: Sequence[Track], rows: Iterator[Array])
 
 
 def _cut(pieces: Iterator[Array], step: int) -> Iterator[Array]:
-    """The same rows, cut anew at multiples of ``step``, where chunks begin."""
+    """The same rows, in pieces that end at multiples of ``step``, where chunks begin."""
     begun = np.empty(0, np.int64)
     for rows in pieces:
         rows = np.concatenate([begun, rows])
@@ -84,7 +84,7 @@ class _BlockReader:
 
     @property
     def blocks_ahead(self) -> int:
-        """Two for each thread, so that none waits, if they fit into the memory that is meant for them."""
+        """Two for each thread, so that none waits, as far as ``AHEAD_BYTES`` allows."""
         return min(max(AHEAD_BYTES // (self._row_bytes * self.rows_at_once), 1), 2 * n_threads())
 
     @property
@@ -92,7 +92,7 @@ class _BlockReader:
         return 4 * self._inner[0] * self._inner[1] * max(self._n_tracks, 1)
 
     def start(self, rows: Array) -> Callable[[], StoredBlock]:
-        """Begin to read a block; the function that is returned waits for its end."""
+        """Start to read a block; the returned function waits for it."""
         start, stop = int(rows[0]), int(rows[-1]) + 1
         with readable(self._path, _what(rows)):
             seq = self._codes.rows(start, stop)
@@ -136,7 +136,7 @@ class _Part:
 
 
 class _Codes:
-    """Codes of consecutive rows; whole chunks are read and kept, for they hold more rows than those of delta."""
+    """Codes of consecutive rows; whole chunks are read and kept, as they hold more rows than those of delta."""
 
     def __init__(self, dataset: h5py.Dataset) -> None:
         self._dataset = dataset

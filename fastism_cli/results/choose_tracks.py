@@ -1,4 +1,4 @@
-"""``--targets`` of a result: which of its tracks are meant."""
+"""Parse ``--targets`` of the commands that read a result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def choose_tracks(scores: Scores, values: Sequence[str], *, option: str = "--tar
     Parameters
     ----------
     option : str
-        What messages call it.
+        Its name in messages.
 
     Raises
     ------

@@ -19,12 +19,12 @@ MAX_THREADS = 8
 
 
 def decoding_threads() -> ThreadPoolExecutor:
-    """Threads for :meth:`ChunkReader.start`: zlib and numpy leave the interpreter to the others while they work."""
+    """Threads for :meth:`ChunkReader.start`: zlib and numpy let other threads run while they work."""
     return ThreadPoolExecutor(n_threads(), thread_name_prefix="decode")
 
 
 def n_threads() -> int:
-    """How many they are."""
+    """Number of these threads."""
     return min(os.cpu_count() or 1, MAX_THREADS)
 
 
@@ -32,27 +32,27 @@ def n_threads() -> int:
 class ChunkReader:
     """Reads ``dataset[start:stop][:, units]`` of a dataset (N, T, ...), float16 or float32.
 
-    Chunks that gzip and shuffle made are decompressed in ``threads``; for everything else, HDF5 does it.
+    Chunks with the filters shuffle and gzip are decompressed in ``threads``, all others by HDF5.
     """
 
     dataset: h5py.Dataset
     threads: Executor
 
     def start(self, start: int, stop: int, units: Sequence[int]) -> Callable[[], Array]:
-        """Begin to read; the function that is returned waits for the end and gives (stop - start, units, ...)."""
-        if not self._layout.is_simple:
+        """Start to read; the returned function waits for the values, (stop - start, units, ...)."""
+        if not self._chunks.is_simple:
             return lambda: self._by_hdf5(start, stop, units)
         chunks = list(self._raw(start, stop, units))
-        if len(chunks) == 1 and self._layout.is_just(chunks[0][0], start, stop, units):
-            whole = self.threads.submit(self._layout.decode, chunks[0][1], self._layout.new())
+        if len(chunks) == 1 and self._chunks.is_just(chunks[0][0], start, stop, units):
+            whole = self.threads.submit(self._chunks.decode, chunks[0][1], self._chunks.new())
             return lambda: whole.result()[: stop - start]
         values = np.full((stop - start, len(units), *self.dataset.shape[2:]), self.dataset.fillvalue, np.float32)
-        pending = [self.threads.submit(_place, self._layout, values, *chunk, start, units) for chunk in chunks]
+        pending = [self.threads.submit(_place, self._chunks, values, *chunk, start, units) for chunk in chunks]
         return lambda: _finished(values, pending)
 
     @cached_property
-    def _layout(self) -> _ChunkLayout:
-        return _ChunkLayout(self.dataset)
+    def _chunks(self) -> _Chunks:
+        return _Chunks(self.dataset)
 
     def _by_hdf5(self, start: int, stop: int, units: Sequence[int]) -> Array:
         first = min(units)
@@ -60,8 +60,8 @@ class ChunkReader:
         return np.asarray(hull[:, [unit - first for unit in units]], np.float32)
 
     def _raw(self, start: int, stop: int, units: Sequence[int]) -> Iterator[tuple[tuple[int, int], bytes]]:
-        """First row and unit of each chunk that is wanted, and its bytes; those never written are left out."""
-        rows, columns = self._layout.chunks[:2]
+        """First row and unit of each wanted chunk, and its bytes; chunks that were never written are left out."""
+        rows, columns = self._chunks.chunks[:2]
         row_starts = range(start // rows * rows, stop, rows)
         unit_starts = sorted({unit // columns * columns for unit in units})
         for chunk in product(row_starts, unit_starts):
@@ -75,8 +75,8 @@ class ChunkReader:
         return bytes(raw)
 
 
-class _ChunkLayout:
-    """What the threads have to know: HDF5 itself must not be called in them.
+class _Chunks:
+    """Facts about the chunks of a dataset for the threads, which must not call HDF5.
 
     Attributes
     ----------
@@ -92,14 +92,15 @@ class _ChunkLayout:
         self.is_simple = is_gzip and dataset.dtype.isnative and (dataset.chunks or ())[2:] == dataset.shape[2:]
 
     def is_just(self, chunk: tuple[int, int], start: int, stop: int, units: Sequence[int]) -> bool:
-        """Whether a chunk begins with the rows that are wanted, and holds all of their units and no others."""
+        """Whether a chunk holds exactly the wanted units, from the first wanted row on."""
         is_whole = self.dtype == np.float32 and list(units) == list(range(chunk[1], chunk[1] + self.chunks[1]))
         return is_whole and chunk[0] == start and stop - start <= self.chunks[0]
 
     def new(self) -> Array:
-        """Room for a chunk.
+        """An empty array for a chunk.
 
-        To be made by the thread that uses the values: what one takes and another gives back leaves holes in memory.
+        The thread that uses the values must allocate it: memory that one thread allocates and another frees is
+        fragmented.
         """
         return np.empty(self.chunks, self.dtype)
 
@@ -113,11 +114,9 @@ class _ChunkLayout:
         return chunk
 
 
-def _place(
-    layout: _ChunkLayout, values: Array, chunk: tuple[int, int], raw: bytes, start: int, units: Sequence[int]
-) -> None:
-    """Decode a chunk and copy what is wanted of it into ``values``, whose first row is ``start``."""
-    decoded = layout.decode(raw, layout.new())
+def _place(facts: _Chunks, values: Array, chunk: tuple[int, int], raw: bytes, start: int, units: Sequence[int]) -> None:
+    """Decode a chunk and copy its wanted values into ``values``, whose first row is ``start``."""
+    decoded = facts.decode(raw, facts.new())
     first, last = max(chunk[0], start), min(chunk[0] + decoded.shape[0], start + len(values))
     rows = decoded[first - chunk[0] : last - chunk[0]]
     for column, unit in enumerate(units):

@@ -1,7 +1,7 @@
 """Rows of a dataset, gathered to whole chunks, which are compressed outside of HDF5 and written once.
 
-HDF5 compresses with all of Python waiting. zlib lets the other threads run, and several chunks be compressed at once;
-HDF5 is then given what its own filters, shuffle and deflate, would have made.
+While HDF5 compresses, all threads of Python wait. zlib lets other threads run, so several chunks are compressed at
+once. HDF5 gets the bytes that its own filters, shuffle and deflate, would make.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ChunkWriter:
         self._pool.shutdown()
 
     def write(self, dataset: h5py.Dataset, start: int, rows: Array) -> None:
-        """Store ``rows`` from row ``start`` on, where a chunk begins; what is left of the last chunk is filled."""
+        """Store rows from ``start`` on, where a chunk begins; the rest of the last chunk gets the fill value."""
         if not len(rows):
             return
         if not _is_packed_here(dataset):
@@ -47,7 +47,7 @@ class ChunkWriter:
 
 
 def pack(chunk: Array, itemsize: int, level: int) -> bytes:
-    """What HDF5's filters shuffle and deflate make of a chunk: all first bytes of the values, all second bytes, ..."""
+    """Shuffle and deflate a chunk as HDF5 does: all first bytes of the values, all second bytes, ..."""
     shuffled = np.ascontiguousarray(chunk).reshape(-1).view(np.uint8).reshape(-1, itemsize).T
     return zlib.compress(np.ascontiguousarray(shuffled).data, level)
 
@@ -85,7 +85,7 @@ class RowBuffer:
         self._is_written = True
 
     def checked(self, row: int, values: npt.ArrayLike) -> Array:
-        """``values`` in the type of the dataset, if they fit it at ``row``."""
+        """Convert values to the type of the dataset; raise :class:`ValueError` if they do not fit at ``row``."""
         block = self._converted(np.asarray(values))
         if block.ndim == 0 or block.shape[1:] != self._shape[1:]:
             raise ValueError(f"{self._name} takes rows of shape {self._shape[1:]}. Received: shape {block.shape}")
@@ -94,7 +94,7 @@ class RowBuffer:
         return block
 
     def add(self, row: int, block: Array) -> None:
-        """Take rows ``[row, row + len(block))``: whole chunks are written, the rest is kept."""
+        """Add rows ``[row, row + len(block))``: whole chunks are written, the rest is kept."""
         done = 0
         while done < len(block):
             offset = (row + done) % self._size
@@ -108,20 +108,20 @@ class RowBuffer:
             done += n
 
     def flush(self) -> None:
-        """Write what was gathered; it stays, for the rest of its chunk may follow."""
+        """Write the gathered rows; they stay, as the rest of their chunk may follow."""
         if self._chunk is not None and not self._is_written:
             self._chunks.write(self._dataset, self._start, self._chunk)
             self._is_written = True
 
     def _write_whole(self, start: int, rows: Array) -> None:
         if start <= self._start < start + len(rows):
-            self._chunk = None  # what was gathered of it is superseded
+            self._chunk = None  # the gathered rows are overwritten
         self._chunks.write(self._dataset, start, rows)
 
     def _gather(self, start: int, offset: int, piece: Array) -> None:
         if self._chunk is None or start != self._start:
             self.flush()
-            # what the file has of the chunk: the fill value, unless rows come out of order
+            # the chunk as it is in the file: the fill value, unless rows come out of order
             self._chunk, self._start = self._dataset[start : start + self._size], start
         self._chunk[offset : offset + len(piece)] = piece
         self._is_written = False

@@ -1,4 +1,4 @@
-"""What is in a result file, finished or not."""
+"""The contents of a result file, finished or not."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class HeadContents:
 
 @dataclass(frozen=True)
 class Contents:
-    """What :func:`contents_of` found.
+    """The contents of a file, as :func:`contents_of` reads them.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ class Contents:
 
 
 def contents_of(path: str, *, ranges: bool = True) -> Contents:
-    """Look into a result file; one that is not finished, such as ``OUT.partial``, can be looked into too.
+    """Read what a result file contains; an unfinished one, such as ``OUT.partial``, too.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def contents_of(path: str, *, ranges: bool = True) -> Contents:
 
 
 def _whole(n: int) -> dict[str, int]:
-    """Of a file that is no shard."""
+    """Defaults for a file that is no shard."""
     return {"n_total": n, "row_start": 0, "row_stop": n, "shard_index": 0, "num_shards": 1}
 
 

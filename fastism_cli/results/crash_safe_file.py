@@ -1,4 +1,4 @@
-"""The file under HDF5: one process at a time, checkpoints that last, a full disk that HDF5 does not stumble over."""
+"""The file that HDF5 writes to: for one process at a time, with checkpoints, and without a crash on a full disk."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from fastism_cli.results.journal import (
 
 try:
     import fcntl
-except ImportError:  # Windows: two jobs with one output are not told of each other
+except ImportError:  # Windows: two jobs with the same output do not notice each other
     fcntl = None  # type: ignore[assignment]
 
 
 class Disk(io.RawIOBase):
-    """The file that HDF5 writes to; after the first error it only pretends, and ``failure`` tells.
+    """The file that HDF5 writes to. After the first write error it accepts all writes; the error is in ``failure``.
 
-    HDF5 cannot close a file that it cannot write: it fails again at every attempt, and at last at the exit of the
-    process, where it crashes. So no method that HDF5 calls raises, and what cannot be written is held in memory,
-    little as it is, until the file is closed. So is what would change the last checkpoint: see
+    HDF5 cannot close a file that it cannot write: it fails at every attempt, and crashes at the exit of the process.
+    So no method that HDF5 calls raises an error. Bytes that cannot be written are held in memory until the file is
+    closed; they are few. Changes of the last checkpoint are held in memory too: see
     :mod:`fastism_cli.results.journal`.
     """
 
@@ -42,14 +42,14 @@ class Disk(io.RawIOBase):
         super().__init__()
         self.failure: OSError | None = None
         self.written = 0
-        self.rows = 0  # finished at the last checkpoint
+        self.rows = 0  # that the last checkpoint holds
         self._descriptor, self._journal = descriptor, journal
         self._pretends = False
         self._position = self._size = 0
-        self._kept_size = 0  # of the last checkpoint: bytes before its end, to whole pages, stay as they are
+        self._kept_size = 0  # size of the last checkpoint in whole pages: bytes before it stay as they are
         self._held: dict[int, bytearray] = {}
         self._sums = np.zeros(0, "uint32")
-        self._changed: set[int] = set()  # stretches of SUM_BYTES whose checksum is to be made anew
+        self._changed: set[int] = set()  # stretches of SUM_BYTES whose checksum is out of date
 
     # -- checkpoints --
 
@@ -75,11 +75,11 @@ class Disk(io.RawIOBase):
 
     def start_anew(self) -> None:
         """Empty the file and forget its checkpoints."""
-        remove_journal(self._journal)  # first: a file without a journal has nothing to be resumed
+        remove_journal(self._journal)  # first: a file without a journal is not resumed
         os.ftruncate(self._descriptor, 0)
 
     def checkpoint(self, rows: int) -> None:
-        """Make what was written so far last; HDF5 has been told to write all that it has."""
+        """Make a checkpoint of what was written so far. HDF5 must have flushed its buffers."""
         if not self._pretends:
             self._try(self._checkpoint, rows)
 
@@ -90,7 +90,7 @@ class Disk(io.RawIOBase):
         self._apply(rows)
 
     def _apply(self, rows: int) -> None:
-        self.rows, self._kept_size = rows, -(-self._size // PAGE) * PAGE  # first: it counts, whatever comes now
+        self.rows, self._kept_size = rows, -(-self._size // PAGE) * PAGE  # first: the checkpoint is valid from here on
         for number, page in self._held.items():
             self._write_at(page, number * PAGE)
         os.ftruncate(self._descriptor, self._size)
@@ -113,7 +113,7 @@ class Disk(io.RawIOBase):
         return zlib.crc32(stretch)
 
     def forget(self) -> None:
-        """Write nothing any more, and leave the file as it was at the last checkpoint."""
+        """Write nothing from now on, and leave the file as it was at the last checkpoint."""
         self._pretends = True
         with suppress(OSError):
             os.ftruncate(self._descriptor, self._kept_size)
@@ -165,12 +165,12 @@ class Disk(io.RawIOBase):
         return size
 
     def sync(self) -> None:
-        """Wait until all is on the disk."""
+        """Wait until everything is on the disk."""
         if not self._pretends:
             self._try(os.fsync, self._descriptor)
 
     def close(self) -> None:
-        """Close the file; never fails, for ``sync`` has told whether all is written."""
+        """Close the file; never fails, as ``sync`` has reported whether everything is written."""
         if not self.closed:
             with suppress(OSError):
                 os.close(self._descriptor)
@@ -211,7 +211,7 @@ class Disk(io.RawIOBase):
 
 
 def _pages(start: int, length: int) -> Iterator[tuple[int, int, int]]:
-    """Number of each page in ``[start, start + length)``, and the part of it that is."""
+    """Number of each page that ``[start, start + length)`` touches, and which of its bytes."""
     stop = start + length
     last = -(-stop // PAGE) if length else 0
     for number in range(start // PAGE, last):
@@ -253,7 +253,7 @@ def is_in_use(path: str) -> bool:
 
 
 def _lock(descriptor: int, path: str) -> bool:
-    """Whether this process alone has the file, until it closes it. File systems without locks are trusted."""
+    """Lock the file for this process until it closes it; True on file systems without locks."""
     if fcntl is None:
         return True
     try:

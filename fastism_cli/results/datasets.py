@@ -1,4 +1,4 @@
-"""The empty datasets of a result file, and the header that says what it is."""
+"""The header of a result file and its empty datasets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fastism_cli.version import __version__
 def write_header(
     file: h5py.File, layout: Layout, attributes: Mapping[str, Any], genome_sizes: Mapping[str, int]
 ) -> None:
-    """Write the attributes and what does not grow with the rows.
+    """Write the attributes, and the groups that do not grow with the rows.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def dataset_names(layout: Layout) -> list[str]:
 
 
 def create_datasets(file: h5py.File, layout: Layout) -> None:
-    """Make all datasets that have a row for each region, empty."""
+    """Create all datasets that have a row for each region, empty."""
     n = layout.n_rows
     for column, dtype in schema.REGION_COLUMNS.items():
         _create(file, f"{schema.REGIONS}/{column}", (n,), dtype, layout)

@@ -25,7 +25,7 @@ METADATA_BYTES = 1 << 18
 class IsmFile:
     """An open result file. Made by :func:`read_result`; leaving its context closes it.
 
-    Arrays that grow with the number of regions are ``h5py.Dataset``: slice what is needed.
+    Arrays that grow with the number of regions are ``h5py.Dataset``: slice them.
     """
 
     def __init__(self, path: str, file: h5py.File) -> None:
@@ -172,7 +172,7 @@ def _check_sources(path: str, file: h5py.File) -> None:
     Raises
     ------
     UsageError
-        Names those that are missing, or the first that is not what it was.
+        Names the missing files, or the first that has changed.
     """
     dataset = file[schema.SEQ]
     if not dataset.is_virtual:

@@ -1,19 +1,19 @@
-"""What makes a checkpoint of a growing file last, whenever the process or the machine dies.
+"""The journal of a growing file: its last checkpoint survives the end of the process or of the machine.
 
-HDF5 changes what it wrote before (its indices), in no order that one could rely on: a file that was being written when
-its process was killed may be unreadable. So between two checkpoints nothing of the file's last checkpoint is touched:
-new bytes go behind its end, changes of old ones are held in memory (see
+HDF5 changes what it wrote before (its indices), in no fixed order: if its process is killed, the file may be
+unreadable. So between two checkpoints the bytes of the last one are not touched: new bytes go behind its end, changes
+of old ones are held in memory (see
 :mod:`fastism_cli.results.crash_safe_file`). A checkpoint is
 
-1. fsync of the file: all that lies behind the old end is on the disk;
+1. fsync of the file: all bytes behind the old end are on the disk;
 2. a journal under another name, with the held changes, the new size and checksums, then fsync;
-3. renaming it to ``FILE.journal``: from this moment on, and not before, the checkpoint counts;
-4. the held changes are made in the file.
+3. renaming it to ``FILE.journal``: from this moment on the checkpoint is valid;
+4. writing the held changes into the file.
 
-Killed before 3, the old journal tells the state before; killed after it, the new one tells the state after, with all
-that 4 may not have done, or done in part, or not yet on the disk: it is done again. The next journal replaces this one
-only after the fsync in 1, which covers 4. That the journal and the file belong together, and that nobody changed or
-cut either, is known from the checksums: of the journal as a whole, and of each MiB of the file.
+After a kill before step 3, the old journal describes the file. After a kill later on, the new one does, and step 4 is
+repeated, as it may be undone, half done or not yet on the disk. The next journal replaces this one only after the fsync
+in step 1, which covers step 4. Checksums of the journal as a whole, and of each MiB of the file, show that the two
+belong together and that neither was changed or cut.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import numpy as np
 from fastism_cli.errors import OutputError
 
 SUFFIX = ".journal"
-PAGE = 1 << 12  # bytes: what is held in memory, and stored here, at a time
+PAGE = 1 << 12  # bytes: changes are held in memory, and stored here, in whole pages
 SUM_BYTES = 1 << 20  # bytes of the file for each checksum
 
 _MAGIC = b"fastismJ"
@@ -39,14 +39,14 @@ _MAGIC = b"fastismJ"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A state of the file that can be had back.
+    """A state of the file that can be restored.
 
     Attributes
     ----------
     size : int
         Bytes of the file.
     rows : int
-        Rows that are finished.
+        Finished rows.
     sums : uint32 array
         CRC-32 of each ``SUM_BYTES`` of the file.
     pages : mapping of int to bytes
@@ -60,7 +60,7 @@ class Checkpoint:
 
 
 def write_checkpoint(path: str, checkpoint: Checkpoint) -> None:
-    """Make a checkpoint count: after this returns it is on the disk, and if this is interrupted the last one is."""
+    """Write a checkpoint: it is on the disk when this returns; if this is interrupted, the last one still is."""
     unnamed = f"{path}.new"
     try:
         with open(unnamed, "wb") as file:
@@ -70,7 +70,7 @@ def write_checkpoint(path: str, checkpoint: Checkpoint) -> None:
         os.replace(unnamed, path)
     except OSError:
         with suppress(OSError):
-            os.unlink(unnamed)  # on a full disk, even that is needed
+            os.unlink(unnamed)  # a full disk needs even this space
         raise
     sync_folder(os.path.dirname(path) or ".")
 
@@ -106,7 +106,7 @@ def damaged(partial: str, why: str) -> OutputError:
 
 
 def sync_folder(folder: str) -> None:
-    """Make a renaming last; not every system can."""
+    """Bring a renaming to the disk, where the system can."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -49,7 +49,7 @@ class HeadLayout:
 
 
 class Track(NamedTuple):
-    """One target of one head: what a picture, a bigWig or a column of a table shows.
+    """One target of one head, as a picture, a bigWig or a column of a table shows it.
 
     Attributes
     ----------

@@ -23,8 +23,8 @@ from fastism_cli.results.writer import ResultWriter
 
 BLOCK_BYTES = 32e6  # of deltas that are copied at a time
 
-# What a merged file says of itself, in place of what its shards do.
-WHOLE = {"shard_index": 0, "num_shards": 1, "row_start": 0}
+# Attributes of a merged file that replace those of its shards.
+OWN_ATTRIBUTES = {"shard_index": 0, "num_shards": 1, "row_start": 0}
 
 
 def merge_shards(
@@ -50,7 +50,7 @@ def merge_shards(
         shards = [stack.enter_context(read_result(path)) for path in existing(paths)]
         shards.sort(key=lambda shard: int(shard.attrs["shard_index"]))
         check_shards(shards)
-        attributes = {**part_attributes(shards), **WHOLE, "command": command}
+        attributes = {**part_attributes(shards), **OWN_ATTRIBUTES, "command": command}
         return join(shards, output, attributes, virtual=virtual, overwrite=overwrite)
 
 
@@ -94,7 +94,7 @@ def blocks_of(part: IsmFile, layout: Layout) -> Iterator[slice]:
 
 
 def joined_layout(parts: Sequence[IsmFile]) -> Layout:
-    """That of the first part, with the rows of all."""
+    """Layout of the first part, with the rows of all parts."""
     layouts = [part.layout for part in parts]
     for part, layout in zip(parts, layouts, strict=True):
         if (layout.heads, layout.length, layout.delta_dtype) != (
@@ -103,7 +103,7 @@ def joined_layout(parts: Sequence[IsmFile]) -> Layout:
             layouts[0].delta_dtype,
         ):
             raise UsageError(f"{part.path} has other heads or shapes than {parts[0].path}. Make them with one command.")
-    first = next((layout for layout in layouts if layout.n_rows), layouts[0])  # an empty one has no compression
+    first = next((layout for layout in layouts if layout.n_rows), layouts[0])  # a file without rows has no compression
     return Layout(
         sum(layout.n_rows for layout in layouts),
         first.length,
@@ -118,7 +118,7 @@ def joined_layout(parts: Sequence[IsmFile]) -> Layout:
 
 
 def write_virtual(parts: Sequence[IsmFile], path: str, layout: Layout, attributes: Mapping[str, Any]) -> None:
-    """Write an index of parts, which lie where they are; their paths are stored relative to its folder.
+    """Write an index that reads from the parts; their paths are stored relative to its folder.
 
     The columns of ``/regions`` are small and hold text, which a virtual dataset may not: they are copied.
 
@@ -184,7 +184,7 @@ def _link(
 
 
 def existing(paths: Sequence[str]) -> list[str]:
-    """The paths; those that are not there, or not finished, are all told at once."""
+    """The paths that exist. Missing and unfinished files are reported in one error."""
     gone = [path for path in paths if not os.path.exists(path)]
     unfinished = [path for path in gone if os.path.exists(path + schema.PARTIAL_SUFFIX)]
     if unfinished:
@@ -198,13 +198,13 @@ def existing(paths: Sequence[str]) -> list[str]:
 
 
 def _says_what_is_missing(present: Sequence[str]) -> bool:
-    """Whether the shards that are there tell the numbers of those that are not."""
+    """Whether the files that exist say how many are missing, so that their numbers can be listed."""
     with read_result(present[0]) as first:
         return int(first.attrs["num_shards"]) > len(present)
 
 
 def check_shards(shards: Sequence[IsmFile]) -> None:
-    """Refuse what does not make one whole, sorted by number.
+    """Refuse shards, sorted by number, that do not make up one run.
 
     Raises
     ------
@@ -246,7 +246,7 @@ def _check_each_once(shards: Sequence[IsmFile]) -> None:
 
 
 def part_attributes(parts: Sequence[IsmFile]) -> dict[str, Any]:
-    """What the whole says of itself: as the first part, up to the end of the last."""
+    """Attributes of the joined file: those of the first part, and the end of the last."""
     copied = {name for name, known in schema.ATTRIBUTES.items() if not known.by_writer}
     attributes = {name: value for name, value in parts[0].attrs.items() if name in copied}
     return {**attributes, "row_stop": parts[-1].attrs["row_stop"]}

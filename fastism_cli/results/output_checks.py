@@ -1,4 +1,4 @@
-"""Whether an output can be written: what every command asks before it begins."""
+"""Check that an output can be written, before a command begins its work."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def check_new_file(
 
 
 def check_output(path: str | os.PathLike[str], *, overwrite: bool, resume: bool = False) -> None:
-    """Find out whether a result can be written, before anything is loaded.
+    """Check that a result can be written, before anything is loaded.
 
     Raises
     ------
     OutputError
-        If the file exists and may not be replaced, its folder is missing or cannot be written, another process is
-        writing it, or an interrupted run has left rows that would be lost.
+        If the file exists and may not be replaced, its folder is missing or cannot be written, another process
+        writes it, or an interrupted run has left rows that would be lost.
     """
     name = os.fspath(path)
     check_place(name, "--output")
@@ -59,13 +59,13 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool, resume: bool 
 
 
 def require_name(name: str, option: str) -> None:
-    """Refuse the empty name that an empty variable of a shell gives."""
+    """Refuse an empty name, which an unset variable of a shell gives."""
     if not name:
         raise OutputError(f"{option} is empty. Name a file to write.")
 
 
 def check_place(name: str, option: str) -> None:
-    """Refuse a name under which no file can be made.
+    """Refuse a name under which no file can be created.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def check_place(name: str, option: str) -> None:
 
 
 def check_partial(partial: str, *, overwrite: bool, resume: bool) -> None:
-    """Whether the unfinished file of an earlier run may be continued or replaced."""
+    """Check that the unfinished file of an earlier run can be continued or replaced."""
     if is_in_use(partial):
         raise in_use(partial)
     if overwrite or not os.path.exists(partial):
@@ -98,7 +98,7 @@ def check_partial(partial: str, *, overwrite: bool, resume: bool) -> None:
 
 
 def check_space(output: str, wanted: int) -> None:
-    """Refuse what cannot fit on the disk.
+    """Refuse an output that does not fit on the disk.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def check_space(output: str, wanted: int) -> None:
 
 
 def check_memory(wanted: int, available: int | None) -> None:
-    """Refuse a region whose scores do not fit into the memory, as heads that are kept whole may.
+    """Refuse a region whose scores do not fit into memory, which can happen if positional heads are kept whole.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def memory_of_machine() -> int | None:
 
 
 def unfinished_bytes(output: str) -> int:
-    """What an earlier run has left of this output: it is continued or replaced, and needs no space again."""
+    """Bytes of the unfinished file of an earlier run, which is continued or replaced: the output can have its space."""
     try:
         return os.path.getsize(output + PARTIAL_SUFFIX)
     except OSError:

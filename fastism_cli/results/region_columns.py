@@ -1,4 +1,4 @@
-"""The columns of ``/regions``: read when they are asked for, and in pieces where a file has very many rows."""
+"""The columns of ``/regions``: read on demand, and in pieces where a file has very many rows."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from fastism_cli.errors import ResourceError
 from fastism_cli.results import schema
 from fastism_cli.results.arrays import Array
 
-ROWS_AT_ONCE = 1 << 10  # wherever all are gone through; of text, reading takes several times the memory
+ROWS_AT_ONCE = 1 << 10  # in a pass over all rows; to read text takes several times its memory
 
 
 class RegionColumns(Mapping[str, Array]):
     """Name of a column to its values, (N,); chrom, name and strand hold str.
 
-    What was read is kept. A column is read while the file is open: ``dict(columns)`` reads them all.
+    A column that was read is kept. It can be read while the file is open: ``dict(columns)`` reads all.
     """
 
     def __init__(self, path: str, group: h5py.Group) -> None:
@@ -39,12 +39,12 @@ class RegionColumns(Mapping[str, Array]):
         return len(schema.REGION_COLUMNS)
 
     def part(self, name: str, start: int = 0, stop: int | None = None) -> Array:
-        """Rows ``[start, stop)`` of a column, which are not kept."""
+        """Rows ``[start, stop)`` of a column; they are not kept."""
         with readable(self._path, f"the column {name!r} of its regions"):
             return column(self._group[name], start, stop)
 
     def at(self, name: str, rows: Array) -> Array:
-        """Values (n,) of some ascending rows, which are not kept: few take little memory in a file of very many."""
+        """Values (n,) of some ascending rows; they are not kept, so few rows of a large file take little memory."""
         first, stop = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
         return np.asarray(self.part(name, first, stop)[rows - first])
 
@@ -62,7 +62,7 @@ def column(dataset: h5py.Dataset, start: int = 0, stop: int | None = None) -> Ar
 
 
 class _Texts(dict[bytes, str]):
-    """Each text once."""
+    """Bytes to text; equal texts are one object."""
 
     def __missing__(self, raw: bytes) -> str:
         self[raw] = text = raw.decode()
@@ -71,7 +71,7 @@ class _Texts(dict[bytes, str]):
 
 @contextmanager
 def readable(path: str, what: str) -> Iterator[None]:
-    """Around the reading of ``what`` from a result.
+    """Report a damaged result: the context in which ``what`` is read from it.
 
     Raises
     ------

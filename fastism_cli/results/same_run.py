@@ -1,4 +1,4 @@
-"""Whether two result files, or a file and a run, are of one configuration, and what differs if not."""
+"""Compare the configurations of two result files, or of a file and a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-# What decides the numbers of a row. In words, for what is not an option of its own.
+# Attributes that decide the numbers of a row, and how a message calls them.
 SAME: dict[str, str] = {
     "fastism_version": "the version of fastism",
     "backend": "the backend",
@@ -25,9 +25,9 @@ SAME_ROWS: dict[str, str] = {name: name for name in ("row_start", "row_stop", "s
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], names: Mapping[str, str] = SAME) -> list[str]:
-    """One phrase for each thing that differs; only attributes that both have are compared.
+    """A phrase for each difference; only attributes that both have are compared.
 
-    Options by their name: ``"--window: 100 and 200"``.
+    Options are called by their name: ``"--window: 100 and 200"``.
     """
     found = []
     for name, word in names.items():

@@ -63,7 +63,7 @@ class Attribute(NamedTuple):
     ----------
     meaning : str
     by_writer : bool
-        Whether the writer fills it in; what a caller gives takes its place.
+        Whether the writer fills it in; a value from the caller takes precedence.
     is_shown : bool
         Whether ``fastism info`` lists it as a part of how the file was made.
     """

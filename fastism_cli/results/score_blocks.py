@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastism_cli.genome.alphabet import DNA
 from fastism_cli.genome.placement import window_offset
 from fastism_cli.results.arrays import Array
-
-COMPLEMENT = np.array([3, 2, 1, 0, 4], np.uint8)  # code of the complement of each code of ACGTN
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class ScoreBlock:
         seq, delta = self.seq, self.delta
         if self.reverse.any():
             seq, delta = seq.copy(), delta.copy()
-            seq[self.reverse] = COMPLEMENT[seq[self.reverse, ::-1]]
+            seq[self.reverse] = DNA.reverse_complement(seq[self.reverse])  # RNA has the same codes
             flat = delta.reshape(*delta.shape[:2], -1)
             flat[self.reverse] = flat[self.reverse, :, ::-1]  # T G C A read backwards is A C G T
         columns = slice(first, first + self.window)
@@ -87,7 +86,7 @@ class ScoreBlock:
 
 
 def hypothetical(seq: Array, delta: Array, *, unknown: float = np.nan) -> Array:
-    """How much the prediction would owe to each base if it were there: delta minus its mean over the four bases.
+    """Hypothetical importance of each base, as if it were there: delta minus its mean over the four bases.
 
     Parameters
     ----------

@@ -1,7 +1,6 @@
 """Stream the scores of a finished result file: rows by status, targets by name, columns as bases of the genome.
 
-Everything that comes after a run (export, pictures, reports) reads the file through here, so that strand, window and N
-have one meaning::
+Export, pictures and reports read the file through here, so that strand, window and N have one meaning::
 
     with open_scores("peaks.ism.h5") as scores:
         for block in scores.blocks(scores.rows_with(Status.OK)):
@@ -38,7 +37,7 @@ class Scores:
     ----------
     path : str
     file : IsmFile
-        For attributes, statuses and whatever else is not a score.
+        For attributes, statuses and everything else that is not a score.
     """
 
     def __init__(self, file: IsmFile) -> None:
@@ -51,7 +50,7 @@ class Scores:
     def __exit__(self, *exception: object) -> None:
         self.file.close()
 
-    # -- what is there --
+    # -- rows, targets and columns --
 
     @property
     def n_rows(self) -> int:
@@ -146,7 +145,7 @@ class Scores:
 
     @cached_property
     def letters(self) -> str:
-        """Letters in the order of the last axis of a block's delta: ``ACGT`` for DNA, in whatever order it was run."""
+        """Letters in the order of the last axis of a block's delta: ``ACGT`` for DNA in any order."""
         letters = self.file.alphabet.letters
         return next((known.letters for known in (DNA, RNA) if set(known.letters) == set(letters)), letters)
 

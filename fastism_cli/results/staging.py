@@ -1,4 +1,4 @@
-"""Files appear under their names only when all of them are complete."""
+"""Give files their names only when all of them are complete."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Staging:
 
 @contextmanager
 def staged(output: str) -> Iterator[Staging]:
-    """A staging folder beside ``output``, removed at the end whatever happens.
+    """A staging folder beside ``output``, removed at the end, also after an error.
 
     Raises
     ------

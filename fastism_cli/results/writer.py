@@ -1,4 +1,4 @@
-"""Write a result file: whole chunks, another name until it is complete, and what is done survives whatever comes."""
+"""Write a result file: in whole chunks, under another name until it is complete, with checkpoints."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class ResultWriter:
     """Write a result file. It is called ``PATH.partial`` until it is finished.
 
     Leaving the context finishes the file; leaving it by an exception keeps the rows so far, for ``resume``, or removes
-    a file that has none. All calls of HDF5 are made in one thread of their own, which no signal interrupts: Ctrl-C
-    waits for the call that is under way, then has its effect. Every ``checkpoint_seconds`` the rows so far are made to
-    last: see :mod:`fastism_cli.results.journal`.
+    a file that has none. One separate thread makes all calls of HDF5, so that no signal interrupts them: Ctrl-C waits
+    for the current call. Every ``checkpoint_seconds``, a checkpoint makes sure that the rows so far survive a kill: see
+    :mod:`fastism_cli.results.journal`.
 
     Parameters
     ----------
@@ -44,26 +44,26 @@ class ResultWriter:
         The file to make.
     layout : Layout
     attributes : mapping of str to str, int, float or bool
-        What the run was: see :data:`fastism_cli.results.schema.ATTRIBUTES`. None is written as ``""``.
+        How the file is made: see :data:`fastism_cli.results.schema.ATTRIBUTES`. None is written as ``""``.
     genome_sizes : mapping of str to int
         Length of every contig.
     overwrite : bool
         Whether an existing file may be replaced. It is kept until the new one is complete.
     resume : bool
-        Continue what an earlier writer left; ``rows_done`` says how far it came.
+        Continue the file that an earlier writer left; ``rows_done`` says how far it came.
     checkpoint_seconds : float
-        At most so much work is lost when the process is killed, and the block under way.
+        Time between checkpoints: a kill loses at most this much work, and the current block.
     guard : callable, optional
-        Raises if the inputs have changed: called before rows are made to last, which they then are not.
+        Called before a checkpoint; if the inputs have changed it raises, and there is no checkpoint.
 
     Attributes
     ----------
     rows_done : int
         Rows from the first on that an earlier writer finished.
     status_done : uint8 (rows_done,)
-        What became of them.
+        Their status.
     n_clipped : int
-        To be counted up by the caller; stored as an attribute, and read from it when a file is resumed.
+        Counted by the caller; stored as an attribute, and read from there when a file is resumed.
 
     Raises
     ------
@@ -136,7 +136,7 @@ class ResultWriter:
 
     @property
     def rows_kept(self) -> int:
-        """Rows that are safe in the unfinished file; 0 once it has its name, or if it is not this writer's."""
+        """Rows of the last checkpoint in the unfinished file; 0 if that is finished, or belongs to another writer."""
         return self._disk.rows if self._is_ours and os.path.exists(self.partial_path) else 0
 
     def write_rows(
@@ -181,15 +181,15 @@ class ResultWriter:
         self._in_thread(self._add, row_start, blocks)
 
     def checkpoint_if_due(self) -> None:
-        """Make all rows so far last if that has not been done for ``checkpoint_seconds``.
+        """Make a checkpoint if the last one is ``checkpoint_seconds`` old.
 
-        Called between blocks: a resumed run then cuts its rows into the same blocks, and its numbers are the same.
+        Call it between blocks: a resumed run then cuts its rows into the same blocks, and its numbers are the same.
         """
         if time.monotonic() - self._last >= self._seconds:
             self.checkpoint()
 
     def checkpoint(self) -> None:
-        """Make all rows so far last: they survive the end of the process and of the machine."""
+        """Make a checkpoint: the rows so far survive the end of the process and of the machine."""
         self._guard()
         self._in_thread(self._checkpoint)
         self._last = time.monotonic()
@@ -203,7 +203,7 @@ class ResultWriter:
         self._thread.submit(call, *arguments).result()
 
     def _close_thread(self, last_call: Callable[[], None]) -> None:
-        """Wait for the call that is under way and for ``last_call``."""
+        """Wait for the current call and for ``last_call``."""
         try:
             self._in_thread(last_call)
         finally:
@@ -264,7 +264,9 @@ class ResultWriter:
             self._flush()
             self._file.attrs["complete"] = True
             self._file.close()
-            if self._disk.rows:  # else nothing is held back, and nothing is lost that took half a minute
+            if (
+                self._disk.rows
+            ):  # without a checkpoint, no change is held back and less than half a minute of work is at risk
                 self._disk.checkpoint(self._rows_written)
             self._disk.sync()
         self._rename()
@@ -287,11 +289,11 @@ class ResultWriter:
         sync_folder(os.path.dirname(self.path) or ".")
 
     def _abort(self) -> None:
-        """Keep what is done, as it was at the last checkpoint if it cannot be brought further."""
+        """Keep the finished rows: with a last checkpoint, or as of the checkpoint before if that fails."""
         if not self._is_open:
             return
         self._is_open = False
-        with suppress(Exception):  # the error that led here is the one to tell
+        with suppress(Exception):  # report the error that led here
             if self._file and self._rows_written > self.rows_done and self._disk.failure is None:
                 self._guard()
                 self._checkpoint()
@@ -309,7 +311,7 @@ class ResultWriter:
     def _disk_errors(self) -> Iterator[None]:
         try:
             yield
-        except Exception:  # HDF5 stumbling over a disk that only pretends
+        except Exception:  # HDF5 can fail on a file that drops its writes
             if self._disk.failure is None:
                 raise
         failure = self._disk.failure

@@ -1,4 +1,4 @@
-"""The report's page: its HTML, style and script, which are joined to one file here."""
+"""The report's page: joins its HTML, style and scripts to one file."""
 
 from __future__ import annotations
 
@@ -38,6 +38,6 @@ def _part(name: str) -> str:
 
 
 def _embedded(data: dict[str, Any]) -> str:
-    """JSON that ends no script element, whatever a region is called."""
+    """JSON that cannot end the script element, also if the name of a region tries to."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

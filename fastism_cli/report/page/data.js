@@ -2,7 +2,7 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const letters = data.letters;
-const complement = { A: "T", C: "G", G: "C", T: letters.includes("U") ? "U" : "A", U: "A", N: "N" };
+const complement = data.complement;
 const state = { track: 0, map: null };
 
 function byId(id) { return document.getElementById(id); }
