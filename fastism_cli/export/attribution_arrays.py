@@ -19,7 +19,7 @@ from fastism_cli.results.arrays import Array
 from fastism_cli.results.score_blocks import hypothetical
 
 Add = Callable[[Array, Array], None]
-# From the parts of a file set, the number of rows, their width and the compression to a function that adds rows:
+# From the files of a file set, the number of rows, their width and the compression to a function that adds rows:
 # one-hot int8 (n, W, 4) and hypothetical float32 (n, W, 4).
 Open = Callable[[tuple[str, ...], int, int, str], AbstractContextManager[Add]]
 

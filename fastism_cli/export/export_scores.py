@@ -95,13 +95,13 @@ def export_scores(
         tracks = choose_tracks(scores, targets)
         names = file_names(output, form, tracks)
         inputs = [path, scores.file.attrs.get("bed_path", "")]
-        for name in (name for parts in names for name in parts):
+        for name in (name for files in names for name in files):
             check_new_file(name, inputs, overwrite=overwrite)
         regions = _regions(scores, form)
         check_space(output, _wanted(regions, form, len(tracks)) if compression == "none" else 0)
         with staged(output) as staging:
             _write_peaks(staging, output, regions, inputs, overwrite, "model" if kind == "basenji-h5" else "+")
-            paths = [tuple(staging.path(name) for name in parts) for parts in names]
+            paths = [tuple(staging.path(name) for name in files) for files in names]
             writer_of(kind)(ExportJob(regions, tracks, paths, overlap, compression, region_columns))
             return ExportSummary(tuple(staging.move()), regions.n_rows, regions.n_left_out, len(tracks))
 

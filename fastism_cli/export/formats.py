@@ -19,8 +19,8 @@ class Format:
     ----------
     module : str
         In ``fastism_cli.export``: where the function that writes it is, see :func:`writer_of`.
-    parts : tuple of str
-        What follows the stem in the name of each file: most formats have one part, modisco-npz has two.
+    endings : tuple of str
+        End of the name of each file: one for most formats, two for modisco-npz.
     per_target : bool
         Whether each target gets separate files.
     holds : "regions" or "bases"
@@ -31,7 +31,7 @@ class Format:
     """
 
     module: str
-    parts: tuple[str, ...]
+    endings: tuple[str, ...]
     per_target: bool
     holds: str
     library: str = ""

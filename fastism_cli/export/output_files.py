@@ -19,11 +19,11 @@ FLOAT = "%.9g"  # every float32 comes back as it was
 
 def default_output(path: str, kind: Format) -> str:
     """``folder/peaks.ism.h5 -> peaks.bw``, in the current folder."""
-    return stem_of(path, RESULT_ENDINGS) + (kind.parts[0] if len(kind.parts) == 1 else ".npz")
+    return stem_of(path, RESULT_ENDINGS) + (kind.endings[0] if len(kind.endings) == 1 else ".npz")
 
 
 def file_names(output: str, kind: Format, tracks: Sequence[Track]) -> list[tuple[str, ...]]:
-    """Names of the parts of each file set: one set for each target if the format holds one, else a single set.
+    """Names of the files of each file set: one set for each target if the format holds one, else a single set.
 
     Examples
     --------
@@ -31,7 +31,7 @@ def file_names(output: str, kind: Format, tracks: Sequence[Track]) -> list[tuple
     ([("out.bw",)], [("out.a.bw",), ("out.b.bw",)])
     """
     stem, ending = split_ending(output)
-    endings = [ending] if len(kind.parts) == 1 else list(kind.parts)
+    endings = [ending] if len(kind.endings) == 1 else list(kind.endings)
     if not kind.per_target or len(tracks) == 1:
         return [tuple(stem + ending for ending in endings)]
     if len(tracks) > MAX_FILES:

@@ -71,15 +71,15 @@ class _BlockReader:
         self._codes = _Codes(file.seq)
         self._inner = (file.seq.shape[1], file.alphabet.size)
         self._n_tracks = len(tracks)
-        self._parts = [
-            _Part([i for i, track in enumerate(tracks) if track.head == head], file.delta(head), threads, tracks)
+        self._heads = [
+            _HeadReader([i for i, track in enumerate(tracks) if track.head == head], file.delta(head), threads, tracks)
             for head in dict.fromkeys(track.head for track in tracks)
         ]
 
     @property
     def rows_at_once(self) -> int:
         """Whole chunks of every head that is read, in bounded memory."""
-        step = max((part.rows_of_chunk for part in self._parts), default=1)
+        step = max((head.rows_of_chunk for head in self._heads), default=1)
         return int(max(BLOCK_BYTES // self._row_bytes // step, 1) * step)
 
     @property
@@ -96,7 +96,7 @@ class _BlockReader:
         start, stop = int(rows[0]), int(rows[-1]) + 1
         with readable(self._path, _what(rows)):
             seq = self._codes.rows(start, stop)
-            pending = [(part.columns, part.start(start, stop)) for part in self._parts]
+            pending = [(head.columns, head.start(start, stop)) for head in self._heads]
 
         def finish() -> StoredBlock:
             with readable(self._path, _what(rows)):
@@ -107,17 +107,17 @@ class _BlockReader:
 
         return finish
 
-    def _joined(self, parts: Sequence[tuple[list[int], Array]], n: int) -> Array:
+    def _joined(self, by_head: Sequence[tuple[list[int], Array]], n: int) -> Array:
         """Deltas of several heads as one array (n, K, L, letters), each at its columns."""
-        if len(parts) == 1:  # of one head, whose columns are all in their order
-            return parts[0][1]
+        if len(by_head) == 1:  # of one head, whose columns are all in their order
+            return by_head[0][1]
         joined = np.empty((n, self._n_tracks, *self._inner), np.float32)
-        for columns, delta in parts:
+        for columns, delta in by_head:
             joined[:, columns] = delta
         return joined
 
 
-class _Part:
+class _HeadReader:
     """The tracks of one head: ``columns`` among all, ``units`` in the dataset."""
 
     def __init__(self, columns: list[int], dataset: h5py.Dataset, threads: Executor, tracks: Sequence[Track]) -> None:

@@ -61,15 +61,15 @@ def _chunks(dataset: h5py.Dataset, start: int, rows: Array) -> Iterator[tuple[Of
     shape = dataset.chunks
     first = [range(0, n, size) for n, size in zip(rows.shape, shape, strict=True)]
     for corner in product(*first):
-        part = rows[tuple(slice(at, at + size) for at, size in zip(corner, shape, strict=True))]
-        yield (start + corner[0], *corner[1:]), _filled(part, shape, dataset)
+        piece = rows[tuple(slice(at, at + size) for at, size in zip(corner, shape, strict=True))]
+        yield (start + corner[0], *corner[1:]), _filled(piece, shape, dataset)
 
 
-def _filled(part: Array, shape: tuple[int, ...], dataset: h5py.Dataset) -> Array:
-    if part.shape == shape:
-        return part
+def _filled(piece: Array, shape: tuple[int, ...], dataset: h5py.Dataset) -> Array:
+    if piece.shape == shape:
+        return piece
     chunk = np.full(shape, dataset.fillvalue, dataset.dtype)
-    chunk[tuple(slice(0, n) for n in part.shape)] = part
+    chunk[tuple(slice(0, n) for n in piece.shape)] = piece
     return chunk
 
 

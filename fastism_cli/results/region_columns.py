@@ -29,7 +29,7 @@ class RegionColumns(Mapping[str, Array]):
 
     def __getitem__(self, name: str) -> Array:
         if name not in self._read:
-            self._read[name] = self.part(name)
+            self._read[name] = self.slice(name)
         return self._read[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -38,7 +38,7 @@ class RegionColumns(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(schema.REGION_COLUMNS)
 
-    def part(self, name: str, start: int = 0, stop: int | None = None) -> Array:
+    def slice(self, name: str, start: int = 0, stop: int | None = None) -> Array:
         """Rows ``[start, stop)`` of a column; they are not kept."""
         with readable(self._path, f"the column {name!r} of its regions"):
             return column(self._group[name], start, stop)
@@ -46,7 +46,7 @@ class RegionColumns(Mapping[str, Array]):
     def at(self, name: str, rows: Array) -> Array:
         """Values (n,) of some ascending rows; they are not kept, so few rows of a large file take little memory."""
         first, stop = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
-        return np.asarray(self.part(name, first, stop)[rows - first])
+        return np.asarray(self.slice(name, first, stop)[rows - first])
 
 
 def column(dataset: h5py.Dataset, start: int = 0, stop: int | None = None) -> Array:

@@ -97,7 +97,7 @@ class Scores:
         """The same, some at a time: memory for them all would grow with the file."""
         wanted = [int(status) for status in statuses]
         for start in range(0, self.n_rows, ROWS_AT_ONCE):
-            status = self.regions.part("status", start, min(start + ROWS_AT_ONCE, self.n_rows))
+            status = self.regions.slice("status", start, min(start + ROWS_AT_ONCE, self.n_rows))
             yield start + np.flatnonzero(np.isin(status, wanted))
 
     def rows_named(self, name: str) -> Array:
