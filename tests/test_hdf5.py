@@ -143,6 +143,15 @@ def test_header(output, rng):
         assert result.genome_sizes == GENOME
 
 
+def test_an_attribute_that_is_not_in_the_list_is_refused(output):
+    with (
+        pytest.raises(ValueError, match=r"those of schema\.ATTRIBUTES\. Received: mood"),
+        ResultWriter(output, layout_of(1), attributes={"command": "", "mood": "good"}, genome_sizes={}),
+    ):
+        pass
+    assert os.listdir(output.parent) == []
+
+
 def test_the_file_is_as_the_schema_says(output, rng):
     layout = layout_of(4)
     write(output, layout, block_of(layout, rng))

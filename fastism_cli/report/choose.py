@@ -9,13 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from fastism_cli.errors import UsageError
+from fastism_cli.options.problems import MAX_SHOWN
 from fastism_cli.report.strongest_sites import ranked, strongest_sites
 from fastism_cli.results.choose_tracks import choose_tracks
 from fastism_cli.results.layout import Track
 from fastism_cli.results.schema import Status
 from fastism_cli.results.scores import Scores
 
-SHOWN = 20  # of a long list, in a message
 RANGE = re.compile(r"(?P<chrom>.+):(?P<start>[\d,]+)-(?P<end>[\d,]+)")
 
 
@@ -65,8 +65,8 @@ def only_track(scores: Scores, targets: Sequence[str]) -> Track:
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    more = f" and {len(names) - MAX_SHOWN:,} more" if len(names) > MAX_SHOWN else ""
+    return ", ".join(names[:MAX_SHOWN]) + more
 
 
 def rows_by_name(scores: Scores, names: Sequence[str], within: Interval | None = None) -> list[int]:
