@@ -462,6 +462,15 @@ def test_only_some_targets_are_shown(looked, here):
     assert [track["label"] for track in data_of(here / "some.html")["tracks"]] == ["out/HepG2"]
 
 
+@pytest.mark.parametrize(("letters", "partners"), [("ACGT", "TGCA"), ("ACGU", "UGCA")])
+def test_the_page_is_given_the_letters_of_the_other_strand(tmp_path, letters, partners):
+    layout = Layout(1, 5, (HeadLayout("out", (1,)),), letters)
+    with ResultWriter(tmp_path / "r.h5", layout, attributes={}, genome_sizes={"chr1": 5}):
+        pass
+    write_report(tmp_path / "r.h5", str(tmp_path / "r.html"))
+    assert data_of(tmp_path / "r.html")["complement"] == dict(zip(f"{letters}N", f"{partners}N", strict=True))
+
+
 def test_a_report_of_many_targets_shows_the_first(tmp_path):
     layout = Layout(1, LENGTH, (HeadLayout("out", (30,)),))
     with ResultWriter(tmp_path / "wide.h5", layout, attributes={}, genome_sizes={"chr1": 5}):
