@@ -222,6 +222,21 @@ def test_missing_contig_skip(score, folder):
     np.testing.assert_allclose(result.delta()[1], alone.delta()[0], **CLOSE)
 
 
+def test_contigs_of_a_bed_are_matched_with_and_without_chr(score, folder, caplog):
+    """The result is that of the FASTA's own names; the log has a line for it."""
+    bed = folder.bed_of("short.bed", *(record.removeprefix("chr") for record in (*RECORDS, "chrX 5 10", "X 5 10")))
+    with caplog.at_level("INFO", logger="fastism_cli"):
+        _, result = score(bed=bed, missing_contig="skip")
+    said = [line for line in caplog.messages if "have other names" in line]
+    assert said == [f"contigs of {bed} have other names in {folder.fasta}: A is chrA there"]
+    assert result.regions["chrom"].astype(str).tolist() == ["chrA", "chrA", "chrA", "chrB", "chrA", "chrA", "X", "X"]
+    assert statuses(result)[-2:] == [Status.MISSING_CONTIG] * 2
+    _, own = score(name="own.h5")
+    np.testing.assert_array_equal(result.delta()[:6], own.delta())
+    with pytest.raises(RegionError, match=r"short.bed line 7: contig 'X' is not in .*genome.fa$"):
+        score(bed=bed, name="refused.h5")
+
+
 def test_max_n(score):
     assert statuses(score(max_n=0.1)[1]) == [1, 1, 4, 4, 4, 1]
     assert statuses(score(max_n=0.09, name="less.h5")[1]) == [1, 4, 4, 4, 4, 1]

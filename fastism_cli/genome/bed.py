@@ -8,7 +8,7 @@ import os
 import stat
 import sys
 import zlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -101,6 +101,7 @@ class BedSource:
         self.name = "stdin" if self.source == STDIN else self.source
         self.path = self.source
         self._exit = ExitStack()
+        self._contigs: Mapping[str, str] = {}
 
     def __enter__(self) -> BedSource:
         if self.source == STDIN:
@@ -121,7 +122,12 @@ class BedSource:
         RegionError
             At the first line that is not BED.
         """
-        return _regions(self.path, self.name, self._refuse)
+        regions = _regions(self.path, self.name, self._refuse)
+        return map(self._renamed, regions) if self._contigs else regions
+
+    def rename_contigs(self, names: Mapping[str, str]) -> None:
+        """From now on give regions with other names of their contigs, such as those that the FASTA has."""
+        self._contigs = names
 
     @cached_property
     def summary(self) -> BedSummary:
@@ -138,6 +144,9 @@ class BedSource:
     def sha256(self) -> str:
         """Of the file's bytes."""
         return self.summary.sha256
+
+    def _renamed(self, region: Region) -> Region:
+        return region._replace(chrom=self._contigs.get(region.chrom, region.chrom))
 
     def _refuse(self, line: int, problem: str) -> None:
         raise RegionError(f"{self.name} line {line}: {problem}")

@@ -63,15 +63,12 @@ class Genome:
             codes[first - start : stop - start] = alphabet.encode(self._bases(chrom, first, stop))
         return codes
 
-    def n_padded(self, chrom: str, start: int, end: int) -> int:
-        """How many positions of ``[start, end)`` lie outside the contig."""
-        first, stop = self._inside(chrom, start, end)
-        return (end - start) - max(stop - first, 0)
-
     def _inside(self, chrom: str, start: int, end: int) -> tuple[int, int]:
         """The part of ``[start, end)`` on the contig; empty if its stop is not after its start."""
         if chrom not in self.sizes:
-            raise RegionError(f"contig {chrom!r} is not in {self.path}{_other_name(self, chrom)}")
+            other = other_name(chrom)
+            hint = f", which names it {other!r}" if other in self.sizes else ""
+            raise RegionError(f"contig {chrom!r} is not in {self.path}{hint}")
         if end < start:
             raise RegionError(f"{chrom}:{start}-{end}: start {start} is after end {end}")
         return max(start, 0), min(end, self.sizes[chrom])
@@ -114,13 +111,35 @@ def open_fasta(path: str | os.PathLike[str]) -> Genome:
         return Genome(name, faidx, stack.pop_all())
 
 
-def missing_contigs(genome: Genome, names: Iterable[str]) -> list[str]:
-    """Those of ``names`` that the FASTA does not have, in their order."""
-    return [name for name in names if name not in genome.sizes]
+# --- names of contigs ------------------------------------------------------------------------------------------------
+
+
+def matched_contigs(genome: Genome, names: Iterable[str]) -> dict[str, str]:
+    """The FASTA's name of each contig of a BED or VCF that it has.
+
+    The same name if the FASTA has it, else the name with or without ``chr`` (``MT`` is ``chrM``).
+    """
+    found = {name: name if name in genome.sizes else other_name(name) for name in names}
+    return {name: own for name, own in found.items() if own in genome.sizes}
+
+
+def other_name(chrom: str) -> str:
+    """The name of a contig in the other convention, UCSC's or Ensembl's: ``chr1`` and ``1``, ``chrM`` and ``MT``."""
+    special = {"MT": "chrM", "chrM": "MT"}
+    return special.get(chrom, chrom[3:] if chrom.startswith("chr") else f"chr{chrom}")
+
+
+def renaming_line(genome: Genome, matched: Mapping[str, str], source: str) -> str:
+    """A line for the log if the FASTA has other names for contigs of ``source``, else ``""``."""
+    renamed = [(name, own) for name, own in matched.items() if name != own]
+    if not renamed:
+        return ""
+    name, own = renamed[0]
+    return f"contigs of {source} have other names in {genome.path}: {name} is {own} there"
 
 
 def check_contigs(genome: Genome, contigs: Mapping[str, int], bed_name: str) -> None:
-    """Refuse regions on contigs that the FASTA does not have.
+    """Refuse regions on contigs that the FASTA does not have under either name.
 
     Parameters
     ----------
@@ -132,24 +151,16 @@ def check_contigs(genome: Genome, contigs: Mapping[str, int], bed_name: str) -> 
     Raises
     ------
     RegionError
-        Lists the missing contigs, with their lines and a hint if only a ``chr`` is missing or too many.
+        Lists the missing contigs with their lines.
     """
-    missing = missing_contigs(genome, contigs)
-    problems = [f"line {contigs[name]}: contig {name!r}{_other_name(genome, name)}" for name in missing]
+    matched = matched_contigs(genome, contigs)
+    missing = {name: line for name, line in contigs.items() if name not in matched}
     if len(missing) == 1:
-        name = missing[0]
-        raise RegionError(
-            f"{bed_name} line {contigs[name]}: contig {name!r} is not in {genome.path}{_other_name(genome, name)}"
-        )
+        ((name, line),) = missing.items()
+        raise RegionError(f"{bed_name} line {line}: contig {name!r} is not in {genome.path}")
     if missing:
+        problems = [f"line {line}: contig {name!r}" for name, line in missing.items()]
         raise RegionError(Listing(problems).under(f"{len(missing)} contigs of {bed_name} are not in {genome.path}:"))
-
-
-def _other_name(genome: Genome, chrom: str) -> str:
-    """``", which names it '1'"`` where the two differ by a ``chr`` prefix, else nothing."""
-    aliases = {"chrM": "MT", "MT": "chrM"}
-    other = aliases.get(chrom, chrom[3:] if chrom.startswith("chr") else f"chr{chrom}")
-    return f", which names it {other!r}" if other in genome.sizes else ""
 
 
 # --- what kind of file it is -----------------------------------------------------------------------------------------

@@ -140,14 +140,3 @@ class VariantSource:
             return self._pysam.VariantFile(self.path)
         except (OSError, ValueError) as error:
             raise UsageError(f"{self.name} is not a VCF: {error}") from error
-
-
-def matched_contigs(names: list[str], sizes: dict[str, int]) -> dict[str, str]:
-    """The FASTA's name of each contig that it has: the same, or with or without ``chr`` (``MT`` is ``chrM``)."""
-    special = {"MT": "chrM", "chrM": "MT"}
-    found = {}
-    for name in names:
-        other = special.get(name, name[3:] if name.startswith("chr") else f"chr{name}")
-        if name in sizes or other in sizes:
-            found[name] = name if name in sizes else other
-    return found

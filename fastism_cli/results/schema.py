@@ -2,7 +2,8 @@
 
     attributes       what the file is and how it was made: see ATTRIBUTES
     /regions/<col>   one value for each row: see REGION_COLUMNS
-    /genome/         chrom_names, chrom_sizes: every contig of the FASTA, in its order
+    /genome/         chrom_names, chrom_sizes: every contig of the FASTA, in its order; /regions/chrom has the same
+                     names, also where the BED has them with or without "chr" (MT is chrM)
     /outputs/<head>  names (T,) of the targets; attributes name and reduce
     /seq             uint8 (N, L): index into the alphabet; its size is an N
     /ref/<head>      float32 (N, T): the prediction on the reference

@@ -3,6 +3,7 @@ must not fail after ten minutes on the name of a contig. All problems are report
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ import numpy as np
 from fastism_cli.errors import ModelError
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.genome.bed import BedSource, BedSummary
-from fastism_cli.genome.fasta import Genome, check_contigs, open_fasta
+from fastism_cli.genome.fasta import Genome, check_contigs, matched_contigs, open_fasta, renaming_line
 from fastism_cli.genome.fasta_records import RecordSource
 from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.options.per_head import Units
@@ -27,6 +28,8 @@ from fastism_cli.run.region_reader import check_records
 from fastism_cli.run.request import RunRequest
 from fastism_cli.run.targets import parse_targets, read_target_names
 from fastism_cli.run.watch import Watch
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -110,9 +113,22 @@ def open_regions(
         return None
     if options.missing_contig == "error":
         problems.check(check_contigs, genome, summary.contigs, source.name)
+    if isinstance(source, BedSource):
+        _match_contigs(source, genome)
     chosen = {"limit": options.limit, "edge": options.edge, "center": options.center}
     problems.check(check_records, source, genome, **chosen)
     return RegionInputs(source, genome, summary.count)
+
+
+def _match_contigs(bed: BedSource, genome: Genome) -> None:
+    """Give the regions of a BED the FASTA's names of their contigs, and say so if they differ.
+
+    The result then has one name for a contig, that of ``/genome/chrom_names``, and so have its exports.
+    """
+    matched = matched_contigs(genome, bed.summary.contigs)
+    if line := renaming_line(genome, matched, bed.name):
+        logger.info(line)
+        bed.rename_contigs(matched)
 
 
 def check_choices(problems: Problems, model: ModelSource, options: RunOptions) -> ModelChoices:

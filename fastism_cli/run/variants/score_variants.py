@@ -13,8 +13,8 @@ import numpy as np
 
 from fastism_cli.errors import RegionError, UsageError
 from fastism_cli.genome import vcf_text
-from fastism_cli.genome.fasta import Genome, open_fasta
-from fastism_cli.genome.vcf_reader import VariantSource, matched_contigs
+from fastism_cli.genome.fasta import Genome, matched_contigs, open_fasta, renaming_line
+from fastism_cli.genome.vcf_reader import VariantSource
 from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.optional import require
 from fastism_cli.options.problems import Listing, Problems
@@ -149,10 +149,9 @@ def output_table(output: str) -> str:
 def _contigs(source: VariantSource, genome: Genome, options: RunOptions) -> dict[str, str]:
     """The FASTA's names of the VCF's contigs."""
     found = source.summary.contigs
-    matched = matched_contigs(list(found), genome.sizes)
-    renamed = [name for name, other in matched.items() if name != other]
-    if renamed:
-        logger.info(f"{source.name} names contigs otherwise than {genome.path}: {renamed[0]} is {matched[renamed[0]]}")
+    matched = matched_contigs(genome, found)
+    if line := renaming_line(genome, matched, source.name):
+        logger.info(line)
     missing = {name: number + 1 for name, number in found.items() if name not in matched}
     if missing and options.missing_contig == "error":
         problems = Listing(f"record {number:,}: contig {name!r}" for name, number in missing.items())
