@@ -54,7 +54,7 @@ def test_the_oldest_go_first(folder, monkeypatch):
         (folder / f"{name}.pb").write_bytes(bytes(60))
         os.utime(folder / f"{name}.pb", (i, i))
     compile_cache.seal(folder)
-    monkeypatch.setattr(compile_cache, "MOST_BYTES", 100)
+    monkeypatch.setattr(compile_cache, "MAX_BYTES", 100)
     assert again(folder) == ["new.pb"]
 
 
@@ -78,7 +78,7 @@ def test_the_users_own_flag_wins(monkeypatch):
 
 
 SCRIPT = """
-from fastism_cli.quiet import import_backend
+from fastism_cli.run.start_backend import import_backend
 import_backend()
 import tensorflow as tf
 print(float(tf.function(lambda x: x * 2 + 1, jit_compile=True)(tf.constant(3.0))))

@@ -47,6 +47,7 @@ def set_mtime(path: Path, seconds: float) -> None:
 def cache(tmp_path_factory, monkeypatch) -> Path:
     """The user's cache folder, empty."""
     folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.delenv("FASTISM_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
     return folder
 
@@ -195,6 +196,30 @@ def test_a_read_only_folder_puts_the_index_in_the_cache(genome_file, tmp_path, c
     assert len(list(cache.rglob("genome.fa.fai"))) == 1
     monkeypatch.setattr(fasta_module, "build_index", None)
     assert chr2_of(genome_file) == "TTTT"
+
+
+def test_the_cache_may_be_another_folder(genome_file, tmp_path, tmp_path_factory, cache, read_only, monkeypatch):
+    own = tmp_path_factory.mktemp("own")
+    monkeypatch.setenv("FASTISM_CACHE", str(own))
+    read_only(tmp_path)
+    assert chr2_of(genome_file) == "TTTT"
+    assert len(list(own.rglob("fasta-index/*/genome.fa.fai"))) == 1 and not list(cache.rglob("*"))
+    monkeypatch.setattr(fasta_module, "build_index", None)
+    assert chr2_of(genome_file) == "TTTT"
+
+
+def test_nothing_is_kept_or_found_where_the_cache_is_off(
+    genome_file, tmp_path, tmp_path_factory, cache, read_only, monkeypatch
+):
+    read_only(tmp_path)
+    assert chr2_of(genome_file) == "TTTT"
+    (kept,) = cache.rglob("genome.fa.fai")
+    kept.write_text(kept.read_text().replace("chr2", "chr3"))
+    monkeypatch.setenv("FASTISM_CACHE", "off")
+    temporary = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    assert chr2_of(genome_file) == "TTTT"
+    assert len(list(cache.rglob("*.fai"))) == 1 and not list(temporary.rglob("*"))
 
 
 def test_a_read_only_folder_with_an_old_index(genome_file, tmp_path, read_only):

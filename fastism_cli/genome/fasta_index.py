@@ -17,6 +17,7 @@ from pathlib import Path
 from pyfaidx import BgzfBlock, Faidx, FastaIndexingError
 
 from fastism_cli.errors import SequenceError
+from fastism_cli.options.cache_folder import cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def find_index(path: str, is_bgzf: bool) -> Index | None:
     candidates = [_beside(path, is_bgzf)]
     if os.path.islink(path):
         candidates.append(Index(real.parent, real.name, is_bgzf))
-    cache = _cache_folder(path)
+    cache = _folder_in_cache(path)
     if cache:
         candidates.append(Index(cache, real.name, is_bgzf))
     return next((index for index in candidates if _is_current(index, path)), None)
@@ -59,11 +60,11 @@ def _beside(path: str, is_bgzf: bool) -> Index:
     return Index(Path(path).parent, Path(path).name, is_bgzf)
 
 
-def _cache_folder(path: str) -> Path | None:
-    """A folder for this FASTA alone in the user's cache, or None if there is no home folder."""
-    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+def _folder_in_cache(path: str) -> Path | None:
+    """A folder for this FASTA alone in the user's cache; None if that is off or the user has no home."""
+    root = cache_folder()
     key = hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:16]
-    return Path(root, "fastism", "fasta-index", key) if os.path.isabs(root) else None
+    return None if root is None else root / "fasta-index" / key
 
 
 def _is_current(index: Index, path: str) -> bool:
@@ -124,7 +125,7 @@ def build_index(path: str, is_bgzf: bool, stack: ExitStack) -> Index:
 
 def _places(path: str, is_bgzf: bool, stack: ExitStack) -> Iterator[Index]:
     yield _beside(path, is_bgzf)
-    cache = _cache_folder(path)
+    cache = _folder_in_cache(path)
     if cache:
         yield Index(cache, Path(os.path.realpath(path)).name, is_bgzf)
     try:

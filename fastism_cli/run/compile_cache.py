@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+from fastism_cli.options.cache_folder import cache_folder
 from fastism_cli.version import __version__
 
-VARIABLE = "FASTISM_CACHE"  # a folder, or "off"
 SEALS = "sizes.json"
-MOST_BYTES = 1_000_000_000
+MAX_BYTES = 1_000_000_000
 XLA_FLAG = "--tf_xla_persistent_cache_directory"
 
 
@@ -49,15 +49,6 @@ def use_compile_cache() -> Path | None:
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
     atexit.register(seal, folder)
     return folder
-
-
-def cache_folder() -> Path | None:
-    """``$FASTISM_CACHE``, or ``fastism`` in the user's cache folder; None if it is off or the user has no home."""
-    named = os.environ.get(VARIABLE)
-    if named is not None:
-        return None if named.lower() in ("", "off", "0", "no") else Path(named).absolute()
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(base) / "fastism" if os.path.isabs(base) else None
 
 
 def machine_key() -> str:
@@ -102,11 +93,11 @@ def remove_unsealed(folder: Path) -> None:
 
 
 def prune(folder: Path) -> None:
-    """Remove the oldest files until the rest takes at most ``MOST_BYTES``."""
+    """Remove the oldest files until the rest takes at most ``MAX_BYTES``."""
     paths = sorted(folder.glob("*.pb"), key=lambda path: path.stat().st_mtime)
     total = sum(path.stat().st_size for path in paths)
     for path in paths:
-        if total <= MOST_BYTES:
+        if total <= MAX_BYTES:
             return
         total -= path.stat().st_size
         path.unlink(missing_ok=True)
