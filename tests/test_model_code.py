@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 from keras import ops
+from keras.src.utils import python_utils
 from tf_keras import layers as k2
 
 from fastism_cli.engine.verify import verify
@@ -95,7 +96,9 @@ def test_lambda_finds_what_people_import(ending: str, tmp_path: Path) -> None:
     x = keras.layers.Lambda(lambda x: keras.ops.tanh(tf.reverse(x, [2])), output_shape=(LENGTH, 4))(x)
     model = keras.Model(inputs, keras.layers.Flatten()(x))
     model.save(path := tmp_path / f"m{ending}")
+    before = dict(vars(python_utils))
     loaded = load_model(path, allow_lambda=True)
+    assert dict(vars(python_utils)) == before
     assert_same(loaded, model)
     sequences = np.eye(4, dtype="float32")[np.random.default_rng(0).integers(0, 4, (1, LENGTH))]
     assert verify(loaded, sequences).judge == "float64"

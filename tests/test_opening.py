@@ -1,5 +1,7 @@
 """Layers and models of one's own are opened where what they do can be read, and left alone where it cannot."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,9 @@ from keras import layers, ops
 
 from fastism_cli import FastISM
 from fastism_cli.engine.inspection import Inspection, inspect_scorer
+from fastism_cli.engine.open_layers import OPERATORS, with_layers_opened
 from fastism_cli.model import backend
+from fastism_cli.model.keras_graph import layer_graph
 from fastism_cli.rules import table
 from tests.truth import errors_of, inputs_of
 from tests.zoo import custom
@@ -196,3 +200,24 @@ def test_a_mask_that_a_layer_inside_reads_is_not_lost(rng):
     scorer = FastISM(model)
     assert scorer.engine == "naive" and "mask" in scorer.engine_reason
     np.testing.assert_allclose(scorer(one_hot).reference["own"], model.predict(one_hot, verbose=0), atol=1e-6)
+
+
+def test_the_operators_of_weights_are_afterwards_those_of_keras():
+    """Also where the call of a layer raises, and where two threads open layers at once."""
+
+    class Raises(layers.Layer):
+        def call(self, x):
+            raise RuntimeError("while it is traced")
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    def own():
+        return {name: vars(keras.Variable).get(name) for name in OPERATORS}
+
+    before = own()
+    graphs = [layer_graph(keras.Model(x, layer(x))) for x, layer in ((dna(8), WeightFirst()), (dna(8), Raises()))]
+    with ThreadPoolExecutor(4) as pool:
+        opened = list(pool.map(with_layers_opened, graphs * 3))
+    assert own() == before
+    assert [len(graph.nodes) > 1 for graph in opened] == [True, False] * 3

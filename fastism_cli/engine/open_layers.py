@@ -12,17 +12,19 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from threading import RLock
 from typing import Any
 
 import keras
-import numpy as np
 
 from fastism_cli.model import backend
+from fastism_cli.model.agreement import agree, random_inputs
 from fastism_cli.model.graph import Input, LayerGraph, Node, Tensor
 from fastism_cli.model.keras_graph import layer_graph
 from fastism_cli.rules.table import rule_of
 
 OPERATORS = ("__add__", "__sub__", "__mul__", "__truediv__", "__matmul__", "__pow__")
+_OPERATORS_LOCK = RLock()
 NOT_OPENED = ("keras.", "tf_keras.", "fastism_cli.")
 
 
@@ -50,13 +52,15 @@ def _inside(node: Node, graph: LayerGraph) -> LayerGraph | None:
     """What the layer is made of; None if that cannot be said."""
     given = [graph.tensors[t] for t in node.inputs]
     try:
-        with warnings.catch_warnings(action="ignore"):  # Keras warned where the model was made
-            arrays = [_random(tensor) for tensor in given]
+        # Keras warned where the model was made
+        with warnings.catch_warnings(action="ignore"), backend.matrix_precision("float32"):
+            random = random_inputs([(tensor.shape, tensor.dtype) for tensor in given])
+            arrays = [keras.ops.convert_to_tensor(x, dtype=t.dtype) for x, t in zip(random, given, strict=True)]
             wanted = node.call(arrays)  # first: what the layer keeps of its first call shall be no symbols
             inside = layer_graph(_traced(node, given))
             found = inside.run(arrays)
         values = [found[port.tensor] for port in inside.outputs]
-        is_right = _agree(wanted, values) and not inside.keeps_masks
+        is_right = agree(wanted, values) and not inside.keeps_masks
     except Exception:  # their code may raise anything
         return None
     return inside if is_right and not any(map(_is_product_without_a_rule, inside.nodes)) else None
@@ -73,45 +77,34 @@ def _traced(node: Node, given: Sequence[Tensor]) -> keras.Model:
 
 @contextmanager
 def _weights_give_way() -> Iterator[None]:
-    """``weight * symbol`` is left to the symbol, as ``symbol * weight`` is: a weight of Keras knows arrays alone."""
+    """``weight * symbol`` is left to the symbol, as ``symbol * weight`` is: a weight of Keras takes arrays alone.
+
+    Why by changing the class: its operators call the backend directly, and Keras has no other place to step in. With
+    arrays they do what they did before, so that another thread that computes meanwhile sees no difference. The lock
+    keeps two threads from taking each other's operators for those of Keras.
+    """
     cls: Any = keras.Variable
-    own = {name: vars(cls).get(name) for name in OPERATORS}
 
     def giving_way(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         return lambda self, other: NotImplemented if isinstance(other, keras.KerasTensor) else method(self, other)
 
-    for name in OPERATORS:
-        setattr(cls, name, giving_way(getattr(cls, name)))
-    try:
-        yield
-    finally:
-        for name, method in own.items():
-            if method is None:
-                delattr(cls, name)
-            else:
-                setattr(cls, name, method)
+    with _OPERATORS_LOCK:
+        before = {name: vars(cls).get(name) for name in OPERATORS}  # None: inherited
+        try:
+            for name in OPERATORS:
+                setattr(cls, name, giving_way(getattr(cls, name)))
+            yield
+        finally:
+            for name, method in before.items():
+                if method is not None:
+                    setattr(cls, name, method)
+                elif name in vars(cls):
+                    delattr(cls, name)
 
 
 def _as_array(argument: Any) -> Any:
     """A weight that an operation is given, as the constant that it is for the rules."""
     return backend.to_numpy(argument) if isinstance(argument, keras.Variable) else argument
-
-
-def _random(tensor: Tensor) -> Any:
-    rng = np.random.default_rng(0)
-    shape = (2, *tensor.shape)
-    x = rng.normal(size=shape) if "float" in tensor.dtype else rng.integers(0, 2, shape)
-    return keras.ops.convert_to_tensor(x, dtype=tensor.dtype)
-
-
-def _agree(wanted: Sequence[Any], found: Sequence[Any]) -> bool:
-    pairs = zip(map(backend.to_numpy, wanted), map(backend.to_numpy, found), strict=True)
-    return all(x.shape == y.shape and np.allclose(x, y, rtol=0, atol=_small(x)) for x, y in pairs)
-
-
-def _small(x: np.ndarray) -> float:
-    """What two orders of the same sums may differ by."""
-    return float((0.1 if x.dtype.itemsize < 4 else 1e-3) * np.abs(x).max(initial=1e-30))
 
 
 def _is_product_without_a_rule(node: Node) -> bool:

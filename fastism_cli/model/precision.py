@@ -13,6 +13,7 @@ from fastism_cli.errors import ModelError
 from fastism_cli.model import backend
 from fastism_cli.model.graph import LayerGraph, Port
 from fastism_cli.model.keras_graph import all_layers, is_tf_keras, layer_graph
+from fastism_cli.model.lambda_code import usual_names
 
 _FLOATS = frozenset({"float16", "bfloat16", "float32", "float64", "mixed_float16", "mixed_bfloat16"})
 
@@ -40,7 +41,7 @@ def with_dtype(model: Any, dtype: str) -> Any:
         backend.allow_float64()
     for build in (_from_config, _call_by_call):
         try:
-            with _default_policy(dtype):
+            with _default_policy(dtype), usual_names():
                 return build(model, dtype)
         except (TypeError, ValueError, AttributeError, NotImplementedError, KeyError) as error:
             reason = error

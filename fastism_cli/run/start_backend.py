@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import sys
@@ -10,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from fastism_cli.model.quiet import log_errors_alone
 from fastism_cli.run.compile_cache import use_compile_cache
 
 
@@ -23,8 +23,7 @@ def import_backend(*, verbose: bool = False) -> None:
     use_compile_cache()
     if not verbose:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        for name in ("tensorflow", "absl", "jax"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+        log_errors_alone()
     with held_back_stderr(show=verbose):
         from fastism_cli.model import backend
 

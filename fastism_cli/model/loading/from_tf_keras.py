@@ -16,6 +16,8 @@ import tensorflow as tf
 import tf_keras
 
 from fastism_cli.errors import ModelError
+from fastism_cli.model import backend
+from fastism_cli.model.agreement import agree, random_inputs
 from fastism_cli.model.loading.config import Config, plain_name
 from fastism_cli.model.loading.repair import plain_config
 from fastism_cli.model.loading.tf_operations import find_operation
@@ -70,33 +72,21 @@ def _input_specs(model: Any) -> list[tuple[str, Any]]:
     return [(f"input_{number}" if len(specs) > 1 else "input", spec) for number, spec in enumerate(specs)]
 
 
-def agree(model: Any, twin: Any) -> bool:
+def same_predictions(model: Any, twin: Any) -> bool:
     """Whether two models predict the same for random one-hot inputs; False if that cannot be found out."""
     for length in LENGTHS_TO_TRY:
         try:
-            inputs = _random_inputs(model, length)
-            pairs = zip(_predictions(model, inputs), _predictions(twin, inputs), strict=True)
-            return all(x.shape == y.shape and np.allclose(x, y, rtol=1e-3, atol=_small(x)) for x, y in pairs)
+            inputs = random_inputs([_input_kind(x, length) for x in model.inputs], one_hot=True)
+            with backend.matrix_precision("float32"):
+                return agree(_predictions(model, inputs), _predictions(twin, inputs))
         except Exception:  # a length that the model cannot have
             continue
     return False
 
 
-def _small(x: np.ndarray) -> float:
-    return float(1e-5 * max(np.abs(x).max(initial=0.0), 1e-3))
-
-
-def _random_inputs(model: Any, length: int) -> list[np.ndarray]:
-    rng = np.random.default_rng(0)
-    shapes = [[2, *(length if n is None else n for n in x.shape[1:])] for x in model.inputs]
-    return [_random(rng, shape, x.dtype.name) for shape, x in zip(shapes, model.inputs, strict=True)]
-
-
-def _random(rng: np.random.Generator, shape: Sequence[int], dtype: str) -> np.ndarray:
-    """One-hot rows, or 0 and 1 where there is one axis alone."""
-    if len(shape) == 2:
-        return rng.integers(0, 2, shape).astype(dtype)
-    return np.eye(shape[-1])[rng.integers(0, shape[-1], shape[:-1])].astype(dtype)
+def _input_kind(symbol: Any, length: int) -> tuple[list[int], str]:
+    """Shape without batch axis, and type, of an input; ``length`` stands for what is variable."""
+    return [length if n is None else n for n in symbol.shape[1:]], symbol.dtype.name
 
 
 def _predictions(model: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:

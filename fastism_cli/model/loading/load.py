@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +37,7 @@ from fastism_cli.model.loading.repair import (
 from fastism_cli.model.loading.saved_model import operations_reaching_out, saved_configs, served
 from fastism_cli.model.loading.stored_code import describe_problems, stored_code
 from fastism_cli.model.loading.weights import copy_weights, load_weights, under_name
+from fastism_cli.model.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     import keras
@@ -48,18 +46,6 @@ logger = logging.getLogger(__name__)
 
 Objects = Mapping[str, object]
 Rung = Callable[[ModelFile, Objects, bool], Any]
-
-USUAL_NAMES = {
-    "K": "keras.backend",
-    "keras": "keras",
-    "layers": "keras.layers",
-    "math": "math",
-    "np": "numpy",
-    "ops": "keras.ops",
-    "tf": "tensorflow",
-}
-
-__all__ = ["describe_problems", "load_model", "read_model_file"]
 
 
 def load_model(
@@ -99,22 +85,10 @@ def load_model(
     if file.config is not None:
         file = replace(file, config=use_own_functions(file.config, objects))
         refuse_code(file, objects, allow_lambda)
-    with quiet():
-        if allow_lambda:
-            _give_usual_names()
+    from fastism_cli.model.lambda_code import usual_names
+
+    with quiet_libraries(), usual_names():
         return _climb(file, objects, allow_lambda)
-
-
-def _give_usual_names() -> None:
-    """Let the code of Lambda layers find what people import under these names.
-
-    A file holds the code alone. Keras runs it among the names of the module that reads it, which lacks them all.
-    """
-    from keras.src.utils import python_utils
-
-    for name, module in USUAL_NAMES.items():
-        if module != "tensorflow" or module in sys.modules:
-            vars(python_utils).setdefault(name, import_module(module))
 
 
 def refuse_keras1(file: ModelFile) -> None:
@@ -304,7 +278,7 @@ def lifted(model: Any, objects: Objects, allow_lambda: bool) -> Any:
 
     Either must predict what the model predicts; where neither does, the model itself is left, a single opaque node.
     """
-    from fastism_cli.model.loading.from_tf_keras import agree
+    from fastism_cli.model.loading.from_tf_keras import same_predictions
 
     for twin_of in (_from_configuration, _call_by_call):
         try:
@@ -312,7 +286,7 @@ def lifted(model: Any, objects: Objects, allow_lambda: bool) -> Any:
         except Exception as error:  # a model of another age can make Keras raise anything at all
             logger.debug("%s does not become a model of Keras 3: %s", model.name, error)
             continue
-        if not getattr(model, "inputs", None) or agree(model, twin):
+        if not getattr(model, "inputs", None) or same_predictions(model, twin):
             return twin
     return model
 
@@ -330,19 +304,3 @@ def _call_by_call(model: Any, objects: Objects, allow_lambda: bool) -> Any:
     from fastism_cli.model.loading.from_tf_keras import lift
 
     return lift(model, lambda entry: build(_repaired(entry, objects), objects, allow_lambda))
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep what Keras and TensorFlow say about compiling, names and retracing off the user's terminal."""
-    loggers = [logging.getLogger(name) for name in ("absl", "tensorflow")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

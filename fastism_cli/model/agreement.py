@@ -1,0 +1,65 @@
+"""Whether two forms of one model, or of one layer, compute the same: on random inputs, up to rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastism_cli.model import backend
+
+# Two forms that compute the same add up the same numbers in another order. A sum of n terms of similar size then
+# differs by about sqrt(n) roundings of its largest partial sum, which is about as large as the largest output. 64
+# roundings are a sum of 4,096 terms, such as a dense layer or a convolution has; in float32 they are 7.6e-6. Errors in
+# the meaning of a layer (another epsilon, another activation, weights that are swapped) are larger by far.
+ROUNDINGS = 64
+# Types of 16 bits keep their sums in float32 and round the results alone: fewer of their coarse roundings meet.
+MAX_TOLERANCE = 0.1
+
+
+def tolerance(values: np.ndarray) -> float:
+    """The difference that rounding alone can explain, in the units of ``values``: relative to the largest of them."""
+    name = values.dtype.name
+    epsilon = 2.0**-7 if name == "bfloat16" else float(np.finfo(values.dtype).eps) if values.dtype.kind == "f" else 0.0
+    # float64 is taken for float32: a layer may hold constants of float32
+    relative = min(ROUNDINGS * max(epsilon, float(np.finfo("float32").eps)), MAX_TOLERANCE)
+    return relative * float(np.abs(values.astype("float64")).max(initial=1e-30))
+
+
+def agree(wanted: Sequence[Any], found: Sequence[Any]) -> bool:
+    """Whether two lists of arrays have the same shapes and, up to rounding, the same values.
+
+    Arrays of the backend or of NumPy. A NaN agrees with nothing.
+    """
+    pairs = [(_as_numpy(x), _as_numpy(y)) for x, y in zip(wanted, found, strict=True)]
+    return all(
+        x.shape == y.shape and np.allclose(x.astype("float64"), y.astype("float64"), rtol=0, atol=tolerance(x))
+        for x, y in pairs
+    )
+
+
+def _as_numpy(x: Any) -> np.ndarray:
+    return x if isinstance(x, np.ndarray) else backend.to_numpy(x)
+
+
+def random_inputs(tensors: Sequence[tuple[Sequence[int], str]], *, one_hot: bool = False) -> list[np.ndarray]:
+    """Random arrays for inputs of these shapes (without batch axis) and types, two rows each.
+
+    Normal numbers for floats, 0 and 1 for all others. With ``one_hot``, as a model that reads sequences expects it:
+    one-hot rows along the last axis, or 0 and 1 where there is one axis.
+    """
+    rng = np.random.default_rng(0)
+    return [_random(rng, (2, *shape), dtype, one_hot) for shape, dtype in tensors]
+
+
+def _random(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, one_hot: bool) -> np.ndarray:
+    if one_hot and len(shape) > 2:
+        return np.eye(shape[-1])[rng.integers(0, shape[-1], shape[:-1])].astype(_numpy_type(dtype))
+    if one_hot or "float" not in dtype:
+        return rng.integers(0, 2, shape).astype(_numpy_type(dtype))
+    return rng.normal(size=shape).astype(_numpy_type(dtype))
+
+
+def _numpy_type(dtype: str) -> str:
+    return "float32" if dtype == "bfloat16" else dtype  # NumPy has none of its own; the backend casts
