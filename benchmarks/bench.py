@@ -22,6 +22,7 @@ import click
 import numpy as np
 
 from benchmarks.contestants import Peer, gradient_runners, predict_runner, seconds
+from benchmarks.device import versions
 from benchmarks.models import MODELS, REDUCE, random_one_hot
 from fastism_cli import FastISM, __version__
 from fastism_cli.model import backend
@@ -139,7 +140,7 @@ def machine() -> dict[str, object]:
         "device": backend.device_kind(),
         "python": platform.python_version(),
         "fastism": __version__,
-        **backend.versions(),
+        **versions(),
     }
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from keras import ops
 
 from benchmarks.contestants import seconds
+from benchmarks.device import device_memory, device_name, versions
 from benchmarks.models import REDUCE, random_one_hot
 from benchmarks.truth import build, positions_of
 from fastism_cli import FastISM
@@ -73,10 +74,10 @@ def device() -> dict[str, Any]:
     """What is measured, and with what."""
     return {
         "kind": backend.device_kind(),
-        "name": backend.device_name(),
-        "memory_bytes": backend.device_memory(),
+        "name": device_name(),
+        "memory_bytes": device_memory(),
         "backend": backend.BACKEND,
-        **backend.versions(),
+        **versions(),
     }
 
 

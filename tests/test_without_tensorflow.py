@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
+from benchmarks.device import device_memory, device_name
 from fastism_cli import FastISM
 from fastism_cli.engine.verify import verify
 from fastism_cli.model import backend
@@ -216,6 +217,6 @@ def test_an_error_of_another_kind_is_not_taken_for_it():
 
 
 def test_the_device():
-    assert backend.device_kind() in ("cpu", "gpu") and backend.device_name()
-    memory = backend.device_memory()
+    assert backend.device_kind() in ("cpu", "gpu") and device_name()
+    memory = device_memory()
     assert memory is None or memory > 0

@@ -74,13 +74,17 @@ def of_any_batch(function: Callable[[Sequence[Any]], Any], inputs: Sequence[Any]
 
 
 def allow_float64() -> None:
-    """Let arrays be float64: JAX cuts them to float32 until it is told not to, and so do Keras' operations on JAX."""
+    """Let arrays be float64: by default JAX cuts them to float32, and so do Keras' operations on JAX.
+
+    For the rest of the process, and why not for a block: the model in float64 is compiled when it is first called with
+    inputs of a new shape, at any later time and in any thread. Arrays of float32 stay float32 beside it.
+    """
     if BACKEND == "jax":
         import jax
         from keras.src.backend.common import dtypes
 
         jax.config.update("jax_enable_x64", True)
-        # without this, tanh or a variance of float64 is float32: the judge would be no better than the judged
+        # without this, tanh or a variance of float64 is float32, and a check in float64 would check nothing
         dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
 
 
@@ -119,7 +123,7 @@ def matrix_precision(precision: str) -> Iterator[None]:
 
 
 def version() -> str:
-    """Of the library that computes."""
+    """Version of the backend."""
     return str(import_module(BACKEND).__version__)
 
 
@@ -134,33 +138,3 @@ def device_kind() -> str:
 
         return "cpu" if jax.default_backend() == "cpu" else "gpu"
     return "cpu"
-
-
-def device_name() -> str:
-    """What the driver calls the device that the arrays live on; "" where it has no name."""
-    if BACKEND == "jax":
-        import jax
-
-        return str(jax.local_devices()[0].device_kind)
-    if BACKEND == "tensorflow":
-        import tensorflow as tf
-
-        details = [tf.config.experimental.get_device_details(d) for d in tf.config.list_physical_devices("GPU")]
-        return str(details[0].get("device_name", "")) if details else ""
-    return ""
-
-
-def device_memory() -> int | None:
-    """Bytes that the backend may fill on the device, or None where it does not say."""
-    if BACKEND == "jax":
-        import jax
-
-        stats = jax.local_devices()[0].memory_stats()
-        return int(stats["bytes_limit"]) if stats and "bytes_limit" in stats else None
-    return None
-
-
-def versions() -> dict[str, str]:
-    """Versions of Keras and of the backend, for the output file."""
-    module = __import__(BACKEND)
-    return {"keras": keras.__version__, BACKEND: module.__version__}
