@@ -11,13 +11,14 @@ import sys
 import tempfile
 import threading
 import tracemalloc
+from collections.abc import Generator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fastism_cli.errors import RegionError, ResourceError
-from fastism_cli.genome.bed import BedSource, Region, read_regions, summarise_regions
+from fastism_cli.genome.bed import BedSource, BedSummary, Region
 
 BED6 = "chr1\t10\t20\tpeak1\t960\t+\nchr2\t0\t5\tpeak2\t0\t-\n"
 RECORDS = [Region("chr1", 10, 20, "peak1", "+", None, 1), Region("chr2", 0, 5, "peak2", "-", None, 2)]
@@ -45,8 +46,18 @@ def stdin(monkeypatch):
     return feed
 
 
+def stream(path: str) -> Generator[Region, None, None]:
+    with BedSource(path) as source:
+        yield from source.regions()
+
+
 def read(path: str) -> list[Region]:
-    return list(read_regions(path))
+    return list(stream(path))
+
+
+def summary_of(path: str) -> BedSummary:
+    with BedSource(path) as source:
+        return source.summary
 
 
 def test_bed6(bed):
@@ -112,7 +123,7 @@ def test_what_is_written_is_read(records):
             print(region.chrom, region.start, region.end, region.name, 0, region.strand, sep="\t", file=file)
         file.flush()
         assert read(file.name) == expected
-        assert summarise_regions(file.name).count == len(expected)
+        assert summary_of(file.name).count == len(expected)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +152,7 @@ def test_what_is_written_is_read(records):
 )  # fmt: skip
 def test_a_faulty_line_is_named(bed, record, problem):
     path = bed(f"# header\nchr1\t1\t2\n{record}\nchr1\t1\t2\n")
-    for consume in (read, summarise_regions):
+    for consume in (read, summary_of):
         with pytest.raises(RegionError) as caught:
             consume(path)
         assert str(caught.value).startswith(f"{path} line 3: ")
@@ -157,7 +168,7 @@ def test_the_message_of_the_style_guide(bed, monkeypatch, tmp_path):
 
 
 def test_records_before_the_fault_are_streamed(bed):
-    regions = read_regions(bed("chr1\t1\t2\nchr1\t3\t2\n"))
+    regions = stream(bed("chr1\t1\t2\nchr1\t3\t2\n"))
     assert next(regions).end == 2
     with pytest.raises(RegionError, match="line 2: start 3 is after end 2"):
         next(regions)
@@ -166,7 +177,7 @@ def test_records_before_the_fault_are_streamed(bed):
 def test_all_problems_are_reported_together(bed):
     path = bed("chr1\t3\t2\nchr1\t1\t2\nchr1\tx\t2\nchr1 1 2\n")
     with pytest.raises(RegionError) as caught:
-        summarise_regions(path)
+        summary_of(path)
     assert str(caught.value).splitlines() == [
         f"3 lines of {path} are not BED:",
         "  line 1: start 3 is after end 2",
@@ -177,10 +188,10 @@ def test_all_problems_are_reported_together(bed):
 
 def test_at_most_twenty_problems_are_listed(bed):
     with pytest.raises(RegionError) as caught:
-        summarise_regions(bed("chr1\t3\t2\n" * 20))
+        summary_of(bed("chr1\t3\t2\n" * 20))
     assert str(caught.value).splitlines()[-1] == "  line 20: start 3 is after end 2"
     with pytest.raises(RegionError) as caught:
-        summarise_regions(bed("chr1\t3\t2\n" * 24))
+        summary_of(bed("chr1\t3\t2\n" * 24))
     first, *shown, last = str(caught.value).splitlines()
     assert first.startswith("24 lines of ")
     assert (len(shown), last) == (20, "  ... and 4 more")
@@ -194,7 +205,7 @@ def test_what_is_not_text_is_told(bed, content):
 
 def test_summary(bed):
     text = "# h\nchr2\t1\t2\nchr1\t1\t2\nchr2\t5\t6\n"
-    summary = summarise_regions(bed(text))
+    summary = summary_of(bed(text))
     assert summary.count == 3
     assert list(summary.contigs.items()) == [("chr2", 2), ("chr1", 3)]
     assert summary.sha256 == hashlib.sha256(text.encode()).hexdigest()
@@ -204,7 +215,7 @@ def test_summary(bed):
 def test_a_file_without_records_is_valid(bed, text):
     path = bed(text)
     assert read(path) == []
-    assert (summarise_regions(path).count, summarise_regions(path).contigs) == (0, {})
+    assert (summary_of(path).count, summary_of(path).contigs) == (0, {})
 
 
 @pytest.mark.parametrize("name", ["peaks.bed.gz", "peaks.bed"])
@@ -212,19 +223,19 @@ def test_gzip_is_told_by_content(bed, name):
     compressed = gzip.compress(BED6.encode()) + gzip.compress(b"chr3\t1\t2\n")  # as bgzip writes: several members
     path = bed(compressed, name)
     assert read(path) == [*RECORDS, Region("chr3", 1, 2, "", ".", None, 3)]
-    assert summarise_regions(path).sha256 == hashlib.sha256(compressed).hexdigest()
+    assert summary_of(path).sha256 == hashlib.sha256(compressed).hexdigest()
 
 
 @pytest.mark.parametrize("damage", [lambda z: z[:-9], lambda z: z[:20] + b"\0\0\0\0" + z[24:], lambda z: z + b"junk"])
 def test_damaged_gzip(bed, damage):
     path = bed(damage(gzip.compress(os.urandom(30) + BED6.encode() * 50)), "peaks.bed.gz")
     with pytest.raises(RegionError, match=re.escape(f"{path} is a damaged gzip file (")):
-        summarise_regions(path)
+        summary_of(path)
 
 
 def test_missing_file_and_folder(tmp_path):
     missing = str(tmp_path / "none.bed")
-    for consume in (read, summarise_regions):
+    for consume in (read, summary_of):
         with pytest.raises(RegionError, match=f"^{re.escape(missing)} does not exist$"):
             consume(missing)
         with pytest.raises(RegionError, match=f"^{re.escape(str(tmp_path))} cannot be read: Is a directory$"):
@@ -253,7 +264,7 @@ def test_the_copy_of_stdin_is_removed_after_an_error(stdin, tmp_path, monkeypatc
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     stdin(b"chr1\t2\t1\n")
     with pytest.raises(RegionError):
-        summarise_regions("-")
+        summary_of("-")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -283,16 +294,16 @@ def test_a_pipe_is_read_as_often_as_needed(tmp_path):
 
 
 def test_abandoning_the_stream_closes_the_file(bed):
-    regions = read_regions(bed(BED6))
+    regions = stream(bed(BED6))
     next(regions)
     regions.close()  # a ResourceWarning would fail this test
 
 
 def test_memory_does_not_grow_with_the_file(bed):
     path = bed("".join(f"chr1\t{start}\t{start + 500}\tpeak{start}\t0\t+\n" for start in range(20_000)))
-    next(read_regions(path))  # imports and caches
+    next(stream(path))  # imports and caches
     tracemalloc.start()
-    assert sum(1 for _ in read_regions(path)) == 20_000
+    assert sum(1 for _ in stream(path)) == 20_000
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 200_000

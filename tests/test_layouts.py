@@ -8,7 +8,7 @@ from keras import layers
 from fastism_cli import FastISM
 from fastism_cli.engine.inspection import inspect_scorer
 from fastism_cli.model import backend
-from fastism_cli.model.image_layouts import position_axis
+from fastism_cli.model.adapt import position_axis
 from tests.sequences import random_one_hot
 from tests.truth import errors_of, inputs_of
 from tests.zoo.flattens import REGROUPED

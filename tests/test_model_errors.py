@@ -11,7 +11,9 @@ import pytest
 from tf_keras import layers as k2
 
 from fastism_cli.errors import ModelError
-from fastism_cli.model.loading.load import describe_problems, load_model, read_model_file
+from fastism_cli.model.loading.file_kinds import read_model_file
+from fastism_cli.model.loading.load import load_model
+from fastism_cli.model.loading.stored_code import describe_problems
 from tests.model_files import (
     FILE_WARNINGS,
     LENGTH,

@@ -14,10 +14,9 @@ from fastism_cli.engine.planner import make_plan, period_of
 from fastism_cli.engine.rewrite import rewritten
 from fastism_cli.engine.split_windows import with_windows_apart
 from fastism_cli.genome.alphabet import Alphabet
-from fastism_cli.model.functional import functional, require_length_fits
+from fastism_cli.model.adapt import as_functional, as_sequence_model, require_length_fits
 from fastism_cli.model.graph import LayerGraph, Shape
 from fastism_cli.model.heads import Head, Reduce, choose_heads
-from fastism_cli.model.image_layouts import as_sequence_model
 from fastism_cli.model.keras_graph import input_names, layer_graph, output_names
 from fastism_cli.model.precision import dtype_of, with_dtype
 from fastism_cli.model.sequence_inputs import Views, find_views, with_views
@@ -130,7 +129,7 @@ def prepare(
 
 def _sequence_model(model: Any, alphabet: Alphabet, inputs: Sequence[str | int | None], length: int | None) -> Any:
     """The model, with its sequence as (L, letters) in these inputs and its calls readable."""
-    model = functional(model, length)
+    model = as_functional(model, length)
     for holder in inputs:
         model = as_sequence_model(model, alphabet.size, holder)
     require_length_fits(model, length)

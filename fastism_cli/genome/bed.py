@@ -159,34 +159,6 @@ class BedSource:
             raise
 
 
-def read_regions(source: str) -> Iterator[Region]:
-    """Stream the records of a BED file, a gzipped one, or ``"-"`` for stdin; memory does not grow with its length.
-
-    Yields
-    ------
-    Region
-
-    Raises
-    ------
-    RegionError
-        At the first line that is not BED, or if the file cannot be read.
-    """
-    with BedSource(source) as bed:
-        yield from bed.regions()
-
-
-def summarise_regions(source: str) -> BedSummary:
-    """Validate a whole BED file: its record count, sha256 and contigs, or all its faults in one error.
-
-    Raises
-    ------
-    RegionError
-        Lists the first 20 faulty lines and how many more there are.
-    """
-    with BedSource(source) as bed:
-        return bed.summary
-
-
 def _summarise(path: str, name: str) -> BedSummary:
     problems, contigs, count = Listing(), dict[str, int](), 0
     for region in _regions(path, name, lambda line, problem: problems.add(f"line {line}: {problem}")):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 
 import numpy as np
@@ -12,10 +12,11 @@ from pyfaidx import Faidx, FetchError
 
 from fastism_cli.errors import RegionError, SequenceError
 from fastism_cli.genome.alphabet import DNA, Alphabet, Codes
-from fastism_cli.genome.bgzf import GZIP_MAGIC, has_bgzf_header
 from fastism_cli.genome.fasta_index import BGZF_DAMAGE, build_index, find_index, open_faidx
 from fastism_cli.options.problems import Listing
 
+GZIP_MAGIC = b"\x1f\x8b"
+_HAS_EXTRA_FIELDS = 4
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _BGZF_NAMES = (".gz", ".bgz")  # pyfaidx goes by the name
 
@@ -202,6 +203,20 @@ def _check_bgzf(path: str, head: bytes, tail: bytes) -> None:
         raise SequenceError(f"{path} is truncated: the end marker of bgzip is missing. Make or copy it again.")
     if not path.lower().endswith(_BGZF_NAMES):
         raise SequenceError(f"{path} is compressed by bgzip, but its name does not end in .gz. Rename it.")
+
+
+def has_bgzf_header(head: bytes) -> bool:
+    """Whether the gzip header has the extra field ``BC`` that bgzip writes: only then can the file be read anywhere."""
+    if len(head) < 12 or not head[3] & _HAS_EXTRA_FIELDS:
+        return False
+    extra = head[12 : 12 + int.from_bytes(head[10:12], "little")]
+    return any(identifier == b"BC" for identifier in _subfields(extra))
+
+
+def _subfields(extra: bytes) -> Iterator[bytes]:
+    while len(extra) >= 4:
+        yield extra[:2]
+        extra = extra[4 + int.from_bytes(extra[2:4], "little") :]
 
 
 def _check_plain(path: str, head: bytes) -> None:

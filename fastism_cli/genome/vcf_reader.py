@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import IO, Any, NamedTuple, cast
 
 from fastism_cli.errors import SequenceError, UsageError
-from fastism_cli.genome.bgzf import GZIP_MAGIC, has_bgzf_header
+from fastism_cli.genome.fasta import GZIP_MAGIC, has_bgzf_header
 from fastism_cli.genome.stdin_copy import STDIN, spooled
 
 INFO_COLUMN = 7

@@ -271,15 +271,15 @@ def _caller(node: Any) -> Callable[..., list[Any]]:
 
     def call(arrays: Sequence[Any], operation: Any = node.operation) -> list[Any]:
         args, kwargs = node.arguments.fill_in({id(x): a for x, a in zip(node.input_tensors, arrays, strict=True)})
-        with from_the_start(operation):
+        with without_state(operation):
             return list(keras.tree.flatten(operation(*args, **{**kwargs, **extra})))
 
     return call
 
 
 @contextmanager
-def from_the_start(model: Any) -> Iterator[None]:
-    """Recurrent layers that are ``stateful`` as if they were not: no sequence knows of those before it."""
+def without_state(model: Any) -> Iterator[None]:
+    """Run stateful recurrent layers as stateless ones, so that sequences do not affect each other."""
     stateful = [layer for layer in all_layers(model) if getattr(layer, "stateful", False)]
     for layer in stateful:
         layer.stateful = False
@@ -304,10 +304,14 @@ def call_model(model: Any, arrays: Sequence[Any]) -> list[Any]:
 
 
 def _predictions(model: Callable[[], Any], arrays: Sequence[Any]) -> list[Any]:
-    whole = model()
-    function = function_of(whole)
-    inputs: Any = list(arrays) if len(arrays) > 1 else arrays[0]
+    called = model()
+    with without_state(called):
+        return list(keras.tree.flatten(called(pack_inputs(called, arrays), training=False)))
+
+
+def pack_inputs(model: Any, tensors: Sequence[Any]) -> Any:
+    """Tensors in the order of the model's inputs, as its call takes them: one, a list, a dict or any nesting."""
+    function = function_of(model)
     if function is not None:
-        inputs = keras.tree.pack_sequence_as(function._inputs_struct, list(arrays))
-    with from_the_start(whole):
-        return list(keras.tree.flatten(whole(inputs, training=False)))
+        return keras.tree.pack_sequence_as(function._inputs_struct, list(tensors))
+    return list(tensors) if len(tensors) > 1 else tensors[0]

@@ -287,6 +287,3 @@ def with_views(graph: LayerGraph, views: Views, dtype: str) -> LayerGraph:
 
 def _call(step: Any) -> Any:
     return lambda arrays, operation=step: [operation(arrays[0])]
-
-
-__all__ = ["LetterCodes", "View", "Views", "find_views", "with_views"]

@@ -15,8 +15,10 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from fastism_cli.errors import ModelError
+from fastism_cli.model.lambda_code import usual_names
 from fastism_cli.model.loading.config import Config, all_entries, is_foreign
 from fastism_cli.model.loading.custom_objects import load_custom_objects
 from fastism_cli.model.loading.file_kinds import (
@@ -85,8 +87,6 @@ def load_model(
     if file.config is not None:
         file = replace(file, config=use_own_functions(file.config, objects))
         refuse_code(file, objects, allow_lambda)
-    from fastism_cli.model.lambda_code import usual_names
-
     with quiet_libraries(), usual_names():
         return _climb(file, objects, allow_lambda)
 
@@ -273,22 +273,43 @@ def _import_tf_keras() -> Any:
     return tf_keras
 
 
+# Models of tf_keras for which no twin was found: it takes seconds to look for one, and the answer stays the same.
+_WITHOUT_TWIN: WeakSet[Any] = WeakSet()
+
+
+def in_keras3(model: Any) -> Any:
+    """A model in memory: one of tf_keras as one of Keras 3 if that can be, any other as it is."""
+    from fastism_cli.model.keras_graph import of_tf_keras
+
+    return lifted(model, {}, allow_lambda=True) if of_tf_keras(model) else model
+
+
 def lifted(model: Any, objects: Objects, allow_lambda: bool) -> Any:
     """The same model in Keras 3, which the engine can follow: from its configuration, else call by call.
 
-    Either must predict what the model predicts; where neither does, the model itself is left, a single opaque node.
+    Either must predict what the model predicts. If neither does, the model itself is returned: a single opaque node.
     """
+    if model in _WITHOUT_TWIN:
+        return model
+    with usual_names():
+        for twin_of in (_from_configuration, _call_by_call):
+            twin = _twin(twin_of, model, objects, allow_lambda)
+            if twin is not None:
+                return twin
+    _WITHOUT_TWIN.add(model)
+    return model
+
+
+def _twin(build_twin: Callable[..., Any], model: Any, objects: Objects, allow_lambda: bool) -> Any | None:
+    """The model in Keras 3; None if it cannot be built or predicts something else."""
     from fastism_cli.model.loading.from_tf_keras import same_predictions
 
-    for twin_of in (_from_configuration, _call_by_call):
-        try:
-            twin = twin_of(model, objects, allow_lambda)
-        except Exception as error:  # a model of another age can make Keras raise anything at all
-            logger.debug("%s does not become a model of Keras 3: %s", model.name, error)
-            continue
-        if not getattr(model, "inputs", None) or same_predictions(model, twin):
-            return twin
-    return model
+    try:
+        twin = build_twin(model, objects, allow_lambda)
+    except Exception as error:  # a model of another age can make Keras raise anything at all
+        logger.debug("%s does not become a model of Keras 3: %s", model.name, error)
+        return None
+    return twin if not getattr(model, "inputs", None) or same_predictions(model, twin) else None
 
 
 def _from_configuration(model: Any, objects: Objects, allow_lambda: bool) -> Any:

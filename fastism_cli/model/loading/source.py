@@ -59,11 +59,11 @@ class ModelSource:
             read_model_file(self.path, self.weights)
 
     def load(self) -> Any:
-        """The model, as :func:`fastism_cli.model.loading.load.load_model` reads it."""
-        if self.path is None:
-            return self.loaded
-        from fastism_cli.model.loading.load import load_model
+        """The model: read from its file, or the loaded one; a model of tf_keras as one of Keras 3 if that can be."""
+        from fastism_cli.model.loading.load import in_keras3, load_model
 
+        if self.path is None:
+            return in_keras3(self.loaded)
         return load_model(
             self.path, weights=self.weights, custom_objects=self.custom_objects, allow_lambda=self.allow_lambda
         )

@@ -1,0 +1,111 @@
+"""Make of any model one whose calls can be read, and whose sequence has shape (length, letters).
+
+A subclassed model becomes a functional model of one layer. A model whose sequence lies in an image, (L, 1, 4),
+(1, L, 4), (4, L, 1), (L, 4, 1), or has its letters first, (4, L), gets layers in front that take (L, 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from fastism_cli.errors import ModelError, UsageError
+from fastism_cli.model.keras_graph import (
+    function_of,
+    input_names,
+    input_shapes,
+    is_tf_keras,
+    output_names,
+    pack_inputs,
+)
+
+Axis = int | None
+
+
+def as_functional(model: Any, length: int | None) -> Any:
+    """The model itself if it is functional or Sequential; a functional model of one layer if it is a subclass.
+
+    A functional model of tf_keras is returned as it is: its graph is one node.
+
+    Raises
+    ------
+    ModelError
+        If it is no model, or does not say the shape of its input.
+    """
+    if is_tf_keras(model):
+        return model
+    if not isinstance(model, keras.Model):
+        raise ModelError(f"model must be a Keras model or the path of one. Received: {type(model).__name__}")
+    if function_of(model) is not None:
+        return model
+    shapes = getattr(model, "_build_shapes_dict", None) or {}
+    shape = next(iter(shapes.values()), None) if len(shapes) == 1 else None
+    if not isinstance(shape, (list, tuple)) or (length is None and None in shape[1:]):
+        raise ModelError(
+            f"Model {model.name!r} is a subclass of keras.Model ({type(model).__name__}) that hides its inputs. "
+            "Wrap it: x = keras.Input((length, 4)); model = keras.Model(x, model(x))"
+        )
+    x = keras.Input([length if n is None else n for n in shape[1:]])
+    return keras.Model(x, model(x), name=model.name)
+
+
+def require_length_fits(model: Any, length: int | None) -> None:
+    """Raise :class:`UsageError` if a length is given to a model whose length is fixed to another."""
+    shapes = input_shapes(model)
+    if length is not None and not any(None in shape for shape in shapes):
+        if not any(length in shape for shape in shapes):
+            listing = "; ".join(f"{name!r} {shape}" for name, shape in zip(input_names(model), shapes, strict=True))
+            raise UsageError(f"--length {length}: the model's inputs have lengths of their own: {listing}.")
+
+
+def as_sequence_model(model: Any, n_letters: int, chosen: str | int | None) -> Any:
+    """The model itself, or one that takes (L, letters) and reshapes it to what the model takes.
+
+    Parameters
+    ----------
+    n_letters : int
+        Size of the alphabet.
+    chosen : str or int, optional
+        Name or index of the input that holds the sequence. Without it, an input of shape (L, letters) is taken for it
+        and nothing is reshaped.
+    """
+    if is_tf_keras(model) or function_of(model) is None:
+        return model
+    names, shapes = input_names(model), input_shapes(model)
+    plain = [i for i, shape in enumerate(shapes) if len(shape) == 2 and shape[1] == n_letters]
+    number = names.index(chosen) if chosen in names else chosen
+    fitting = [i for i, shape in enumerate(shapes) if position_axis(shape, n_letters) is not None]
+    if number is None:
+        number = fitting[0] if len(fitting) == 1 and not plain else None
+    if number not in fitting or number in plain:
+        return model
+    return _reshaped(model, int(number), n_letters)
+
+
+def position_axis(shape: Sequence[Axis], n_letters: int) -> int | None:
+    """The axis of positions, if one axis holds the letters, one the positions, and all others are of length 1."""
+    held = [i for i, n in enumerate(shape) if n == n_letters]
+    long = [i for i, n in enumerate(shape) if n not in (1, n_letters)]
+    return long[0] if len(held) == 1 and len(long) == 1 and len(shape) > 1 else None
+
+
+def _reshaped(model: Any, number: int, n_letters: int) -> Any:
+    """The model behind layers that make of (L, letters) what its input ``number`` takes."""
+    shapes = input_shapes(model)
+    symbols = [keras.Input(shape, name=x.name, dtype=x.dtype) for shape, x in zip(shapes, model.inputs, strict=True)]
+    shape = shapes[number]
+    axis = position_axis(shape, n_letters)
+    assert axis is not None
+    symbols[number] = keras.Input(
+        (shape[axis], n_letters), name=model.inputs[number].name, dtype=model.inputs[number].dtype
+    )
+    x = symbols[number]
+    if shape.index(n_letters) < axis:
+        x = keras.layers.Permute((2, 1))(x)
+    x = keras.layers.Reshape([-1 if n is None else n for n in shape])(x) if len(shape) > 2 else x
+    given = [x if i == number else symbol for i, symbol in enumerate(symbols)]
+    outputs = keras.tree.flatten(model(pack_inputs(model, given)))
+    named = [keras.layers.Identity(name=name)(y) for name, y in zip(output_names(model), outputs, strict=True)]
+    return keras.Model(symbols, named if len(named) > 1 else named[0], name=model.name)
