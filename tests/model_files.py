@@ -17,7 +17,7 @@ import pytest
 import tf_keras
 from tf_keras import layers as k2
 
-from fastism_cli.model.loading.config import all_entries
+from fastism_cli.model.loading.config_entries import all_entries
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
 

@@ -16,9 +16,9 @@ import tf_keras
 from tf_keras import layers as k2
 
 from fastism_cli.errors import ModelError
-from fastism_cli.model.loading.config import all_entries
+from fastism_cli.model.loading.config_entries import all_entries
 from fastism_cli.model.loading.load import load_model
-from fastism_cli.model.loading.repair import HARMLESS, LAYER_REPAIRS, RENAMED, repair_config
+from fastism_cli.model.loading.repair_config import HARMLESS, LAYER_REPAIRS, RENAMED, repair_config
 from tests.model_files import (
     FILE_WARNINGS,
     assert_same,

@@ -54,7 +54,7 @@ class Alphabet:
 
     @property
     def unknown_letter(self) -> str:
-        """What ``decode`` writes for ``unknown``: N, or X where N is a letter (amino acids)."""
+        """The letter that ``decode`` writes for ``unknown``: N, or X if N is in the alphabet (amino acids)."""
         return "X" if "N" in self.letters else "N"
 
     def encode(self, sequence: str | bytes) -> Codes:
@@ -69,8 +69,8 @@ class Alphabet:
 
     def decode(self, codes: npt.ArrayLike) -> str:
         """Codes (length,) as upper-case letters."""
-        letters = np.frombuffer((self.letters + self.unknown_letter).encode(), dtype=np.uint8)
-        return bytes(letters[self._checked(codes)]).decode()
+        byte_of_code = np.frombuffer((self.letters + self.unknown_letter).encode(), dtype=np.uint8)
+        return bytes(byte_of_code[self._checked(codes)]).decode()
 
     def reverse_complement(self, codes: npt.ArrayLike) -> Codes:
         """The other strand of codes (..., length), read in its own direction; ``unknown`` stays ``unknown``.

@@ -1,4 +1,4 @@
-"""BED, BED6 and narrowPeak: plain, gzipped or from stdin; streamed, and every fault told with its line."""
+"""Read BED, BED6 and narrowPeak, plain, gzipped or from stdin. Streamed; faults are reported with their line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fastism_cli.genome.checksums import file_sha256
 from fastism_cli.genome.stdin_copy import STDIN, spooled
 from fastism_cli.options.problems import Listing
 
-_LARGEST_COORDINATE = 2**32 - 1  # what the C++ reader holds
+_MAX_COORDINATE = 2**32 - 1  # of the C++ reader, which has 32 bits
 _NARROWPEAK_COLUMNS = 10
 _NO_SUMMIT = -1
 
@@ -34,7 +34,7 @@ class Region(NamedTuple):
     Attributes
     ----------
     name : str
-        ``""`` where the file has none or a dot.
+        ``""`` if the file has none, or a dot.
     strand : str
         ``"+"``, ``"-"`` or ``"."``.
     summit : int or None
@@ -54,7 +54,7 @@ class Region(NamedTuple):
 
 @dataclass(frozen=True)
 class BedSummary:
-    """What one pass over a valid BED file finds.
+    """Facts about a valid BED file, from one pass over it.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class BedSummary:
 
 
 class BedSource:
-    """A BED file that can be read several times, whatever it comes from.
+    """A BED file that can be read several times, also if it comes from a pipe.
 
     Stdin and pipes can be read only once, so entering the context copies them to a temporary file, which leaving
     the context removes.
@@ -85,7 +85,7 @@ class BedSource:
     Attributes
     ----------
     name : str
-        What messages call it: the path as given, or ``stdin``.
+        Its name in messages: the path as given, or ``stdin``.
     path : str
         The regular file that is read.
 
@@ -115,7 +115,7 @@ class BedSource:
         self._exit.close()
 
     def regions(self) -> Iterator[Region]:
-        """Every record, in the order of the file; each call reads the file anew.
+        """Every record, in the order of the file. Each call reads the file again.
 
         Raises
         ------
@@ -126,12 +126,12 @@ class BedSource:
         return map(self._renamed, regions) if self._contigs else regions
 
     def rename_contigs(self, names: Mapping[str, str]) -> None:
-        """From now on give regions with other names of their contigs, such as those that the FASTA has."""
+        """From now on, give contigs other names, such as those that the FASTA has for them."""
         self._contigs = names
 
     @cached_property
     def summary(self) -> BedSummary:
-        """One pass over all lines.
+        """Facts about the file, from one pass over all lines.
 
         Raises
         ------
@@ -174,8 +174,8 @@ def _summarise(path: str, name: str) -> BedSummary:
 def _regions(path: str, name: str, report: _Report) -> Iterator[Region]:
     """Records of ``path``; ``report(line, problem)`` is called for each line that is not one."""
     with closing(_checked_rows(path, name, report)) as rows:
-        # Alone, pybedtools names neither file nor line of a fault, drops contigs whose name begins with "track", and
-        # takes some BED12 for SAM. So it is given rows of eight checked columns, of which the last two are ours.
+        # By itself, pybedtools names neither file nor line of a fault, drops contigs whose name begins with "track" and
+        # takes some BED12 for SAM. So it gets rows of eight checked columns; the last two, summit and line, are ours.
         for interval in IntervalIterator(rows):
             yield _to_region(interval)
 
@@ -252,8 +252,8 @@ def _check_interval(start: str, end: str) -> None:
         raise _NotBed(f"start {first} is after end {stop}")
     if first == stop:
         raise _NotBed(f"start and end are both {first}: the region has no bases")
-    if stop > _LARGEST_COORDINATE:
-        raise _NotBed(f"end {stop} is longer than any contig can be ({_LARGEST_COORDINATE})")
+    if stop > _MAX_COORDINATE:
+        raise _NotBed(f"end {stop} is longer than any contig can be ({_MAX_COORDINATE})")
 
 
 def _is_integer(value: str) -> bool:
@@ -294,7 +294,7 @@ def _brief(value: str) -> str:
 
 
 def _raw_lines(path: str, name: str) -> Iterator[bytes]:
-    """Lines of a plain or gzipped file, told apart by content: names such as ``peaks.bed.gz.tmp`` are common."""
+    """Lines of a plain or gzipped file, recognised by content: names such as ``peaks.bed.gz.tmp`` are common."""
     with _open(path, name) as file:
         is_gzip = file.peek(2)[:2] == b"\x1f\x8b"
         try:
@@ -315,7 +315,7 @@ def _open(path: str, name: str) -> io.BufferedReader:
 
 
 def _is_regular_file(path: str) -> bool:
-    """Whether ``path`` can be read twice; a missing file and a folder count, for reading them tells what is wrong."""
+    """Whether ``path`` can be read twice. True for a missing file and a folder: reading them raises the right error."""
     try:
         mode = os.stat(path).st_mode
     except OSError:

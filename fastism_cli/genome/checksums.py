@@ -1,11 +1,11 @@
-"""Whether the inputs of a run are still what they were: while it runs, and when it is resumed."""
+"""Checksums of files, for the attributes of a result and to see at ``--resume`` that they are the same."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 
-WHOLE = 1 << 28  # bytes: larger files are known by samples
+MAX_READ_WHOLE = 1 << 28  # bytes: larger files are known by samples
 SAMPLES, SAMPLE_BYTES = 1024, 1 << 16
 
 
@@ -15,7 +15,7 @@ def content_sha256(path: str) -> str:
     A genome of 3 GB takes a tenth of a second instead of a quarter of a minute, in every task of an array.
     """
     size = os.stat(path).st_size
-    if size <= WHOLE:
+    if size <= MAX_READ_WHOLE:
         return file_sha256(path)
     digest = hashlib.sha256(str(size).encode())
     with open(path, "rb") as file:

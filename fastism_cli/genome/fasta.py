@@ -1,4 +1,4 @@
-"""Bases of a genome: plain or bgzip FASTA, through an index that is never trusted when it is old."""
+"""Read bases of a genome from a plain or bgzip FASTA. An index that is older than the FASTA is never used."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from fastism_cli.options.problems import Listing
 GZIP_MAGIC = b"\x1f\x8b"
 _HAS_EXTRA_FIELDS = 4
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
-_BGZF_NAMES = (".gz", ".bgz")  # pyfaidx goes by the name
+_BGZF_NAMES = (".gz", ".bgz")  # the names that pyfaidx reads as bgzip
 
 
 class Genome:
-    """An open FASTA file. Made by :func:`open_fasta`; leaving its context closes it.
+    """An open FASTA file, made by :func:`open_fasta`. Leaving its context closes it.
 
     Attributes
     ----------
     path : str
-        As given; messages use it.
+        The path as given, for messages.
     sizes : dict of str to int
         Length of each contig in bases, in the order of the file.
     """
@@ -56,7 +56,7 @@ class Genome:
         RegionError
             If the FASTA has no such contig.
         SequenceError
-            If the file does not hold what its index says.
+            If the file does not match its index.
         """
         first, stop = self._inside(chrom, start, end)
         codes = np.full(end - start, alphabet.unknown, dtype=np.uint8)
@@ -88,12 +88,12 @@ class Genome:
 
 
 def open_fasta(path: str | os.PathLike[str]) -> Genome:
-    """Open a FASTA file, plain or compressed by bgzip, building its index where there is no good one.
+    """Open a FASTA file, plain or compressed by bgzip. Builds its index if there is no usable one.
 
     An index (``.fai``, and ``.gzi`` for bgzip) is used if it lies beside the file or beside the file that a symbolic
-    link points to, is no older, and fits. Otherwise it is built anew: beside the file, or in the user's cache folder,
-    or in a temporary folder, whichever can be written first. It appears under its name only when it is complete, so
-    any number of jobs may open one FASTA at once.
+    link points to, is no older, and fits. Otherwise it is built: beside the file, or in the user's cache folder, or in
+    a temporary folder, the first that can be written. It appears under its name only when it is complete, so that
+    any number of jobs can open one FASTA at once.
 
     Raises
     ------
@@ -147,7 +147,7 @@ def check_contigs(genome: Genome, contigs: Mapping[str, int], bed_name: str) -> 
     contigs : mapping of str to int
         Contig names, each with the first line of the BED on which it occurs.
     bed_name : str
-        What messages call the BED.
+        Name of the BED in messages.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def check_contigs(genome: Genome, contigs: Mapping[str, int], bed_name: str) -> 
 
 
 def _check_is_fasta(path: str) -> bool:
-    """Whether the file is bgzip (else plain); refuses all that is neither."""
+    """Whether the file is bgzip (True) or plain (False). Raises if it is neither."""
     try:
         mode = os.stat(path).st_mode
         head, tail = (b"", b"") if not stat.S_ISREG(mode) else _ends(path)

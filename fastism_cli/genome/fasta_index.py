@@ -1,4 +1,4 @@
-"""The index of a FASTA: found, never trusted when it is old, built where there is no good one."""
+"""Find the index of a FASTA, or build it. An index that is older than its FASTA is never used."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BGZF_DAMAGE = (zlib.error, struct.error, EOFError, RuntimeError)  # as Bio.bgzf 
 
 @dataclass(frozen=True)
 class Index:
-    """Where the index of a FASTA is; ``gzi`` only matters for bgzip."""
+    """Paths of the index of a FASTA. Only bgzip has a ``gzi``."""
 
     folder: Path
     stem: str
@@ -46,6 +46,7 @@ class Index:
 
 
 def find_index(path: str, is_bgzf: bool) -> Index | None:
+    """The first usable index: beside the file, beside the file that a link points to, or in the user's cache."""
     real = Path(os.path.realpath(path))
     candidates = [_beside(path, is_bgzf)]
     if os.path.islink(path):
@@ -110,7 +111,7 @@ def _end_of_record(line: str) -> int:
 
 
 def build_index(path: str, is_bgzf: bool, stack: ExitStack) -> Index:
-    """Index the FASTA in the first of three folders that can be written."""
+    """Index the FASTA in the first of three folders that can be written; ``stack`` removes a temporary one."""
     logger.info("indexing %s (once)", path)
     reason: BaseException | None = None
     for index in _places(path, is_bgzf, stack):
@@ -136,7 +137,7 @@ def _places(path: str, is_bgzf: bool, stack: ExitStack) -> Iterator[Index]:
 
 
 def _build_in_place(path: str, index: Index) -> None:
-    """Build in a folder of its own and rename: others never see half an index, whoever is first."""
+    """Build in a temporary folder and rename, so that other jobs never see half an index."""
     with tempfile.TemporaryDirectory(prefix=".fastism-", dir=index.folder) as folder:
         building = Index(Path(folder), index.stem, index.is_bgzf)
         open_faidx(path, building, build=True).close()
@@ -147,13 +148,16 @@ def _build_in_place(path: str, index: Index) -> None:
 
 
 def _make_no_older(file: Path, mtime_ns: int) -> None:
-    """A FASTA from a machine whose clock is ahead would make every index stale."""
+    """Set the time of an index to that of its FASTA if a machine's clock that is ahead made the FASTA younger."""
     if os.stat(file).st_mtime_ns < mtime_ns:
         os.utime(file, ns=(mtime_ns, mtime_ns))
 
 
 def open_faidx(path: str, index: Index, *, build: bool) -> Faidx:
-    """pyfaidx, with its errors in our words. An OSError means that the index could not be written or read."""
+    """Open a FASTA with pyfaidx and raise its errors as :class:`SequenceError`.
+
+    An OSError means that the index could not be written or read.
+    """
     names = {"indexname": str(index.fai), "gzi_indexname": str(index.gzi)}
     try:
         faidx = Faidx(path, **names, as_raw=True, rebuild=build, build_index=build)
@@ -188,7 +192,7 @@ def _advice(error: FastaIndexingError) -> str:
 
 
 def _duplicates(path: str, index: Index) -> str:
-    """Which names occur twice in a FASTA whose index has been built."""
+    """The message about names that occur twice in an indexed FASTA; "" if there are none."""
     names = Counter(line.split("\t")[0] for line in index.fai.read_text().splitlines())
     repeated = [name for name, count in names.items() if count > 1]
     if not repeated:

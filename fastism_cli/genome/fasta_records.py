@@ -1,4 +1,4 @@
-"""The records of a FASTA in the place of a BED: each from its start to its end, on the strand as it is written."""
+"""Use the records of a FASTA in place of a BED: each from its start to its end, on the + strand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class RecordSource:
     Attributes
     ----------
     name : str
-        What messages call it: the path of the FASTA.
+        Its name in messages: the path of the FASTA.
     path : None
         There is no BED.
     """
@@ -30,21 +30,21 @@ class RecordSource:
         self._sizes = genome.sizes
 
     def regions(self) -> Iterator[Region]:
-        """Every record. ``line`` is 0: there is no BED that has one."""
+        """Every record. ``line`` is 0, as there is no BED."""
         return (Region(name, 0, size, name, ".", None, NO_LINE) for name, size in self._sizes.items())
 
     @cached_property
     def summary(self) -> BedSummary:
-        """As of a BED with these records."""
+        """The summary of a BED with these records."""
         return BedSummary(len(self._sizes), self.sha256, dict.fromkeys(self._sizes, NO_LINE))
 
     @cached_property
     def sha256(self) -> str:
-        """Of the names and lengths of the records, ``NAME<tab>LENGTH`` a line."""
+        """SHA-256 of the names and lengths of the records, one line ``NAME<tab>LENGTH`` each."""
         lines = "".join(f"{name}\t{size}\n" for name, size in self._sizes.items())
         return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def where(region: Region) -> str:
-    """What messages call a region: its line in the BED, or its name in the FASTA."""
+    """A region in messages: its line in the BED, or its name in the FASTA."""
     return f"record {region.chrom}" if region.line == NO_LINE else f"line {region.line}"

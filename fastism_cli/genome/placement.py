@@ -1,4 +1,4 @@
-"""From a region to the bases that the model sees and those that are substituted. Integers only."""
+"""Place the model's input on a region, and find the bases that are substituted. Integers only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastism_cli.genome.bed import Region
 
 
 class Placement(NamedTuple):
-    """Where a region puts the model on its contig, in bases counted from 0.
+    """Where the model's input lies on the contig, in bases counted from 0.
 
     Attributes
     ----------
@@ -31,22 +31,22 @@ class Placement(NamedTuple):
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a region becomes an input: the same for all regions of a run.
+    """How regions become inputs: the same for all regions of a run.
 
     Parameters
     ----------
     length : int
         Positions of the model's input.
     window : int
-        Positions in its middle that are substituted.
+        Positions in the middle of the input that are substituted.
     center : "auto", "midpoint" or "summit"
-        What lies at input position ``length // 2``; "auto" is the summit where a region has one.
+        The base at input position ``length // 2``; "auto" is the summit if the region has one, else the midpoint.
     stranded : bool
         Whether the model sees the reverse complement of a "-" region.
     from_start : bool
         The input begins where the region begins, whatever ``center`` says: for whole records of a FASTA.
     tile : bool
-        Whether a region is covered by as many windows as it takes, in place of one at its centre.
+        Whether as many windows as needed cover a region, instead of one at its centre.
     """
 
     length: int
@@ -64,7 +64,7 @@ class Geometry:
             )
 
     def place(self, region: Region, contig_size: int | None) -> Placement:
-        """Put the model on a region; ``contig_size`` None is a contig that nobody knows, where nothing is padded."""
+        """Place the input on a region. ``contig_size`` is None for an unknown contig; nothing is padded there."""
         centre = region.start + self.length // 2 if self.from_start else centre_of(region, self.center)
         input_start = centre - self.length // 2
         start = centre - self.window // 2
@@ -75,14 +75,14 @@ class Geometry:
         return Placement(input_start, *clipped(start, end, contig_size), self.length - inside)
 
     def cuts(self, region: Region) -> bool:
-        """Whether a record of a FASTA does not fit into the input."""
+        """Whether a record of a FASTA is longer than the input."""
         return self.from_start and region.end - region.start > self.length
 
     def places(self, region: Region, contig_size: int | None) -> Iterator[Placement]:
         """All inputs of a region: one, or its tiles in order.
 
-        Each base of the region that lies on the contig is in one tile, with what the input holds around the window as
-        its context. The tiles are centred on the region, and cut to it::
+        Each base of the region that lies on the contig is in one tile; the rest of the input is its context. The tiles
+        are centred on the region, and cut to it::
 
             region          [ . . . . . . . . . . . )         11 bases, window 4: 3 tiles
             tiles           [ . . .)[ . . . .)[ . . . .)
@@ -112,7 +112,7 @@ class Geometry:
     def columns(self, *, reverse: bool) -> range:
         """Input positions that are substituted.
 
-        The same bases on both strands, so one position apart when length and window are not both even or both odd::
+        The bases are the same on both strands, so the positions differ by one if only one of length and window is odd::
 
             base     0 1 2 3 4 5       length 6, window 3: centre 3, bases [2, 5)
             forward  . . x x x .       columns [2, 5)
@@ -125,7 +125,7 @@ class Geometry:
 
     @property
     def all_columns(self) -> range:
-        """The columns of either strand that the run can meet: what the engine is compiled for."""
+        """The columns of both strands, if the run is stranded: the engine is compiled for them."""
         forward = self.columns(reverse=False)
         reverse = self.columns(reverse=self.stranded)
         return range(min(forward.start, reverse.start), max(forward.stop, reverse.stop))

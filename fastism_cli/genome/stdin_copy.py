@@ -1,4 +1,4 @@
-"""Inputs that can be read once only, stdin above all, copied to where they can be read again."""
+"""Copy inputs that can be read only once, such as stdin, to a temporary file."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ STDIN = "-"
 
 
 def spooled(stream: IO[bytes], name: str, *, suffix: str, until: ExitStack) -> str:
-    """Copy what is left of a stream to a temporary file, which lasts as long as ``until``.
+    """Copy the rest of a stream to a temporary file, which is removed when ``until`` closes.
 
     Parameters
     ----------
     name : str
-        What messages call the stream.
+        Name of the stream in messages.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Variants of a VCF, plain, compressed or BCF, through pysam; every column is kept as text for the scored VCF."""
+"""Read the variants of a VCF, plain, compressed or BCF, with pysam. Every column is kept as text for the scored VCF."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Variant(NamedTuple):
 
 @dataclass(frozen=True)
 class VariantSummary:
-    """What one pass over a VCF finds: records, and the contigs that they are on, with the first record of each."""
+    """Facts about a VCF, from one pass: how many records, and the first record on each contig."""
 
     count: int
     contigs: dict[str, int]
@@ -67,7 +67,7 @@ class VariantSource:
         self._exit = ExitStack()
 
     def __enter__(self) -> VariantSource:
-        self._pysam.set_verbosity(0)  # what htslib has to say of headers helps nobody here
+        self._pysam.set_verbosity(0)  # messages of htslib about headers do not help the user
         with ExitStack() as until:
             if self.path == STDIN:
                 self.path = spooled(sys.stdin.buffer, self.name, suffix=".vcf", until=until)
@@ -89,7 +89,7 @@ class VariantSource:
 
     @cached_property
     def summary(self) -> VariantSummary:
-        """One pass over all records."""
+        """Facts about the file, from one pass over all records."""
         count, contigs, is_sorted, last = 0, dict[str, int](), True, ("", -1)
         for variant in self.variants():
             is_new = variant.chrom not in contigs
@@ -128,7 +128,7 @@ class VariantSource:
         return head.startswith(GZIP_MAGIC) and not has_bgzf_header(head)
 
     def _unpack(self, until: ExitStack) -> None:
-        """htslib reads what bgzip has not made once only."""
+        """Unpack plain gzip, which htslib can read only once."""
         try:
             with gzip.open(self.path) as stream:
                 self.path = spooled(cast(IO[bytes], stream), self.name, suffix=".vcf", until=until)

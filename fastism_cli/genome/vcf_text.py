@@ -1,4 +1,4 @@
-"""VCF as text: header, names of INFO fields, compression and index."""
+"""Write a VCF: its header, names of INFO fields, and its index."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from fastism_cli.version import __version__
 
-LARGEST_TBI = 2**29 - 1  # bases of a contig that a .tbi index can hold; a .csi index has no such end
+MAX_TBI = 2**29 - 1  # length of a contig that a .tbi index can hold; a .csi index has no limit
 
 
 def info_keys(prefix: str, labels: Sequence[str]) -> list[str]:
@@ -46,8 +46,8 @@ def header(contigs: Mapping[str, int], info_lines: Sequence[str], *, reference: 
 
 
 def index(pysam: Any, path: str, contigs: Mapping[str, int]) -> str:
-    """Index a sorted, bgzipped VCF: ``PATH.tbi``, or ``PATH.csi`` where a contig is too long for that."""
-    is_long = max(contigs.values(), default=0) > LARGEST_TBI
+    """Index a sorted, bgzipped VCF: ``PATH.tbi``, or ``PATH.csi`` if a contig is too long for that."""
+    is_long = max(contigs.values(), default=0) > MAX_TBI
     name = path + (".csi" if is_long else ".tbi")
     pysam.tabix_index(path, preset="vcf", force=True, csi=is_long, index=name)
     return name

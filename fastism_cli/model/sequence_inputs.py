@@ -1,7 +1,7 @@
-"""How the inputs of a model show the sequence: one-hot or as integers, as it is or as its reverse complement.
+"""Find the inputs that hold the sequence: one-hot or as integers, forward or as its reverse complement.
 
 The engines substitute in one tensor, the one-hot sequence (L, letters). Every input of the model that holds the
-sequence is a view of it, computed by nodes that stand before the model.
+sequence is a view of it, computed from it by nodes in front of the model.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from fastism_cli.options.run_options import Tied
 HOW_TO_CODE = "Give the integer of each letter with --codes, as in --codes A=1,C=2,G=3,T=4,N=0"
 
 
-class LetterCodes:
-    """One-hot rows (..., letters) to the integers (...) that the model knows the letters by; a row of zeros to N's."""
+class LetterIntegers:
+    """Turn one-hot rows (..., letters) into the integers (...) that the model has for letters; zeros into that of N."""
 
     name = "letter_codes"
 
-    def __init__(self, letters: tuple[int, ...], unknown: int, dtype: str) -> None:
-        self.letters, self.unknown, self.dtype = letters, unknown, dtype
+    def __init__(self, integers: tuple[int, ...], unknown: int, dtype: str) -> None:
+        self.integers, self.unknown, self.dtype = integers, unknown, dtype
 
     def __call__(self, x: Any) -> Any:
-        above = ops.convert_to_tensor(np.array(self.letters) - self.unknown, dtype=x.dtype)
+        above = ops.convert_to_tensor(np.array(self.integers) - self.unknown, dtype=x.dtype)
         return ops.cast(ops.sum(x * above, axis=-1) + self.unknown, self.dtype)
 
 
 @dataclass(frozen=True)
 class View:
-    """One input of the model that shows the sequence."""
+    """One input of the model that holds the sequence: ``reverse`` as its reverse complement, or as ``integers``."""
 
     index: int
     reverse: bool
-    codes: LetterCodes | None
+    integers: LetterIntegers | None
 
 
 @dataclass(frozen=True)
 class Views:
-    """All inputs that show the sequence, the one that gives it its name first.
+    """All inputs that hold the sequence; the first gives it its name.
 
     Attributes
     ----------
     knows_unknown : bool
-        Whether every view has something to show for an N.
+        Whether every view has a value for an N.
     """
 
     views: tuple[View, ...]
@@ -66,7 +66,7 @@ class Views:
 
     @property
     def is_coded(self) -> bool:
-        return any(view.codes is not None for view in self.views)
+        return any(view.integers is not None for view in self.views)
 
     @property
     def kept(self) -> list[int]:
@@ -81,19 +81,19 @@ class Views:
 
     @property
     def are_plain(self) -> bool:
-        """Whether the only view is the sequence itself."""
+        """Whether the one-hot sequence itself is the only view."""
         return len(self.views) == 1 and not self.steps(self.primary)
 
     def steps(self, view: View) -> list[Any]:
-        """What makes a view of the sequence, as layers to call one after the other."""
+        """The operations that make a view of the sequence, in the order of their calls."""
         steps: list[Any] = []
         if view.reverse:
             partners = self.alphabet.reverse_complement(np.arange(self.alphabet.size, dtype=np.uint8))[::-1]
             steps = [flip_operation(axis=1), Select(tuple(int(i) for i in partners))]
-        return steps if view.codes is None else [*steps, view.codes]
+        return steps if view.integers is None else [*steps, view.integers]
 
     def expand(self, arrays: Sequence[Any]) -> list[Any]:
-        """The inputs of the model from those that the engines are given."""
+        """Make all inputs of the model from those that the engines are given."""
         found = dict(zip(self.kept, arrays, strict=True))
         sequence = found[self.primary.index]
         for view in self.views:
@@ -104,20 +104,20 @@ class Views:
         return [found[i] for i in range(self.n_inputs)]
 
     def one_hot(self, x: np.ndarray, name: str) -> np.ndarray:
-        """What a user gave for the sequence, as one-hot rows: integers of the model become letters.
+        """The sequence that a user gave, as one-hot rows: integers of the model are turned back into letters.
 
         Raises
         ------
         SequenceError
-            If an integer is that of no letter.
+            If an integer stands for no letter.
         """
-        codes = self.primary.codes
-        if codes is None or x.ndim != 2:
+        integers = self.primary.integers
+        if integers is None or x.ndim != 2:
             return x
         found = np.full(x.shape, self.alphabet.unknown, dtype=np.uint8)
-        for letter, code in enumerate(codes.letters):
-            found[x == code] = letter
-        wrong = (found == self.alphabet.unknown) & ~((x == codes.unknown) & self.knows_unknown)
+        for code, integer in enumerate(integers.integers):
+            found[x == integer] = code
+        wrong = (found == self.alphabet.unknown) & ~((x == integers.unknown) & self.knows_unknown)
         if wrong.any():
             sequence, position = (int(i[0]) for i in np.nonzero(wrong))
             raise SequenceError(
@@ -135,7 +135,7 @@ def find_views(
     tied: Sequence[Tied] = (),
     codes: Mapping[str, int] | None = None,
 ) -> Views:
-    """Which inputs show the sequence: the only one that can, the chosen one, or all that are tied together.
+    """Find the inputs that hold the sequence: the only one that can, the chosen one, or all that are tied together.
 
     An input of shape (length, letters) is one-hot; one of shape (length,) holds integers, and is taken without being
     named only if an Embedding reads it.
@@ -228,26 +228,26 @@ def _tied(
 
 def _coder(
     graph: LayerGraph, index: int, alphabet: Alphabet, codes: Mapping[str, int] | None
-) -> tuple[LetterCodes, bool]:
-    """The integers of the letters, and whether N has one."""
+) -> tuple[LetterIntegers, bool]:
+    """The integer of each letter, and whether N has one."""
     port = graph.inputs[index]
     rows = min((layer.input_dim for layer in _embeddings(graph, port.tensor)), default=None)
     chosen = dict(codes or {letter: i for i, letter in enumerate(alphabet.letters)})
     missing = [letter for letter in alphabet.letters if letter not in chosen]
     if missing:
         raise UsageError(f"--codes: letter {missing[0]} of the alphabet {alphabet.letters} has no integer.")
-    letters = tuple(chosen.pop(letter) for letter in alphabet.letters)
+    integers = tuple(chosen.pop(letter) for letter in alphabet.letters)
     unknown = chosen.pop(alphabet.unknown_letter, None if codes else alphabet.size)
     if chosen:
         raise UsageError(f"--codes: {next(iter(chosen))} is neither a letter of {alphabet.letters} nor N.")
-    if rows is not None and max(letters) >= rows:
+    if rows is not None and max(integers) >= rows:
         raise ModelError(
-            f"Input {port.name!r}: its Embedding knows {rows} integers, and the letters have up to {max(letters)}. "
+            f"Input {port.name!r}: its Embedding knows {rows} integers, and the letters have up to {max(integers)}. "
             f"{HOW_TO_CODE}"
         )
     if unknown is not None and rows is not None and unknown >= rows:
         unknown = None
-    coder = LetterCodes(letters, letters[0] if unknown is None else unknown, graph.tensors[port.tensor].dtype)
+    coder = LetterIntegers(integers, integers[0] if unknown is None else unknown, graph.tensors[port.tensor].dtype)
     return coder, unknown is not None
 
 

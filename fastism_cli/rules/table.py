@@ -14,9 +14,9 @@ from keras import layers
 from fastism_cli.errors import RuleError
 from fastism_cli.model.graph import Input, Node
 from fastism_cli.model.keras_graph import operation_class
-from fastism_cli.model.loading.legacy_layers import ThresholdedReLU
+from fastism_cli.model.loading.keras2_layers import ThresholdedReLU
 from fastism_cli.model.reductions import L2, Center, Jsd, LogSumExp, Max, Mean, Profile, Select, Sum
-from fastism_cli.model.sequence_inputs import LetterCodes
+from fastism_cli.model.sequence_inputs import LetterIntegers
 from fastism_cli.rules.base import Rule
 from fastism_cli.rules.combine import Concatenate, LinearMerge, Merge
 from fastism_cli.rules.conv import Conv
@@ -160,7 +160,7 @@ LAYERS: dict[tuple[type, ...], Choice] = {
     (layers.UpSampling2D, layers.UpSampling3D): SpatialRepeat(),
     # embedding.py
     (layers.Embedding,): Lookup(),
-    (LetterCodes,): ToIntegers(),
+    (LetterIntegers,): ToIntegers(),
     # head_reductions.py, summed_conv.py: --reduce
     (Sum,): WindowSum(),
     (Mean,): WindowMean(),

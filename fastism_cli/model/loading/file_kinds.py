@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 
 from fastism_cli.errors import ModelError
-from fastism_cli.model.loading.config import Config
+from fastism_cli.model.loading.config_entries import Config
 
 KERAS_ZIP, KERAS_FOLDER, HDF5, JSON, SAVED_MODEL = "keras", "keras folder", "hdf5", "json", "SavedModel"
 LEGACY, STRUCTURED = "legacy", "structured"  # weights by layer name; weights by place in the model (.weights.h5)
@@ -30,10 +30,10 @@ MAGIC_OF_OTHERS = {
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """Where weights are: ``layout`` is LEGACY or STRUCTURED, ``backend`` the one that wrote them ("" unknown)."""
+    """A file of weights: its ``kind`` is LEGACY or STRUCTURED; ``backend`` wrote it ("" if it does not say)."""
 
     path: Path
-    layout: str
+    kind: str
     backend: str = ""
 
 
@@ -55,7 +55,7 @@ class ModelFile:
         return '"batch_shape"' not in json.dumps(self.config)
 
     @property
-    def is_whole(self) -> bool:
+    def has_own_weights(self) -> bool:
         """Whether architecture and weights come from the same file."""
         own = (self.path, self.path / WEIGHTS_IN_FOLDER)
         return self.kind == SAVED_MODEL or (self.weights is not None and self.weights.path in own)
@@ -164,7 +164,7 @@ def _read_hdf5(path: Path) -> ModelFile:
 
 
 def _hdf5_without_config(file: h5py.File) -> str:
-    if _layout(file) is None:
+    if _weights_kind(file) is None:
         return f"is an HDF5 file without a Keras model in it; {WANTED}"
     return "holds weights only: give the architecture .json with --model and the weights with --weights"
 
@@ -207,10 +207,10 @@ def read_weights_file(path: Path) -> WeightsFile:
     if not _is_hdf5(path):
         raise ModelError(f"{path} {_looks_like(_head(path))}; give weights as .h5 or .keras")
     with open_hdf5(path) as file:
-        layout = _layout(file)
-        if layout is None:
+        kind = _weights_kind(file)
+        if kind is None:
             raise ModelError(f"{path} holds no Keras weights")
-        return WeightsFile(path, layout, _text(weights_group(file).attrs.get("backend")))
+        return WeightsFile(path, kind, _text(weights_group(file).attrs.get("backend")))
 
 
 def weights_group(file: h5py.File) -> h5py.Group:
@@ -218,7 +218,7 @@ def weights_group(file: h5py.File) -> h5py.Group:
     return file["model_weights"] if "model_weights" in file else file
 
 
-def _layout(file: h5py.File) -> str | None:
+def _weights_kind(file: h5py.File) -> str | None:
     attributes = weights_group(file).attrs
     if "layer_names" in attributes or "layer_names0" in attributes:
         return LEGACY

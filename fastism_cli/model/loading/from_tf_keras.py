@@ -18,10 +18,10 @@ import tf_keras
 from fastism_cli.errors import ModelError
 from fastism_cli.model import backend
 from fastism_cli.model.agreement import agree, random_inputs
-from fastism_cli.model.loading.config import Config, plain_name
-from fastism_cli.model.loading.repair import plain_config
+from fastism_cli.model.loading.assign_weights import copy_layer
+from fastism_cli.model.loading.config_entries import Config, plain_name
+from fastism_cli.model.loading.repair_config import plain_config
 from fastism_cli.model.loading.tf_operations import find_operation
-from fastism_cli.model.loading.weights import copy_layer
 
 # Makes a layer of Keras 3 from the configuration that tf_keras gives of its own.
 Build = Callable[[Config], Any]

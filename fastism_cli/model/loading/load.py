@@ -19,7 +19,8 @@ from weakref import WeakSet
 
 from fastism_cli.errors import ModelError
 from fastism_cli.model.lambda_code import usual_names
-from fastism_cli.model.loading.config import Config, all_entries, is_foreign
+from fastism_cli.model.loading.assign_weights import copy_weights, load_weights, under_name
+from fastism_cli.model.loading.config_entries import Config, all_entries, is_foreign
 from fastism_cli.model.loading.custom_objects import load_custom_objects
 from fastism_cli.model.loading.file_kinds import (
     KERAS_FOLDER,
@@ -29,7 +30,7 @@ from fastism_cli.model.loading.file_kinds import (
     ModelFile,
     read_model_file,
 )
-from fastism_cli.model.loading.repair import (
+from fastism_cli.model.loading.repair_config import (
     HARD_SIGMOID,
     keras2_hard_sigmoid,
     plain_config,
@@ -38,7 +39,6 @@ from fastism_cli.model.loading.repair import (
 )
 from fastism_cli.model.loading.saved_model import operations_reaching_out, saved_configs, served
 from fastism_cli.model.loading.stored_code import describe_problems, stored_code
-from fastism_cli.model.loading.weights import copy_weights, load_weights, under_name
 from fastism_cli.model.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -154,9 +154,9 @@ def rungs(file: ModelFile) -> dict[str, Rung]:
     if file.kind == SAVED_MODEL:
         return {"tf_keras": from_saved_model}
     if not file.is_keras2:
-        as_it_is = {"Keras": as_keras3} if file.is_whole and not _names_code(file) else {}
+        as_it_is = {"Keras": as_keras3} if file.has_own_weights and not _names_code(file) else {}
         return {**as_it_is, "Keras, repaired": as_repaired}
-    if file.weights is not None and file.weights.layout == LEGACY:
+    if file.weights is not None and file.weights.kind == LEGACY:
         return {"Keras, repaired": as_repaired, "tf_keras": as_tf_keras}
     return {"tf_keras": as_tf_keras, "Keras, repaired": as_repaired}
 
@@ -203,7 +203,7 @@ def _repaired(config: Config, objects: Objects, *, keras2: bool = True) -> Confi
 
 
 def _legacy_layers() -> Objects:
-    from fastism_cli.model.loading.legacy_layers import LEGACY_LAYERS
+    from fastism_cli.model.loading.keras2_layers import LEGACY_LAYERS
 
     return LEGACY_LAYERS
 

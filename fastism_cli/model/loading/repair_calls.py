@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fastism_cli.model.loading.config import Config, Context, plain_name
+from fastism_cli.model.loading.config_entries import Config, Context, plain_name
 
 
 def rewire(layer: Config, context: Context) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastism_cli.errors import ModelError
-from fastism_cli.model.loading.config import Config
+from fastism_cli.model.loading.config_entries import Config
 
 # Operations that reach out of the graph: to files, to Python, to libraries. What saves and restores the variables is
 # in every SavedModel and is not among them.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from fastism_cli.model.loading.config import (
+from fastism_cli.model.loading.config_entries import (
     Config,
     Context,
     builtin_class,
@@ -17,7 +17,7 @@ from fastism_cli.model.loading.config import (
     objects_in,
     unknown_arguments,
 )
-from fastism_cli.model.loading.repair import HARD_SIGMOID, plain_config, registered_objects, repair_config
+from fastism_cli.model.loading.repair_config import HARD_SIGMOID, plain_config, registered_objects, repair_config
 
 # Layers that run what the file says: Python bytecode, a pickled module, another file.
 CODE_LAYERS = {"Lambda", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer", "ClassMethod", "InstanceMethod"}

@@ -13,14 +13,14 @@ import h5py
 import numpy as np
 
 from fastism_cli.errors import ModelError
-from fastism_cli.model.loading.config import Config, plain_name
+from fastism_cli.model.loading.config_entries import Config, plain_name
 from fastism_cli.model.loading.file_kinds import LEGACY, WeightsFile, open_hdf5, weights_group
 
 # Layers whose kernels Theano applied mirrored; every other backend, and Keras 3, correlates.
 MIRRORED_BY_THEANO = {"Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "ConvLSTM2D"}
 
 
-class Part(NamedTuple):
+class WeightGroup(NamedTuple):
     """Variables that lie side by side in the file, and the layer that they belong to."""
 
     layer: Any
@@ -35,7 +35,7 @@ def load_weights(model: Any, config: Config, weights: WeightsFile) -> None:
     ModelError
         Layers or shapes of the file and of the model differ. Says which.
     """
-    if weights.layout != LEGACY:
+    if weights.kind != LEGACY:
         with under_name(weights.path, structured_suffix(weights.path)) as path:
             model.load_weights(path)
         return
@@ -49,15 +49,15 @@ def load_weights(model: Any, config: Config, weights: WeightsFile) -> None:
 def copy_weights(source: Any, target: Any, config: Config) -> None:
     """Assign the weights of a model of tf_keras to its twin in Keras 3, built from ``config``."""
     stored = layers_with_weights(source, config)
-    for name, parts in layers_with_weights(target, config).items():
-        arrays = [variable.numpy() for part in stored[name] for variable in part.variables]
-        _assign(name, arrays, parts, WeightsFile(Path(source.name), LEGACY))
+    for name, groups in layers_with_weights(target, config).items():
+        arrays = [variable.numpy() for group in stored[name] for variable in group.variables]
+        _assign(name, arrays, groups, WeightsFile(Path(source.name), LEGACY))
 
 
 def copy_layer(source: Any, target: Any, entry: Config) -> None:
     """Assign the weights of one layer of tf_keras to its equal in Keras 3, built from ``entry``."""
     stored, wanted = (list(chain.from_iterable(stored_order(layer, entry))) for layer in (source, target))
-    arrays = [variable.numpy() for part in stored for variable in part.variables]
+    arrays = [variable.numpy() for group in stored for variable in group.variables]
     _assign(str(target.name), arrays, wanted, WeightsFile(Path(str(source.name)), LEGACY))
 
 
@@ -110,24 +110,26 @@ def _array(group: h5py.Group, name: str) -> np.ndarray:
     return np.asarray(dataset)
 
 
-def layers_with_weights(model: Any, config: Config) -> dict[str, list[Part]]:
+def layers_with_weights(model: Any, config: Config) -> dict[str, list[WeightGroup]]:
     """What each layer of a model wants, for the layers that want anything, in the order of the configuration."""
     layers = _by_name(model)
     entries = {_name(entry): entry for entry in _entries(config)}
     names = [name for name in entries if name in layers] + [name for name in layers if name not in entries]
-    parts = {name: [*chain.from_iterable(stored_order(layers[name], entries.get(name)))] for name in names}
-    return {name: kept for name, found in parts.items() if (kept := [part for part in found if part.variables])}
+    groups = {name: [*chain.from_iterable(stored_order(layers[name], entries.get(name)))] for name in names}
+    return {name: kept for name, found in groups.items() if (kept := [group for group in found if group.variables])}
 
 
 def _by_name(model: Any) -> dict[str, Any]:
     return {plain_name(layer.name): layer for layer in model.layers}
 
 
-def stored_order(layer: Any, entry: Config | None) -> tuple[list[Part], list[Part]]:
+def stored_order(layer: Any, entry: Config | None) -> tuple[list[WeightGroup], list[WeightGroup]]:
     """Trainable weights, then the others; inside a nested model in the order of its configuration, not of Keras 3."""
     inner = [stored_order(*pair) for pair in _inner_layers(layer, entry)]
     if not inner:
-        return [Part(layer, list(layer.trainable_weights))], [Part(layer, list(layer.non_trainable_weights))]
+        return [WeightGroup(layer, list(layer.trainable_weights))], [
+            WeightGroup(layer, list(layer.non_trainable_weights))
+        ]
     trainable = [*chain.from_iterable(first for first, _ in inner)]
     return trainable, [*chain.from_iterable(others for _, others in inner)]
 
@@ -155,7 +157,7 @@ def _name(entry: Config) -> str:
 
 
 def match_names(
-    stored: Mapping[str, list[np.ndarray]], targets: Mapping[str, list[Part]], path: Path
+    stored: Mapping[str, list[np.ndarray]], targets: Mapping[str, list[WeightGroup]], path: Path
 ) -> list[tuple[str, list[np.ndarray]]]:
     """Pair the layers of a file with those of a model: by name, or by order when the names differ.
 
@@ -178,13 +180,13 @@ def _few(names: list[str], limit: int = 5) -> str:
     return f"{shown}, ..." if len(names) > limit else shown
 
 
-def _assign(name: str, arrays: list[np.ndarray], parts: list[Part], weights: WeightsFile) -> None:
-    wanted = sum(len(part.variables) for part in parts)
+def _assign(name: str, arrays: list[np.ndarray], groups: list[WeightGroup], weights: WeightsFile) -> None:
+    wanted = sum(len(group.variables) for group in groups)
     if wanted != len(arrays):
         raise ModelError(f"layer '{name}' has {wanted} weights, {weights.path} holds {len(arrays)} for it")
-    for part in parts:
-        own, arrays = arrays[: len(part.variables)], arrays[len(part.variables) :]
-        for variable, array in zip(part.variables, convert(part.layer, own, weights.backend), strict=True):
+    for group in groups:
+        own, arrays = arrays[: len(group.variables)], arrays[len(group.variables) :]
+        for variable, array in zip(group.variables, convert(group.layer, own, weights.backend), strict=True):
             _check_shape(name, variable, array, weights.path)
             variable.assign(array)
 

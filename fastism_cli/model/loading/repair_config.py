@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any, NamedTuple
 
-from fastism_cli.model.loading.config import (
+from fastism_cli.model.loading.config_entries import (
     MODEL_MODULES,
     Config,
     Context,
