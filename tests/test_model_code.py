@@ -19,8 +19,10 @@ from tf_keras import layers as k2
 
 from fastism_cli.engine.verify import verify
 from fastism_cli.errors import ModelError
+from fastism_cli.model.keras_graph import call_model
 from fastism_cli.model.loading.load import load_model
 from fastism_cli.model.loading.stored_code import is_tensor_function
+from fastism_cli.model.precision import with_dtype
 from tests.model_files import (
     FILE_WARNINGS,
     LENGTH,
@@ -102,6 +104,18 @@ def test_lambda_finds_what_people_import(ending: str, tmp_path: Path) -> None:
     assert_same(loaded, model)
     sequences = np.eye(4, dtype="float32")[np.random.default_rng(0).integers(0, 4, (1, LENGTH))]
     assert verify(loaded, sequences).judge == "float64"
+
+
+FACTOR = 3.0
+
+
+@pytest.mark.parametrize("options", [{}, {"output_shape": (LENGTH, 4)}], ids=["", "with_output_shape"])
+def test_lambda_in_memory_keeps_what_it_refers_to_in_another_type(options) -> None:
+    x = keras.Input((LENGTH, 4))
+    model = keras.Model(x, keras.layers.Lambda(lambda x: x * FACTOR, **options)(x))
+    ones = np.ones((1, LENGTH, 4))
+    (found,) = call_model(with_dtype(model, "float64"), [keras.ops.convert_to_tensor(ones)])
+    np.testing.assert_array_equal(np.asarray(found), FACTOR * ones)
 
 
 def test_lambda_of_keras_3(tmp_path: Path) -> None:

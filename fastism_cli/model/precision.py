@@ -1,8 +1,9 @@
-"""The same model in another floating-point type."""
+"""Build a model again in another floating-point type."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FunctionType
 from typing import Any
@@ -19,12 +20,12 @@ _FLOATS = frozenset({"float16", "bfloat16", "float32", "float64", "mixed_float16
 
 
 def dtype_of(precision: str) -> str:
-    """The floating-point type of a ``--precision``: that of tf32 is float32, which the device rounds by itself."""
+    """The floating-point type of a ``--precision``. For tf32 it is float32; the device rounds it."""
     return "float32" if precision == "tf32" else precision
 
 
 def with_dtype(model: Any, dtype: str) -> Any:
-    """The model with every layer computing and storing in ``dtype``; itself if it does so already.
+    """The model with all layers computing and storing in ``dtype``; the model itself if they do so already.
 
     Raises
     ------
@@ -33,7 +34,7 @@ def with_dtype(model: Any, dtype: str) -> Any:
     """
     if is_tf_keras(model):
         if dtype != "float32":
-            raise ModelError(f"Model {model.name!r} is one of tf_keras, which computes it in float32 alone.")
+            raise ModelError(f"Model {model.name!r} is one of tf_keras: it can be computed in float32 only.")
         return model
     if {variable.dtype for variable in model.variables} & _FLOATS <= {dtype} and _policies(model) <= {dtype}:
         return model
@@ -50,7 +51,7 @@ def with_dtype(model: Any, dtype: str) -> Any:
 
 @contextmanager
 def _default_policy(dtype: str) -> Iterator[None]:
-    """``dtype`` for layers that others make without saying theirs."""
+    """Let layers that custom layers create have ``dtype``, unless they say another."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(dtype)
     try:
@@ -66,11 +67,25 @@ def _from_config(model: Any, dtype: str) -> Any:
     with keras.saving.CustomObjectScope(_classes(model)):
         clone = keras.saving.deserialize_keras_object(config, safe_mode=False)
     clone.set_weights(model.get_weights())
+    _share_functions(_lambdas(model), _lambdas(clone))
     return clone
 
 
+def _lambdas(model: Any) -> dict[str, Any]:
+    """The Lambda layers of a model by name, without those that share a name."""
+    found = [layer for layer in all_layers(model) if type(layer) is keras.layers.Lambda]
+    names = Counter(layer.name for layer in found)
+    return {layer.name: layer for layer in found if names[layer.name] == 1}
+
+
+def _share_functions(own: Mapping[str, Any], clones: Mapping[str, Any]) -> None:
+    """Give clones of Lambda layers the functions of the originals: a configuration lacks what their code refers to."""
+    for name in own.keys() & clones.keys():
+        clones[name].function, clones[name].mask = own[name].function, own[name].mask
+
+
 def _call_by_call(model: Any, dtype: str) -> Any:
-    """Build every layer anew and repeat all calls: for models in which inner and outer models share a layer."""
+    """Build every layer again and repeat all calls. Needed if a model and a model inside it share a layer."""
     graph = layer_graph(model)
     clones: dict[int, Any] = {}
     symbols = {
@@ -94,7 +109,7 @@ def _call_by_call(model: Any, dtype: str) -> Any:
 def _clone(operation: Any, dtype: str, *, name: str) -> Any:
     if not isinstance(operation, keras.Layer):
         return operation
-    if type(operation) is keras.layers.Lambda:  # its function is at hand: nothing has to be read from a configuration
+    if type(operation) is keras.layers.Lambda:  # its function is at hand, and a configuration holds less
         given = {key: getattr(operation, key) for key in ("function", "mask", "arguments")}
         return keras.layers.Lambda(**given, output_shape=operation._output_shape, name=name, dtype=dtype)
     config = {**_recast(operation.get_config(), dtype), "name": name}
@@ -122,7 +137,7 @@ def _policies(model: Any) -> set[str]:
 
 
 def _classes(model: Any) -> dict[str, Any]:
-    """The classes and functions of the model's own layers, so that unregistered ones are found again."""
+    """The classes and functions of custom layers, so that Keras finds those that are not registered."""
     operations = [*_operations(model), *all_layers(model)]
     classes = {type(o).__name__: type(o) for o in operations if not type(o).__module__.startswith("keras.")}
     functions = (value for o in operations for value in vars(o).values() if isinstance(value, FunctionType))
