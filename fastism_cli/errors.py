@@ -10,7 +10,7 @@ class FastISMError(Exception):
 
 
 class UsageError(FastISMError, ValueError):
-    """Something about the call or its inputs is wrong: known before any work is done."""
+    """The call or its inputs are wrong. Raised before any work is done."""
 
     exit_code = 2
 
@@ -40,4 +40,4 @@ class VerifyError(FastISMError, ArithmeticError):
 
 
 class ResourceError(FastISMError, RuntimeError):
-    """The machine gave up: disk full, out of memory."""
+    """The machine has too little of something: disk full, out of memory."""

@@ -1,4 +1,4 @@
-"""Libraries that only some commands need: a missing one is told with the extra that installs it."""
+"""Import libraries that only some commands need, or say which extra installs them."""
 
 from __future__ import annotations
 

@@ -238,7 +238,7 @@ def test_every_repair_is_exercised() -> None:
 
 
 def _repairs_that_act(config: dict[str, Any]) -> set[str]:
-    from fastism_cli.model.loading import repair
+    from fastism_cli.model.loading import repair_config as repairs
 
     acting = set()
 
@@ -252,7 +252,7 @@ def _repairs_that_act(config: dict[str, Any]) -> set[str]:
         return repair._replace(cure=cure)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(repair, "LAYER_REPAIRS", tuple(watched(repair) for repair in LAYER_REPAIRS))
+        patch.setattr(repairs, "LAYER_REPAIRS", tuple(watched(repair) for repair in LAYER_REPAIRS))
         repair_config(config)
     return acting
 

@@ -1,8 +1,8 @@
-"""Layers and models of one's own, and Lambdas, as what they are made of.
+"""Replace custom layers, subclassed models and Lambdas by the Keras layers and operations that their ``call`` uses.
 
-What a class does that is not one of Keras is in its ``call``. It is called once with symbolic tensors: if all it does
-is to call layers and operations of Keras, these become nodes of the graph, for which there are rules. What came out is
-compared with the layer itself on random numbers; where that cannot be, or they differ, the layer stays one node.
+The ``call`` is run once with symbolic tensors. If it only calls layers and operations of Keras, these become nodes of
+the graph, for which there are rules. The nodes are compared with the layer itself on random numbers; if they differ, or
+cannot be compared, the layer stays one node.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NOT_OPENED = ("keras.", "tf_keras.", "fastism_cli.")
 
 
 def with_layers_opened(graph: LayerGraph) -> LayerGraph:
-    """The graph with the nodes inside such layers, at any depth, in place of the layers."""
+    """The graph in which such layers, at any depth, are replaced by the nodes inside them."""
     nodes: list[Node] = []
     tensors: list[Tensor] = []
     for node in graph.nodes:
@@ -49,19 +49,21 @@ def _may_be_opened(node: Node) -> bool:
 
 
 def _inside(node: Node, graph: LayerGraph) -> LayerGraph | None:
-    """What the layer is made of; None if that cannot be said."""
+    """The nodes inside a layer, as a graph; None if they cannot be read or compute something else."""
     given = [graph.tensors[t] for t in node.inputs]
     try:
-        # Keras warned where the model was made
+        # Keras has warned when the model was made
         with warnings.catch_warnings(action="ignore"), backend.matrix_precision("float32"):
             random = random_inputs([(tensor.shape, tensor.dtype) for tensor in given])
             arrays = [keras.ops.convert_to_tensor(x, dtype=t.dtype) for x, t in zip(random, given, strict=True)]
-            wanted = node.call(arrays)  # first: what the layer keeps of its first call shall be no symbols
+            wanted = node.call(
+                arrays
+            )  # first, as a layer may keep tensors of its first call: they must not be symbolic
             inside = layer_graph(_traced(node, given))
             found = inside.run(arrays)
         values = [found[port.tensor] for port in inside.outputs]
         is_right = agree(wanted, values) and not inside.keeps_masks
-    except Exception:  # their code may raise anything
+    except Exception:  # custom code may raise anything
         return None
     return inside if is_right and not any(map(_is_product_without_a_rule, inside.nodes)) else None
 
@@ -103,13 +105,15 @@ def _weights_give_way() -> Iterator[None]:
 
 
 def _as_array(argument: Any) -> Any:
-    """A weight that an operation is given, as the constant that it is for the rules."""
+    """A weight among the arguments of an operation, as an array: the rules treat it as a constant."""
     return backend.to_numpy(argument) if isinstance(argument, keras.Variable) else argument
 
 
 def _is_product_without_a_rule(node: Node) -> bool:
-    """An operation with a matrix or a kernel, such as the convolution that a class made of Conv1D calls: as a layer,
-    it can be told ``like`` which it is."""
+    """Whether an operation without a rule has a matrix or a kernel, such as the convolution in a subclass of Conv1D.
+
+    Left as a layer, it can get a rule by ``register_rule(..., like=...)``.
+    """
     args, kwargs = node.arguments
     given = keras.tree.flatten((args, list(kwargs.values())))
     has_matrix = any(len(getattr(x, "shape", ())) > 1 for x in given if not isinstance(x, Input))
@@ -117,7 +121,7 @@ def _is_product_without_a_rule(node: Node) -> bool:
 
 
 def _spliced(node: Node, inside: LayerGraph, first: int, tensors: list[Tensor]) -> list[Node]:
-    """The nodes inside with the graph's numbers; ``tensors`` are the new ones, of which the first has ``first``."""
+    """The nodes inside, numbered as in the graph. Adds new tensors to ``tensors``, numbered from ``first``."""
     number = dict(zip((port.tensor for port in inside.inputs), node.inputs, strict=True))
     again = []  # outputs that are an input, or another output
     for port, output in zip(inside.outputs, node.outputs, strict=True):

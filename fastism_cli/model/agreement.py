@@ -1,4 +1,4 @@
-"""Whether two forms of one model, or of one layer, compute the same: on random inputs, up to rounding."""
+"""Compare two forms of a model or of a layer on random inputs: they agree if they differ by rounding alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that knows TensorFlow from JAX: compiling, stages, precision, devices, memory."""
+"""What differs between TensorFlow and JAX: compiling, stages, precision, devices, memory."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ BACKEND = keras.backend.backend()
 
 
 def stage(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile ``function`` by itself: nothing outside is fused into it, and it into nothing.
+    """Compile ``function`` by itself: it is fused with nothing outside.
 
     On TensorFlow a stage is an XLA-compiled function inside a graph that is not XLA-compiled; on JAX, where the whole
-    chunk is one compiled function, its inputs and outputs pass an optimisation barrier. XLA takes barriers out after it
-    has fused and scheduled on a GPU, but before it fuses on a CPU: there, a stage on JAX is only a name.
+    chunk is one compiled function, its inputs and outputs pass an optimisation barrier. On a GPU, XLA removes barriers
+    after it has fused and scheduled; on a CPU it removes them before, so that a stage has no effect there.
     """
     if BACKEND == "tensorflow":
         import tensorflow as tf
@@ -35,7 +35,7 @@ def stage(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def compiled(function: Callable[..., Any], variables: Sequence[Any] = ()) -> Callable[..., Any]:
-    """Compile a function of arrays that reads Keras ``variables`` (they stay arguments, never folded constants)."""
+    """Compile a function of arrays that reads Keras ``variables``; they stay arguments and are not folded."""
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
@@ -53,16 +53,16 @@ def compiled(function: Callable[..., Any], variables: Sequence[Any] = ()) -> Cal
 
 
 def of_any_batch(function: Callable[[Sequence[Any]], Any], inputs: Sequence[Any]) -> Callable[[Sequence[Any]], Any]:
-    """``function``, from a list of arrays (n, ...) to any structure of them, for every n: it must not know n.
+    """Make ``function``, which takes a list of arrays (n, ...), compute without knowing n.
 
-    On TensorFlow ``keras.ops.add`` takes an array (1, n, 1) or (n, 1) for a bias of the last axis where that is of the
-    size n too, so that a prediction would depend on how many sequences are predicted at once. ``model.predict`` does
-    not tell Keras how many they are, and neither does this.
+    On TensorFlow, ``keras.ops.add`` mistakes an array (1, n, 1) or (n, 1) for a bias of the last axis if that axis has
+    size n too. A prediction would then depend on how many sequences are predicted at once. ``model.predict`` hides the
+    number from Keras, and so does this.
 
     Parameters
     ----------
     inputs : sequence of arrays
-        Like those that it will be called with, but for their first axis.
+        Examples of its inputs; their first axis does not matter.
     """
     if BACKEND != "tensorflow":
         return function
@@ -93,7 +93,7 @@ def to_numpy(x: Any) -> np.ndarray:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether this is the backend's way of saying that the device has no memory left."""
+    """Whether the backend reports with this error that the device has no memory left."""
     text = f"{type(error).__name__}: {error}"
     return isinstance(error, MemoryError) or any(
         word in text for word in ("RESOURCE_EXHAUSTED", "ResourceExhausted", "Out of memory", "OOM when allocating")
@@ -102,7 +102,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def matrix_precision(precision: str) -> Iterator[None]:
-    """Multiply in true float32 unless TF32 is asked for: both backends would use TF32 on recent GPUs by default."""
+    """Multiply in true float32 unless TF32 is asked for; on recent GPUs, both backends use TF32 by default."""
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
@@ -128,7 +128,7 @@ def version() -> str:
 
 
 def device_kind() -> str:
-    """ "gpu" or "cpu": what the arrays live on."""
+    """The device of the arrays: "gpu" or "cpu"."""
     if BACKEND == "tensorflow":
         import tensorflow as tf
 

@@ -11,7 +11,7 @@ from fastism_cli.model import backend
 Shape = tuple[int, ...]
 # Role of a node whose output counts as unchanged: its layer is a ReferenceTensor.
 REFERENCE = "reference"
-# Role of a node that no forward pass has: it carries a further window of a tensor (see engine/split_windows.py).
+# Role of a node that no forward pass has: it carries another window of a tensor (see engine/split_windows.py).
 FURTHER_WINDOW = "further window"
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 

@@ -1,4 +1,4 @@
-"""Which heads of a model are scored, with which targets, and how positional ones are reduced."""
+"""Choose the heads of a model to score, their targets, and how positional heads are reduced."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class Head:
     name : str
         The model's name for it; ``NAME.REDUCTION`` where one head is reduced in several ways.
     shape : tuple of int
-        As it is scored, without the batch axis.
+        Shape of the scores, without the batch axis.
     full_shape : tuple of int
-        As the model gives it.
+        Shape of the model's output, without the batch axis.
     reduce : str
         "none", or the kind of reduction.
     source : int
-        Which output of the model.
+        Index of the model's output.
     source_name : str
         The model's name for it.
     units : tuple of int or None
-        The targets that are kept of the last axis, in this order; None: all.
+        The targets of the last axis that are kept, in this order; None for all.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Head:
 
     @property
     def n_targets(self) -> int:
-        """Targets to choose from: 1 for a flat head that is reduced."""
+        """How many targets there are to choose from: 1 for a flat head that is reduced."""
         return 1 if self.is_reduced_flat else self.full_shape[-1]
 
     @property
@@ -66,7 +66,7 @@ def choose_heads(
     *,
     substitutions: int,
 ) -> list[Head]:
-    """The heads to score, in the order of the model; with ``targets``, only those named there.
+    """Choose the heads to score, in the order of the model; with ``targets``, only the heads named there.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def choose_heads(
     targets : mapping of head name to targets, optional
         None in the place of targets stands for all; None in the place of a name for the only head.
     substitutions : int
-        Values that each target takes for one sequence: length x letters, for the estimate of size.
+        Deltas of each target for one sequence, length x letters; for the estimate of size in a message.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def _head(name: str, kind: str, full: Shape, source: int, units: Units | None, *
 
 
 def _kinds(shapes: Mapping[str, Shape], reduce: Reduce) -> dict[str, tuple[str, ...]]:
-    """The reductions of each head that has any."""
+    """The reductions of each head, for the heads that are reduced."""
     asked = reduce if isinstance(reduce, Mapping) else {} if reduce is None else {None: reduce}
     kinds = {
         name: reductions_of(name, [values] if isinstance(values, str) else values) for name, values in asked.items()

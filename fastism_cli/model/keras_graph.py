@@ -1,7 +1,7 @@
-"""Read a Keras model as a :class:`LayerGraph`, and call it. The only file that touches Keras' internals.
+"""Read a Keras model as a :class:`LayerGraph`, and call it. Keras' internals are read here (and in lambda_code.py).
 
-Nested models are opened, so that a node is always one call of one layer (or of one ``keras.ops`` operation), and a
-shared layer is one layer in several nodes.
+Nested models are opened: a node is always one call of one layer, or of one ``keras.ops`` operation. A shared layer is
+one layer in several nodes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def function_of(model: Any) -> Any | None:
 
 
 def is_tf_keras(model: Any) -> bool:
-    """Whether this is a functional or Sequential model of tf_keras, which only that package can call."""
+    """Whether this is a functional or Sequential model of tf_keras. Only that package can call it."""
     return of_tf_keras(model) and bool(model.inputs)
 
 
@@ -57,14 +57,14 @@ def all_layers(model: Any) -> list[Any]:
 
 
 def has_variable_length(model: Any) -> bool:
-    """Whether a model that shows its inputs has one with an axis that is None."""
+    """Whether an input of the model has an axis that is None. False for a model that hides its inputs."""
     return any(None in shape for shape in input_shapes(model)) if getattr(model, "inputs", None) else False
 
 
 def output_names(model: Any) -> list[str]:
     """Names of the heads: the keys of a model that gives a dict, else as ``model.output_names`` gives them.
 
-    They are made distinct where one layer gives several.
+    They are made distinct if one layer gives several.
     """
     function = function_of(model)
     names = list(function.output_names) if function is not None else list(getattr(model, "output_names", None) or [])
@@ -84,7 +84,7 @@ def layer_graph(model: Any, *, length: int | None = None) -> LayerGraph:
     model : keras.Model
         Sequential, functional or nested. A subclassed model becomes a single node.
     length : int, optional
-        Put in the place of a variable length (an axis that is None) of the inputs.
+        Replaces a variable length (an axis that is None) of the inputs.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def _require_length(model: Any, length: int | None) -> None:
 
 
 def _single_node(model: Any, length: int | None) -> LayerGraph:
-    """A model whose inside is left alone: one node, which calls it as a whole."""
+    """The graph of a model that is not opened: one node, which calls it."""
     _require_length(model, length)
     inputs = [tuple(n if n is not None else length or 0 for n in shape) for shape in input_shapes(model)]
     outputs = [tuple(y.shape[1:]) for y in keras.tree.flatten(model(_zeros(model, inputs), training=False))]
@@ -141,7 +141,7 @@ def _zeros(model: Any, shapes: Sequence[Shape]) -> Any:
 
 
 class _Builder:
-    """Collects nodes and symbolic tensors while it walks a model and the models inside it."""
+    """Collects nodes and symbolic tensors on its way through a model and the models inside it."""
 
     def __init__(self, length: int | None) -> None:
         self.length = length
@@ -187,7 +187,7 @@ class _Builder:
         return outputs
 
     def _is_plain(self, node: Any, nested: Any, inputs: list[int]) -> bool:
-        """Whether the call does nothing but hand its inputs to the nested model as they are."""
+        """Whether the call only passes its inputs to the nested model, unchanged."""
         shapes = [tuple(self.symbols[t].shape[1:]) for t in inputs]
         return (
             len(inputs) == len(nested.inputs)
@@ -197,7 +197,7 @@ class _Builder:
         )
 
     def _specify(self, node: Any, inputs: list[int]) -> list[Any]:
-        """The node's output symbols; worked out anew when the shapes differ from those it was built with."""
+        """The node's output symbols, computed again if the shapes differ from those that it was built with."""
         same = all(
             tuple(x.shape[1:]) == tuple(self.symbols[t].shape[1:])
             for x, t in zip(node.input_tensors, inputs, strict=True)
@@ -210,7 +210,7 @@ class _Builder:
         return found if not any(None in x.shape[1:] for x in found) else self._tried_out(node, inputs)
 
     def _tried_out(self, node: Any, inputs: list[int]) -> list[Any]:
-        """The output symbols of a layer that leaves its shape open, such as EinsumDense: from a call on zeros."""
+        """The output symbols of a layer that does not say its shape, such as EinsumDense, from a call on zeros."""
         zeros = [keras.ops.zeros((1, *self.symbols[t].shape[1:]), self.symbols[t].dtype) for t in inputs]
         return [
             keras.KerasTensor((None, *y.shape[1:]), dtype=x.dtype)
@@ -225,7 +225,7 @@ def _reads_mask(node: Any) -> bool:
 
 
 def _takes_mask(layer: Any) -> bool:
-    """BatchNormalization minds it in training alone."""
+    """Whether a layer uses a mask. BatchNormalization uses it in training only."""
     return type(layer) is not keras.layers.BatchNormalization and "mask" in inspect.signature(layer.call).parameters
 
 
@@ -239,13 +239,13 @@ def _fits(shape: Shape, expected: tuple[int | None, ...]) -> bool:
 
 
 def _calls(function: Any) -> Iterator[Any]:
-    """The function's nodes in the order in which Keras runs them, inputs left out."""
+    """The function's nodes in the order in which Keras runs them, without inputs."""
     for depth in sorted(function._nodes_by_depth, reverse=True):
         yield from (node for node in function._nodes_by_depth[depth] if node.operation and not node.is_input)
 
 
 def _arguments(node: Any) -> Arguments:
-    """The arguments of a call, its tensors as :class:`Input`."""
+    """The arguments of a call, with an :class:`Input` in place of each tensor."""
     return node.arguments.fill_in({id(x): Input(i) for i, x in enumerate(node.input_tensors)})
 
 
@@ -265,7 +265,7 @@ def _operation_classes() -> dict[str, type]:
 
 
 def _caller(node: Any) -> Callable[..., list[Any]]:
-    """What Keras does for this node at inference: its own arguments, with ``training=False`` where it is known."""
+    """A function that calls the node as Keras does at inference: ``training=False`` if the layer takes it."""
     context = getattr(node.operation, "_call_context_args", None) or ()
     extra = {"training": False} if "training" in context else {}
 
@@ -290,12 +290,12 @@ def without_state(model: Any) -> Iterator[None]:
             layer.stateful = True
 
 
-# Of each model, by the shapes of its inputs: Keras takes as long to go through a model as to predict with it.
+# Traced calls of each model by the shapes of its inputs. Tracing takes as long as a prediction.
 _PREDICTIONS: WeakKeyDictionary[Any, dict[Any, Callable[[Sequence[Any]], list[Any]]]] = WeakKeyDictionary()
 
 
 def call_model(model: Any, arrays: Sequence[Any]) -> list[Any]:
-    """What the model itself predicts for these input arrays, in the order of its inputs: a list, one per head."""
+    """Predictions of the model for these input arrays, given in the order of its inputs: one array per head."""
     known = _PREDICTIONS.setdefault(model, {})
     key = tuple((tuple(x.shape[1:]), str(x.dtype)) for x in arrays)
     if key not in known:

@@ -1,4 +1,4 @@
-"""The values that options may have, and their defaults: the command line, the library and the checks read them here."""
+"""Values that options can have, and their defaults, for the command line, the library and the checks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fastism_cli.errors import UsageError
 
 CENTERS = ("auto", "midpoint", "summit")
 EDGES = ("pad", "skip", "error")
-SCORED_N_POLICIES = ("skip", "score")  # what the engine knows: "error" is dealt with when regions are read
+SCORED_N_POLICIES = ("skip", "score")  # of the engine; "error" is handled when regions are read
 N_POLICIES = (*SCORED_N_POLICIES, "error")
 MISSING_CONTIG = ("error", "skip")
 ENGINES = ("auto", "fast", "naive")

@@ -25,7 +25,7 @@ from fastism_cli.options.choices import (
 from fastism_cli.options.per_head import split_named
 from fastism_cli.options.shard import Shard, parse_shard
 
-# The options that have one of a few values.
+# Options with a fixed set of values.
 CHOICES: dict[str, Sequence[str]] = {
     "center": CENTERS,
     "edge": EDGES,
@@ -36,7 +36,7 @@ CHOICES: dict[str, Sequence[str]] = {
     "engine": ENGINES,
     "precision": PRECISIONS,
 }
-# What changes neither the numbers nor the rows of the file.
+# Options that change neither the numbers nor the rows of the file.
 _NOT_OF_THE_RESULT = frozenset(
     {"overwrite", "check", "batch_size", "compression"} | {"shard", "resume", "checkpoint", "summary", "devices"}
 )
@@ -49,7 +49,7 @@ class RunOptions:
     Raises
     ------
     UsageError
-        If a value is not one of those that the option knows.
+        If an option does not have such a value.
     """
 
     center: str = "auto"
@@ -111,7 +111,7 @@ class RunOptions:
         return json.dumps(chosen, sort_keys=True, default=list)
 
     def scorer_options(self) -> dict[str, Any]:
-        """Keyword arguments of :class:`fastism_cli.FastISM` that need no look at the model."""
+        """Keyword arguments of :class:`fastism_cli.FastISM` that do not depend on the model."""
         names = ("length", "alphabet", "batch_size", "precision", "engine", "tie", "codes")
         return {name: getattr(self, name) for name in names} | {
             "sequence_input": self.sequence_input,
@@ -120,7 +120,7 @@ class RunOptions:
 
 
 def flag(name: str) -> str:
-    """The option of the command line that a field is."""
+    """The command-line option of a field: ``max_n -> --max-n``."""
     return f"--{name.replace('_', '-')}"
 
 

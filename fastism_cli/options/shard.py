@@ -29,7 +29,7 @@ class Shard:
             )
 
     def rows(self, n: int) -> range:
-        """The rows of ``n`` that are in this range: sizes differ by one at most, and may be 0.
+        """The rows of ``n`` that are in this range. Sizes of ranges differ by one at most, and can be 0.
 
         ::
 
@@ -39,7 +39,7 @@ class Shard:
 
     @property
     def suffix(self) -> str:
-        """``.shard-03-of-12``, as wide as ``count``, so that names sort as numbers do; empty for the only one."""
+        """``.shard-03-of-12``, padded with zeros, so that names sort as numbers do; empty for the only shard."""
         if self.count == 1:
             return ""
         width = len(str(self.count))
@@ -47,7 +47,7 @@ class Shard:
 
 
 def parse_shard(text: str | None) -> Shard:
-    """``"3/12" -> Shard(3, 12)``; None is the only one.
+    """``"3/12" -> Shard(3, 12)``; None is the only shard, 0/1.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Keep what the backend compiled for the next run of the same model on the same machine.
+"""Keep compiled programs for the next run of the same model on the same machine.
 
-TensorFlow (XLA) and JAX each have a cache of compiled programs on disk; this module says where, and sees to it that
-TensorFlow never meets a damaged file, which would end the run.
+TensorFlow (XLA) and JAX each have a cache of compiled programs on disk. This module says where, and removes damaged
+files before TensorFlow reads them, as they would end the run.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ XLA_FLAG = "--tf_xla_persistent_cache_directory"
 
 
 def use_compile_cache() -> Path | None:
-    """Point both backends to the cache; call it before they are imported.
+    """Point both backends to the cache. Call it before they are imported.
 
     Returns
     -------
     Path or None
-        TensorFlow's folder. None if the cache is off, or there is no place to write to.
+        TensorFlow's folder. None if the cache is off or cannot be written.
     """
     root = cache_folder()
     if root is None or XLA_FLAG in os.environ.get("TF_XLA_FLAGS", ""):
@@ -52,7 +52,7 @@ def use_compile_cache() -> Path | None:
 
 
 def machine_key() -> str:
-    """One name for all machines on which a compiled program runs: processor and versions."""
+    """A name that is the same for all machines on which a compiled program runs: from processor and versions."""
     facts = [platform.machine(), *_processor(), __version__]
     for name in ("tensorflow", "keras"):
         try:
@@ -69,11 +69,11 @@ def _processor() -> Iterator[str]:
     yield from (line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part")))
 
 
-# --- whole files only ------------------------------------------------------------------------------------------------
+# --- complete files only ----------------------------------------------------------------------------------------------
 
 
 def seal(folder: Path) -> None:
-    """Note what every file of the cache holds."""
+    """Write down the size and checksum of every file of the cache."""
     try:
         seals = _seals(folder)
         found = {path.name: seals.get(path.name) or _sum(path) for path in folder.glob("*.pb")}
@@ -85,7 +85,7 @@ def seal(folder: Path) -> None:
 
 
 def remove_unsealed(folder: Path) -> None:
-    """Remove files that no finished run has vouched for, or that have changed since."""
+    """Remove files that are not in the list of a finished run, or that have changed since."""
     seals = _seals(folder)
     for path in folder.glob("*.pb"):
         if seals.get(path.name) != _sum(path):

@@ -1,4 +1,4 @@
-"""What a result file says about how it was made."""
+"""Attributes of a result file that say how it was made."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def sha256_of(files: list[Path]) -> str:
 
 
 def other_files(options: RunOptions) -> list[Path]:
-    """Files beside model, BED and FASTA that decide the numbers or the names."""
+    """Files besides model, BED and FASTA that decide numbers or names in the result."""
     named = [value for _, value in split_named([*options.inputs, *options.target_names])]
     paths = [Path(value) for value in [*named, *options.custom_objects, *options.rules]]
     return [path for path in paths if path.is_file()]
 
 
 def run_attributes(request: RunRequest, *, bed: str, bed_sha256: str) -> dict[str, Any]:
-    """Attributes that need no look at the model: what was asked for, and of which files."""
+    """Attributes that do not depend on the loaded model: options and input files."""
     options, fasta = request.options, request.fasta
     model_sha256 = sha256_of(request.model.files)
     fasta_sha256, files_sha256 = content_sha256(fasta), sha256_of(other_files(options))

@@ -1,4 +1,4 @@
-"""Start the backend without its chatter: what C++ libraries say while they load helps nobody who gave a command."""
+"""Import Keras with its backend, hiding the start-up messages of the C++ libraries."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from fastism_cli.run.compile_cache import use_compile_cache
 def import_backend(*, verbose: bool = False) -> None:
     """Import Keras with its backend and find the devices.
 
-    TensorFlow logs before its own log level applies, so file descriptor 2 is turned away for these seconds; what was
-    written there is shown after all if the import fails. Later only what ends the process is logged: TensorFlow calls
-    an error whatever it notices in a file of its own compile cache; what fails in earnest is an exception.
+    TensorFlow logs before its own log level applies, so file descriptor 2 leads to a temporary file for these seconds.
+    If the import fails, that file is shown. Later, TensorFlow logs fatal errors only: it logs an error for anything
+    unusual in its compile cache, and real failures are exceptions.
     """
     use_compile_cache()
     if not verbose:

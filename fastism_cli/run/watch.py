@@ -1,4 +1,4 @@
-"""Whether the inputs of a run are still what they were when it began."""
+"""Check that the inputs of a run have not changed since it began."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastism_cli.errors import UsageError
 
 
 class Stamp(NamedTuple):
-    """What changes when a file does."""
+    """Facts about a file that change when the file does."""
 
     inode: int
     size: int
@@ -18,13 +18,13 @@ class Stamp(NamedTuple):
 
 
 class Watch:
-    """Files that must not change from now on."""
+    """Files that must not change from now on, with their facts."""
 
     def __init__(self, paths: Iterable[str]) -> None:
         self._before = {path: _stamp(path) for path in paths}
 
     def check(self) -> None:
-        """Compare all files with what they were.
+        """Compare all files with their state at the beginning.
 
         Raises
         ------

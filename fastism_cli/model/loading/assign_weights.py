@@ -1,4 +1,4 @@
-"""Put stored weights into a built model: HDF5 by layer name, newer files by their place in the model."""
+"""Assign stored weights to a built model: in HDF5 by layer name, in newer files by position in the model."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from fastism_cli.errors import ModelError
 from fastism_cli.model.loading.config_entries import Config, plain_name
 from fastism_cli.model.loading.file_kinds import LEGACY, WeightsFile, open_hdf5, weights_group
 
-# Layers whose kernels Theano applied mirrored; every other backend, and Keras 3, correlates.
+# Layers with kernels that Theano mirrors (convolution); all other backends, and Keras 3, do not (correlation).
 MIRRORED_BY_THEANO = {"Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "ConvLSTM2D"}
 
 
 class WeightGroup(NamedTuple):
-    """Variables that lie side by side in the file, and the layer that they belong to."""
+    """Variables that are next to each other in the file, and their layer."""
 
     layer: Any
     variables: list[Any]
@@ -62,13 +62,13 @@ def copy_layer(source: Any, target: Any, entry: Config) -> None:
 
 
 def structured_suffix(path: Path) -> str:
-    """The ending by which Keras tells a ``.keras`` zip from HDF5 weights."""
+    """The ending that Keras expects: it tells a ``.keras`` zip from HDF5 weights by their names."""
     return ".weights.h5" if h5py.is_hdf5(path) else ".keras"
 
 
 @contextmanager
 def under_name(path: Path, suffix: str) -> Iterator[Path]:
-    """The same file under a name with the ending that Keras goes by, whatever the user called it."""
+    """The same file under a name with the ending that Keras expects."""
     if path.is_dir() or path.name.endswith(suffix):
         yield path
         return
@@ -86,7 +86,7 @@ def read_layers(group: h5py.Group) -> dict[str, list[np.ndarray]]:
 
 
 def _inside(group: h5py.Group, name: str) -> Any:
-    """A member of a group that really lies in the same file."""
+    """A member of a group. Raises if it is missing or a link to another file."""
     path = group.file.filename
     if name not in group:
         raise ModelError(f"{path} is damaged or incomplete: {group.name}/{name} is missing")
@@ -111,7 +111,7 @@ def _array(group: h5py.Group, name: str) -> np.ndarray:
 
 
 def layers_with_weights(model: Any, config: Config) -> dict[str, list[WeightGroup]]:
-    """What each layer of a model wants, for the layers that want anything, in the order of the configuration."""
+    """The weights of each layer that has any, in the order of the configuration."""
     layers = _by_name(model)
     entries = {_name(entry): entry for entry in _entries(config)}
     names = [name for name in entries if name in layers] + [name for name in layers if name not in entries]
@@ -161,8 +161,8 @@ def match_names(
 ) -> list[tuple[str, list[np.ndarray]]]:
     """Pair the layers of a file with those of a model: by name, or by order when the names differ.
 
-    Order is the rule of Keras, but with equal shapes it can swap two layers without a word, so names come first.
-    Weights of a model that was built anew have other numbers in their names; then only order is left.
+    Keras goes by order, but that can swap two layers of equal shape unnoticed, so names come first. If a model was
+    built again, its names have other numbers; then only the order is left.
     """
     if set(stored) == set(targets):
         return list(stored.items())
@@ -196,11 +196,11 @@ def _check_shape(name: str, variable: Any, array: np.ndarray, path: Path) -> Non
         raise ModelError(f"layer '{name}': {path} holds a weight of shape {array.shape}, not {tuple(variable.shape)}")
 
 
-# --- weights as other programs laid them out --------------------------------------------------------------------------
+# --- weights as other programs store them -----------------------------------------------------------------------------
 
 
 def convert(layer: Any, arrays: list[np.ndarray], backend: str) -> list[np.ndarray]:
-    """The arrays of one layer as Keras 3 wants them: Theano's kernels mirrored back, cuDNN's gates transposed."""
+    """The arrays of one layer in the form of Keras 3: Theano's kernels mirrored back, cuDNN's gates transposed."""
     cls = type(layer).__name__
     if backend == "theano" and cls in MIRRORED_BY_THEANO:
         return [mirrored(array) if array.ndim > 2 else array for array in arrays]

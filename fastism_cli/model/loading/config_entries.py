@@ -1,4 +1,4 @@
-"""The configuration of a model as JSON holds it: its entries, and which class of Keras or of the user each means."""
+"""Read the configuration of a model (JSON): its entries, and the class of Keras or of the user that each names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODEL_MODULES = {
 
 @dataclass(frozen=True)
 class Context:
-    """What a repair may need besides the layer: the user's objects by name, and whether Keras 2 wrote the file."""
+    """Facts that repairs need besides the layer: the user's objects by name, and whether Keras 2 wrote the file."""
 
     objects: Mapping[str, object] = field(default_factory=dict)
     keras2: bool = True
@@ -45,7 +45,7 @@ def all_entries(value: Any) -> Iterator[Config]:
 
 
 def is_layer_entry(entry: Config) -> bool:
-    """Whether an entry may be a layer, rather than a stored function, tensor or tuple."""
+    """Whether an entry can be a layer, and is no stored function, tensor or tuple."""
     stored_value = entry["class_name"] == "function" or entry["class_name"].startswith("__")
     return not stored_value and isinstance(entry["config"], (dict, list))
 
@@ -82,7 +82,7 @@ def is_bytecode(value: Any) -> bool:
 
 
 def known_names(entry: Config) -> tuple[Any, ...]:
-    """The names under which the user may have given the class of an entry, the fullest first."""
+    """Names under which the user can have given the class of an entry, the longest first."""
     return entry.get("registered_name"), entry["class_name"], entry["class_name"].rpartition(">")[2]
 
 
@@ -91,7 +91,7 @@ def plain_name(name: str) -> str:
 
 
 def is_custom(layer: Config, context: Context) -> bool:
-    """Whether the class is the user's: the file says it is outside Keras, or says nothing and its name is given."""
+    """Whether the class is the user's: it is outside Keras, or has no module and the name of an object of the user."""
     if is_foreign(layer):
         return True
     names = {layer.get("registered_name"), None if layer.get("module") else layer["class_name"]}
@@ -99,7 +99,7 @@ def is_custom(layer: Config, context: Context) -> bool:
 
 
 def is_foreign(layer: Config) -> bool:
-    """Whether the file says that the class lives outside Keras."""
+    """Whether the class is outside Keras according to the file."""
     package = (layer.get("module") or "keras").partition(".")[0]
     return package not in ("keras", "tf_keras", "tensorflow", "builtins") or ">" in layer["class_name"]
 
@@ -123,7 +123,7 @@ def _is_of_layers(layer: Config) -> bool:
 
 
 def accepted_arguments(cls: type) -> set[str]:
-    """Every argument that a class of Keras takes, those that it hands on to its base classes included."""
+    """Every argument that a class of Keras takes, including those of its base classes."""
     accepted: set[str] = set()
     for base in (base for base in cls.__mro__ if "__init__" in vars(base)):
         parameters = inspect.signature(vars(base)["__init__"]).parameters

@@ -16,12 +16,12 @@ from fastism_cli.errors import ModelError
 
 Objects = dict[str, object]
 
-# What a file imports to do its work is not what it offers: a Keras 3 `Dense` would replace that of tf_keras.
+# A file offers what it defines, not what it imports: a `Dense` of Keras 3 would replace that of tf_keras.
 FOREIGN = {"keras", "tf_keras", "tensorflow", "numpy", "jax", "torch", *sys.stdlib_module_names}
 
 
 def load_custom_objects(specs: Iterable[str]) -> Objects:
-    """Import classes and functions: the only code that loading a model runs besides Keras.
+    """Import the user's classes and functions. Loading a model runs no other code besides Keras.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def _load(spec: str) -> Objects:
 def _import_file(path: Path, option: str) -> ModuleType:
     if not path.is_file():
         raise ModelError(f"{option} {path}: no such file")
-    # Two files of one name stay two modules; the same file twice (two models) is imported once and registers once.
+    # Two files with one name are two modules; a file that is given twice is imported once and registers once.
     name = f"{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]

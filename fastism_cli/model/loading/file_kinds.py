@@ -1,4 +1,4 @@
-"""What a path holds: recognised by content, read without Keras, so that a wrong path fails at once."""
+"""Recognise a model file by its content, without Keras, so that a wrong path fails at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastism_cli.errors import ModelError
 from fastism_cli.model.loading.config_entries import Config
 
 KERAS_ZIP, KERAS_FOLDER, HDF5, JSON, SAVED_MODEL = "keras", "keras folder", "hdf5", "json", "SavedModel"
-LEGACY, STRUCTURED = "legacy", "structured"  # weights by layer name; weights by place in the model (.weights.h5)
+LEGACY, STRUCTURED = "legacy", "structured"  # weights by layer name; weights by position in the model (.weights.h5)
 
 WEIGHTS_IN_FOLDER = "model.weights.h5"
 
@@ -39,7 +39,7 @@ class WeightsFile:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """One model as found on disk. ``config`` is None only for a SavedModel, whose layers only tf_keras can list."""
+    """A model on disk. ``config`` is None only for a SavedModel, as only tf_keras can list its layers."""
 
     path: Path
     kind: str
@@ -49,7 +49,7 @@ class ModelFile:
 
     @property
     def is_keras2(self) -> bool:
-        """Whether Keras 2 (or earlier) wrote the configuration: names that both versions know may differ in meaning."""
+        """Whether Keras 2 or earlier wrote the configuration. Some names mean something else in Keras 3."""
         if self.keras_version:
             return int(self.keras_version.partition(".")[0]) < 3
         return '"batch_shape"' not in json.dumps(self.config)
@@ -193,7 +193,7 @@ def _parse(path: Path, text: str | bytes) -> tuple[Config, str]:
 
 
 def read_weights_file(path: Path) -> WeightsFile:
-    """Recognise a file of weights: HDF5 of either layout, or a ``.keras`` zip.
+    """Recognise a file of weights: HDF5 of either kind, or a ``.keras`` zip.
 
     Raises
     ------
@@ -227,11 +227,11 @@ def _weights_kind(file: h5py.File) -> str | None:
 
 
 def _is_hdf5(path: Path) -> bool:
-    return bool(h5py.is_hdf5(path)) or _head(path).startswith(b"\x89HDF")  # the second: truncated ones too
+    return bool(h5py.is_hdf5(path)) or _head(path).startswith(b"\x89HDF")  # the second also for truncated files
 
 
 def open_hdf5(path: Path) -> h5py.File:
-    """Open for reading, without a lock: models lie on read-only and network disks."""
+    """Open for reading, without a lock, which some read-only and network disks refuse."""
     try:
         return h5py.File(path, "r", locking=False)
     except OSError as error:

@@ -1,7 +1,7 @@
-"""A model of tf_keras as one of Keras 3, call by call, so that the engine can follow it.
+"""Build a model of tf_keras again in Keras 3, call by call, so that the engine can read it.
 
-Each layer becomes its equal in Keras 3, with its weights; a TensorFlow function becomes a ``keras.ops`` operation. What
-has no equal is called as it is inside a layer of Keras 3 (:class:`Borrowed`): that node is opaque, the rest is not.
+Each layer becomes its equal in Keras 3, with its weights; a TensorFlow function becomes a ``keras.ops`` operation. A
+layer without an equal is called inside a layer of Keras 3 (:class:`Borrowed`): that node is opaque, the others are not.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from fastism_cli.model.loading.config_entries import Config, plain_name
 from fastism_cli.model.loading.repair_config import plain_config
 from fastism_cli.model.loading.tf_operations import find_operation
 
-# Makes a layer of Keras 3 from the configuration that tf_keras gives of its own.
+# Makes a layer of Keras 3 from the configuration of a layer of tf_keras.
 Build = Callable[[Config], Any]
 Call = Callable[..., Any]
 
-LENGTHS_TO_TRY = (64, 1024, 8192)  # for inputs that say none
+LENGTHS_TO_TRY = (64, 1024, 8192)  # for inputs of variable length
 
 
 class Borrowed(keras.layers.Layer):
@@ -45,7 +45,7 @@ class Borrowed(keras.layers.Layer):
 
 
 def lift(model: Any, build: Build) -> keras.Model:
-    """The Keras 3 twin of a model of tf_keras.
+    """Build the Keras 3 twin of a model of tf_keras.
 
     A subclassed model, which hides its calls, becomes a single node.
 
@@ -100,7 +100,7 @@ def _at_inference(layer: Any) -> Call:
 
 
 class _Lift:
-    """Keeps one twin for each layer, however often it is called."""
+    """Builds one twin for each layer, also for a layer that is called several times."""
 
     def __init__(self, build: Build) -> None:
         self.build = build
@@ -138,13 +138,13 @@ class _Lift:
         return self._first_that_works(self._rebuilt(layer), layer)
 
     def _first_that_works(self, equal: Call | None, layer: Any) -> Call:
-        """Calls ``equal``, or the layer itself where there is none or it refuses the arguments."""
+        """A call of ``equal``, or of the layer itself if there is no equal or it refuses the arguments."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
             if equal is not None:
                 try:
                     return equal(*args, **kwargs)
-                except Exception:  # what one Keras takes can make the other raise anything at all
+                except Exception:  # arguments of one Keras can make the other raise anything
                     pass
             return Borrowed(_at_inference(layer), self._name(layer.name))(*args, **kwargs)
 
@@ -154,7 +154,7 @@ class _Lift:
         """The layer of Keras 3 with the same configuration and weights; None for a class that is not of tf_keras."""
         module = type(layer).__module__
         if not module.startswith("tf_keras.") or module.startswith("tf_keras.src.saving"):
-            return None  # a layer that was revived as a graph: its class may share the name of another
+            return None  # a layer that was restored as a graph: its class can have the name of another class
         try:
             stored = json.dumps(tf_keras.saving.serialize_keras_object(layer), default=str)
             entry = plain_config(json.loads(stored), {})
@@ -174,7 +174,7 @@ class _Lift:
         return call
 
     def _name(self, name: str) -> str:
-        """A name that no other layer has, and that Keras 3 takes."""
+        """A name that no other layer has and that is valid in Keras 3."""
         plain, number = plain_name(name), 0
         free = plain
         while free in self.names:

@@ -1,4 +1,4 @@
-"""Layers that Keras 2 has and Keras 3 has not, written for Keras 3; their configuration and weights fit as they are."""
+"""Layers of Keras 2 that Keras 3 lacks, written for Keras 3 with the same configuration and weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ThresholdedReLU(keras.layers.Layer):
 
 
 class LocallyConnected1D(keras.layers.Layer):
-    """A convolution with a kernel of its own at every position: weights (n_out, kernel_size * C_in, filters).
+    """A convolution with another kernel at every position: weights (n_out, kernel_size * C_in, filters).
 
     Only the default, implementation 1 with 'valid' padding; Keras 2 lays the weights of the others out differently.
     """

@@ -1,9 +1,9 @@
-"""Load a Keras model from any file that the field has: Keras 3, then repaired metadata, then tf_keras, then an error.
+"""Load a Keras model from a file of any version: with Keras 3, then with repaired metadata, then with tf_keras.
 
-Nothing that a model file holds is run unless the user says so: a Lambda layer is Python bytecode, and a configuration
-can name any importable function. Both are found in the configuration before anything is built, in every format. The
-graph of a SavedModel is run only if none of its operations reads or writes files or calls Python: those are found by
-their names. TensorFlow itself is no sandbox: a model from a source that you do not trust at all needs one.
+Code in a model file is not run unless the user allows it: a Lambda layer is Python bytecode, and a configuration can
+name any importable function. Both are found in the configuration before anything is built, in every format. The graph
+of a SavedModel is run only if none of its operations reads or writes files or calls Python; those are found by their
+names. TensorFlow itself is no sandbox: run a model from a source that you do not trust in one.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def load_model(
     path : str or Path
         ``.keras``, HDF5 under any name, SavedModel folder, or architecture ``.json``: recognised by content.
     weights : str or Path, optional
-        File of weights, required with a ``.json``; with a whole model they replace those that it holds.
+        File of weights, required with a ``.json``; for a complete model, they replace its own weights.
     custom_objects : iterable of str
         ``FILE.py``, ``package.module`` or ``package.module:name``: the user's layers and functions. A function with the
         name of a Lambda layer is run in place of the code that the file holds for it.
@@ -74,7 +74,7 @@ def load_model(
     Returns
     -------
     keras.Model
-        Or a ``tf_keras.Model`` where only tf_keras can build the layers.
+        Or a ``tf_keras.Model`` if only tf_keras can build the layers.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def refuse_keras1(file: ModelFile) -> None:
 
 
 def refuse_code(file: ModelFile, objects: Objects, allow_lambda: bool) -> None:
-    """Raise if building the model would run or import what the user did not ask for; say what else is wrong, too."""
+    """Raise if building the model would run code or import modules without permission; lists other problems too."""
     if stored_code(file.config, objects=objects, allow_lambda=allow_lambda):
         raise ModelError(_headed(file.path, _problems(file, objects, allow_lambda)))
 
@@ -121,14 +121,14 @@ def _climb(file: ModelFile, objects: Objects, allow_lambda: bool) -> Any:
     for name, rung in rungs(file).items():
         try:
             return rung(file, objects, allow_lambda)
-        except Exception as error:  # a file of another age can make Keras raise anything at all
+        except Exception as error:  # an old file can make Keras raise anything
             failures[name] = error
     first = next(iter(failures.values()))
     raise _explain(file, objects, allow_lambda, failures) from first
 
 
 def _explain(file: ModelFile, objects: Objects, allow_lambda: bool, failures: Mapping[str, Exception]) -> ModelError:
-    """The layers at fault where the configuration shows them, else what each rung of the ladder said."""
+    """The layers at fault if the configuration shows them, else the error of each rung of the ladder."""
     lines = _problems(file, objects, allow_lambda) if file.config is not None else []
     if lines:
         return ModelError(_headed(file.path, lines))
@@ -138,18 +138,18 @@ def _explain(file: ModelFile, objects: Objects, allow_lambda: bool, failures: Ma
 
 
 def _summary(error: Exception, limit: int = 300) -> str:
-    """The cause inside the envelopes of Keras: one line, without the configuration that it repeats."""
+    """The cause inside the nested messages of Keras, as one line without the configuration."""
     cause = str(error).rpartition("Exception encountered:")[2].strip() or type(error).__name__
     line = " ".join(cause.partition("Full object config:")[0].split())
     return line if len(line) <= limit else f"{line[:limit]}..."
 
 
 def rungs(file: ModelFile) -> dict[str, Rung]:
-    """The ways to try for a file, best first.
+    """The ways to load a file, best first.
 
-    A file of Keras 2 never goes to Keras 3 as it is: `hard_sigmoid` and GRU would be accepted and mean something else,
-    and layers of equal shape could be swapped. Its weights by place in the model are safe only in the Keras that wrote
-    them, so there tf_keras comes first.
+    A file of Keras 2 never goes to Keras 3 unrepaired: `hard_sigmoid` and GRU would be accepted with another meaning,
+    and layers of equal shape could be swapped. Weights by position in the model are safe only in the Keras that wrote
+    them, so tf_keras comes first for these.
     """
     if file.kind == SAVED_MODEL:
         return {"tf_keras": from_saved_model}
@@ -162,7 +162,7 @@ def rungs(file: ModelFile) -> dict[str, Rung]:
 
 
 def _names_code(file: ModelFile) -> bool:
-    """Whether the file itself says what to run or import: the configuration in memory says the user's choice instead.
+    """Whether the file names code to run or import. (The configuration in memory names the user's choice instead.)
 
     Some versions of Keras 3 import the module that a class is said to live in; a repaired configuration names none.
     """
@@ -170,7 +170,7 @@ def _names_code(file: ModelFile) -> bool:
 
 
 def as_keras3(file: ModelFile, objects: Objects, allow_lambda: bool) -> Any:
-    """Rung 1: a file of Keras 3, left to Keras 3."""
+    """Rung 1: Keras 3 loads a file of Keras 3."""
     import keras
 
     suffix = {KERAS_ZIP: ".keras", KERAS_FOLDER: ""}.get(file.kind, ".h5")
@@ -179,7 +179,7 @@ def as_keras3(file: ModelFile, objects: Objects, allow_lambda: bool) -> Any:
 
 
 def as_repaired(file: ModelFile, objects: Objects, allow_lambda: bool) -> Any:
-    """Rung 2: rebuild from repaired metadata, then assign the weights."""
+    """Rung 2: build from repaired metadata, then assign the weights."""
     config = _repaired(_config(file), objects, keras2=file.is_keras2)
     model = build(config, objects, allow_lambda)
     if not model.built:
@@ -190,7 +190,7 @@ def as_repaired(file: ModelFile, objects: Objects, allow_lambda: bool) -> Any:
 
 
 def build(config: Config, objects: Objects, allow_lambda: bool) -> Any:
-    """A Keras 3 model, with weights that are yet to be assigned, from a repaired configuration."""
+    """Build a Keras 3 model from a repaired configuration; its weights are not assigned yet."""
     import keras
 
     own = {**_legacy_layers(), **objects, HARD_SIGMOID: keras2_hard_sigmoid}
@@ -217,10 +217,10 @@ def _config(file: ModelFile) -> Config:
 
 
 def as_tf_keras(file: ModelFile, objects: Objects, allow_lambda: bool) -> Any:
-    """Rung 3: Keras 2 itself, and from there to a Keras 3 model where every layer has an equal."""
+    """Rung 3: Keras 2 itself, and from there to a Keras 3 model."""
     tf_keras = _import_tf_keras()
     config = plain_config(_config(file), objects)
-    # Lambda layers count on what the module of Keras 2 that defines them has imported.
+    # Lambda layers use names that their module in Keras 2 imports.
     own = {"K": tf_keras.backend, "keras": tf_keras, **objects} if allow_lambda else dict(objects)
     with _safe_mode(allow_lambda):
         model = tf_keras.models.model_from_json(json.dumps(config), custom_objects=own)
@@ -230,7 +230,7 @@ def as_tf_keras(file: ModelFile, objects: Objects, allow_lambda: bool) -> Any:
 
 
 def from_saved_model(file: ModelFile, objects: Objects, allow_lambda: bool) -> Any:
-    """Rung 3 for a SavedModel folder: its layers, which only tf_keras can list, or the graph that it serves."""
+    """Rung 3 for a SavedModel folder: its layers, or the graph that it serves if it lists no layers."""
     tf_keras = _import_tf_keras()
     configs = saved_configs(file.path)
     lines = stored_code(configs, objects=objects, allow_lambda=allow_lambda)
@@ -249,7 +249,7 @@ def from_saved_model(file: ModelFile, objects: Objects, allow_lambda: bool) -> A
 
 
 def _fit_for_tf_keras(objects: Objects) -> dict[str, object]:
-    """The objects without layers of Keras 3, which tf_keras cannot call: it then takes the graph that was saved."""
+    """The objects without layers of Keras 3, which tf_keras cannot call: it uses their saved graphs."""
     import keras
 
     def is_keras3(value: object) -> bool:
@@ -259,7 +259,7 @@ def _fit_for_tf_keras(objects: Objects) -> dict[str, object]:
 
 
 def _safe_mode(allow_lambda: bool) -> AbstractContextManager[None]:
-    """A second fence: tf_keras refuses bytecode by itself, too."""
+    """A second check: tf_keras refuses bytecode, too."""
     from tf_keras.src.saving.serialization_lib import SafeModeScope
 
     return SafeModeScope(not allow_lambda)
@@ -306,7 +306,7 @@ def _twin(build_twin: Callable[..., Any], model: Any, objects: Objects, allow_la
 
     try:
         twin = build_twin(model, objects, allow_lambda)
-    except Exception as error:  # a model of another age can make Keras raise anything at all
+    except Exception as error:  # an old model can make Keras raise anything
         logger.debug("%s does not become a model of Keras 3: %s", model.name, error)
         return None
     return twin if not getattr(model, "inputs", None) or same_predictions(model, twin) else None

@@ -1,4 +1,4 @@
-"""Say the calls of a Keras 2 graph in the words of Keras 3."""
+"""Rewrite the calls in a Keras 2 graph in the form of Keras 3."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastism_cli.model.loading.config_entries import Config, Context, plain_name
 
 
 def rewire(layer: Config, context: Context) -> None:
-    """Rewrite the calls in a functional model: arguments by name, nested models without a node of their own."""
+    """Rewrite the calls in a functional model: arguments by name, nested models without the node of their own input."""
     if "input_layers" not in _config(layer) or not _is_keras2_graph(layer["config"]):
         return
     graph = layer["config"]
@@ -62,7 +62,9 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _call(node: list[Any], shifts: Mapping[str, int]) -> Config:
-    tensors = [node] if _is_tensor(node) else node  # layers that wrap a TensorFlow function have no list around it
+    tensors = (
+        [node] if _is_tensor(node) else node
+    )  # for a layer that wraps a TensorFlow function, there is no list around it
     inputs = [_reference(tensor, shifts) for tensor in tensors]
     stored = tensors[0][3] if tensors and len(tensors[0]) > 3 else {}
     keywords = {name: _argument(value, shifts) for name, value in stored.items()}

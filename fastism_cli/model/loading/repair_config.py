@@ -1,6 +1,6 @@
-"""Rewrite the configuration of a model that an older Keras wrote into the form and the meaning that Keras 3 knows.
+"""Rewrite the configuration of a model of an older Keras so that Keras 3 reads it with the same meaning.
 
-In memory only: the user's file is never written. Each repair is one small function; the tables say what it cures.
+In memory only; the user's file is never written. Each repair is one small function; tables say what it repairs.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ RENAMED = {
     "CuDNNGRU": "GRU",
 }
 
-# What a class did before it was renamed and that its new name does not do by default.
+# Arguments with which the new class does what the old one did by default.
 RENAMED_WITH: dict[str, Config] = {
     "CuDNNLSTM": {"activation": "tanh", "recurrent_activation": "sigmoid"},
     "CuDNNGRU": {"activation": "tanh", "recurrent_activation": "sigmoid", "reset_after": True},
@@ -69,8 +69,8 @@ def _falsy(value: object) -> bool:
     return not value
 
 
-# Arguments that some Keras wrote and another refuses, and the values with which they change no prediction.
-# An argument that is not here is never dropped: Keras then refuses the layer, and the message names it.
+# Arguments that one Keras writes and another refuses, and the values with which they change no prediction.
+# Other arguments are never dropped: Keras then refuses the layer, and the message names the argument.
 HARMLESS: dict[str, Callable[[Any], bool]] = {
     "time_major": _falsy,
     "implementation": _anything,  # how an RNN multiplies, not what
@@ -126,7 +126,7 @@ def keras2_hard_sigmoid(x: Any) -> Any:
 
 
 def repair_config(config: Config, *, keras2: bool = True, objects: Mapping[str, object] | None = None) -> Config:
-    """A copy of a model's configuration that Keras 3 reads, with every argument meaning what it meant to its writer.
+    """A copy of a model's configuration that Keras 3 reads, in which every argument keeps its meaning.
 
     Parameters
     ----------
@@ -157,16 +157,16 @@ def repair_layer(layer: Config, context: Context) -> None:
 
 
 def registered_objects() -> Mapping[str, object]:
-    """What the user's modules registered with Keras when they were imported."""
+    """Objects that the user's modules have registered with Keras."""
     import keras
 
     return keras.saving.get_custom_objects()
 
 
 def use_own_functions(config: Config, objects: Mapping[str, object]) -> Config:
-    """A copy in which each Lambda layer that has the name of a user's function runs that, not the code of the file.
+    """A copy in which a Lambda layer with the name of a user's function runs that function, not the code of the file.
 
-    Bytecode only runs in the Python version that wrote it, so this is often the only way to load such a layer.
+    Bytecode runs only in the Python version that wrote it, so this is often the only way to load such a layer.
     """
     config = decode(copy.deepcopy(config))
     for entry in all_entries(config):
@@ -182,7 +182,7 @@ def _like(entry: Config, name: str) -> Any:
 
 
 def plain_config(config: Config, objects: Mapping[str, object]) -> Config:
-    """A copy as Keras 2 wrote it before it named modules: tf_keras then finds its own classes and imports nothing."""
+    """A copy without modules, as early Keras 2 wrote it: tf_keras finds its own classes and imports nothing."""
     config = copy.deepcopy(config)
     context = Context(objects)
     for entry in filter(is_layer_entry, all_entries(config)):
@@ -253,7 +253,7 @@ def single_axis(layer: Config, context: Context) -> None:
 
 
 def forget_training(layer: Config, context: Context) -> None:
-    """The weights come from the file, so how they started and what held them back does not matter."""
+    """Drop initializers, regularizers and constraints: the weights come from the file."""
     layer.pop("compile_config", None)
     if builtin_class(layer, context) is None:
         return
@@ -331,7 +331,7 @@ def plain_names(layer: Config, context: Context) -> None:
             entry["name"] = plain_name(entry["name"])
 
 
-# Order matters: classes first, for the others look them up; arguments are dropped when all are renamed; module last.
+# Order matters: classes first, as other repairs look them up; arguments are renamed, then dropped; modules last.
 LAYER_REPAIRS = (
     Repair("classes that were renamed, cuDNN layers", rename_class),
     Repair("a Sequential saved by Keras <= 2.1 is a list", name_sequential),

@@ -1,4 +1,4 @@
-"""What a SavedModel folder holds: configurations of Keras objects, and graphs of TensorFlow operations."""
+"""Read a SavedModel folder: configurations of Keras objects, and graphs of TensorFlow operations."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from fastism_cli.errors import ModelError
 from fastism_cli.model.loading.config_entries import Config
 
-# Operations that reach out of the graph: to files, to Python, to libraries. What saves and restores the variables is
-# in every SavedModel and is not among them.
+# Operations that reach out of the graph: to files, to Python, to libraries. Those that save and restore the variables
+# are in every SavedModel and are not listed.
 REACHING_OUT = frozenset(
     "ReadFile WriteFile MatchingFiles PrintV2 PyFunc PyFuncStateless EagerPyFunc LoadLibrary OneShotIterator "
     "TextLineDataset TFRecordDataset FixedLengthRecordDataset WholeFileReader WholeFileReaderV2 DebugIdentity "
@@ -62,7 +62,7 @@ def _operations(saved: Any) -> Iterator[str]:
 
 
 def served(folder: Path) -> Any:
-    """A Keras 3 model of one opaque node around the graph that a SavedModel serves.
+    """A Keras 3 model with one opaque node, which calls the graph that a SavedModel serves.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def served(folder: Path) -> Any:
     inputs = [keras.Input(spec.shape[1:], dtype=spec.dtype.name, name=name) for name, spec in specs.items()]
     heads = sorted(call.structured_outputs)
 
-    def run(*arrays: Any, owner: Any = loaded) -> list[Any]:  # whose variables live as long as it does
+    def run(*arrays: Any, owner: Any = loaded) -> list[Any]:  # keeps its variables alive
         found = call(**dict(zip(specs, arrays, strict=True)))
         return [found[head] for head in heads]
 

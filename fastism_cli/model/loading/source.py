@@ -1,4 +1,4 @@
-"""A model as a user gives it: the path of a file, or a model that is loaded already."""
+"""The model that a user gives: the path of a file, or a model in memory."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from fastism_cli.options.run_options import RunOptions
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model comes from. The one place that tells a path from a model.
+    """Where a model comes from. Only here a path is told from a model.
 
     Attributes
     ----------
     path : str or None
-        The model file or folder; None for a model that is loaded already.
+        The model file or folder; None for a model in memory.
     loaded : keras.Model or None
         The model itself, if there is no path.
     weights, custom_objects, allow_lambda
-        As in :class:`RunOptions`; they matter for a path alone.
+        As in :class:`RunOptions`; used for a path only.
     """
 
     path: str | None
@@ -47,7 +47,7 @@ class ModelSource:
 
     @property
     def files(self) -> list[Path]:
-        """The files of the model, sorted; none for a model that is loaded already."""
+        """The files of the model, sorted; none for a model in memory."""
         named = [Path(path) for path in (self.path, self.weights) if path is not None]
         return [file for path in named for file in _files(path)]
 

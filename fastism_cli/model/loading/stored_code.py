@@ -1,4 +1,4 @@
-"""Read a model's configuration for what would run code, and for what cannot be loaded, before anything is built."""
+"""Find code in a model's configuration, and layers that cannot be loaded, before anything is built."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from fastism_cli.model.loading.config_entries import (
 )
 from fastism_cli.model.loading.repair_config import HARD_SIGMOID, plain_config, registered_objects, repair_config
 
-# Layers that run what the file says: Python bytecode, a pickled module, another file.
+# Layers that run code of the file: Python bytecode, a pickled module, another file.
 CODE_LAYERS = {"Lambda", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer", "ClassMethod", "InstanceMethod"}
 
 # Layers of Keras 2 that Keras 3 lacks and tf_keras reads.
 KERAS2_ONLY = {"LocallyConnected1D", "LocallyConnected2D", "ThresholdedReLU", "TFOpLambda", "SlicingOpLambda"}
 KERAS2_ONLY |= {"InstanceProperty", "TensorFlowOpLayer", "RandomHeight", "RandomWidth", "DenseFeatures"}
 
-# Where Keras keeps what a model is made of. Not keras.utils, keras.saving, ...: their functions read and write files.
+# Modules of Keras for the parts of a model. Not keras.utils, keras.saving, ...: their functions read and write files.
 MODEL_PARTS = "activations|constraints|dtype_policies|initializers|layers|losses|metrics|models|ops|quantizers|random"
 KERAS_MODULE = re.compile(
     rf"(tf_)?keras(\.src)?(\.({MODEL_PARTS}|engine|mixed_precision|regularizers|optimizers)(\.\w+)*)?"
@@ -34,7 +34,7 @@ KERAS_MODULE = re.compile(
 FUNCTION_MODULE = re.compile(r"(tf_)?keras(\.src)?\.(activations|constraints|initializers|ops|regularizers)(\.\w+)*")
 KERAS_PACKAGES = {"keras_hub", "keras_nlp", "keras_cv"}
 
-# TensorFlow functions that a TFOpLambda may name: arithmetic. Others write files, load libraries or call Python.
+# TensorFlow functions that a TFOpLambda can name: arithmetic. Others write files, load libraries or call Python.
 TENSOR_NAMESPACES = {"math", "nn", "linalg", "signal", "image", "bitwise", "random", "__operators__"}
 TENSOR_FUNCTIONS = set(
     "abs add add_n argmax argmin argsort boolean_mask broadcast_to cast clip_by_norm clip_by_value concat constant "
@@ -61,7 +61,7 @@ class Entry(NamedTuple):
 
 
 def entries_in(config: Any, layer: str = "model") -> Iterator[Entry]:
-    """Every entry, outer before inner; an entry without a name of its own goes under that of its layer."""
+    """Every entry, outer before inner; an entry without a name gets that of its layer."""
     for entry in objects_in(config):
         name = _name(entry) or layer
         yield Entry(name, entry)
@@ -76,14 +76,14 @@ def _name(entry: Config) -> str:
 
 
 def stored_code(config: Any, *, objects: Collection[str] = (), allow_lambda: bool = False) -> list[str]:
-    """What a configuration would run or import if it were built: one line per layer, none when it is safe.
+    """Code that a configuration would run or import if it were built: one line per layer, none if it is safe.
 
     Parameters
     ----------
     config : dict or list
         The configuration as stored, before any repair.
     objects : collection of str
-        Names that the user provides; what they stand for is the user's own code.
+        Names of objects that the user provides; their code is trusted.
     allow_lambda : bool
         The user trusts the code in the file: only imports from other packages are then reported.
     """
@@ -150,7 +150,7 @@ def _is_elsewhere(entry: Config) -> bool:
     return not KERAS_MODULE.fullmatch(module) and module.partition(".")[0] not in KERAS_PACKAGES
 
 
-# --- what cannot be loaded --------------------------------------------------------------------------------------------
+# --- layers that cannot be loaded ------------------------------------------------------------------------------------
 
 
 def describe_problems(
@@ -186,7 +186,7 @@ def _repaired(config: Config, context: Context) -> Config:
     try:
         return repair_config(config, keras2=context.keras2, objects=context.objects)
     except (AttributeError, KeyError, IndexError, TypeError, ValueError):
-        return plain_config(config, context.objects)  # too odd to repair, but the classes can still be looked up
+        return plain_config(config, context.objects)  # cannot be repaired, but the classes can be looked up
 
 
 def _problem(entry: Config, context: Context) -> str:
@@ -197,7 +197,7 @@ def _problem(entry: Config, context: Context) -> str:
         name = function_name(entry["config"].get(argument))
         if name and builtin_class(entry, context) and not _is_known_function(name, context):
             return UNKNOWN_FUNCTION.format(argument=argument, name=name)
-    refused = unknown_arguments(entry, context) if entry.get("module") else {}  # else it is not repaired
+    refused = unknown_arguments(entry, context) if entry.get("module") else {}  # else it was not repaired
     arguments = ", ".join(f"{name}={value!r}" for name, value in refused.items())
     return UNKNOWN_ARGUMENTS.format(cls=cls, arguments=arguments) if refused else ""
 

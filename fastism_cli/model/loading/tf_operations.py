@@ -1,6 +1,6 @@
-"""TensorFlow functions that Keras 2 keeps in a graph as TFOpLambda layers, in the words of ``keras.ops``.
+"""TensorFlow functions of TFOpLambda layers (Keras 2), as operations of ``keras.ops``.
 
-Parameters have the names that TensorFlow gives them, for a file may store them by name.
+Parameters have their names in TensorFlow, as a file can store them by name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def find_operation(symbol: str) -> Callable[..., Any] | None:
 
 def _unary(function: Callable[[Any], Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
-        (x,) = (*args, *kwargs.values())  # called x, features or input, as it may be
+        (x,) = (*args, *kwargs.values())  # its name is x, features or input
         return function(x)
 
     return call
