@@ -192,5 +192,5 @@ def test_weights_in_another_file_are_not_followed(tmp_path: Path) -> None:
 
 def test_saved_model_takes_no_weights(tmp_path: Path) -> None:
     conv_block().save(tmp_path / "m", save_format="tf")
-    with pytest.raises(ModelError, match="brings its own weights: leave --weights out"):
+    with pytest.raises(ModelError, match="has its own weights: leave --weights out"):
         load_model(tmp_path / "m", weights=weights_only(tmp_path, "w.h5"))

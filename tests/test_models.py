@@ -19,7 +19,9 @@ import tf_keras
 from tf_keras import layers as k2
 
 from fastism_cli.model.keras_graph import output_names
-from fastism_cli.model.loading.load import load_model
+from fastism_cli.model.loading import from_tf_keras
+from fastism_cli.model.loading.load import in_keras3, load_model
+from fastism_cli.model.loading.source import ModelSource
 from tests.model_files import (
     FILE_WARNINGS,
     LENGTH,
@@ -288,3 +290,15 @@ def test_the_terminal_stays_clean(tmp_path: Path, capfd: pytest.CaptureFixture[s
     load_model(path)
     load_model(folder)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_twin_of_a_model_in_memory_is_looked_for_once(monkeypatch) -> None:
+    """For each of the two ways to build it; a model without a twin is remembered."""
+    asked: list[Any] = []
+    monkeypatch.setattr(from_tf_keras, "same_predictions", lambda model, twin: asked.append(twin))
+    model = sequential(k2.Conv1D(3, 3), k2.Flatten())
+    assert in_keras3(model) is model and len(asked) == 2
+    assert ModelSource.of(model).load() is model and len(asked) == 2
+    monkeypatch.undo()
+    twin = in_keras3(sequential(k2.Conv1D(3, 3), k2.Flatten()))
+    assert isinstance(twin, keras.Model) and in_keras3(twin) is twin

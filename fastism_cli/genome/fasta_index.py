@@ -62,7 +62,7 @@ def _beside(path: str, is_bgzf: bool) -> Index:
 
 
 def _folder_in_cache(path: str) -> Path | None:
-    """A folder for this FASTA alone in the user's cache; None if that is off or the user has no home."""
+    """The folder of this FASTA in the user's cache; None if the cache is off or the user has no home."""
     root = cache_folder()
     key = hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:16]
     return None if root is None else root / "fasta-index" / key

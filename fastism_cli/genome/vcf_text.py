@@ -12,7 +12,7 @@ MAX_TBI = 2**29 - 1  # length of a contig that a .tbi index can hold; a .csi ind
 
 
 def info_keys(prefix: str, labels: Sequence[str]) -> list[str]:
-    """An INFO key for each target: the prefix alone for one target, else followed by its label, made a valid key.
+    """An INFO key for each target: the prefix, followed by its label (as a valid key) if there are several.
 
     Examples
     --------

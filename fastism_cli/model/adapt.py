@@ -57,7 +57,7 @@ def require_length_fits(model: Any, length: int | None) -> None:
     if length is not None and not any(None in shape for shape in shapes):
         if not any(length in shape for shape in shapes):
             listing = "; ".join(f"{name!r} {shape}" for name, shape in zip(input_names(model), shapes, strict=True))
-            raise UsageError(f"--length {length}: the model's inputs have lengths of their own: {listing}.")
+            raise UsageError(f"--length {length}: the lengths of the model's inputs are fixed: {listing}.")
 
 
 def as_sequence_model(model: Any, n_letters: int, chosen: str | int | None) -> Any:

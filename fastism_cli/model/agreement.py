@@ -1,4 +1,4 @@
-"""Compare two forms of a model or of a layer on random inputs: they agree if they differ by rounding alone."""
+"""Compare two forms of a model or of a layer on random inputs: they agree if they differ only by rounding."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fastism_cli.model import backend
 # roundings are a sum of 4,096 terms, such as a dense layer or a convolution has; in float32 they are 7.6e-6. Errors in
 # the meaning of a layer (another epsilon, another activation, weights that are swapped) are larger by far.
 ROUNDINGS = 64
-# Types of 16 bits keep their sums in float32 and round the results alone: fewer of their coarse roundings meet.
+# Types of 16 bits keep sums in float32 and round only the results: fewer of their coarse roundings add up.
 MAX_TOLERANCE = 0.1
 
 
 def tolerance(values: np.ndarray) -> float:
-    """The difference that rounding alone can explain, in the units of ``values``: relative to the largest of them."""
+    """The difference that rounding can explain, in the units of ``values``: relative to the largest of them."""
     name = values.dtype.name
     epsilon = 2.0**-7 if name == "bfloat16" else float(np.finfo(values.dtype).eps) if values.dtype.kind == "f" else 0.0
     # float64 is taken for float32: a layer may hold constants of float32
@@ -62,4 +62,4 @@ def _random(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, one_ho
 
 
 def _numpy_type(dtype: str) -> str:
-    return "float32" if dtype == "bfloat16" else dtype  # NumPy has none of its own; the backend casts
+    return "float32" if dtype == "bfloat16" else dtype  # NumPy has no bfloat16; the backend casts

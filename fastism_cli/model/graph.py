@@ -109,6 +109,6 @@ class LayerGraph:
         return replace(self, inputs=ports[0], outputs=ports[1])
 
     def extended(self, nodes: Sequence[Node], tensors: Sequence[Tensor], outputs: Sequence[Port]) -> LayerGraph:
-        """The graph with other nodes (numbered anew), more tensors and other outputs."""
+        """The graph with other nodes (numbered again), more tensors and other outputs."""
         numbered = tuple(replace(node, index=i) for i, node in enumerate(nodes))
         return replace(self, nodes=numbered, tensors=(*self.tensors, *tensors), outputs=tuple(outputs))

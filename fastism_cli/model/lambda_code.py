@@ -25,8 +25,8 @@ _LOCK = RLock()
 def usual_names() -> Iterator[None]:
     """Let Lambda layers that Keras reads until the block ends find what people import under these names.
 
-    Keras runs the code among the names of the module that reads it, which lacks them all. Here each function is read
-    with a dictionary of its own that holds those names too, and keeps it: afterwards Keras is as it was.
+    Keras runs the code among the names of the module that reads it, which lacks them all. Here each function gets a
+    dictionary that has these names too, and keeps it. Afterwards Keras is as it was.
 
     Why by replacing a function of Keras: it has an argument for the names, ``globs``, but no caller in Keras passes it.
     The lock keeps two threads from taking each other's function for that of Keras.

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 LIBRARIES = ("absl", "jax", "tensorflow")
 
 
-def log_errors_alone() -> None:
+def log_errors_only() -> None:
     """Set the loggers of these libraries to errors, for the rest of the process."""
     for name in LIBRARIES:
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -18,9 +18,9 @@ def log_errors_alone() -> None:
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Log errors alone and ignore all warnings (of compiling, names, retracing) until the block ends."""
+    """Log only errors and ignore all warnings (of compiling, names, retracing) until the block ends."""
     before = {name: logging.getLogger(name).level for name in LIBRARIES}
-    log_errors_alone()
+    log_errors_only()
     try:
         with warnings.catch_warnings(action="ignore"):
             yield

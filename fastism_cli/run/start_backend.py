@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fastism_cli.model.quiet import log_errors_alone
+from fastism_cli.model.quiet import log_errors_only
 from fastism_cli.run.compile_cache import use_compile_cache
 
 
@@ -23,7 +23,7 @@ def import_backend(*, verbose: bool = False) -> None:
     use_compile_cache()
     if not verbose:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        log_errors_alone()
+        log_errors_only()
     with held_back_stderr(show=verbose):
         from fastism_cli.model import backend
 
@@ -32,7 +32,7 @@ def import_backend(*, verbose: bool = False) -> None:
 
 @contextmanager
 def held_back_stderr(*, show: bool = False) -> Iterator[None]:
-    """Keep what is written to file descriptor 2 in a file; copy it there if the body fails."""
+    """Write file descriptor 2 to a temporary file; copy it to the terminal if the body fails."""
     saved = None if show else _duplicate(2)
     if saved is None:
         yield

@@ -62,7 +62,7 @@ def copy_layer(source: Any, target: Any, entry: Config) -> None:
 
 
 def structured_suffix(path: Path) -> str:
-    """The ending that Keras expects: it tells a ``.keras`` zip from HDF5 weights by their names."""
+    """The ending by which Keras recognises a ``.keras`` zip or HDF5 weights."""
     return ".weights.h5" if h5py.is_hdf5(path) else ".keras"
 
 

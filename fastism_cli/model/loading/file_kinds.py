@@ -100,7 +100,7 @@ def _read(path: Path) -> ModelFile:
 
 def _needs_config(found: ModelFile) -> Config:
     if found.config is None:
-        raise ModelError(f"{found.path} is a SavedModel folder, which brings its own weights: leave --weights out")
+        raise ModelError(f"{found.path} is a SavedModel folder, which has its own weights: leave --weights out")
     return found.config
 
 

@@ -52,7 +52,7 @@ def lift(model: Any, build: Build) -> keras.Model:
     Raises
     ------
     ModelError
-        If the model does not say what its inputs are.
+        If the model does not say the shape of its input.
     """
     lifted = _Lift(build)
     if getattr(model, "_nodes_by_depth", None):
@@ -85,7 +85,7 @@ def same_predictions(model: Any, twin: Any) -> bool:
 
 
 def _input_kind(symbol: Any, length: int) -> tuple[list[int], str]:
-    """Shape without batch axis, and type, of an input; ``length`` stands for what is variable."""
+    """Shape without batch axis, and type, of an input; ``length`` replaces variable axes."""
     return [length if n is None else n for n in symbol.shape[1:]], symbol.dtype.name
 
 

@@ -13,7 +13,7 @@ from fastism_cli.options.run_options import RunOptions
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model comes from. Only here a path is told from a model.
+    """Where a model comes from. Only this class distinguishes a path from a model.
 
     Attributes
     ----------
