@@ -1,8 +1,9 @@
-"""The two companions of a run: what a model will cost, and whether the engine is right on it."""
+"""Look at a model without scoring regions: what the engine does with it, and whether it computes the right numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastism_cli.errors import UsageError
-from fastism_cli.genome.alphabet import Alphabet
+from fastism_cli.genome.alphabet import Alphabet, Codes
 from fastism_cli.genome.fasta_records import RecordSource
 from fastism_cli.genome.placement import Geometry
 from fastism_cli.model.loading.source import ModelSource
@@ -20,24 +21,38 @@ from fastism_cli.options.run_options import RunOptions
 from fastism_cli.run.checks import ModelChoices, RegionInputs, check_choices, open_regions
 from fastism_cli.run.job import load_scorer
 from fastism_cli.run.other_inputs import OtherInputs, fit_inputs
-from fastism_cli.run.region_reader import Block, Reader
+from fastism_cli.run.region_reader import Reader
 
 if TYPE_CHECKING:
     from fastism_cli.engine.fastism import FastISM
     from fastism_cli.engine.inspection import Inspection
     from fastism_cli.engine.verify import VerifyReport
 
-N_SHARE = 0.01
+logger = logging.getLogger(__name__)
+
+N_SHARE = 0.01  # of the letters of a random sequence
+CHECKED_POSITIONS = 8  # of the one sequence that is checked before a command writes scores
 
 
 def inspect_model(model: Any, options: RunOptions | None = None) -> Inspection:
-    """What the engine does with a model, node by node.
+    """Say what the engine does with a model, node by node.
 
     Parameters
     ----------
     model : path or keras.Model
     options : RunOptions, optional
         Positional heads are summed unless ``reduce`` says otherwise.
+
+    Returns
+    -------
+    Inspection
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be loaded, or none of its inputs can hold a sequence.
+    UsageError
+        If an option does not fit the model.
     """
     options = options or RunOptions()
     chosen = options if options.reduce else replace(options, reduce=("sum",))
@@ -69,12 +84,26 @@ def verify_model(
 
     Parameters
     ----------
-    sequences, positions : int
-        How many sequences, and positions of each.
-    tolerance : float, optional
-        Largest error allowed, in output units.
+    model : path or keras.Model
     options : RunOptions, optional
-        Inputs that it does not give get random numbers.
+        Inputs of the model that ``inputs`` does not give are filled with random numbers.
+    bed, fasta : str, optional
+        Where the sequences come from: regions of the BED, or without it the records of the FASTA. Random sequences
+        if neither is given.
+    sequences, positions : int
+        How many sequences are compared, and how many positions of each.
+    tolerance : float, optional
+        Largest error allowed, in the model's output units.
+
+    Returns
+    -------
+    VerifyReport
+        Call its ``require`` to raise an error if a head failed.
+
+    Raises
+    ------
+    UsageError
+        Lists all that is wrong with the inputs.
     """
     chosen = options or RunOptions()
     source = ModelSource.of(model, chosen)
@@ -86,10 +115,44 @@ def verify_model(
         scorer = load_scorer(source, choices, chosen, regions)
         codes, rows, count = _sequences(scorer, regions, chosen, sequences)
         others = _others(scorer, choices, count).rows(rows)
-        from fastism_cli.engine.verify import verify
+        return _verify_codes(scorer, codes, others, per_sequence=positions, tolerance=tolerance)
 
-        one_hot = scorer.alphabet.one_hot(codes)
-        return verify(scorer, one_hot, others, per_sequence=positions, tolerance=tolerance)
+
+def check_engine(scorer: FastISM, codes: Codes, others: Mapping[str, np.ndarray], columns: range) -> VerifyReport:
+    """Compare the engine with plain Keras before a command writes its scores, and log both errors.
+
+    Parameters
+    ----------
+    codes : uint8 (n, L)
+    others : mapping of input name to array (n, ...)
+    columns : range
+        The positions that will be scored. The engine is compiled for them, and the command goes on with it.
+
+    Raises
+    ------
+    VerifyError
+        If the engine is wrong.
+    """
+    report = _verify_codes(scorer, codes, others, per_sequence=CHECKED_POSITIONS, columns=columns)
+    report.require()
+    logger.info(report.line)
+    return report
+
+
+def _verify_codes(
+    scorer: FastISM,
+    codes: Codes,
+    others: Mapping[str, np.ndarray],
+    *,
+    per_sequence: int,
+    tolerance: float | None = None,
+    columns: range | None = None,
+) -> VerifyReport:
+    """Call :func:`fastism_cli.engine.verify.verify` with letter codes (n, L)."""
+    from fastism_cli.engine.verify import verify
+
+    one_hot = scorer.alphabet.one_hot(codes)
+    return verify(scorer, one_hot, others, per_sequence=per_sequence, tolerance=tolerance, columns=columns)
 
 
 def _regions(stack: ExitStack, bed: str | None, fasta: str | None, options: RunOptions) -> RegionInputs | None:
@@ -115,15 +178,11 @@ def _sequences(
     geometry = Geometry(length, length, options.center, options.stranded, from_start=whole)
     max_n = 1.0 if scorer.prepared.views.knows_unknown else 0.0
     reader = Reader(regions.bed, regions.genome, geometry, scorer.alphabet, edge=options.edge, max_n=max_n)
-    blocks = list(islice(_to_score(reader), n))
+    blocks = list(islice(reader.to_score(), n))
     if not blocks:
         raise UsageError(f"{regions.bed.name} has no region that can be scored.")
     rows = [block.rows[0].bed_row for block in blocks]
     return np.concatenate([block.codes for block in blocks]), rows, regions.n_regions
-
-
-def _to_score(reader: Reader) -> Iterator[Block]:
-    return (block for block in reader.blocks(to_score=1, most_rows=1) if len(block.to_score))
 
 
 def _random_codes(alphabet: Alphabet, n: int, length: int, n_share: float) -> np.ndarray:

@@ -136,14 +136,18 @@ class Reader:
         """How many records are longer than the model's input."""
         return sum(1 for region in self.regions() if region.end - region.start > self.geometry.length)
 
-    def blocks(self, *, to_score: int, most_rows: int) -> Generator[Block, None, None]:
-        """Consecutive rows, cut after ``to_score`` that are to be scored, or ``most_rows`` in all."""
+    def to_score(self) -> Iterator[Block]:
+        """Every row that the model is to be run on, in a block of its own."""
+        return (block for block in self.blocks(to_score=1, max_rows=1) if len(block.to_score))
+
+    def blocks(self, *, to_score: int, max_rows: int) -> Generator[Block, None, None]:
+        """Consecutive rows, cut after ``to_score`` that are to be scored, or after ``max_rows`` in all."""
         rows: list[tuple[Row, Codes]] = []
         start = scored = 0
         for row, codes in self.rows():
             rows.append((row, codes))
             scored += row.status == Status.PENDING
-            if scored == to_score or len(rows) == most_rows:
+            if scored == to_score or len(rows) == max_rows:
                 yield block_of(rows, start)
                 start, rows, scored = start + len(rows), [], 0
         if rows:

@@ -17,6 +17,7 @@ from fastism_cli.results.same_run import SAME, SAME_ROWS, differences
 from fastism_cli.results.schema import Status
 from fastism_cli.results.writer import ResultWriter, other_configuration
 from fastism_cli.run.checks import RunInputs, check_run
+from fastism_cli.run.inspect_and_verify import check_engine
 from fastism_cli.run.job import DryRun, Job, load_job
 from fastism_cli.run.progress import Progress, Silent
 from fastism_cli.run.request import RunRequest
@@ -28,7 +29,7 @@ from fastism_cli.run.threads import read_ahead, write_behind
 logger = logging.getLogger(__name__)
 
 SUMMARISED = ("device", "backend", "precision", "fastism_version", "shard_index", "num_shards", "row_start", "row_stop")
-MOST_UNSCORED = 16  # a block may hold this many times its rows when most of them cannot be scored
+MAX_UNSCORED = 16  # a block may hold this many times its rows when most of them cannot be scored
 
 
 # --- the two ways in -------------------------------------------------------------------------------------------------
@@ -111,7 +112,7 @@ def _score(request: RunRequest, inputs: RunInputs, progress: Progress) -> RunSum
     checked = ""
     if request.options.check:
         with steps.time("check"):
-            checked = check_engine(job)
+            checked = check_first_region(job)
     logger.info(start_up_line(steps))
     job = replace(job, attributes={**job.attributes, "verify": checked})
     return _Run(job, progress, steps).score()
@@ -140,7 +141,7 @@ def finished_before(request: RunRequest, inputs: RunInputs) -> RunSummary | None
 # --- the check at the start ------------------------------------------------------------------------------------------
 
 
-def check_engine(job: Job) -> str:
+def check_first_region(job: Job) -> str:
     """Compare the engine with plain Keras on the first region that can be scored.
 
     Returns
@@ -151,19 +152,13 @@ def check_engine(job: Job) -> str:
     Raises
     ------
     VerifyError
-        If it is wrong.
+        If the engine is wrong.
     """
-    from fastism_cli.engine.verify import verify
-
-    block = next((b for b in job.reader.blocks(to_score=1, most_rows=1) if len(b.to_score)), None)
+    block = next(job.reader.to_score(), None)
     if block is None:
         return ""
     others = job.others.rows([block.rows[0].bed_row])
-    one_hot = job.scorer.alphabet.one_hot(block.codes)
-    report = verify(job.scorer, one_hot, others, columns=job.geometry.all_columns)
-    report.require()
-    logger.info(report.line)
-    return report.to_json()
+    return check_engine(job.scorer, block.codes, others, job.geometry.all_columns).to_json()
 
 
 # --- scoring ---------------------------------------------------------------------------------------------------------
@@ -223,7 +218,7 @@ class _Run:
     def _stream(self, writer: ResultWriter) -> None:
         job = self.job
         reader = replace(job.reader, first=job.reader.first + writer.rows_done)
-        blocks = reader.blocks(to_score=job.block_rows, most_rows=MOST_UNSCORED * job.block_rows)
+        blocks = reader.blocks(to_score=job.block_rows, max_rows=MAX_UNSCORED * job.block_rows)
         with (
             read_ahead(self.steps.each("read", blocks)) as ready,
             write_behind(partial(self._write, writer, writer.rows_done)) as put,

@@ -22,6 +22,7 @@ from fastism_cli.options.run_options import VCF_ENDINGS, RunOptions, stem_of
 from fastism_cli.results.output_checks import check_new_file
 from fastism_cli.results.staging import staged
 from fastism_cli.run.checks import ModelChoices, check_choices
+from fastism_cli.run.inspect_and_verify import check_engine
 from fastism_cli.run.job import load_scorer
 from fastism_cli.run.other_inputs import fit_inputs
 from fastism_cli.run.targets import layouts
@@ -130,7 +131,7 @@ def score_variants(
         assert contigs is not None  # or its problem was raised
         job = _job(source, genome, contigs, choices, load_scorer(source_model, choices, chosen), share)
         if chosen.check:
-            _check_engine(job)
+            _check_first_window(job)
         return _write(pysam, job, output, table)
 
 
@@ -178,23 +179,15 @@ def _job(
     return VariantJob(source, genome, contigs, scorer, outputs, others, windows)
 
 
-def _check_engine(job: VariantJob) -> None:
+def _check_first_window(job: VariantJob) -> None:
     """Compare the engine with plain Keras on the window of the first single base that is substituted."""
-    from fastism_cli.engine.verify import verify
-
     made = (VariantBlock(job, variants) for variants in blocks_of(job))
     block = next((block for block in made if block.substituted), None)
     if block is None:
         return
     window = block.substituted[0].window
-    report = verify(
-        job.scorer,
-        job.alphabet.one_hot(np.stack([block.sequences[window]])),
-        job.others.rows([block.records[window]]),
-        columns=job.windows.columns,
-    )
-    report.require()
-    logger.info(report.line)
+    codes, others = np.stack([block.sequences[window]]), job.others.rows([block.records[window]])
+    check_engine(job.scorer, codes, others, job.windows.columns)
 
 
 def _write(pysam: Any, job: VariantJob, output: str, table: str) -> VariantReport:
