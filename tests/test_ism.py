@@ -78,6 +78,18 @@ def test_positions_come_in_the_order_asked_for(rng):
     assert engine(one_hot, positions=[]).delta["first"].shape == (3, 3, 0, 4)
 
 
+@pytest.mark.parametrize("window", [range(12, 29), range(0), range(40)])
+def test_a_window_keeps_the_length_of_the_sequence(rng, window):
+    engine, codes = FastISM(positional(), reduce="none", batch_size=20), rng.integers(0, 5, (3, 40)).astype("uint8")
+    found = engine.score_codes(codes, window=window)
+    expected = engine.score_codes(codes, positions=window)
+    assert found.delta["profile"].shape == (3, 40, 2, 40, 4)
+    np.testing.assert_array_equal(found.delta["profile"][..., window, :], expected.delta["profile"])
+    outside = np.setdiff1d(np.arange(40), window)
+    assert np.isnan(found.delta["profile"][..., outside, :]).all()
+    np.testing.assert_array_equal(found.reference["profile"], expected.reference["profile"])
+
+
 @pytest.mark.parametrize("engine", ["fast", "naive"])
 @pytest.mark.parametrize("batch_size", [1, 7, 50, 181, 1000, "auto"])
 def test_result_does_not_depend_on_the_batch_size(rng, engine, batch_size):

@@ -278,8 +278,8 @@ def scaled(factor: float):
     """FastISM's call with wrong deltas."""
     right = FastISM.score_codes
 
-    def call(self, codes, others=None, *, positions=None):
-        result = right(self, codes, others, positions=positions)
+    def call(self, codes, others=None, **wanted):
+        result = right(self, codes, others, **wanted)
         return result._replace(delta={name: x * np.float32(factor) for name, x in result.delta.items()})
 
     return call

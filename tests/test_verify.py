@@ -36,8 +36,8 @@ def wrong(change):
     """FastISM's call with its deltas changed."""
     right = FastISM.score_codes
 
-    def call(self, codes, others=None, *, positions=None):
-        result = right(self, codes, others, positions=positions)
+    def call(self, codes, others=None, **wanted):
+        result = right(self, codes, others, **wanted)
         return result._replace(delta={name: change(x.copy()) for name, x in result.delta.items()})
 
     return call

@@ -14,11 +14,11 @@ from fastism_cli.engine.score_arrays import (
     alternates,
     blank,
     column_of,
-    empty_delta,
     letters_of,
     one_ahead,
     repeat_duplicates,
     scatter,
+    set_reference_letters,
 )
 from fastism_cli.errors import SequenceError, UsageError
 from fastism_cli.genome.alphabet import Alphabet, Codes
@@ -223,6 +223,7 @@ class FastISM:
         others: Mapping[str, np.ndarray] | None = None,
         *,
         positions: Iterable[int] | None = None,
+        window: range | None = None,
     ) -> MutagenesisResult:
         """Score every substitution of sequences that are letter codes, as a FASTA is read.
 
@@ -234,12 +235,20 @@ class FastISM:
             The inputs that are not the sequence.
         positions : iterable of int, optional
             As of a call.
+        window : range, optional
+            In the place of ``positions``: score only these. The length axis of ``delta`` is still that of the
+            sequence, with NaN outside of the window.
 
         Returns
         -------
         MutagenesisResult
         """
-        return self._result(self._of_codes(codes, others), positions)
+        inputs = self._of_codes(codes, others)
+        if window is None:
+            return self._result(inputs, positions)
+        delta = self._no_deltas(len(codes), self.input_length)
+        inside = {name: x[..., window.start : window.stop : window.step, :] for name, x in delta.items()}
+        return self._result(inputs, window, inside)._replace(delta=delta)
 
     def compare(self, inputs: Any, reference: Any) -> dict[str, np.ndarray]:
         """Predictions of other sequences minus those of their references, by forward passes.
@@ -333,9 +342,19 @@ class FastISM:
 
     # -- the loop over batches --
 
-    def _result(self, inputs: Inputs, positions: Iterable[int] | None) -> MutagenesisResult:
+    def _no_deltas(self, n: int, positions: int) -> dict[str, np.ndarray]:
+        """NaN for every head, (n, *shape, positions, letters)."""
+        letters = self.alphabet.size
+        return {h.name: np.full((n, *h.shape, positions, letters), np.nan, "float32") for h in self.heads}
+
+    def _result(
+        self, inputs: Inputs, positions: Iterable[int] | None, delta: dict[str, np.ndarray] | None = None
+    ) -> MutagenesisResult:
+        """Score into ``delta``: NaN (n, *shape, positions, letters), new if there is none."""
         codes, wanted = inputs.codes, self._positions(positions)
-        delta = {h.name: empty_delta(h.shape, codes[:, wanted], self.alphabet.size) for h in self.heads}
+        delta = self._no_deltas(len(codes), len(wanted)) if delta is None else delta
+        for values in delta.values():
+            set_reference_letters(values, codes[:, wanted])
         if len(codes) and not len(wanted):
             return MutagenesisResult(self.forward.heads(inputs.arrays), delta)
         reference = {h.name: np.empty((len(codes), *h.shape), "float32") for h in self.heads}

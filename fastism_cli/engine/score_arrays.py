@@ -45,13 +45,10 @@ def alternates(codes: np.ndarray, start: int, size: int, letters: int, n_policy:
         yield np.where(known[..., None], rest, letters - 1).astype("int32")
 
 
-def empty_delta(shape: tuple[int, ...], codes: np.ndarray, letters: int) -> np.ndarray:
-    """NaN everywhere but at the reference letters: (n, *shape, positions, letters)."""
-    n, length = codes.shape
-    delta = np.full((n, prod(shape), length, letters), np.nan, "float32")
-    row, column = np.nonzero(codes < letters)
-    delta[row, :, column, codes[row, column]] = 0
-    return delta.reshape(n, *shape, length, letters)
+def set_reference_letters(delta: np.ndarray, codes: np.ndarray) -> None:
+    """Write 0 into ``delta`` (n, *head shape, positions, letters) at the sequences' own letters, (n, positions)."""
+    row, column = np.nonzero(codes < delta.shape[-1])
+    _flat(delta)[row, :, column, codes[row, column]] = 0
 
 
 def column_of(wanted: np.ndarray, length: int) -> np.ndarray:
@@ -63,13 +60,19 @@ def column_of(wanted: np.ndarray, length: int) -> np.ndarray:
 
 def scatter(delta: np.ndarray, values: np.ndarray, at: np.ndarray, bases: np.ndarray) -> None:
     """Write a chunk's values (S, P, A, *head shape) into ``delta`` (n, *head shape, positions, letters)."""
-    n, letters = len(delta), delta.shape[-1]
-    flat = delta.reshape(n, -1, delta.shape[-2], letters)
-    assert np.shares_memory(flat, delta)
+    n = len(delta)
     values = values.reshape(*values.shape[:3], -1)[:n]
     keep = at >= 0
     row = np.arange(n)[:, None, None]
-    flat[row, :, at[keep][None, :, None], bases[:, keep]] = values[:, keep]
+    _flat(delta)[row, :, at[keep][None, :, None], bases[:, keep]] = values[:, keep]
+
+
+def _flat(delta: np.ndarray) -> np.ndarray:
+    """The same memory as (n, units, positions, letters)."""
+    n, *shape, length, letters = delta.shape
+    flat = delta.reshape(n, prod(shape), length, letters)
+    assert not flat.size or np.may_share_memory(flat, delta)
+    return flat
 
 
 def blank(delta: Mapping[str, np.ndarray], rows: slice, where: np.ndarray) -> None:

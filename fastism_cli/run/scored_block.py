@@ -9,7 +9,7 @@ from math import prod
 
 import numpy as np
 
-from fastism_cli.genome.placement import Geometry
+from fastism_cli.engine.score_arrays import blank, fill_up
 from fastism_cli.results.schema import Status
 from fastism_cli.results.writer import ResultWriter
 from fastism_cli.run.job import Job
@@ -20,7 +20,7 @@ from fastism_cli.run.region_reader import Block, Row
 class Computed:
     """What the engine made of a block, by head, for the rows ``block.to_score`` alone.
 
-    References (m, T), and deltas (m, T, window, letters) of the chosen targets.
+    References (m, T), and deltas (m, T, L, letters) of the chosen targets: NaN outside of the window.
     """
 
     block: Block
@@ -42,8 +42,6 @@ class Scored:
 
 def compute_block(job: Job, block: Block) -> Computed:
     """Run the engine on the rows of a block that can be scored."""
-    from fastism_cli.engine.score_arrays import fill_up
-
     at, scorer = block.to_score, job.scorer
     n = len(at)
     if not n:
@@ -51,7 +49,7 @@ def compute_block(job: Job, block: Block) -> Computed:
     others = job.others.rows([block.rows[i].bed_row for i in at])
     codes = fill_up(block.codes[at], job.sequences)
     others = {name: fill_up(x, job.sequences) for name, x in others.items()}
-    result = scorer.score_codes(codes, others, positions=job.geometry.all_columns)
+    result = scorer.score_codes(codes, others, window=job.geometry.all_columns)
     reference = {name: x[:n] for name, x in result.reference.items()}
     delta = {name: x[:n] for name, x in result.delta.items()}
     return Computed(block, reference, delta)
@@ -62,11 +60,9 @@ def settle_block(job: Job, computed: Computed) -> Scored:
     block, at, reference = computed.block, computed.block.to_score, computed.reference
     if not len(at):
         return Scored(block, np.zeros(len(block.rows), bool))
-    reverse = block.is_reverse[at]
-    expected = _substituted(job, block, at)
-    delta = {name: _spread(x, job.geometry, reverse) for name, x in computed.delta.items()}
-    if job.geometry.tile:
-        delta = {name: _only(x, expected) for name, x in delta.items()}
+    expected, delta, columns = _substituted(job, block, at), computed.delta, job.geometry.all_columns
+    inside = {name: x[..., columns.start : columns.stop, :] for name, x in delta.items()}
+    blank(inside, slice(len(at)), ~expected[:, columns.start : columns.stop])
     good = _finite(reference, delta, expected)
     for x in delta.values():
         x[~good] = np.nan
@@ -104,29 +100,6 @@ def _count(job: Job, codes: np.ndarray, where: np.ndarray) -> int:
     """Substitutions at some positions, bool (n, L): one more at an N, which has no letter to spare."""
     letters = job.reader.alphabet.size
     return int(where.sum() * (letters - 1) + (where & (codes == letters)).sum())
-
-
-def _spread(delta: np.ndarray, geometry: Geometry, reverse: np.ndarray) -> np.ndarray:
-    """(n, T, L, letters) from (n, T, window, letters): NaN outside of the window."""
-    first = geometry.all_columns.start
-    if len(geometry.all_columns) == geometry.length == geometry.window:
-        return delta
-    full = np.full((*delta.shape[:-2], geometry.length, delta.shape[-1]), np.nan, delta.dtype)
-    for flag in set(reverse.tolist()):
-        columns = geometry.columns(reverse=flag)
-        rows = np.nonzero(reverse == flag)[0]
-        full[rows, ..., columns.start : columns.stop, :] = delta[
-            rows, ..., columns.start - first : columns.stop - first, :
-        ]
-    return full
-
-
-def _only(delta: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """The deltas with NaN where a tile passes the end of its region."""
-    row, column = np.nonzero(~expected)
-    delta = np.array(delta)
-    delta[row, ..., column, :] = np.nan
-    return delta
 
 
 def _substituted(job: Job, block: Block, at: np.ndarray) -> np.ndarray:
