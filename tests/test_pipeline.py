@@ -18,9 +18,9 @@ from fastism_cli.results.schema import Status
 from fastism_cli.results.writer import ResultWriter
 from fastism_cli.run import job
 from fastism_cli.run.other_inputs import fit_inputs, read_inputs
-from fastism_cli.run.progress import Silent
 from fastism_cli.run.score_regions import plan_run, score_regions
-from fastism_cli.run.targets import layouts, parse_targets
+from fastism_cli.run.summary import Silent
+from fastism_cli.run.targets import parse_targets, stored_heads
 from fastism_cli.run.threads import read_ahead, write_behind
 from tests.small_run import ALL_N, LENGTH, RECORDS, SCORED, Folder, codes_of, make_folder, predicted, true_delta
 
@@ -481,7 +481,7 @@ def test_wrong_target_lists(values, message):
 )
 def test_targets_that_the_model_does_not_have(targets, names, message):
     with pytest.raises(UsageError, match=message):
-        layouts(choose_heads({"a": (2,), "b": (3,)}, None, targets, substitutions=4), names)
+        stored_heads(choose_heads({"a": (2,), "b": (3,)}, None, targets, substitutions=4), names)
 
 
 def test_values_of_other_inputs(tmp_path):

@@ -19,9 +19,8 @@ from fastism_cli.results.ism_file import read_result
 from fastism_cli.results.merge_shards import merge_shards
 from fastism_cli.run import job
 from fastism_cli.run.devices import parse_devices
-from fastism_cli.run.progress import Silent
 from fastism_cli.run.score_regions import score_regions
-from fastism_cli.run.summary import START_UP
+from fastism_cli.run.summary import START_UP, Silent
 from fastism_cli.run.worker_processes import WorkerError, score_on_devices
 from tests.small_run import LENGTH, RECORDS, Folder, codes_of, make_folder
 

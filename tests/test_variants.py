@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fastism_cli.cli import main
-from fastism_cli.run.variants.alleles import VariantWindows
+from fastism_cli.run.variants.variant_block import VariantWindows
 from tests.small_run import LENGTH, LETTERS, Folder, contigs, make_folder, predicted
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")

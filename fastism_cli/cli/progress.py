@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from fastism_cli.cli.messages import LOGGER, is_quiet
-from fastism_cli.run.progress import Progress, Silent
+from fastism_cli.run.summary import Progress, Silent
 
 SECONDS_BETWEEN_LINES = 60.0
 

@@ -23,7 +23,7 @@ from fastism_cli.run.other_inputs import OtherInputs, fit_inputs
 from fastism_cli.run.region_reader import Reader
 from fastism_cli.run.request import RunRequest
 from fastism_cli.run.start_backend import import_backend
-from fastism_cli.run.targets import layouts
+from fastism_cli.run.targets import stored_heads
 
 if TYPE_CHECKING:
     from fastism_cli.engine.fastism import FastISM
@@ -214,7 +214,7 @@ def _job(request: RunRequest, inputs: RunInputs, scorer: FastISM) -> Job:
         scorer,
         replace(reader, first=rows.start, stop=rows.stop),
         fit_inputs(choices.inputs, scorer.other_shapes, regions.n_regions),
-        layouts(scorer.heads, choices.target_names),
+        stored_heads(scorer.heads, choices.target_names),
         _attributes(inputs, scorer, rows, n_total),
         scorer.sequences_per_call(geometry.all_columns),
         0 if options.tile else reader.n_longer(),

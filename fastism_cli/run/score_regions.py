@@ -19,11 +19,10 @@ from fastism_cli.results.writer import ResultWriter, other_configuration
 from fastism_cli.run.checks import RunInputs, check_run
 from fastism_cli.run.inspect_and_verify import check_engine
 from fastism_cli.run.job import DryRun, Job, load_job
-from fastism_cli.run.progress import Progress, Silent
 from fastism_cli.run.request import RunRequest
 from fastism_cli.run.scored_block import Computed, compute_block, settle_block, write_block
 from fastism_cli.run.start_backend import import_backend
-from fastism_cli.run.summary import RunSummary, Steps, start_up_line, write_summary
+from fastism_cli.run.summary import Progress, RunSummary, Silent, Steps, start_up_line, write_summary
 from fastism_cli.run.threads import read_ahead, write_behind
 
 logger = logging.getLogger(__name__)

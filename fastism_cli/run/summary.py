@@ -1,4 +1,4 @@
-"""What a run did and how long each step took: the last line of the log, and the file of ``--summary``."""
+"""What a run reports: its progress, how long each step took, the last lines of the log, the file of ``--summary``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from fastism_cli.errors import OutputError
 from fastism_cli.results.schema import Status
@@ -118,6 +118,26 @@ class RunSummary:
             },
             indent=2,
         )
+
+
+class Progress(Protocol):
+    """Is called as a run goes on, from the thread that writes."""
+
+    def start(self, rows: int, done: int = 0) -> None:
+        """Before scoring: the rows of the file, and how many of them an earlier run has done."""
+
+    def advance(self, rows: int, substitutions: int) -> None:
+        """After each block: the rows and substitutions that are new."""
+
+
+class Silent:
+    """Progress that nobody watches."""
+
+    def start(self, rows: int, done: int = 0) -> None:
+        pass
+
+    def advance(self, rows: int, substitutions: int) -> None:
+        pass
 
 
 class Steps:

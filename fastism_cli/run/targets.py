@@ -86,7 +86,7 @@ def _lines(path: str) -> tuple[str, ...]:
         raise UsageError(f"--target-names: {path} cannot be read: {reason}") from error
 
 
-def layouts(heads: Sequence[ScoredHead], names: Mapping[str | None, Sequence[str]]) -> tuple[HeadLayout, ...]:
+def stored_heads(heads: Sequence[ScoredHead], names: Mapping[str | None, Sequence[str]]) -> tuple[HeadLayout, ...]:
     """The scored heads as they are stored, with the names of their targets.
 
     Raises
@@ -95,10 +95,10 @@ def layouts(heads: Sequence[ScoredHead], names: Mapping[str | None, Sequence[str
         If a head does not exist, or there are more or fewer names than targets.
     """
     named = by_head("--target-names", list(dict.fromkeys(head.source_name for head in heads)), names)
-    return tuple(_layout(head, named.get(head.source_name)) for head in heads)
+    return tuple(_stored_head(head, named.get(head.source_name)) for head in heads)
 
 
-def _layout(head: ScoredHead, names: Sequence[str] | None) -> HeadLayout:
+def _stored_head(head: ScoredHead, names: Sequence[str] | None) -> HeadLayout:
     size = head.n_targets
     if names is not None and len(names) != size:
         raise UsageError(f"--target-names: head {head.source_name!r} has {size} targets. Received: {len(names)} names")

@@ -26,10 +26,9 @@ from fastism_cli.results.merge_shards import join, part_attributes
 from fastism_cli.results.schema import Status
 from fastism_cli.run.checks import RunInputs, check_run
 from fastism_cli.run.devices import environment, parse_devices
-from fastism_cli.run.progress import Progress
 from fastism_cli.run.request import RunRequest
 from fastism_cli.run.score_regions import finished_before, score_request
-from fastism_cli.run.summary import RunSummary, write_summary
+from fastism_cli.run.summary import Progress, RunSummary, write_summary
 
 SECONDS_TO_END = 60.0  # that workers get to keep their rows
 

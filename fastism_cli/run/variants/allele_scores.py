@@ -15,7 +15,7 @@ from fastism_cli.run.variants.variant_block import VariantBlock, VariantJob
 CALL_BASES = {"cpu": 64_000, "gpu": 2_000_000}
 
 
-def most_sequences(length: int) -> int:
+def max_sequences(length: int) -> int:
     """How many sequences of this length one call takes."""
     return max(CALL_BASES[backend.device_kind()] // length, 1)
 
@@ -84,7 +84,7 @@ def _predicted(job: VariantJob, sequences: Sequence[Codes], records: Sequence[in
 
 def _by_steps(job: VariantJob, n: int, values: Callable[[slice], Mapping[str, np.ndarray]]) -> np.ndarray:
     """(n, K), some sequences at a time."""
-    step = most_sequences(job.windows.length)
+    step = max_sequences(job.windows.length)
     parts = [np.empty((0, len(job.labels)), np.float32)]
     for first in range(0, n, step):
         stop = min(first + step, n)

@@ -25,9 +25,8 @@ from fastism_cli.run.checks import ModelChoices, check_choices
 from fastism_cli.run.inspect_and_verify import check_engine
 from fastism_cli.run.job import load_scorer
 from fastism_cli.run.other_inputs import fit_inputs
-from fastism_cli.run.targets import layouts
-from fastism_cli.run.variants.alleles import AlleleStatus, VariantWindows
-from fastism_cli.run.variants.variant_block import VariantBlock, VariantJob, blocks_of
+from fastism_cli.run.targets import stored_heads
+from fastism_cli.run.variants.variant_block import AlleleStatus, VariantBlock, VariantJob, VariantWindows, blocks_of
 from fastism_cli.run.variants.variant_files import ScoredTable, ScoredVcf
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ def score_variants(
         ``.vcf.gz`` or ``.vcf``; the table has the same name with ``.tsv``. Default: ``<stem>.ism.vcf.gz`` in the
         current folder.
     share : int
-        See :class:`fastism_cli.run.variants.alleles.VariantWindows`.
+        See :class:`fastism_cli.run.variants.variant_block.VariantWindows`.
     options : RunOptions, optional
         Those that matter here; ``missing_contig`` "skip" keeps records on contigs that the FASTA lacks.
 
@@ -166,16 +165,16 @@ def _contigs(source: VariantSource, genome: Genome, options: RunOptions) -> dict
 def _job(
     source: VariantSource, genome: Genome, contigs: dict[str, str], choices: ModelChoices, scorer: FastISM, share: int
 ) -> VariantJob:
-    from fastism_cli.run.variants.allele_scores import most_sequences
+    from fastism_cli.run.variants.allele_scores import max_sequences
 
     if share > scorer.input_length:
         raise UsageError(f"--share must be at most the length of the model's input, {scorer.input_length}.")
     windows = VariantWindows(scorer.input_length, share)
     if scorer.batching.batch_size == "auto":
-        most = most_sequences(scorer.input_length) * share * (scorer.alphabet.size - 1)
+        most = max_sequences(scorer.input_length) * share * (scorer.alphabet.size - 1)
         scorer.batching.batch_size = min(scorer.batching.substitutions, most)
     others = fit_inputs(choices.inputs, scorer.other_shapes, source.summary.count)
-    outputs = layouts(scorer.heads, choices.target_names)
+    outputs = stored_heads(scorer.heads, choices.target_names)
     return VariantJob(source, genome, contigs, scorer, outputs, others, windows)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastism_cli.genome import vcf_text
 from fastism_cli.genome.vcf_reader import INFO_COLUMN, Variant
-from fastism_cli.run.variants.alleles import AlleleStatus
+from fastism_cli.run.variants.variant_block import AlleleStatus
 
 FLOAT = "%.9g"
 COLUMNS = ("chrom", "pos", "id", "ref", "alt", "target", "reference", "delta", "status")
