@@ -1,5 +1,7 @@
-"""Everything about the inputs of a run that can be found out before Keras is loaded: a job that waited a day in a queue
-must not fail after ten minutes on the name of a contig. All problems are reported together."""
+"""Check the inputs of a run before Keras is loaded, and report all problems together.
+
+A job that waited in a queue for a day must not fail after ten minutes because of the name of a contig.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ModelChoices:
-    """What was asked for of a model that is not loaded yet."""
+    """Options about the model, parsed; the model is not loaded yet.
+
+    Attributes
+    ----------
+    inputs : mapping of input name to array or float
+        As :func:`read_inputs` gives them.
+    targets : mapping of head name to tuple of int
+        The targets to score; None are all. The name None means the only head, here and below.
+    target_names : mapping of head name to names
+    reduce : mapping of head name to kinds of reduction
+    """
 
     alphabet: Alphabet
     inputs: Mapping[str, np.ndarray | float]
@@ -45,7 +57,7 @@ class ModelChoices:
 
 @dataclass(frozen=True)
 class RegionInputs:
-    """An open BED and the genome it lies on. ``n_regions`` counts all records."""
+    """An open BED, or the records of a FASTA, and the genome; ``n_regions`` counts all records."""
 
     bed: BedSource | RecordSource
     genome: Genome
@@ -54,7 +66,7 @@ class RegionInputs:
 
 @dataclass(frozen=True)
 class RunInputs:
-    """Open, checked inputs."""
+    """Open and checked inputs of a run."""
 
     regions: RegionInputs
     choices: ModelChoices
@@ -78,7 +90,7 @@ def check_run(stack: ExitStack, request: RunRequest) -> RunInputs:
     Raises
     ------
     FastISMError
-        The one problem, or a :class:`UsageError` that lists all.
+        The problem, if there is one; a :class:`UsageError` that lists all, if there are more.
     """
     problems, options, fasta = Problems(), request.options, request.fasta
     choices = check_choices(problems, request.model, options)
@@ -89,7 +101,7 @@ def check_run(stack: ExitStack, request: RunRequest) -> RunInputs:
         problems.check(check_place, options.summary, "--summary")
     problems.raise_if_any()
     assert regions is not None  # or its problem was raised
-    # only now are they read: what changes them between here and the end is seen
+    # the files are read from here on: a change between now and the end of the run is noticed
     source = regions.bed
     model_watch = Watch(map(str, request.model.files))
     watch = Watch([fasta, *filter(None, [source.path]), *map(str, other_files(options))])
@@ -101,7 +113,10 @@ def check_run(stack: ExitStack, request: RunRequest) -> RunInputs:
 def open_regions(
     problems: Problems, stack: ExitStack, bed: str | None, fasta: str, options: RunOptions
 ) -> RegionInputs | None:
-    """Open a BED (or take the records of the FASTA) and a FASTA, and check that they fit; None if they do not."""
+    """Open a FASTA and a BED (None takes the records of the FASTA), and check that they fit together.
+
+    Problems are added to ``problems``; the result is None if a file cannot be read.
+    """
     source: BedSource | RecordSource | None = None
     if bed is not None:
         source = problems.check(stack.enter_context, BedSource(bed))
@@ -132,7 +147,7 @@ def _match_contigs(bed: BedSource, genome: Genome) -> None:
 
 
 def check_choices(problems: Problems, model: ModelSource, options: RunOptions) -> ModelChoices:
-    """The part that concerns the model alone."""
+    """Parse the options about the model, and check that its files are there."""
     problems.check(check_model_file, model, options)
     alphabet = problems.check(Alphabet, options.alphabet)
     tied = problems.check(parse_tie, options.tie)
@@ -149,7 +164,13 @@ def check_choices(problems: Problems, model: ModelSource, options: RunOptions) -
 
 
 def check_model_file(model: ModelSource, options: RunOptions) -> None:
-    """Whether the files of a model are there and look like what they should be. A loaded model passes."""
+    """Check that the files of a model are there and look like what they should be. A loaded model passes.
+
+    Raises
+    ------
+    ModelError
+        Names the file.
+    """
     model.check()
     for spec in options.custom_objects:
         if spec.endswith(".py") and not os.path.isfile(spec):

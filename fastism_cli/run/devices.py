@@ -1,4 +1,4 @@
-"""``--devices``: which GPUs there are, found without loading a backend, and how a process is given one of them."""
+"""``--devices``: find the GPUs without loading a backend, and show a process only one of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GIVEN = "FASTISM_DEVICE"  # tells a process which device it was given
 
 
 def parse_devices(asked: str | None) -> list[str]:
-    """``"all"`` or ``"0,1"`` or ``"cpu,cpu"`` as a list; none asked for is none.
+    """Make a list of ``"all"``, ``"0,1"`` or ``"cpu,cpu"``; an empty one of None.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def parse_devices(asked: str | None) -> list[str]:
 
 
 def visible_gpus() -> list[str]:
-    """What a scheduler lets this process see, else what the driver lists."""
+    """List the GPUs that a scheduler shows to this process, or else those that the driver lists."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is not None:
         return [name for name in allowed.split(",") if name not in ("", "-1", "NoDevFiles")]
@@ -43,19 +43,24 @@ def visible_gpus() -> list[str]:
 
 
 def environment(device: str) -> Mapping[str, str]:
-    """Variables that show a process this device alone."""
+    """Environment variables that show a process only this device."""
     if device == CPU:
         return {GIVEN: device, "CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
     return {GIVEN: device, "CUDA_VISIBLE_DEVICES": device}
 
 
 def require_device(found: str) -> None:
-    """Refuse to compute on the CPU what was given to a GPU.
+    """Check that a process that was given a GPU computes on it.
+
+    Parameters
+    ----------
+    found : "gpu" or "cpu"
+        What the backend computes on.
 
     Raises
     ------
     UsageError
-        If this process was given a GPU, and the backend found ("gpu" or "cpu") none.
+        If this process was given a GPU and the backend found none.
     """
     given = os.environ.get(GIVEN, CPU)
     if given != CPU and found == "cpu":

@@ -169,13 +169,13 @@ def _regions(stack: ExitStack, bed: str | None, fasta: str | None, options: RunO
 def _sequences(
     scorer: FastISM, regions: RegionInputs | None, options: RunOptions, n: int
 ) -> tuple[np.ndarray, list[int], int]:
-    """Codes (n, L), the BED row of each, and how many rows there are."""
+    """Letter codes (n, L), the number of the record of each, and how many records there are."""
     length = scorer.input_length
     if regions is None:
         share = N_SHARE if scorer.prepared.views.knows_unknown else 0.0
         return _random_codes(scorer.alphabet, n, length, share), list(range(n)), n
-    whole = isinstance(regions.bed, RecordSource)
-    geometry = Geometry(length, length, options.center, options.stranded, from_start=whole)
+    from_start = isinstance(regions.bed, RecordSource)
+    geometry = Geometry(length, length, options.center, options.stranded, from_start=from_start)
     max_n = 1.0 if scorer.prepared.views.knows_unknown else 0.0
     reader = Reader(regions.bed, regions.genome, geometry, scorer.alphabet, edge=options.edge, max_n=max_n)
     blocks = list(islice(reader.to_score(), n))
@@ -186,7 +186,7 @@ def _sequences(
 
 
 def _random_codes(alphabet: Alphabet, n: int, length: int, n_share: float) -> np.ndarray:
-    """Random letters, a few of them N but not at the ends."""
+    """Random letter codes (n, length); a few are N, but not at the ends."""
     rng = np.random.default_rng(0)
     codes = rng.integers(0, alphabet.size, (n, length)).astype(np.uint8)
     is_n = rng.random((n, length)) < n_share
@@ -195,6 +195,7 @@ def _random_codes(alphabet: Alphabet, n: int, length: int, n_share: float) -> np
 
 
 def _others(scorer: FastISM, choices: ModelChoices, n_regions: int) -> OtherInputs:
+    """The other inputs: as given, or else random numbers."""
     rng, shapes = np.random.default_rng(1), scorer.other_shapes
     random = {name: rng.normal(size=shape).astype("float32") for name, shape in shapes.items()}
     return fit_inputs({**random, **choices.inputs}, shapes, n_regions)

@@ -1,4 +1,4 @@
-"""From options to a run that is ready to go: inputs checked, model loaded, everything of the right shape."""
+"""Make a run ready: load the model, choose the rows, and check that everything fits together."""
 
 from __future__ import annotations
 
@@ -30,14 +30,34 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BLOCK_SUBSTITUTIONS = 30_000  # a second or so of work: progress is told, and the other steps get on, once a block
-BLOCK_BYTES = 16e6  # of deltas
-BLOCKS_AT_A_TIME = 5  # about
+BLOCK_SUBSTITUTIONS = 30_000  # about a second of work: progress is shown, and blocks are handed on, this often
+BLOCK_BYTES = 16e6  # of the deltas of a block
+BLOCKS_AT_A_TIME = 5  # in memory, about
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a run will do."""
+    """What a run would do, for ``--dry-run`` and for the first lines of the log.
+
+    Attributes
+    ----------
+    model : str
+        The path of the model, or its name.
+    input_name, input_length : str, int
+        The input that is substituted in, and how many bases it holds.
+    window : int
+        Bases in the middle of the input that are substituted.
+    heads : tuple of HeadLayout
+        What is stored.
+    engine, reason : str
+        "fast" or "naive", and why.
+    batch : int
+        Substitutions in one call of the engine.
+    regions : int
+        Rows of the result.
+    output_bytes : int
+        Upper estimate of the size of ``output``.
+    """
 
     model: str
     input_name: str
@@ -52,7 +72,7 @@ class DryRun:
     output_bytes: int
 
     def lines(self) -> list[str]:
-        """For the log: model, heads, engine and why, batch, size of the result."""
+        """The lines of the log: model and heads; engine, why, and batch; regions and size of the result."""
         heads = ", ".join(f"{head.name} {_shape_text(head)}" for head in self.heads)
         return [
             f"model {self.model}: input {self.input_name!r} of {self.input_length:,} bases, heads: {heads}",
@@ -64,7 +84,21 @@ class DryRun:
 
 @dataclass(frozen=True)
 class Job:
-    """A run that is ready to go."""
+    """A run that is ready: its options, open inputs, engine and reader.
+
+    Attributes
+    ----------
+    others : OtherInputs
+        The inputs that are not the sequence.
+    outputs : tuple of HeadLayout
+        What is stored.
+    attributes : mapping
+        Of the result file.
+    sequences : int
+        How many sequences one call of the engine holds.
+    n_longer : int
+        Records that are longer than the input and not tiled.
+    """
 
     request: RunRequest
     inputs: RunInputs
@@ -73,8 +107,8 @@ class Job:
     others: OtherInputs
     outputs: tuple[HeadLayout, ...]
     attributes: Mapping[str, Any]
-    sequences: int  # that one call of the engine holds
-    n_longer: int  # records that are longer than the input and not tiled
+    sequences: int
+    n_longer: int
 
     @property
     def geometry(self) -> Geometry:
@@ -82,7 +116,7 @@ class Job:
 
     @property
     def longer_line(self) -> str:
-        """What to tell about intervals of which only the middle is scored."""
+        """The warning about intervals of which only the middle is scored."""
         return (
             f"{self.n_longer:,} of {self.inputs.regions.n_regions:,} intervals of {self.inputs.bed.name} are longer "
             f"than the model's input of {self.geometry.length:,} bases: only their middle is scored. "
@@ -91,7 +125,7 @@ class Job:
 
     @property
     def n_rows(self) -> int:
-        """Of the file."""
+        """Rows of the file."""
         return self.reader.stop - self.reader.first
 
     @property
@@ -101,7 +135,7 @@ class Job:
 
     @property
     def output_bytes(self) -> int:
-        """Upper estimate of the file's size: what is not computed compresses to nothing."""
+        """Upper estimate of the file's size: deltas that are not computed compress to nothing."""
         layout = self.layout
         refs = sum(4 * prod(layout.ref_shape(head)) for head in layout.heads)
         window = 1.0 if layout.compression == "none" else self.geometry.window / self.geometry.length
@@ -109,7 +143,7 @@ class Job:
 
     @property
     def row_bytes(self) -> int:
-        """Of the deltas of one region in memory."""
+        """Bytes of the deltas of one region in memory."""
         heads = sum(prod(head.shape) for head in self.scorer.heads)
         return 4 * heads * self.geometry.length * self.reader.alphabet.size
 
@@ -123,7 +157,7 @@ class Job:
         return -(-rows // self.sequences) * self.sequences
 
     def dry_run(self) -> DryRun:
-        """What the run will do, in words and numbers."""
+        """Say what the run will do."""
         scorer = self.scorer
         return DryRun(
             self.request.model.name,
@@ -146,7 +180,19 @@ def _shape_text(head: HeadLayout) -> str:
 
 
 def load_job(request: RunRequest, inputs: RunInputs) -> Job:
-    """Load the model and check the rest."""
+    """Load the model and check what depends on it.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be loaded, or none of its inputs can hold a sequence.
+    UsageError
+        If an option does not fit the model, or an input file has changed.
+    RegionError, SequenceError
+        If ``--edge error`` or ``--n-policy error`` refuse a record.
+    ResourceError
+        If memory or disk are too small.
+    """
     scorer = load_scorer(request.model, inputs.choices, request.options, inputs.regions)
     inputs.model_watch.check()
     job = _job(request, inputs, scorer)
@@ -159,9 +205,9 @@ def load_job(request: RunRequest, inputs: RunInputs) -> Job:
 def load_scorer(
     source: ModelSource, choices: ModelChoices, options: RunOptions, regions: RegionInputs | None = None
 ) -> FastISM:
-    """Load a model and make its engine: the first thing that needs Keras.
+    """Load a model and make its engine. This is the first step that loads Keras.
 
-    A variable length that no option gives is that of the ``regions``.
+    If the model's input has a variable length and no option gives one, the length is that of the ``regions``.
     """
     import_backend(verbose=logger.isEnabledFor(logging.DEBUG))
     from fastism_cli.engine.fastism import FastISM
@@ -179,12 +225,12 @@ def load_scorer(
 
 
 def common_length(regions: RegionInputs, limit: int | None) -> int | None:
-    """How long all records are; None if there is none.
+    """The length that all records have, in bases; None if there are no records.
 
     Raises
     ------
     UsageError
-        If they differ.
+        If the lengths differ.
     """
     lengths = {region.end - region.start for region in islice(regions.bed.regions(), limit)}
     if len(lengths) > 1:
@@ -197,10 +243,10 @@ def common_length(regions: RegionInputs, limit: int | None) -> int | None:
 
 def _job(request: RunRequest, inputs: RunInputs, scorer: FastISM) -> Job:
     options, choices, regions = request.options, inputs.choices, inputs.regions
-    geometry = _geometry(scorer.input_length, options, whole=isinstance(inputs.bed, RecordSource))
+    geometry = _geometry(scorer.input_length, options, from_start=isinstance(inputs.bed, RecordSource))
     policies = {name: getattr(options, name) for name in ("limit", "edge", "n_policy", "max_n")}
     if not scorer.prepared.views.knows_unknown:
-        logger.info("the model has no integer for N: regions that hold one are not scored")
+        logger.info("the model has no integer for N: regions that hold an N are not scored")
         policies["max_n"] = 0.0
     reader = Reader(inputs.bed, inputs.genome, geometry, choices.alphabet, **policies)
     n_records = regions.n_regions if options.limit is None else min(regions.n_regions, options.limit)
@@ -221,10 +267,10 @@ def _job(request: RunRequest, inputs: RunInputs, scorer: FastISM) -> Job:
     )
 
 
-def _geometry(length: int, options: RunOptions, *, whole: bool) -> Geometry:
-    """A tile is half as long as the input unless ``--window`` says otherwise: it has a quarter on each side."""
+def _geometry(length: int, options: RunOptions, *, from_start: bool) -> Geometry:
+    """Where the model is put. Unless ``--window`` says otherwise, a tile is the middle half of the input."""
     window = options.window or (max(length // 2, 1) if options.tile else length)
-    return Geometry(length, window, options.center, options.stranded, tile=options.tile, from_start=whole)
+    return Geometry(length, window, options.center, options.stranded, tile=options.tile, from_start=from_start)
 
 
 def _attributes(inputs: RunInputs, scorer: FastISM, rows: range, n_total: int) -> dict[str, Any]:

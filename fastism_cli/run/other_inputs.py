@@ -1,4 +1,4 @@
-"""``--input NAME=zeros|ones|FILE.npy``: what a model sees at its inputs that are not the sequence."""
+"""``--input NAME=zeros|ones|FILE.npy``: the values of the model's inputs that are not the sequence."""
 
 from __future__ import annotations
 
@@ -15,32 +15,37 @@ CONSTANTS = {"zeros": 0.0, "ones": 1.0}
 
 @dataclass(frozen=True)
 class OtherInputs:
-    """Values for every input but the sequence.
+    """Values of every input but the sequence.
 
     Attributes
     ----------
     constant : dict of name to array (*shape)
-        The same for every region.
+        Inputs that are the same for every region.
     by_row : dict of name to array (n_regions, *shape)
-        One row for each record of the BED.
+        Inputs with one row for each record of the BED.
     """
 
     constant: Mapping[str, np.ndarray]
     by_row: Mapping[str, np.ndarray]
 
     def rows(self, numbers: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
-        """Arrays (n, *shape) for these records, counted from 0."""
+        """Arrays (n, *shape) of every input for these records, counted from 0."""
         same = {name: np.broadcast_to(x, (len(numbers), *x.shape)) for name, x in self.constant.items()}
         return same | {name: np.asarray(x[numbers]) for name, x in self.by_row.items()}
 
 
 def read_inputs(values: Sequence[str]) -> dict[str, np.ndarray | float]:
-    """Open the files: arrays as they are stored (never all in memory), or a number for zeros and ones.
+    """Parse ``--input`` and open its files.
+
+    Returns
+    -------
+    dict of input name to array or float
+        Arrays are mapped from the file, not read into memory; zeros and ones are a number.
 
     Raises
     ------
     UsageError
-        If a value is not NAME=..., or a file is no array of numbers.
+        If a value is not NAME=..., or a file is not an array of numbers.
     """
     found: dict[str, np.ndarray | float] = {}
     for value in values:
@@ -68,11 +73,13 @@ def _array(path: str) -> np.ndarray:
 def fit_inputs(
     given: Mapping[str, np.ndarray | float], wanted: Mapping[str, tuple[int, ...]], n_regions: int
 ) -> OtherInputs:
-    """Give every input of the model its values.
+    """Check that every input of the model has values of the right shape.
 
     Parameters
     ----------
-    wanted : mapping of name to shape
+    given : mapping of input name to array or float
+        As :func:`read_inputs` gives them.
+    wanted : mapping of input name to shape
         The inputs that are not the sequence, without the batch axis.
     n_regions : int
         Records of the BED.
@@ -80,7 +87,7 @@ def fit_inputs(
     Raises
     ------
     UsageError
-        If an input has no values, or values of another shape, or there is no such input.
+        If an input has no values or values of another shape, or the model has no such input.
     """
     unknown = [name for name in given if name not in wanted]
     if unknown:

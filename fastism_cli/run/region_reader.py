@@ -1,4 +1,4 @@
-"""Blocks of consecutive records with their sequences: the first of the three overlapping steps of a run."""
+"""Read blocks of consecutive records with their sequences: the first of the three overlapping steps of a run."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ N_HINT = "Use --n-policy skip or score."
 
 
 class Row(NamedTuple):
-    """One record as it is stored: the columns of ``/regions``.
+    """One row of the result: the columns of ``/regions``.
 
-    ``strand`` is the strand that the model saw; ``status`` is PENDING as long as the row is to be scored.
+    ``strand`` is the strand that the model sees. ``status`` is PENDING until the row is scored.
     """
 
     chrom: str
@@ -48,9 +48,9 @@ class Block:
     ----------
     rows : tuple of Row
     codes : uint8 (n, L)
-        As the model sees them.
+        The sequences as the model sees them.
     row_start : int
-        Number of the first row, in the file that is written.
+        Number of the first row among the rows that are read.
     """
 
     rows: tuple[Row, ...]
@@ -59,7 +59,7 @@ class Block:
 
     @property
     def to_score(self) -> np.ndarray:
-        """Indices of the rows that the model is to be run on."""
+        """Indices of the rows to score, int (m,)."""
         return np.array([i for i, row in enumerate(self.rows) if row.status == Status.PENDING], dtype=int)
 
     @property
@@ -76,6 +76,7 @@ class Block:
         }
 
     def with_statuses(self, statuses: Sequence[Status]) -> Block:
+        """The same block with these statuses of its rows."""
         rows = tuple(row._replace(status=status) for row, status in zip(self.rows, statuses, strict=True))
         return replace(self, rows=rows)
 
@@ -85,22 +86,22 @@ _NUMPY: Mapping[str, Any] = {name: object if dtype == "text" else dtype for name
 
 @dataclass(frozen=True)
 class Reader:
-    """Turns the records of a BED into rows with sequences.
+    """Turn the records of a BED into rows with sequences.
 
     Attributes
     ----------
     limit : int or None
-        Read only the first records.
+        How many records are read, from the first on.
     first, stop : int
-        Read the rows ``[first, stop)`` of those.
+        The rows ``[first, stop)`` of these records are read.
     edge : "pad", "skip" or "error"
-        What becomes of an input that passes an end of its contig: scored with N there (``n_padded`` says how many), or
-        not scored (status 2). An input without any base of its contig, and a record of a FASTA that is longer than
-        the input, are never scored (status 2).
+        What to do with an input that passes an end of its contig: score it with N there (``n_padded`` says how many),
+        or leave it unscored (status 2). An input without any base of its contig, and a record of a FASTA that is
+        longer than the input, are never scored (status 2).
     n_policy : "skip", "score" or "error"
-        Only "score" runs the model where no base of the window is known.
+        Only "score" scores an input without a known base in its window.
     max_n : float
-        Largest share of N in an input that is scored; above it, the status is 4.
+        Largest share of N in an input that is scored; with more, the status is 4.
     """
 
     bed: BedSource | RecordSource
@@ -115,33 +116,34 @@ class Reader:
     max_n: float = 1.0
 
     def regions(self) -> Iterator[Region]:
+        """The records, up to ``limit``."""
         return islice(self.bed.regions(), self.limit)
 
     def rows(self) -> Iterator[tuple[Row, Codes]]:
-        """Every row with its sequence, uint8 (L,), all unknown where it is not read."""
+        """Every row with its sequence, uint8 (L,); a sequence that is not read is all N."""
         for record, region, place in islice(self._numbered(), self.first, self.stop):
             yield self._row(record, region, place)
 
     def _numbered(self) -> Iterator[tuple[int, Region, Placement]]:
-        """Number of the record, the record, and where it puts the model, for every row."""
+        """For every row: number of the record, the record, and where it puts the model."""
         for number, region in enumerate(self.regions()):
             for place in self.geometry.places(region, self.genome.sizes.get(region.chrom)):
                 yield number, region, place
 
     def n_rows(self) -> int:
-        """How many rows the records make, from one pass over them."""
+        """Count the rows, in one pass over the records."""
         return sum(1 for _ in self._numbered())
 
     def n_longer(self) -> int:
-        """How many records are longer than the model's input."""
+        """Count the records that are longer than the model's input."""
         return sum(1 for region in self.regions() if region.end - region.start > self.geometry.length)
 
     def to_score(self) -> Iterator[Block]:
-        """Every row that the model is to be run on, in a block of its own."""
+        """The rows to score, each in a block of its own."""
         return (block for block in self.blocks(to_score=1, max_rows=1) if len(block.to_score))
 
     def blocks(self, *, to_score: int, max_rows: int) -> Generator[Block, None, None]:
-        """Consecutive rows, cut after ``to_score`` that are to be scored, or after ``max_rows`` in all."""
+        """Cut the rows into blocks: each ends after ``to_score`` rows to score, or after ``max_rows`` in all."""
         rows: list[tuple[Row, Codes]] = []
         start = scored = 0
         for row, codes in self.rows():
@@ -178,10 +180,10 @@ class Reader:
         nothing_known = is_n.all() or (self.n_policy != "score" and is_n[columns.start : columns.stop].all())
         return bool(nothing_known or is_n.mean() > self.max_n)
 
-    # -- what is refused before anything is scored --
+    # -- records that are refused before anything is scored --
 
     def check(self) -> None:
-        """One pass over the records for what ``--edge error`` and ``--n-policy error`` refuse.
+        """Go over the records once, and refuse those that ``--edge error`` and ``--n-policy error`` do not allow.
 
         Raises
         ------
@@ -221,7 +223,10 @@ class Reader:
         return f"the input {span(region.chrom, *ends)} passes {_passed(region.chrom, *ends, size, self.genome.path)}"
 
     def _with_n(self) -> Iterator[tuple[Region, tuple[int, int], int]]:
-        """Records whose input holds an N on the contig (what is padded is the concern of ``edge``)."""
+        """Records whose input holds an N of the contig: region, part of the input on the contig, number of N.
+
+        N that pad an input are left to ``edge``.
+        """
         for region, place in self._placed():
             first = max(place.input_start, 0)
             stop = min(place.input_start + self.geometry.length, self.genome.sizes[region.chrom])
@@ -233,11 +238,12 @@ class Reader:
 
 
 def block_of(rows: Sequence[tuple[Row, Codes]], row_start: int) -> Block:
+    """Put rows and their sequences into a block."""
     return Block(tuple(row for row, _ in rows), np.stack([codes for _, codes in rows]), row_start)
 
 
 def check_records(bed: BedSource | RecordSource, genome: Genome, *, limit: int | None, edge: str, center: str) -> None:
-    """What can be refused before the model's length is known: records past the end of their contig, or without summit.
+    """Refuse records past the end of their contig, or without a summit, before the model's length is known.
 
     Raises
     ------
@@ -268,4 +274,5 @@ def _passed(chrom: str, start: int, end: int, size: int, fasta: str) -> str:
 
 
 def span(chrom: str, start: int, end: int) -> str:
+    """``chr1:100-200``, as it stands in messages."""
     return f"{chrom}:{start}-{end}"

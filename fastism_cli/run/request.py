@@ -1,4 +1,4 @@
-"""Everything that a run is asked for, as one value: model, files, options, and where it was asked."""
+"""One run as one value: its model, files, options and command line."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class RunRequest:
     fasta, output : str
     options : RunOptions
     command : str
-        The command line, for the result file.
+        The command line, which the result file keeps.
     device_rows : Shard
-        Which of the shard's rows are scored: those of one of several devices.
+        If the run is one of several on as many devices: its share of the rows of the shard.
     """
 
     model: ModelSource
@@ -48,7 +48,7 @@ class RunRequest:
         command: str = "",
         device_rows: Shard = Shard(),  # noqa: B008  (a frozen value)
     ) -> RunRequest:
-        """A request for a path or a model, with the default output where none is named."""
+        """Make a request from a path or a model; ``output`` None is the default name."""
         options = options or RunOptions()
         if output is None:
             output = default_output(bed, fasta, parse_shard(options.shard))

@@ -1,4 +1,4 @@
-"""A run from end to end: verify on the first region, then read, compute and write at the same time."""
+"""Score the regions of a BED: check the engine on the first one, then read, compute and write at the same time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fastism_cli.run.threads import read_ahead, write_behind
 logger = logging.getLogger(__name__)
 
 SUMMARISED = ("device", "backend", "precision", "fastism_version", "shard_index", "num_shards", "row_start", "row_stop")
-MAX_UNSCORED = 16  # a block may hold this many times its rows when most of them cannot be scored
+MAX_UNSCORED = 16  # a block may hold this many times its rows if most of them cannot be scored
 
 
 # --- the two ways in -------------------------------------------------------------------------------------------------
@@ -37,9 +37,9 @@ MAX_UNSCORED = 16  # a block may hold this many times its rows when most of them
 def plan_run(
     model: Any, bed: str | None, fasta: str, output: str | None = None, options: RunOptions | None = None
 ) -> DryRun:
-    """Do all checks of a run, load the model, and say what the run would do; writes nothing.
+    """Do all checks of a run, load the model, and say what the run would do. Write nothing.
 
-    Takes what :func:`score_regions` takes.
+    Parameters and errors are those of :func:`score_regions`.
     """
     request = RunRequest.of(model, bed, fasta, output, options)
     with ExitStack() as stack:
@@ -69,17 +69,17 @@ def score_regions(
     options : RunOptions, optional
         The options of ``fastism run``.
     progress : Progress, optional
-        Is called with the rows that are done.
+        Is called when rows are done.
 
     Returns
     -------
     RunSummary
-        ``failed`` counts regions for which the model gave NaN or infinity: their row has no scores.
+        ``failed`` counts regions for which the model gave NaN or infinity; their rows have no scores.
 
     Raises
     ------
     UsageError
-        Whatever is wrong with the inputs, before anything is written.
+        Lists what is wrong with the inputs, before anything is written.
     VerifyError
         If the engine disagrees with plain Keras on the first region; nothing is written.
     ResourceError
@@ -89,7 +89,7 @@ def score_regions(
 
 
 def score_request(request: RunRequest, progress: Progress | None = None) -> RunSummary:
-    """:func:`score_regions` of a request."""
+    """Do what :func:`score_regions` does, for a request."""
     with ExitStack() as stack:
         inputs = check_run(stack, request)
         summary = finished_before(request, inputs) or _score(request, inputs, progress or Silent())
@@ -118,12 +118,12 @@ def _score(request: RunRequest, inputs: RunInputs, progress: Progress) -> RunSum
 
 
 def finished_before(request: RunRequest, inputs: RunInputs) -> RunSummary | None:
-    """What ``--resume`` finds done already, or None.
+    """The summary of a result that ``--resume`` finds complete, or None.
 
     Raises
     ------
     OutputError
-        If the result is there but of another configuration.
+        If the result is of another configuration.
     """
     if not (request.options.resume and os.path.exists(inputs.output)):
         return None
@@ -164,7 +164,7 @@ def check_first_region(job: Job) -> str:
 
 
 class _Run:
-    """The three steps, each on its own block at the same time."""
+    """The three steps of a run, which work on different blocks at the same time."""
 
     def __init__(self, job: Job, progress: Progress, steps: Steps) -> None:
         self.job, self.progress, self.steps = job, progress, steps
@@ -178,7 +178,7 @@ class _Run:
                 self._resume(writer)
                 self._stream(writer)
         except BaseException:
-            self._tell_what_is_kept(writer)
+            self._report_kept_rows(writer)
             raise
         return self._summary(writer)
 
@@ -203,7 +203,7 @@ class _Run:
         self.statuses.update(Status(int(status)) for status in writer.status_done)
         self.progress.start(n, done)
 
-    def _tell_what_is_kept(self, writer: ResultWriter) -> None:
+    def _report_kept_rows(self, writer: ResultWriter) -> None:
         if writer.rows_kept:
             logger.warning(
                 f"{writer.rows_kept:,} of {self.job.n_rows:,} regions are kept in {writer.partial_path}: "
@@ -230,7 +230,7 @@ class _Run:
             raise self._changed()
 
     def _write(self, writer: ResultWriter, after: int, computed: Computed) -> None:
-        """The last step, in its own thread."""
+        """The last of the three steps, in a thread of its own."""
         with self.steps.time("write"):
             scored = settle_block(self.job, computed)
             n = len(scored.block.rows)

@@ -1,4 +1,4 @@
-"""One block of a run: through the engine, and into the file."""
+"""Score a block of rows, decide the status of each row, and write them: the second and third step of a run."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from fastism_cli.run.region_reader import Block, Row
 
 @dataclass(frozen=True)
 class Computed:
-    """What the engine made of a block, by head, for the rows ``block.to_score`` alone.
+    """A block and the scores of its rows ``block.to_score``, by head.
 
-    References (m, T), and deltas (m, T, L, letters) of the chosen targets: NaN outside of the window.
+    ``reference`` is (m, T), ``delta`` (m, T, L, letters) with NaN outside of the window, for the chosen targets.
     """
 
     block: Block
@@ -30,10 +30,22 @@ class Computed:
 
 @dataclass(frozen=True)
 class Scored:
-    """A block as it is stored: deltas (m, T, L, letters) in the type of the file."""
+    """A block as it is stored.
+
+    Attributes
+    ----------
+    scored : bool (n,)
+        Rows that have scores; ``m`` of them.
+    reference : dict of head name to float32 (m, T)
+    delta : dict of head name to array (m, T, L, letters), in the type of the file
+    substitutions : int
+        How many were scored.
+    n_clipped : int
+        Deltas that were too large for the type of the file.
+    """
 
     block: Block
-    scored: np.ndarray  # bool (n,): rows that have scores
+    scored: np.ndarray
     reference: dict[str, np.ndarray] = field(default_factory=dict)
     delta: dict[str, np.ndarray] = field(default_factory=dict)
     substitutions: int = 0
@@ -56,7 +68,10 @@ def compute_block(job: Job, block: Block) -> Computed:
 
 
 def settle_block(job: Job, computed: Computed) -> Scored:
-    """Everything but the engine, which does not wait for it: what is stored, and the status of every row."""
+    """Decide the status of every row, and convert the deltas to the type of the file.
+
+    This is done in the thread that writes, so that the engine does not wait for it.
+    """
     block, at, reference = computed.block, computed.block.to_score, computed.reference
     if not len(at):
         return Scored(block, np.zeros(len(block.rows), bool))
@@ -80,12 +95,12 @@ def settle_block(job: Job, computed: Computed) -> Scored:
 
 
 def as_stored(delta: np.ndarray, dtype: str) -> tuple[np.ndarray, int]:
-    """Deltas in the type of the file, and how many were cut to its largest number."""
+    """Convert deltas to the type of the file; return them, and how many were clipped to its largest number."""
     if dtype == "float32":
         return delta, 0
-    most = np.finfo(dtype).max
-    too_large = int((np.abs(delta) > most).sum())
-    return np.clip(delta, -most, most).astype(dtype), too_large
+    limit = np.finfo(dtype).max
+    too_large = int((np.abs(delta) > limit).sum())
+    return np.clip(delta, -limit, limit).astype(dtype), too_large
 
 
 def _with_statuses(block: Block, at: np.ndarray, good: np.ndarray) -> Block:
@@ -97,13 +112,13 @@ def _with_statuses(block: Block, at: np.ndarray, good: np.ndarray) -> Block:
 
 
 def _count(job: Job, codes: np.ndarray, where: np.ndarray) -> int:
-    """Substitutions at some positions, bool (n, L): one more at an N, which has no letter to spare."""
+    """Count the substitutions at the positions ``where``, bool (n, L): all letters at an N, else one fewer."""
     letters = job.reader.alphabet.size
     return int(where.sum() * (letters - 1) + (where & (codes == letters)).sum())
 
 
 def _substituted(job: Job, block: Block, at: np.ndarray) -> np.ndarray:
-    """Which positions of the rows ``at`` have scores, bool (m, L)."""
+    """Which positions of the rows ``at`` are substituted, bool (m, L)."""
     geometry = job.geometry
     codes, reverse = block.codes[at], block.is_reverse[at]
     expected = np.zeros(codes.shape, bool)
@@ -123,7 +138,7 @@ def _in_region(row: Row, length: int, *, reverse: bool) -> np.ndarray:
 
 
 def _finite(reference: Mapping[str, np.ndarray], delta: Mapping[str, np.ndarray], expected: np.ndarray) -> np.ndarray:
-    """Rows whose every score is a number, bool (n,)."""
+    """Rows with a finite score wherever one is expected, bool (n,)."""
     n = len(expected)
     good = np.ones(n, bool)
     for name, x in delta.items():
@@ -134,7 +149,7 @@ def _finite(reference: Mapping[str, np.ndarray], delta: Mapping[str, np.ndarray]
 
 
 def write_block(writer: ResultWriter, scored: Scored, *, after: int) -> None:
-    """Store a block, ``after`` rows further down: rows without scores keep the file's NaN."""
+    """Write a block, ``after`` rows further down in the file. Rows without scores keep the file's NaN."""
     block, done = scored.block, 0
     edges = [0, *(np.nonzero(np.diff(scored.scored))[0] + 1), len(block.rows)]
     for start, stop in pairwise(edges):

@@ -23,12 +23,16 @@ class RunSummary:
 
     Attributes
     ----------
+    output : str
+        The result file.
     regions : int
         Rows of the result.
+    substitutions : int
+        How many this run scored.
     seconds : float
-        Of scoring, without loading and checking.
+        Time of scoring, without loading and checking.
     statuses : mapping of Status to int
-        Of all rows.
+        How many rows have each status.
     resumed : int
         Rows that an earlier, interrupted run had done.
     n_clipped : int
@@ -37,6 +41,8 @@ class RunSummary:
         Records of which only the middle is scored.
     steps : mapping of str to float
         Seconds of each step; read, engine and write overlap.
+    facts : mapping
+        What else ``--summary`` says, such as engine and device.
     """
 
     output: str
@@ -61,23 +67,23 @@ class RunSummary:
 
     @property
     def failed_line(self) -> str:
-        """What to tell about failed regions."""
+        """The error about failed regions."""
         noun = "region" if self.failed == 1 else "regions"
         return f"{self.failed} {noun} failed: the model gave NaN or infinity there (status 5 in {self.output})"
 
     @property
     def clipped_line(self) -> str:
-        """What to tell about deltas that float16 does not hold; empty if there are none."""
+        """The warning about deltas that are too large for float16; empty if there are none."""
         if not self.n_clipped:
             return ""
         return (
             f"{self.n_clipped:,} deltas were too large for float16 and are stored as 65504 or -65504. "
-            "Score again with --dtype float32 to have them."
+            "Score again with --dtype float32 to keep their values."
         )
 
     @property
     def engine_share(self) -> float:
-        """How much of the time of scoring the engine was busy, from 0 to 1."""
+        """The share of the time of scoring in which the engine was busy, from 0 to 1."""
         return self.steps.get("engine", 0.0) / max(self.seconds, 1e-9)
 
     @property
@@ -95,7 +101,7 @@ class RunSummary:
         )
 
     def as_json(self) -> str:
-        """Everything, for machines."""
+        """The text of the file of ``--summary``."""
         scored = self.regions - self.resumed
         return json.dumps(
             {
@@ -141,14 +147,14 @@ class Silent:
 
 
 class Steps:
-    """Seconds spent in each named step; a step belongs to one thread, steps of several threads overlap."""
+    """Seconds spent in each named step. A step belongs to one thread; steps of different threads overlap."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def time(self, name: str) -> Iterator[None]:
-        """Count the body towards a step."""
+        """Add the time of the body to a step."""
         started = time.perf_counter()
         try:
             yield
@@ -156,7 +162,7 @@ class Steps:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
     def each(self, name: str, items: Generator[T, None, None]) -> Generator[T, None, None]:
-        """The items, with the time that it takes to make them counted towards a step."""
+        """Yield the items, and add the time that making them takes to a step."""
         try:
             while True:
                 with self.time(name):
@@ -179,7 +185,7 @@ def start_up_line(steps: Steps) -> str:
 
 
 def peak_memory() -> int | None:
-    """Largest resident memory of this process so far, in bytes; None where the system does not tell."""
+    """Largest resident memory of this process so far, in bytes; None if the system does not say."""
     try:
         import resource
     except ImportError:
@@ -189,7 +195,7 @@ def peak_memory() -> int | None:
 
 
 def write_summary(path: str, summary: RunSummary) -> None:
-    """Write ``--summary``; the file appears when it is whole.
+    """Write the file of ``--summary``. It gets its name when it is complete.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""``--targets`` and ``--target-names``: which units of which heads are stored, and what they are called."""
+"""``--targets`` and ``--target-names``: which targets of which heads are stored, and their names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastism_cli.results.layout import HeadLayout
 
 
 class ScoredHead(Protocol):
-    """What is needed of a head (see :class:`fastism_cli.model.heads.Head`)."""
+    """The properties of a :class:`fastism_cli.model.heads.Head` that are used here; that class needs Keras."""
 
     @property
     def name(self) -> str: ...
@@ -28,12 +28,14 @@ class ScoredHead(Protocol):
 
 
 def parse_targets(values: Sequence[str]) -> dict[str | None, Units | None]:
-    """``["0,3-5"] -> {None: (0, 3, 4, 5)}``, ``["a=all", "b=1"] -> {"a": None, "b": (1,)}``.
+    """Parse ``--targets``.
+
+    ``["0,3-5"]`` becomes ``{None: (0, 3, 4, 5)}``, and ``["a=all", "b=1"]`` becomes ``{"a": None, "b": (1,)}``.
 
     Raises
     ------
     UsageError
-        If it is not a list of numbers and ranges (both ends included), or a unit comes twice.
+        If a value is not a list of numbers and ranges (both ends included), or a target comes twice.
     """
     chosen: dict[str | None, Units | None] = {}
     for head, text in split_named(values):
@@ -67,7 +69,7 @@ def _range(item: str, text: str) -> range:
 
 
 def read_target_names(values: Sequence[str]) -> dict[str | None, tuple[str, ...]]:
-    """Names of all units of a head, from ``[HEAD=]FILE`` with one a line.
+    """Read the names of all targets of a head from ``[HEAD=]FILE``, which has one name in each line.
 
     Raises
     ------
@@ -87,7 +89,12 @@ def _lines(path: str) -> tuple[str, ...]:
 
 
 def stored_heads(heads: Sequence[ScoredHead], names: Mapping[str | None, Sequence[str]]) -> tuple[HeadLayout, ...]:
-    """The scored heads as they are stored, with the names of their targets.
+    """Say how each scored head is stored, with the names of its targets.
+
+    Parameters
+    ----------
+    names : mapping of head name to names
+        Names of all targets of the head, chosen or not; None is the only head.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Two threads beside the main one: the next block is read and the last one written while this one is computed.
+"""Two threads beside the main one: read the next block and write the last one while this one is computed.
 
-Both hold a fixed number of blocks. An exception in a thread is raised in the main one at its next block, and leaving
-the context for any reason ends the thread.
+Each thread holds a fixed number of blocks. An exception in a thread is raised in the main thread at its next block.
+Leaving the context for any reason ends the thread.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _END = object()
 
 @contextmanager
 def read_ahead(items: Generator[T, None, None], *, depth: int = 1) -> Iterator[Iterator[T]]:
-    """Run a generator in a thread, at most ``depth`` finished items ahead, and one that it works on.
+    """Run a generator in a thread, at most ``depth`` finished items ahead, besides the one that it works on.
 
-    Yields an iterator of its items, which raises what the generator raises.
+    The context is an iterator over the items. It raises the generator's exception.
     """
     pool = ThreadPoolExecutor(1, thread_name_prefix="reader")
     ahead: deque[Future[Any]] = deque(pool.submit(next, items, _END) for _ in range(depth + 1))
@@ -40,10 +40,10 @@ def read_ahead(items: Generator[T, None, None], *, depth: int = 1) -> Iterator[I
 
 @contextmanager
 def write_behind(write: Callable[[T], object], *, depth: int = 1) -> Iterator[Callable[[T], None]]:
-    """Call ``write`` in a thread, in order, at most ``depth`` items behind the one that it works on.
+    """Call ``write`` in a thread, in order; at most ``depth`` items wait, besides the one that it works on.
 
-    Yields a function that hands an item over. It raises what an earlier ``write`` raised, and so does leaving the
-    context, which waits for the last ``write`` unless the body failed. Nothing is written after an error.
+    The context is a function that hands an item over. It raises the exception of an earlier ``write``, and so does
+    leaving the context, which waits for the last ``write`` unless the body failed. Nothing is written after an error.
     """
     pool = ThreadPoolExecutor(1, thread_name_prefix="writer")
     behind: deque[Future[None]] = deque()

@@ -1,7 +1,7 @@
-"""One worker process a device, each on a range of the rows, and their parts joined into one result.
+"""Score on several devices: one worker process on each, and their results joined into one.
 
-A part is a result file like that of a shard, ``OUT.part-0-of-2``, so that it is resumed as a shard is. This process
-never loads a backend: it would take memory of the devices.
+Each worker scores a range of the rows. Its result, ``OUT.part-0-of-2``, is a file like that of a shard, and can be
+resumed like one. This process never loads a backend, because a backend takes memory of the devices.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from fastism_cli.run.request import RunRequest
 from fastism_cli.run.score_regions import finished_before, score_request
 from fastism_cli.run.summary import Progress, RunSummary, write_summary
 
-SECONDS_TO_END = 60.0  # that workers get to keep their rows
+SECONDS_TO_END = 60.0  # that workers have to save their rows
 
 
 class WorkerError(FastISMError, RuntimeError):
-    """A worker process has ended too early; it has told why."""
+    """A worker process ended too early; its own message says why."""
 
 
 def score_on_devices(
@@ -47,14 +47,19 @@ def score_on_devices(
     command: str = "",
     progress: Progress | None = None,
 ) -> RunSummary:
-    """:func:`fastism_cli.run.score_regions.score_regions`, on the devices of the option of this name.
+    """Score like :func:`fastism_cli.run.score_regions.score_regions`, on the devices that ``options.devices`` names.
 
-    ``command`` is the command line, which the result file keeps.
+    With fewer than two devices the work is done in this process; with more, by a worker process on each.
+
+    Parameters
+    ----------
+    command : str
+        The command line, which the result file keeps.
 
     Raises
     ------
     WorkerError
-        If a worker failed. The others have been stopped, and all rows so far are kept for ``resume``.
+        If a worker failed. The others are stopped, and all rows so far are kept for ``resume``.
     """
     request = RunRequest.of(model, bed, fasta, output, options, command=command)
     devices = parse_devices(request.options.devices)
@@ -83,25 +88,28 @@ def _score(request: RunRequest, inputs: RunInputs, devices: Sequence[str]) -> Ru
         statuses = Counter(Status(int(s)) for file in files for s in file.regions["status"])
         clipped = sum(int(file.attrs["n_clipped"]) for file in files)
         n = join(files, inputs.output, part_attributes(files), virtual=False, overwrite=request.options.overwrite)
-    told = [_told(part) for part in parts]
+    summaries = [_take_summary(part) for part in parts]
     for part in parts:
         os.unlink(part)
     return RunSummary(
         inputs.output,
         n,
-        sum(worker["substitutions"] for worker in told),
+        sum(worker["substitutions"] for worker in summaries),
         time.monotonic() - started,
         statuses,
-        sum(worker["resumed_regions"] for worker in told),
+        sum(worker["resumed_regions"] for worker in summaries),
         clipped,
-        max(worker["longer_than_input"] for worker in told),
-        {"engine": sum(worker["seconds_by_step"].get("engine", 0.0) for worker in told) / len(told)},
-        {"engine": told[0].get("engine"), "devices": [{"device": d, **w} for d, w in zip(devices, told, strict=True)]},
+        max(worker["longer_than_input"] for worker in summaries),
+        {"engine": sum(worker["seconds_by_step"].get("engine", 0.0) for worker in summaries) / len(summaries)},
+        {
+            "engine": summaries[0].get("engine"),
+            "devices": [{"device": device, **worker} for device, worker in zip(devices, summaries, strict=True)],
+        },
     )
 
 
 def _spec(request: RunRequest, inputs: RunInputs, part: str, rows: Shard) -> dict[str, Any]:
-    """The same run for a worker, on its rows and into its part, as :func:`score_spec` reads it."""
+    """The request for a worker, with its rows and its output, as JSON that :func:`score_spec` reads."""
     return {
         "model": request.model.path,
         "bed": inputs.bed.path,
@@ -114,7 +122,7 @@ def _spec(request: RunRequest, inputs: RunInputs, part: str, rows: Shard) -> dic
 
 
 def score_spec(spec: dict[str, Any], progress: Progress) -> RunSummary:
-    """Score the rows of one worker."""
+    """Score the rows of one worker, in that worker's process."""
     options, rows = RunOptions(**spec.pop("options")), Shard(**spec.pop("device_rows"))
     return score_request(RunRequest.of(**spec, options=options, device_rows=rows), progress)
 
@@ -133,7 +141,7 @@ def _start(spec: dict[str, Any], device: str) -> subprocess.Popen[str]:
 
 
 def _run(workers: Sequence[subprocess.Popen[str]], devices: Sequence[str]) -> None:
-    """Wait for all; the first that fails, or a signal, ends the others, which keep their rows."""
+    """Wait for all workers. When one fails, or on a signal, stop the others; they save their rows."""
     try:
         while any(worker.poll() is None for worker in workers):
             _raise_if_failed(workers, devices)
@@ -163,10 +171,10 @@ def _raise_if_failed(workers: Sequence[subprocess.Popen[str]], devices: Sequence
             raise error
 
 
-def _told(part: str) -> dict[str, Any]:
-    """The summary of a worker, which is then removed."""
+def _take_summary(part: str) -> dict[str, Any]:
+    """Read the summary of a worker, and remove its file."""
     path = f"{part}.json"
     with open(path) as file:
-        told: dict[str, Any] = json.load(file)
+        summary: dict[str, Any] = json.load(file)
     os.unlink(path)
-    return told
+    return summary

@@ -1,1 +1,1 @@
-"""Scores of the variants of a VCF."""
+"""fastism variants: score the variants of a VCF."""

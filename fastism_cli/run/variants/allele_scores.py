@@ -1,4 +1,4 @@
-"""The scores of a block of variants: single bases by the engine, everything else by forward passes."""
+"""Score a block of variants: single bases by the engine, all other alleles by forward passes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastism_cli.genome.alphabet import Codes
 from fastism_cli.model import backend
 from fastism_cli.run.variants.variant_block import VariantBlock, VariantJob
 
-# Input bases of one call: its reference pass keeps the activations of all of them.
+# Input bases of one call. Its reference pass keeps the activations of all of them.
 CALL_BASES = {"cpu": 64_000, "gpu": 2_000_000}
 
 
@@ -21,7 +21,15 @@ def max_sequences(length: int) -> int:
 
 
 def scored(job: VariantJob, block: VariantBlock) -> tuple[np.ndarray, list[np.ndarray]]:
-    """References (windows, K), and deltas (alleles, K) of each record, NaN where there is no score."""
+    """Score a block.
+
+    Returns
+    -------
+    reference : float32 (windows, K)
+        Predictions on the windows, in the model's output units; NaN for a window that no allele uses.
+    deltas : list of float32 (alleles, K)
+        For each record, alternate minus reference; NaN for an allele that is not scored.
+    """
     n_tracks = len(job.labels)
     reference = np.full((len(block.sequences), n_tracks), np.nan, np.float32)
     deltas = [np.full((len(variant.alts), n_tracks), np.nan, np.float32) for variant in block.variants]
@@ -43,8 +51,8 @@ def scored(job: VariantJob, block: VariantBlock) -> tuple[np.ndarray, list[np.nd
 def _by_passes(job: VariantJob, block: VariantBlock, reference: np.ndarray) -> np.ndarray:
     """Deltas (alleles, K) of the alleles that the engine does not score.
 
-    A reduction that compares with the reference is given that of the allele's window, position by position: behind an
-    insertion or a deletion it compares bases that have moved, as chrombpnet's variant scorer does.
+    A reduction that compares with the reference gets the reference of the allele's window, and compares position by
+    position. Behind an insertion or a deletion it compares bases that have moved, as chrombpnet's variant scorer does.
     """
     alleles = block.rewritten
     windows, codes = [a.window for a in alleles], [a.codes for a in alleles]
@@ -73,7 +81,7 @@ def _by_engine(job: VariantJob, block: VariantBlock, windows: Sequence[int]) -> 
 
 
 def _predicted(job: VariantJob, sequences: Sequence[Codes], records: Sequence[int]) -> np.ndarray:
-    """Forward passes: predictions (n, K)."""
+    """Predictions (n, K) by forward passes."""
 
     def predicted(some: slice) -> Mapping[str, np.ndarray]:
         others = job.others.rows(records[some])
@@ -83,7 +91,7 @@ def _predicted(job: VariantJob, sequences: Sequence[Codes], records: Sequence[in
 
 
 def _by_steps(job: VariantJob, n: int, values: Callable[[slice], Mapping[str, np.ndarray]]) -> np.ndarray:
-    """(n, K), some sequences at a time."""
+    """Compute ``values`` (n, K) for some sequences at a time."""
     step = max_sequences(job.windows.length)
     parts = [np.empty((0, len(job.labels)), np.float32)]
     for first in range(0, n, step):

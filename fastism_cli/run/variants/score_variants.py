@@ -37,14 +37,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class VariantReport:
-    """What was done.
+    """What was scored.
 
     Attributes
     ----------
+    files : tuple of str
+        The files that were written.
+    records : int
+        Records of the VCF.
     alleles : dict of AlleleStatus to int
-        Alternate alleles by what became of them.
+        How many alternate alleles have each status.
     mismatch : str
-        The first record whose REF is not what the FASTA holds; "" if there is none.
+        The first record whose REF differs from the FASTA; "" if there is none.
     windows : int
         Reference sequences that were predicted.
     """
@@ -57,7 +61,7 @@ class VariantReport:
 
     @property
     def fault(self) -> str:
-        """Why the result is not what was asked for; "" if it is."""
+        """Why the command ends with an error after all; "" if it does not."""
         if n := self.alleles.get(AlleleStatus.FAILED, 0):
             return f"the model gave NaN or infinity for {n:,} alleles"
         if self.mismatch and not self.alleles.get(AlleleStatus.OK, 0):
@@ -66,10 +70,10 @@ class VariantReport:
 
     @property
     def lines(self) -> list[str]:
-        """For the log: what was scored, what was not, and why."""
+        """The lines of the log: what was scored, what was not, and why."""
         words = {
             AlleleStatus.SYMBOLIC: "symbolic",
-            AlleleStatus.NOT_BASES: "with letters that are no bases",
+            AlleleStatus.NOT_BASES: "with letters that are not bases",
             AlleleStatus.MISSING_CONTIG: "on contigs that the FASTA lacks",
             AlleleStatus.FAILED: "for which the model gave NaN or infinity",
         }
@@ -91,25 +95,29 @@ def score_variants(
     *,
     share: int = 1,
 ) -> VariantReport:
-    """Write a VCF with the model's scores in INFO, and a table of them.
+    """Score the variants of a VCF; write a VCF with the scores in INFO, and a table of them.
 
     Parameters
     ----------
     model : path or keras.Model
     vcf_path : str
         Plain, bgzipped or BCF; "-" is stdin.
+    fasta : str
+        The genome, plain or compressed by bgzip.
     output : str, optional
         ``.vcf.gz`` or ``.vcf``; the table has the same name with ``.tsv``. Default: ``<stem>.ism.vcf.gz`` in the
         current folder.
     share : int
-        See :class:`fastism_cli.run.variants.variant_block.VariantWindows`.
+        Variants in the same stretch of so many bases share a window: see
+        :class:`fastism_cli.run.variants.variant_block.VariantWindows`.
     options : RunOptions, optional
-        Those that matter here; ``missing_contig`` "skip" keeps records on contigs that the FASTA lacks.
+        The options of ``fastism variants``; others have no effect. ``missing_contig`` "skip" keeps records on contigs
+        that the FASTA lacks.
 
     Raises
     ------
     UsageError
-        Whatever is wrong with the inputs, before anything is written.
+        Lists what is wrong with the inputs, before anything is written.
     VerifyError
         If the engine disagrees with plain Keras on the first window.
     """
@@ -147,7 +155,7 @@ def output_table(output: str) -> str:
 
 
 def _contigs(source: VariantSource, genome: Genome, options: RunOptions) -> dict[str, str]:
-    """The FASTA's names of the VCF's contigs."""
+    """The name in the FASTA of each contig of the VCF."""
     found = source.summary.contigs
     matched = matched_contigs(genome, found)
     if line := renaming_line(genome, matched, source.name):

@@ -1,4 +1,8 @@
-"""Some records of a VCF, the windows that their alleles need, and what is asked of each."""
+"""A block of records of a VCF: the windows that their alleles need, and how each allele is scored.
+
+A single base that replaces another is scored by the engine. Any other allele becomes an alternate sequence of the same
+length. Some alleles cannot be scored; their status says why.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ BLOCK_BYTES = 32e6  # of deltas of a block
 
 
 class AlleleStatus(StrEnum):
-    """What became of an allele."""
+    """Whether an allele was scored, or why not."""
 
     OK = "ok"
     REF_MISMATCH = "ref_mismatch"
@@ -44,9 +48,9 @@ class VariantWindows:
     length : int
         Of the model's input.
     share : int
-        Variants in the same stretch of so many bases see the same window, centred on the stretch, so that it is
-        predicted once; 1 centres every variant. Stretches begin at multiples of ``share``: no score depends on which
-        other variants there are.
+        Variants in the same stretch of so many bases share one window, centred on the stretch and predicted once; 1
+        centres a window on every variant. Stretches begin at multiples of ``share``, so that no score depends on
+        which other variants there are.
     """
 
     length: int
@@ -55,8 +59,8 @@ class VariantWindows:
     def start(self, position: int) -> int:
         """First base of the window of a variant; negative if it begins before the contig.
 
-        The variant's base is at column ``length // 2`` if every variant has its own window, as the base of a BED
-        record of one base is.
+        If every variant has its own window, the variant's base is at column ``length // 2``, like the base of a BED
+        record of one base.
         """
         return position // self.share * self.share - window_offset(self.length, self.share)
 
@@ -69,6 +73,11 @@ class VariantWindows:
 
 @dataclass(frozen=True)
 class VariantJob:
+    """A run over a VCF that is ready: open inputs, engine, other inputs and windows.
+
+    ``contigs`` has the name in the FASTA of each contig of the VCF.
+    """
+
     source: VariantSource
     genome: Genome
     contigs: Mapping[str, str]
@@ -88,7 +97,19 @@ class VariantJob:
 
 @dataclass(frozen=True)
 class Allele:
-    """An allele to score: ``record`` and ``number`` place it in the block; ``codes`` if it is no single base."""
+    """An allele to score.
+
+    Attributes
+    ----------
+    record, number : int
+        Which record of the block, and which of its alternate alleles.
+    window : int
+        Which window of the block.
+    column, letter : int
+        Of a single base: where in the window it is, and the letter that replaces it.
+    codes : uint8 (L,)
+        Of any other allele: the alternate sequence.
+    """
 
     record: int
     number: int
@@ -99,12 +120,28 @@ class Allele:
 
 
 class VariantBlock:
-    """Some records, the windows that they need, and what is asked of each."""
+    """Some records, the windows that they need, and the alleles to score.
+
+    Attributes
+    ----------
+    sequences : list of uint8 (L,)
+        The windows.
+    records : list of int
+        For each window, a record whose other inputs it gets, counted in the VCF.
+    substituted, rewritten : list of Allele
+        Alleles that the engine scores, and those that forward passes score.
+    statuses : list of list of AlleleStatus
+        For each record, that of every alternate allele.
+    window_of : list of int
+        The window of each record; -1 if none of its alleles is scored.
+    mismatch : str
+        The first record whose REF differs from the FASTA, for a message; "" if there is none.
+    """
 
     def __init__(self, job: VariantJob, variants: Sequence[Variant]) -> None:
         self.variants = variants
         self.sequences: list[Codes] = []
-        self.records: list[int] = []  # a record of each window, whose other inputs it gets
+        self.records: list[int] = []
         self.substituted: list[Allele] = []
         self.rewritten: list[Allele] = []
         self.statuses = [[AlleleStatus.OK] * len(variant.alts) for variant in variants]
@@ -141,7 +178,7 @@ class VariantBlock:
             self.rewritten.append(Allele(record, number, window, codes=codes))
 
     def _window(self, job: VariantJob, chrom: str, start: int, variant: Variant) -> int:
-        """Its number; a record of its own where other inputs differ by record."""
+        """The number of the window. Where other inputs differ by record, every record has a window of its own."""
         key = (chrom, start, variant.number if job.others.by_row else None)
         if key not in self._known:
             self._known[key] = len(self.sequences)
@@ -153,11 +190,11 @@ class VariantBlock:
 def alternate_codes(
     genome: Genome, chrom: str, window: range, variant: Variant, alt: Codes, alphabet: Alphabet
 ) -> Codes:
-    """The window with ``ref`` replaced by ``alt``, uint8 (L,): what is before the variant stays where it is.
+    """The window with ``ref`` replaced by ``alt``, uint8 (L,).
 
-    The bases after it move, so that the window keeps its length::
+    The bases before the variant stay where they are. Those after it move, so that the window keeps its length::
 
-        reference    A C [G T] A C G T        ref GT, alt G: what follows moves up, and a base of the genome comes in
+        reference    A C [G T] A C G T        ref GT, alt G: the rest moves up, and one more base of the genome comes in
         alternate    A C [G] A C G T +
 
         reference    A C [G] T A C G T        ref G, alt GAA: the last bases leave
@@ -170,12 +207,12 @@ def alternate_codes(
 
 
 def is_symbolic(alt: str) -> bool:
-    """``<DEL>``, ``*``, ``.``, and breakends such as ``N[chr2:1[``."""
+    """Whether ALT is no sequence: ``<DEL>``, ``*``, ``.``, or a breakend such as ``N[chr2:1[``."""
     return not alt.isalpha()
 
 
 def ref_matches(genome: Genome, chrom: str, variant: Variant, alphabet: Alphabet) -> bool:
-    """Whether the FASTA holds REF there, letter case aside; letters that are no bases match an N."""
+    """Whether the FASTA has REF at its place. Case does not matter; letters that are not bases match an N."""
     stop = variant.position + len(variant.ref)
     if variant.position < 0 or stop > genome.sizes[chrom]:
         return False
@@ -183,7 +220,7 @@ def ref_matches(genome: Genome, chrom: str, variant: Variant, alphabet: Alphabet
 
 
 def _status(job: VariantJob, chrom: str, variant: Variant, alt: str) -> AlleleStatus:
-    """Whether an allele can be scored."""
+    """OK if an allele can be scored, else why not."""
     if is_symbolic(alt):
         return AlleleStatus.SYMBOLIC
     if (job.alphabet.encode(alt) == job.alphabet.unknown).any():
@@ -192,7 +229,7 @@ def _status(job: VariantJob, chrom: str, variant: Variant, alt: str) -> AlleleSt
 
 
 def _mismatch(job: VariantJob, chrom: str, variant: Variant) -> str:
-    """What is there in the place of REF."""
+    """The message about a REF that differs from the FASTA."""
     if not 0 <= variant.position <= job.genome.sizes[chrom] - len(variant.ref):
         return f"{variant.place}: {chrom} has {job.genome.sizes[chrom]:,} bases"
     stop = variant.position + min(len(variant.ref), 20)
@@ -201,6 +238,7 @@ def _mismatch(job: VariantJob, chrom: str, variant: Variant) -> str:
 
 
 def blocks_of(job: VariantJob) -> Iterator[tuple[Variant, ...]]:
+    """Cut the records into blocks of bounded memory."""
     values = len(job.labels) * job.windows.share * job.alphabet.size
     size = int(max(min(MAX_RECORDS, BLOCK_BYTES // (4 * values)), 1))
     variants = job.source.variants()

@@ -1,4 +1,4 @@
-"""The two files of scored variants: the VCF with INFO fields added, and a table."""
+"""Write scored variants: the VCF with added INFO fields, and a table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STATUS = "ISM_STATUS"
 
 
 class ScoredVcf:
-    """Adds to each record: ``ISM_DELTA`` for each allele, ``ISM_REF``, and ``ISM_STATUS`` where an allele has none."""
+    """Write the VCF with ``ISM_DELTA`` for each allele, ``ISM_REF``, and ``ISM_STATUS`` if an allele has no score."""
 
     def __init__(self, file: Any, header: Sequence[str], contigs: Mapping[str, int], labels: Sequence[str]) -> None:
         self._file = file
@@ -27,7 +27,7 @@ class ScoredVcf:
         self._write_header(header, contigs, labels)
 
     def add(self, variant: Variant, reference: np.ndarray, delta: np.ndarray, statuses: Sequence[AlleleStatus]) -> None:
-        """Write one record with reference (K,), NaN where it has none, and delta (alleles, K), NaN likewise."""
+        """Write one record with its reference (K,) and delta (alleles, K); NaN where there is no score."""
         kept = [
             field
             for field in variant.columns[INFO_COLUMN].split(";")
@@ -60,7 +60,7 @@ class ScoredVcf:
 
 
 class ScoredTable:
-    """A line for each allele and target; ``pos`` counts from 1; empty where there is no score."""
+    """Write a line for each allele and target; ``pos`` counts from 1; cells without a score are empty."""
 
     def __init__(self, file: IO[str], labels: Sequence[str]) -> None:
         self._file, self._labels = file, labels
@@ -76,5 +76,5 @@ class ScoredTable:
 
 
 def number(value: float, missing: str = ".") -> str:
-    """A float32 as text that gives it back; ``missing`` for what is no number."""
+    """A float32 as text, with enough digits to read the same float32 back; ``missing`` if it is not finite."""
     return FLOAT % value if np.isfinite(value) else missing
