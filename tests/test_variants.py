@@ -216,7 +216,7 @@ def test_what_is_kept_unscored_says_why(folder, tmp_path):
         result.stderr
     )
     assert (
-        "not scored: 3 symbolic, 1 with letters that are no bases, 1 on contigs that the FASTA lacks" in result.stderr
+        "not scored: 3 symbolic, 1 with letters that are not bases, 1 on contigs that the FASTA lacks" in result.stderr
     )
     with pysam.VariantFile(str(out)) as file:
         statuses = [record.info.get("ISM_STATUS") for record in file]

@@ -1,4 +1,4 @@
-"""The compiled calls of a model: their size, one engine for each shape, and smaller ones when memory runs out."""
+"""Choose the size of the compiled calls, keep one engine for each shape, and halve the size when memory runs out."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from fastism_cli.errors import ResourceError
 from fastism_cli.model import backend
 from fastism_cli.rules.frames import ChunkCall, cover
 
-# Bytes that the largest stage of one call may fill. On two cores a whole sequence of 1,000 at once was as fast as any
-# smaller chunk for three architectures, and 20,000 substitutions up to twice as fast as 4,000 for small models.
+# Bytes that the largest stage of one call can fill. On two cores, for three architectures, one chunk of all 1,000
+# positions was as fast as smaller chunks; for small models, 20,000 substitutions were up to twice as fast as 4,000.
 WORKING_SET = {"cpu": 400e6, "gpu": 2e9}
 MAX_SUBSTITUTIONS = {"cpu": 20_000, "gpu": 60_000}
 MIN_SUBSTITUTIONS = 24
@@ -26,24 +26,26 @@ NAIVE_BATCHES = {"cpu": (32, 128, 512), "gpu": (512, 2048, 8192)}
 
 
 class Engine(Protocol):
-    """What the fast and the naive engine have in common. ``batch`` is (sequences, positions, alternates) of a call."""
+    """A compiled engine, fast or naive. ``batch`` is (sequences, positions, alternates) of a call."""
 
     batch: tuple[int, int, int]
 
-    def reference(self, inputs: Sequence[Any]) -> tuple[list[Any], Any]: ...
+    def reference(self, inputs: Sequence[Any]) -> tuple[list[Any], Any]:
+        """Predictions of all heads on the sequences, and what :meth:`deltas` needs of them."""
 
-    def deltas(self, call: ChunkCall, kept: Any, bases: np.ndarray) -> list[Any]: ...
+    def deltas(self, call: ChunkCall, kept: Any, bases: np.ndarray) -> list[Any]:
+        """Deltas (sequences, positions, alternates, *shape) of all heads for letters ``bases`` in one chunk."""
 
 
 class Batching:
-    """Makes the engine for each shape of a call, and keeps it.
+    """Make an engine for each shape of a call, and keep it.
 
     Attributes
     ----------
     batch_size : "auto" or int
-        As asked, or what is left of it after memory ran out.
+        The size that was asked for, or a smaller one after memory ran out.
     engines : dict
-        The compiled engines and the chunks they go over, by shape.
+        The compiled engines and their chunks, by shape.
     """
 
     def __init__(self, prepared: Prepared, forward: ForwardPasses, engine: str, batch_size: str | int) -> None:
@@ -52,7 +54,7 @@ class Batching:
 
     @property
     def substitutions(self) -> int:
-        """Substitutions in one call."""
+        """How many substitutions one call holds."""
         if isinstance(self.batch_size, int):
             return self.batch_size
         if self.engine == "naive":
@@ -62,7 +64,16 @@ class Batching:
         return int(max(MIN_SUBSTITUTIONS, min(MAX_SUBSTITUTIONS[kind], by_memory)))
 
     def engine_for(self, positions: np.ndarray, sequences: int, substitutions: int) -> tuple[Engine, list[ChunkCall]]:
-        """The compiled engine for chunks over these positions, and the chunks; made once for each shape."""
+        """The compiled engine for chunks over these positions, and the chunks. It is made once for each shape.
+
+        Parameters
+        ----------
+        positions : int (n,)
+        sequences : int
+            How many are left to score.
+        substitutions : int
+            How many one call holds at most.
+        """
         live = positions[~self.is_dead(positions)]
         first, stop = (
             (int(live.min()), int(live.max()) + 1) if len(live) else (int(positions[0]), int(positions[0]) + 1)
@@ -77,7 +88,7 @@ class Batching:
         return self.engines[key]
 
     def is_dead(self, positions: np.ndarray) -> np.ndarray:
-        """Which of these positions no output sees, bool. Forward passes take none on trust."""
+        """Which of these positions cannot change an output, bool (n,). The naive engine computes them all the same."""
         if self.engine == "naive":
             return np.zeros(len(positions), bool)
         live = self.prepared.live
@@ -89,7 +100,7 @@ class Batching:
         Raises
         ------
         ResourceError
-            If a call holds a single position already.
+            If a call already holds a single position.
         """
         if size <= self._others:
             raise ResourceError(
@@ -100,7 +111,7 @@ class Batching:
 
     @property
     def _others(self) -> int:
-        """Letters that a letter can be substituted by."""
+        """How many letters can replace a letter."""
         return self.prepared.alphabet.size - 1
 
     def _made(self, calls: list[ChunkCall], period: int, size: int, sequences: int) -> Engine:
@@ -130,7 +141,7 @@ class Batching:
 
     @cached_property
     def _naive_batch(self) -> int:
-        """The batch of forward passes with the least time a sequence, tried on blank sequences."""
+        """The number of sequences in a forward pass that takes the least time for each, tried on blank sequences."""
         blank = [np.zeros((1, *shape), "float32") for shape in self.prepared.input_shapes]
         seconds: dict[int, float] = {}
         for batch in NAIVE_BATCHES[backend.device_kind()]:
@@ -145,7 +156,7 @@ class Batching:
         return min(seconds, key=seconds.__getitem__)
 
     def _time_naive(self, blank: Sequence[np.ndarray], positions: int) -> float:
-        """Seconds of one call over so many positions of a single sequence, after a call to compile."""
+        """Seconds of one call over ``positions`` positions of one sequence, after a first call that compiles."""
         engine = self._naive(positions, 1)
         _, kept = engine.reference(self.forward.tensors(blank))
         bases = np.zeros((1, positions, self._others), "int32")

@@ -1,4 +1,4 @@
-"""In-silico saturation mutagenesis of one model: the public class, its checks and its loop over batches."""
+"""In-silico saturation mutagenesis of one model: the public class, the checks of its inputs, the loop over batches."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class MutagenesisResult(NamedTuple):
     reference : dict of head name to float32 array, (n, T)
         Predictions on the sequences as they are, in the model's output units.
     delta : dict of head name to float32 array, (n, T, L, letters)
-        Substituted minus reference; exactly 0 at the reference letter, NaN where not computed.
-        A head kept whole has its own axes in the place of T.
+        Substituted minus reference, in the same units. Exactly 0 at the reference letter, NaN where not computed.
+        A head that is not reduced has its own axes in the place of T.
     """
 
     reference: dict[str, np.ndarray]
@@ -48,15 +48,15 @@ class MutagenesisResult(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """Sequences to score, and the arrays that the model is shown.
+    """Sequences to score, and the arrays for the model's inputs.
 
     Attributes
     ----------
     codes : uint8 (n, L)
         The letters of each sequence; ``alphabet.size`` is an N.
     arrays : list of array (n, ...)
-        One for each input. That of the sequence is ``codes`` itself, or one-hot rows (n, L, letters) where an N is
-        not a row of zeros.
+        One for each input. That of the sequence is ``codes`` itself, or one-hot rows (n, L, letters) if an N is not a
+        row of zeros.
     """
 
     codes: Codes
@@ -71,37 +71,37 @@ class FastISM:
     model : keras.Model or path
         A built model, or a file that :func:`fastism_cli.load_model` reads.
     sequence_input : str or int, optional
-        Name or index of the input to substitute in. Default: the only one of shape (length, letters), or of shape
+        Name or index of the input to substitute in. Default: the only input of shape (length, letters), or of shape
         (length,) that an Embedding reads.
     tie : str, optional
-        ``"NAME1,NAME2"``: inputs that hold the same sequence; ``NAME2:rc`` holds its reverse complement. Arrays are
-        given for the first (or ``sequence_input``) alone.
+        ``"NAME1,NAME2"``: inputs that hold the same sequence; ``NAME2:rc`` holds its reverse complement. Only the
+        first of them (or ``sequence_input``) is given an array.
     codes : str, optional
-        ``"A=1,C=2,G=3,T=4,N=0"``: the integers of the letters in an input that holds integers. Default: the letters'
-        places in ``alphabet``, from 0, and N after them.
+        ``"A=1,C=2,G=3,T=4,N=0"``: the integers of the letters, in an input that holds integers. Default: 0, 1, ... in
+        the order of ``alphabet``, and N after them.
     length : int, optional
         Length of the sequence, for a model whose input length is variable.
     alphabet : str
         Letters in the order of the model's channels.
     reduce : str, list of str, or dict of head name to either, optional
-        How a positional head becomes one number a target: see :mod:`fastism_cli.model.reductions`. Several, in a list
-        or joined by commas, give heads ``NAME.REDUCTION``. "none" keeps the head whole. A positional head (shape
-        (L_out, T)) must be given one.
+        How a positional head (shape (L_out, T)) becomes one number for each target: see
+        :mod:`fastism_cli.model.reductions`. Several, in a list or joined by commas, give heads ``NAME.REDUCTION``.
+        "none" keeps all positions. A positional head must be given one of these.
     targets : dict of head name to tuple of int, optional
-        Score these heads alone, with these of their targets (None: all), chosen on the device.
+        Score only these heads, and only these of their targets (None: all).
     batch_size : "auto" or int
         Substituted sequences in one call of the compiled engine.
     precision : "float32", "tf32", "bfloat16" or "float64"
-        What the model is computed in.
+        The number format of the computation.
     engine : "auto", "fast" or "naive"
-        Delta propagation, plain forward passes, or whichever is estimated to be faster.
+        "fast" propagates deltas, "naive" makes plain forward passes, "auto" takes the one with the smaller estimate.
     n_policy : "skip" or "score"
-        Whether positions without a reference letter (N) are left NaN, or get all letters substituted.
+        Positions that hold an N: "skip" leaves them NaN, "score" substitutes all letters.
 
     Raises
     ------
     ModelError
-        If no input of the model can hold a sequence. Lists every input and why.
+        If no input of the model can hold a sequence. Lists every input and the reason.
     UsageError
         If an option does not fit the model, such as a positional head without ``reduce``.
     """
@@ -146,7 +146,7 @@ class FastISM:
 
     @property
     def model(self) -> Any:
-        """The Keras model, in the precision of the run."""
+        """The Keras model, in the chosen precision."""
         return self.prepared.model
 
     @property
@@ -159,32 +159,32 @@ class FastISM:
 
     @property
     def heads(self) -> tuple[Head, ...]:
-        """What is scored."""
+        """The heads that are scored."""
         return self.prepared.heads
 
     @property
     def input_names(self) -> list[str]:
-        """The inputs to give, in the order of the model."""
+        """The inputs that need arrays, in the order of the model."""
         return self.prepared.input_names
 
     @property
     def input_shapes(self) -> list[Shape]:
-        """Without the batch axis."""
+        """The shape of each input without the batch axis."""
         return self.prepared.input_shapes
 
     @property
     def input_length(self) -> int:
-        """Positions of the sequence."""
+        """How many positions the sequence has."""
         return self.prepared.input_length
 
     @property
     def sequence_index(self) -> int:
-        """Which of the inputs is the sequence."""
+        """The index of the input that is the sequence."""
         return self.prepared.sequence_index
 
     @property
     def other_shapes(self) -> dict[str, Shape]:
-        """The inputs that are not the sequence, without the batch axis."""
+        """The shapes of the inputs that are not the sequence, without the batch axis."""
         pairs = zip(self.input_names, self.input_shapes, strict=True)
         return {name: shape for i, (name, shape) in enumerate(pairs) if i != self.sequence_index}
 
@@ -225,18 +225,18 @@ class FastISM:
         positions: Iterable[int] | None = None,
         window: range | None = None,
     ) -> MutagenesisResult:
-        """Score every substitution of sequences that are letter codes, as a FASTA is read.
+        """Score every substitution of sequences given as letter codes.
 
         Parameters
         ----------
         codes : uint8 (n, L)
-            Index into the alphabet; its size is an N. They become one-hot on the device.
+            Indices into the alphabet; ``alphabet.size`` is an N. They become one-hot on the device.
         others : mapping of input name to array (n, ...), optional
             The inputs that are not the sequence.
         positions : iterable of int, optional
-            As of a call.
+            As in a call.
         window : range, optional
-            In the place of ``positions``: score only these. The length axis of ``delta`` is still that of the
+            In place of ``positions``: score only these. The length axis of ``delta`` still has all positions of the
             sequence, with NaN outside of the window.
 
         Returns
@@ -251,12 +251,12 @@ class FastISM:
         return self._result(inputs, window, inside)._replace(delta=delta)
 
     def compare(self, inputs: Any, reference: Any) -> dict[str, np.ndarray]:
-        """Predictions of other sequences minus those of their references, by forward passes.
+        """Predict sequences and their references by forward passes, and subtract.
 
         Parameters
         ----------
-        inputs, reference : as of a call, of the same number of sequences
-            Each sequence is compared with that in its place; they may differ in any way.
+        inputs, reference : as in a call, both with n sequences
+            Each sequence is compared with the reference in its place; the two can differ in any way.
 
         Returns
         -------
@@ -267,13 +267,13 @@ class FastISM:
     def compare_codes(
         self, codes: Codes, reference: Codes, others: Mapping[str, np.ndarray] | None = None
     ) -> dict[str, np.ndarray]:
-        """As :meth:`compare`, of letter codes (n, L) with the same other inputs."""
+        """Do what :meth:`compare` does, for letter codes (n, L) with the same other inputs."""
         return self.forward.compare(self._of_codes(codes, others).arrays, self._of_codes(reference, others).arrays)
 
-    # -- what is given --
+    # -- the inputs --
 
     def _inputs(self, given: Any) -> Inputs:
-        """Check what a user gave, and find the letters of its sequences."""
+        """Check the arrays that a user gave, and find the letters of the sequences."""
         arrays = [np.asarray(x) for x in self._in_order(given)]
         at = self.sequence_index
         arrays[at] = self.prepared.views.one_hot(arrays[at], self.input_names[at])
@@ -299,13 +299,12 @@ class FastISM:
             if missing:
                 raise SequenceError(f"The model's inputs {missing} are not given. Received: {sorted(given)}")
             given = [given[name] for name in self.input_names]
-        if not isinstance(given, (list, tuple)):
-            given = [given]
-        if len(given) != len(self.input_names):
+        arrays: Sequence[Any] = given if isinstance(given, (list, tuple)) else [given]
+        if len(arrays) != len(self.input_names):
             raise SequenceError(
-                f"The model has {len(self.input_names)} inputs ({', '.join(self.input_names)}). Received: {len(given)}"
+                f"The model has {len(self.input_names)} inputs ({', '.join(self.input_names)}). Received: {len(arrays)}"
             )
-        return given
+        return arrays
 
     def _require_shapes(self, arrays: Sequence[np.ndarray], *, as_codes: bool = False) -> None:
         at = self.sequence_index
@@ -318,7 +317,7 @@ class FastISM:
                 )
 
     def _require_known(self, codes: Codes, *, shows_n: bool) -> None:
-        """Raise :class:`SequenceError` for an N that an input of integers has nothing to show for."""
+        """Raise :class:`SequenceError` for an N that the model's input of integers cannot hold."""
         views = self.prepared.views
         if not views.is_coded or not (codes == self.alphabet.size).any():
             return
@@ -350,7 +349,7 @@ class FastISM:
     def _result(
         self, inputs: Inputs, positions: Iterable[int] | None, delta: dict[str, np.ndarray] | None = None
     ) -> MutagenesisResult:
-        """Score into ``delta``: NaN (n, *shape, positions, letters), new if there is none."""
+        """Score into ``delta``, which is NaN (n, *shape, positions, letters), or into new arrays."""
         codes, wanted = inputs.codes, self._positions(positions)
         delta = self._no_deltas(len(codes), len(wanted)) if delta is None else delta
         for values in delta.values():
@@ -400,7 +399,7 @@ class FastISM:
         columns = column_of(wanted, self.input_length)
 
         def started() -> Iterator[tuple[np.ndarray, np.ndarray, list[Any]]]:
-            """Columns of ``delta``, letters, and scores that may still be on their way, of each call."""
+            """For each call: columns of ``delta``, letters, and scores that the device may still be computing."""
             for call in calls:
                 if not (columns[call.start : call.start + size] >= 0).any():
                     continue

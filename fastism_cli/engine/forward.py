@@ -1,4 +1,4 @@
-"""Forward passes of a prepared model: plain Keras on the inputs that are scored, and its heads as they are scored."""
+"""Forward passes: predict with plain Keras, and reduce the heads as the engines do."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ForwardPasses:
         self.prepared = prepared
 
     def tensors(self, arrays: Sequence[np.ndarray]) -> list[Any]:
-        """The inputs on the device, in the order of ``prepared.input_names``.
+        """Copy the inputs to the device, in the order of ``prepared.input_names``.
 
         Letter codes (n, L) of the sequence become one-hot there, (n, L, letters); an N is a row of zeros.
         """
@@ -37,27 +37,27 @@ class ForwardPasses:
         return ops.convert_to_tensor(x.astype(dtype if "int" in dtype or "bool" in dtype else floats))
 
     def predict(self, inputs: Sequence[Any], model: Any = None) -> list[Any]:
-        """The chosen targets of each head, not reduced, for input tensors (n, ...).
+        """Predict the chosen targets of each head, not reduced, for input tensors (n, ...).
 
-        ``model`` may be the same model in another precision.
+        ``model`` can be the same model in another precision.
         """
         prepared = self.prepared
         outputs = call_model(prepared.model if model is None else model, prepared.views.expand(inputs))
         return [_targets_of(head, outputs[head.source]) for head in prepared.heads]
 
     def reduced(self, predictions: Sequence[Any], reference: Sequence[Any]) -> list[Any]:
-        """Heads as they are scored, from what :meth:`predict` gives for sequences and for their references."""
+        """Reduce the heads, from what :meth:`predict` gives for sequences and for their references."""
         reductions = (head.reduction for head in self.prepared.heads)
         return [r(y, x) if r else y for r, y, x in zip(reductions, predictions, reference, strict=True)]
 
     def heads(self, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        """Every head (n, *shape) of sequences that are their own reference."""
+        """Predict every head, reduced, (n, *shape); each sequence is its own reference."""
         with backend.matrix_precision(self.prepared.precision):
             predictions = self.predict(self.tensors(arrays))
             return self._by_name([backend.to_numpy(y) for y in self.reduced(predictions, predictions)])
 
     def compare(self, arrays: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        """Every head (n, *shape) of sequences, minus that of their references."""
+        """Predict every head, reduced, (n, *shape), and subtract that of the references."""
         with backend.matrix_precision(self.prepared.precision):
             new, old = (self.predict(self.tensors(x)) for x in (arrays, reference))
             pairs = zip(self.reduced(new, old), self.reduced(old, old), strict=True)

@@ -1,4 +1,4 @@
-"""What the engine will do with a model, node by node, and what it saves: integers from the plan, no sequence needed."""
+"""Say what the engine will do with each node of a model, and what it saves: numbers from the plan, no sequence."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ class NodeReport:
     Attributes
     ----------
     state : str
-        "fast": by a rule, on a window or on all positions; "opaque": the layer itself on its whole input, for
-        ``reason``; "whole": the same, because all of its input may change; "unchanged": does not see the sequence.
+        "fast": computed by a rule, on a window or on all positions. "opaque": the layer itself is called on its whole
+        input, for ``reason``. "whole": the same, because all of its input can change. "unchanged": its input does not
+        depend on the sequence.
+    reason : str or None
+        Why the node is opaque.
     width, length : int or None
-        Positions of the output that may change, and all of them; None where they are not along the sequence.
+        Positions of the output that can change, and all of them; None if the output has no positions.
     multiply_adds, full_multiply_adds : int
-        Of one substitution by the engine, and by a forward pass.
+        For one substitution, by the engine and by a forward pass.
     """
 
     name: str
@@ -42,7 +45,19 @@ class NodeReport:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A model as the engine sees it. ``limit`` is the ratio of the multiply-adds, ``speedup`` the estimate in time."""
+    """A model as the engine sees it.
+
+    Attributes
+    ----------
+    multiply_adds, full_multiply_adds : int
+        For one substitution, by the engine and by a forward pass.
+    limit : float
+        The ratio of these two.
+    speedup : float
+        The estimated saving in time.
+    engine, reason : str
+        Which engine is used, and why.
+    """
 
     name: str
     inputs: dict[str, Shape]
@@ -58,11 +73,12 @@ class Inspection:
     reason: str
 
     def count(self, state: str) -> int:
+        """How many nodes have this state."""
         return sum(node.state == state for node in self.nodes)
 
 
 def inspect_scorer(scorer: FastISM) -> Inspection:
-    """Read the plan of a model that is loaded."""
+    """Describe the plan of a model."""
     plan = scorer.prepared.plan
     steps = {step.node.index: step for step in plan.steps}
     return Inspection(
@@ -74,7 +90,7 @@ def inspect_scorer(scorer: FastISM) -> Inspection:
         nodes=tuple(
             _node_report(scorer, node, steps.get(node.index))
             for node in scorer.prepared.graph.nodes
-            if node.role != REFERENCE  # what a rule reads, no node of the model
+            if node.role != REFERENCE  # added for a rule, not a node of the model
         ),
         multiply_adds=plan.multiply_adds,
         full_multiply_adds=plan.full_multiply_adds,
@@ -110,7 +126,7 @@ def _state(step: Step) -> str:
 
 
 def _class_text(node: Node) -> str:
-    """The class of the model's layer; its activation where that is a node of its own."""
+    """The class of the model's layer, with its activation if that is a node of its own."""
     if isinstance(node.layer, SumOfWindows):
         return "sum of windows"
     if isinstance(node.layer, (FurtherWindow, MaximumOverWindows)):

@@ -1,4 +1,4 @@
-"""Plain Keras as the judge of the engine: in float64 where the model can be had in it."""
+"""Reference scores from plain Keras, in float64 if the model can be rebuilt in it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,20 @@ NAIVE_BATCH = 8
 
 Arrays = Mapping[str, np.ndarray]
 Heads = list[np.ndarray]  # one array (rows, units) for each head, float64
-Place = tuple[int, int]  # position, letter
+Substitution = tuple[int, int]  # position, letter
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One sequence: deltas by the judge, by plain Keras in the run's precision and by the engine, each of all heads
-    (substitutions, units), and the predictions (1, units)."""
+    """Scores of some substitutions in one sequence, of all heads.
+
+    Attributes
+    ----------
+    exact, naive, fast : list of float64 (substitutions, units)
+        Deltas by the judge, by plain Keras in the chosen precision, and by the engine.
+    values : list of float64 (1, units)
+        Predictions on the sequence itself.
+    """
 
     exact: Heads
     naive: Heads
@@ -35,14 +42,14 @@ class Sample:
 
 
 class Judge:
-    """Runs a model plainly: in float64, or as it is where it cannot be rebuilt so.
+    """Compute scores by plain Keras in float64, or in the model's own precision if it cannot be rebuilt in float64.
 
     Attributes
     ----------
     precision : str
-        Of the judgement.
+        The precision of these scores.
     note : str
-        Why it is not float64.
+        Why it is not float64; empty if it is.
     """
 
     def __init__(self, scorer: FastISM) -> None:
@@ -68,33 +75,35 @@ class Judge:
         ----------
         inputs : mapping of input name to array (1, ...)
         positions : sequence of int, or int
-            Which, or how many of ``columns``.
+            Which positions, or how many of ``columns``.
+        columns : range
+            The positions that the engine is compiled for.
         """
-        places = self._places(inputs, positions, columns)
+        substitutions = self._substitutions(inputs, positions, columns)
         values = self._scores(self.scorer.model, inputs)
-        naive = self._deltas(self.scorer.model, inputs, places)
-        exact = self._exact(inputs, places, values)
-        return Sample(exact or naive, naive, self._engine(inputs, places, columns), values)
+        naive = self._deltas(self.scorer.model, inputs, substitutions)
+        exact = self._exact(inputs, substitutions, values)
+        return Sample(exact or naive, naive, self._engine(inputs, substitutions, columns), values)
 
     @property
     def _sequence(self) -> str:
         return self.scorer.input_names[self.scorer.sequence_index]
 
-    def _places(self, inputs: Arrays, positions: Sequence[int] | int, columns: range) -> list[Place]:
+    def _substitutions(self, inputs: Arrays, positions: Sequence[int] | int, columns: range) -> list[Substitution]:
         """Substitutions at the positions that hold a letter."""
         codes, letters = letters_of(inputs[self._sequence])[0], self.scorer.alphabet.size
         if isinstance(positions, int):
             positions = sample_positions(codes, columns, letters=letters, count=positions)
         return [(p, x) for p in positions if codes[p] < letters for x in range(letters) if x != codes[p]]
 
-    def _exact(self, inputs: Arrays, places: Sequence[Place], values: Heads) -> Heads | None:
-        """The deltas in float64, or None if there are none to be had."""
+    def _exact(self, inputs: Arrays, substitutions: Sequence[Substitution], values: Heads) -> Heads | None:
+        """The deltas in float64, or None if the model does not run in float64."""
         if not self.is_precise:
             return None
         try:
             precise = self._scores(self._model, inputs)
-            deltas = self._deltas(self._model, inputs, places)
-        except Exception as error:  # a custom layer may do anything with a type that it does not expect
+            deltas = self._deltas(self._model, inputs, substitutions)
+        except Exception as error:  # a custom layer can fail in any way on a type that it does not expect
             self._give_up(f"the model does not run in float64: {type(error).__name__}")
             return None
         if all(_agree(a, b) for a, b in zip(precise, values, strict=True)):
@@ -105,56 +114,56 @@ class Judge:
     def _give_up(self, why: str) -> None:
         self._model, self.note = None, why.splitlines()[0]
 
-    def _deltas(self, model: Any, inputs: Arrays, places: Sequence[Place]) -> Heads:
+    def _deltas(self, model: Any, inputs: Arrays, substitutions: Sequence[Substitution]) -> Heads:
         """Substituted - reference, each substituted sequence through the whole model."""
-        whole = self._predict(model, inputs)
-        references = self._reduced(whole, whole)
-        batches = [places[i : i + NAIVE_BATCH] for i in range(0, len(places), NAIVE_BATCH)]
-        rows = [self._reduced(self._predict(model, self._substituted(inputs, batch)), whole) for batch in batches]
-        return [np.concatenate([row[i] for row in rows] or [x[:0]]) - x for i, x in enumerate(references)]
+        reference = self._predict(model, inputs)
+        values = self._reduced(reference, reference)
+        batches = [substitutions[i : i + NAIVE_BATCH] for i in range(0, len(substitutions), NAIVE_BATCH)]
+        rows = [self._reduced(self._predict(model, self._substituted(inputs, batch)), reference) for batch in batches]
+        return [np.concatenate([row[i] for row in rows] or [x[:0]]) - x for i, x in enumerate(values)]
 
-    def _substituted(self, inputs: Arrays, places: Sequence[Place]) -> Arrays:
-        """The inputs once for each place, with the letter there replaced."""
-        batch = {name: np.repeat(x, len(places), axis=0) for name, x in inputs.items()}
-        for row, (position, letter) in zip(batch[self._sequence], places, strict=True):
+    def _substituted(self, inputs: Arrays, substitutions: Sequence[Substitution]) -> Arrays:
+        """Repeat the inputs once for each substitution, and make it."""
+        batch = {name: np.repeat(x, len(substitutions), axis=0) for name, x in inputs.items()}
+        for row, (position, letter) in zip(batch[self._sequence], substitutions, strict=True):
             row[position] = 0
             row[position, letter] = 1
         return batch
 
     def _scores(self, model: Any, inputs: Arrays) -> Heads:
-        """Plain Keras on sequences that are their own reference."""
-        whole = self._predict(model, inputs)
-        return self._reduced(whole, whole)
+        """Predict by plain Keras; each sequence is its own reference."""
+        predictions = self._predict(model, inputs)
+        return self._reduced(predictions, predictions)
 
     def _predict(self, model: Any, inputs: Arrays) -> list[Any]:
-        """Plain Keras, heads not reduced."""
+        """Predict by plain Keras, without the reductions of the heads."""
         is_precise = model is not self.scorer.model or self.scorer.precision == "float64"
         arrays = [self._tensor(name, x, "float64" if is_precise else "float32") for name, x in inputs.items()]
         with backend.matrix_precision(self.scorer.precision):
             return self.scorer.forward.predict(arrays, model)
 
-    def _reduced(self, whole: Sequence[Any], reference: Sequence[Any]) -> Heads:
-        """The heads as they are scored; ``reference`` has one row, or as many as ``whole``."""
+    def _reduced(self, predictions: Sequence[Any], reference: Sequence[Any]) -> Heads:
+        """Reduce the heads; ``reference`` has one row, or as many as ``predictions``."""
         with backend.matrix_precision(self.scorer.precision):
-            reduced = self.scorer.forward.reduced(whole, reference)
+            reduced = self.scorer.forward.reduced(predictions, reference)
         return [np.asarray(backend.to_numpy(y), "float64").reshape(len(y), -1) for y in reduced]
 
     def _tensor(self, name: str, x: np.ndarray, floats: str) -> Any:
         dtype = self.scorer.prepared.input_dtypes[self.scorer.input_names.index(name)]
         return ops.convert_to_tensor(x.astype(dtype if "int" in dtype or "bool" in dtype else floats))
 
-    def _engine(self, inputs: Arrays, places: Sequence[Place], columns: range) -> Heads:
+    def _engine(self, inputs: Arrays, substitutions: Sequence[Substitution], columns: range) -> Heads:
         """The engine's deltas, in calls of the shape that a run makes, so that nothing is compiled twice."""
         scorer = self.scorer
-        wanted = sorted({*(position for position, _ in places), columns.start, columns.stop - 1})
+        wanted = sorted({*(position for position, _ in substitutions), columns.start, columns.stop - 1})
         result = self._scored(inputs, scorer.sequences_per_call(columns), wanted)
-        at = [wanted.index(position) for position, _ in places]
-        letters = [letter for _, letter in places]
+        at = [wanted.index(position) for position, _ in substitutions]
+        letters = [letter for _, letter in substitutions]
         deltas = (result.delta[head.name][0].reshape(-1, len(wanted), scorer.alphabet.size) for head in scorer.heads)
         return [x[:, at, letters].T.astype("float64") for x in deltas]
 
     def _scored(self, inputs: Arrays, sequences: int, positions: Sequence[int]) -> MutagenesisResult:
-        """The one sequence by the engine, as often as one call holds: as letter codes, as a run gives it."""
+        """Score the sequence by the engine, repeated to fill one call, and as letter codes, as a run does."""
         filled = {name: fill_up(x, sequences) for name, x in inputs.items()}
         one_hot = filled[self._sequence]
         codes = letters_of(one_hot)
@@ -165,7 +174,7 @@ class Judge:
 
 
 def sample_positions(codes: Codes, columns: range, *, letters: int, count: int) -> list[int]:
-    """``count`` positions of ``columns`` that hold a letter: a third each at both ends and in the middle."""
+    """Choose ``count`` positions of ``columns`` that hold a letter: a third at each end and in the middle."""
     known = [position for position in columns if codes[position] < letters]
     if len(known) <= count:
         return known
@@ -175,7 +184,7 @@ def sample_positions(codes: Codes, columns: range, *, letters: int, count: int) 
 
 
 def largest_error(found: np.ndarray, exact: np.ndarray) -> float:
-    """Largest difference; infinite if one has a number where the other has none, 0 if neither has."""
+    """Largest absolute difference of finite values; infinite if only one of the two arrays is finite somewhere."""
     both = np.isfinite(found) & np.isfinite(exact)
     if (np.isfinite(found) != np.isfinite(exact)).any():
         return float("inf")
@@ -183,12 +192,12 @@ def largest_error(found: np.ndarray, exact: np.ndarray) -> float:
 
 
 def largest(values: np.ndarray) -> float:
-    """Largest absolute value of those that are numbers."""
+    """Largest absolute value of the finite ones; 0 if there are none."""
     return float(np.abs(values[np.isfinite(values)]).max(initial=0))
 
 
 def _agree(precise: np.ndarray, plain: np.ndarray) -> bool:
-    """Whether two predictions differ by no more than rounding can explain (a NaN is for others to judge)."""
+    """Whether two predictions differ by no more than rounding. True if ``plain`` is not finite: not checked here."""
     if not np.isfinite(plain).all():
         return True
     return largest_error(precise, plain) <= 1e-4 + 0.02 * largest(plain)

@@ -1,4 +1,4 @@
-"""Set up a model for the engines: from whatever was given to one frozen :class:`Prepared`."""
+"""Set up a loaded model for the engines: read it, rewrite its graph, plan it. The result is a frozen `Prepared`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from fastism_cli.model.sequence_inputs import Views, find_views, with_views
 from fastism_cli.options.per_head import Units
 from fastism_cli.options.run_options import parse_codes, parse_tie
 
-MIN_GAIN = 1.2  # below this predicted speed-up, forward passes are as fast
-PLANNED_POSITIONS = 256  # positions of the chunk that estimates rest on
+MIN_GAIN = 1.2  # with a smaller predicted speed-up, forward passes are as fast
+PLANNED_POSITIONS = 256  # at most, of the chunk that the estimates are made for
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,23 @@ class Prepared:
     Attributes
     ----------
     model : keras.Model
-        In the precision of the run. It takes the inputs that ``views`` make of the sequence.
+        In the chosen precision. It takes the inputs that ``views`` make of the sequence.
+    precision : str
+        "float32", "tf32", "bfloat16" or "float64".
+    alphabet : Alphabet
+        The letters, in the order of the model's channels.
     graph : LayerGraph
-        What the fast engine computes: heads reduced, windows of a tensor apart.
+        What the fast engine computes: with reduced heads, and a tensor of its own for each window of a tensor.
     views : Views
-        How the inputs of the model show the sequence.
+        How the inputs of the model hold the sequence.
     heads : tuple of Head
-        What is scored.
+        The heads that are scored.
     plan : Plan
-        For a chunk in the middle of the sequence; `fastism inspect` shows it, and estimates rest on it.
+        For a chunk in the middle of the sequence. The estimates are made from it, and `fastism inspect` shows it.
     period : int
-        Positions after which the plan repeats itself: the product of the strides.
+        Positions after which the plan repeats itself: the least number of positions that moves every frame by a whole
+        number of rows. A frame's ``step`` is rows for each position of the input, 1/2 after a stride of 2; the period
+        is the least common multiple of the denominators of all steps.
     """
 
     model: Any
@@ -58,7 +64,7 @@ class Prepared:
 
     @property
     def sequence_index(self) -> int:
-        """Which of the inputs is the sequence."""
+        """The index of the input that is the sequence."""
         return self.views.sequence_index
 
     @property
@@ -67,7 +73,7 @@ class Prepared:
 
     @property
     def input_shapes(self) -> list[Shape]:
-        """Without the batch axis."""
+        """The shape of each input without the batch axis."""
         return [self.graph.tensors[port.tensor].shape for port in self.graph.inputs]
 
     @property
@@ -76,17 +82,17 @@ class Prepared:
 
     @property
     def input_length(self) -> int:
-        """Positions of the sequence."""
+        """How many positions the sequence has."""
         return self.input_shapes[self.sequence_index][0]
 
     @property
     def input_tensor(self) -> int:
-        """The tensor of the graph that is substituted in."""
+        """The tensor of the graph that holds the sequence."""
         return self.graph.inputs[self.sequence_index].tensor
 
     @cached_property
     def live(self) -> range:
-        """The positions that can change an output: the fast engine computes no others."""
+        """The positions that can change an output. The fast engine computes only these."""
         return live_positions(self.graph, self.input_tensor)
 
 
@@ -102,7 +108,9 @@ def prepare(
     reduce: Reduce = None,
     targets: Mapping[str | None, Units | None] | None = None,
 ) -> Prepared:
-    """Read a loaded model, rewrite its graph, and plan it. The options are those of :class:`FastISM`.
+    """Read a loaded model, rewrite its graph, and plan it.
+
+    The options are those of :class:`fastism_cli.engine.fastism.FastISM`.
 
     Raises
     ------
@@ -128,7 +136,7 @@ def prepare(
 
 
 def _sequence_model(model: Any, alphabet: Alphabet, inputs: Sequence[str | int | None], length: int | None) -> Any:
-    """The model, with its sequence as (L, letters) in these inputs and its calls readable."""
+    """A functional model whose inputs ``inputs`` hold the sequence as (L, letters)."""
     model = as_functional(model, length)
     for holder in inputs:
         model = as_sequence_model(model, alphabet.size, holder)
@@ -150,15 +158,15 @@ class EngineChoice(NamedTuple):
 
 
 def choose_engine(prepared: Prepared, asked: str) -> EngineChoice:
-    """The engine for ``--engine``: the one that was asked for, or that with the smaller estimate.
+    """Choose the engine for ``--engine``: the one asked for, or for "auto" the one with the smaller estimate.
 
     A model that passes masks on is always computed by forward passes.
     """
     if prepared.graph.keeps_masks:
-        return EngineChoice("naive", "a layer passes a mask on, which only the whole model carries rightly")
+        return EngineChoice("naive", "a layer passes a mask on, which only forward passes follow")
     if asked != "auto":
         return EngineChoice(asked, "as asked")
     gain = prepared.plan.predicted_speedup
     if gain < MIN_GAIN:
-        return EngineChoice("naive", f"delta propagation would save nothing (estimate {gain:.2f}x)")
+        return EngineChoice("naive", f"delta propagation would save no time (estimate {gain:.2f}x)")
     return EngineChoice("fast", f"estimate {gain:.1f}x over forward passes")

@@ -1,4 +1,4 @@
-"""Arrays around the engines: letters of one-hot rows, letters to substitute, and where scores are written."""
+"""Arrays around the engines: the letters of one-hot rows, the letters to substitute, and the arrays of scores."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ HOW = "--input NAME=zeros|ones|FILE.npy"
 
 
 def letters_of(one_hot: np.ndarray) -> np.ndarray:
-    """Letter codes (n, L) of one-hot rows; an N, a row of equal numbers, gets the code after the last letter.
+    """Letter codes, uint8 (n, L), of one-hot rows (n, L, letters). An N, a row of equal numbers, is ``letters``.
 
     Raises
     ------
     SequenceError
-        If a row is neither, with its place.
+        If a row is neither one-hot nor an N. Names the row.
     """
     size = one_hot.shape[-1]
     is_letter = (one_hot.max(-1) == 1) & ((one_hot != 0).sum(-1) == 1)
@@ -30,11 +30,15 @@ def letters_of(one_hot: np.ndarray) -> np.ndarray:
         sequence, position = (int(i[0]) for i in np.nonzero(~(is_letter | is_n)))
         row = one_hot[sequence, position].tolist()
         raise SequenceError(f"Sequence {sequence}, position {position} is neither one-hot nor an N. Received: {row}")
-    return np.where(is_letter, one_hot.argmax(-1), size).astype("uint8")
+    codes: np.ndarray = np.where(is_letter, one_hot.argmax(-1), size).astype("uint8")
+    return codes
 
 
 def alternates(codes: np.ndarray, start: int, size: int, letters: int, n_policy: str) -> Iterable[np.ndarray]:
-    """Letters to substitute in a chunk: int32 (S, size, letters - 1), and for scored Ns the one left over."""
+    """Letters to substitute in a chunk, int32 (S, size, letters - 1).
+
+    If N are scored, a second array has the letter of each N that is left over.
+    """
     stop = min(start + size, codes.shape[1])
     chunk = np.pad(codes[:, start:stop], [(0, 0), (0, start + size - stop)], constant_values=0)
     others = np.arange(letters - 1, dtype="int32")
@@ -52,7 +56,7 @@ def set_reference_letters(delta: np.ndarray, codes: np.ndarray) -> None:
 
 
 def column_of(wanted: np.ndarray, length: int) -> np.ndarray:
-    """Where in the result each position of the sequence goes, -1 for those not wanted (the first, if twice)."""
+    """The column of the result for each position of the sequence: the first, if asked for twice; -1 if not at all."""
     columns = np.full(length, -1)
     columns[wanted[::-1]] = np.arange(len(wanted))[::-1]
     return columns
@@ -76,21 +80,21 @@ def _flat(delta: np.ndarray) -> np.ndarray:
 
 
 def blank(delta: Mapping[str, np.ndarray], rows: slice, where: np.ndarray) -> None:
-    """NaN at the positions (n, positions) that are not to be scored."""
+    """Set the scores to NaN at some positions, bool (n, positions)."""
     row, column = np.nonzero(where)
     for values in delta.values():
         values[rows][row, ..., column, :] = np.nan
 
 
 def repeat_duplicates(delta: Mapping[str, np.ndarray], rows: slice, wanted: np.ndarray, columns: np.ndarray) -> None:
-    """Copy the scores of positions that were asked for more than once."""
+    """Copy the scores of positions that were asked for twice or more."""
     again = np.nonzero(columns[wanted] != np.arange(len(wanted)))[0]
     for values in delta.values():
         values[rows][..., again, :] = values[rows][..., columns[wanted[again]], :]
 
 
 def one_ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items, each when the next has been started: a device computes while its last answer is read."""
+    """Yield each item when the next has been started, so that a device computes while its last scores are read."""
     waiting = next(items, None)
     while waiting is not None:
         following = next(items, None)
@@ -99,6 +103,7 @@ def one_ahead(items: Iterator[T]) -> Iterator[T]:
 
 
 def check_all_given(given: Mapping[str, object], wanted: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise :class:`UsageError` if an input that is not the sequence has no values."""
     missing = {name: shape for name, shape in wanted.items() if name not in given}
     if missing:
         listing = ", ".join(f"{name!r} {shape}" for name, shape in missing.items())
@@ -107,7 +112,7 @@ def check_all_given(given: Mapping[str, object], wanted: Mapping[str, tuple[int,
 
 
 def fill_up(array: np.ndarray, multiple: int) -> np.ndarray:
-    """An array (n, ...) with the last row repeated until ``n`` is a multiple.
+    """Repeat the last row of an array (n, ...) until ``n`` is a multiple of ``multiple``.
 
     The last block of a run then has the shape of the others, so that nothing new is compiled for it.
     """

@@ -1,4 +1,4 @@
-"""Is it right? The engine, and plain Keras in the same precision, against plain Keras in float64."""
+"""Compare the engine, and plain Keras in the same precision, with plain Keras in float64."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from fastism_cli.engine.judge import Arrays, Judge, Sample, largest, largest_err
 from fastism_cli.engine.score_arrays import check_all_given
 from fastism_cli.errors import VerifyError
 
-ABSOLUTE, RELATIVE = 1e-6, 1e-5  # of a right float32 engine; the second of the largest delta
-TIMES_NAIVE = 3  # how much worse than plain Keras the engine may be
-COARSER = {"float32": 1.0, "float64": 1.0, "tf32": 2.0**13, "bfloat16": 2.0**16}  # steps of float32 in one step
+ABSOLUTE, RELATIVE = 1e-6, 1e-5  # error that a right float32 engine can have; the second times the largest delta
+TIMES_NAIVE = 3  # times the error of plain Keras that the engine can have
+COARSER = {"float32": 1.0, "float64": 1.0, "tf32": 2.0**13, "bfloat16": 2.0**16}  # rounding error, in that of float32
 
 
 @dataclass(frozen=True)
 class HeadCheck:
-    """Largest differences of one head, in the model's output units.
+    """Largest errors of one head, in the model's output units.
 
     Attributes
     ----------
     largest_delta, largest_value : float
-        Of the sampled substitutions, and of the predictions themselves.
+        Largest absolute delta of the substitutions that were compared, and largest absolute prediction.
     fast_error, naive_error : float
-        Of the engine and of plain Keras in the same precision, against the judge.
+        Largest error of the engine, and of plain Keras in the same precision.
     tolerance : float
-        What ``fast_error`` may be.
+        The largest ``fast_error`` that passes.
     """
 
     name: str
@@ -51,12 +51,16 @@ class VerifyReport:
 
     Attributes
     ----------
+    engine : str
+        "fast" or "naive".
     judge : str
-        What the errors are measured against: "float64", or the precision of the run where the model has no float64.
+        The precision of plain Keras that the errors are measured against: "float64", or that of the engine if the
+        model cannot be rebuilt in float64.
     note : str
-        Why it is not float64.
-    substitutions : int
+        Why it is not float64; empty if it is.
+    sequences, substitutions : int
         How many were compared.
+    heads : tuple of HeadCheck
     """
 
     engine: str
@@ -72,7 +76,7 @@ class VerifyReport:
 
     @property
     def line(self) -> str:
-        """Both errors of the worst head, for the log."""
+        """The line of the log: both errors of the worst head."""
         worst = max(self.heads, key=lambda head: head.fast_error / max(head.tolerance, 1e-300))
         judge = self.judge if not self.note else f"{self.judge} ({self.note})"
         return (
@@ -81,7 +85,7 @@ class VerifyReport:
         )
 
     def to_json(self) -> str:
-        """All of it, as the result file keeps it."""
+        """The whole report as JSON, which the result file keeps."""
         return json.dumps(asdict(self))
 
     def require(self) -> None:
@@ -113,21 +117,29 @@ def verify(
     Parameters
     ----------
     model : FastISM, keras.Model or path
-        An engine that is ready, or a model for one with the default options.
+        An engine, or a model to make one of with the default options.
     one_hot : float32 (n, L, letters)
     other_inputs : mapping of input name to array (n, ...), optional
     positions : sequence of int, optional
-        The same in all sequences. Those that hold an N are left out.
+        The positions to compare, the same in all sequences. Those that hold an N are left out.
     per_sequence : int
-        Without ``positions``: how many of each sequence, at both ends and in the middle.
+        How many positions of each sequence, at both ends and in the middle, if there are no ``positions``.
     tolerance : float, optional
-        In output units, in place of three times plain Keras' own error or 1e-6 + 1e-5 of the largest delta.
+        Largest error that passes, in output units. Default: three times the error of plain Keras, or 1e-6 plus 1e-5
+        of the largest delta if that is more.
     columns : range, optional
-        The positions that the engine is to be compiled for, so that a run can go on with it.
+        The positions that the engine is compiled for, so that a run can go on with it.
 
     Returns
     -------
     VerifyReport
+
+    Raises
+    ------
+    UsageError
+        If an input of the model has no values.
+    SequenceError
+        If a row of ``one_hot`` is neither one-hot nor an N, or an array has a wrong shape.
     """
     scorer = model if isinstance(model, FastISM) else FastISM(model)
     others = other_inputs or {}
@@ -164,5 +176,5 @@ def _tolerance(judge: Judge, check: HeadCheck) -> float:
     floor = ABSOLUTE + RELATIVE * coarser * check.largest_delta
     if judge.is_precise:
         return max(TIMES_NAIVE * check.naive_error, floor)
-    # the judge itself has rounded two values of this size
+    # the judge has rounded two values of this size itself
     return floor + 16 * coarser * float(np.finfo("float32").eps) * check.largest_value
