@@ -21,15 +21,17 @@ HEADER = ("node", "class", "output", "rule", "window", "multiply-adds", "of a fo
 @click.command(short_help="Show what the engine does with a model.")
 @click.argument("model")
 @loading_options
-@click.option("--json", "as_json", is_flag=True, help="JSON on stdout in place of the table.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the table.")
 @logging_options
 def inspect(model: str, as_json: bool, **options: Any) -> None:
-    """Show the nodes of MODEL: rule, window and multiply-adds of one substitution, and the saving over forward passes.
+    """Show what the engine does with each node of MODEL, and how much faster than forward passes it is.
 
-    Needs no sequence. Positional heads are summed unless --reduce says otherwise.
+    For each node, the table has its rule, the window that one substitution can change, and the multiply-adds of one
+    substitution. No sequence is needed. Positional heads are summed unless --reduce says otherwise.
 
-    The rule of a node is "fast" (on the window alone), "whole" (the layer itself, as all of its input may change),
-    "opaque" (the layer itself, for the reason given), or "unchanged" (it does not see the sequence).
+    The rule of a node is "fast" (only the window is computed), "whole" (the layer is called on its whole input, because
+    all of it can change), "opaque" (the same, for the reason given), or "unchanged" (it does not depend on the
+    sequence).
     """
     from fastism_cli.run.inspect_and_verify import inspect_model
 
@@ -38,7 +40,7 @@ def inspect(model: str, as_json: bool, **options: Any) -> None:
 
 
 def text(found: Inspection) -> list[str]:
-    """The table and the totals."""
+    """The lines of the table, and the totals."""
     rows = [_row(node) for node in found.nodes]
     total = ("total", "", "", "", "", human(found.multiply_adds), human(found.full_multiply_adds))
     inputs = ", ".join(f"{name} {shape}" for name, shape in found.inputs.items())

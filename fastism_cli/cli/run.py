@@ -30,63 +30,95 @@ if TYPE_CHECKING:
     from fastism_cli.run.summary import RunSummary
 
 what_options = together(
-    click.option("--window", type=click.IntRange(min=1), help="Bases to substitute, centred.  [default: the input]"),
-    choice_option("n_policy", "Positions that hold an N: left NaN, all letters substituted, or refused."),
+    click.option(
+        "--window",
+        type=click.IntRange(min=1),
+        help="Substitute only so many bases, in the middle of the input.  [default: all of it]",
+    ),
+    choice_option(
+        "n_policy", "For bases that are N: leave them unscored (NaN), substitute all letters, or refuse the regions."
+    ),
     click.option(
         "--max-n",
         type=click.FloatRange(0, 1),
         default=default_of("max_n"),
         show_default=True,
-        help="Largest share of N in an input that is scored.",
+        help="Score only inputs with at most this share of N.",
     ),
     missing_contig_option,
-    click.option("--tile", is_flag=True, help="Cover intervals of any length: every base scored once, with context."),
-    click.option("--limit", type=click.IntRange(min=1), help="Only the first records."),
+    click.option(
+        "--tile",
+        is_flag=True,
+        help="Cover intervals of any length with several inputs: every base is scored once.",
+    ),
+    click.option("--limit", type=click.IntRange(min=1), help="Score only the first records."),
     click.option(
         "--targets",
         multiple=True,
         metavar="[HEAD=]0,3-5",
-        help="Targets to store, numbered from 0; HEAD=all for a whole head. Repeatable.",
+        help="Targets to store, numbered from 0; HEAD=all is every target of a head. Repeatable.",
     ),
     target_names_option,
 )
 
 how_options = together(
-    choice_option("engine", "Delta propagation, forward passes, or whichever is estimated to be faster."),
+    choice_option(
+        "engine",
+        "Use delta propagation (fast) or plain forward passes (naive); auto takes the one with the smaller estimate.",
+    ),
     batch_option,
     click.option(
-        "--devices", metavar="all|0,1", help="One worker process on each of these GPUs.  [default: one process]"
+        "--devices", metavar="all|0,1", help="Run a worker process on each of these GPUs.  [default: one process]"
     ),
     precision_option,
     click.option(
         "--check/--no-check",
         default=True,
         show_default=True,
-        help="Compare with plain Keras on the first region, and write nothing if the numbers differ.",
+        help="First compare the engine with plain Keras on one region, and stop if it is wrong.",
     ),
 )
 
 output_options = together(
     click.option(
-        "-o", "--output", metavar="FILE", help="Result.  [default: <BED or FASTA stem>.ism.h5 in this folder]"
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="HDF5 file to write.  [default: <BED or FASTA stem>.ism.h5 in this folder]",
     ),
     choice_option(
-        "dtype", "Type of the stored deltas. Values beyond the float16 range are clipped, counted and reported."
+        "dtype", "Type of the stored deltas. Values beyond the range of float16 are clipped, counted and reported."
     ),
-    choice_option("compression", "Of the result: gzip makes it smallest, none is fastest."),
-    click.option("--overwrite", is_flag=True, help="Replace the result if it exists."),
-    click.option("--shard", metavar="I/K", help="Only the I-th of K ranges of the rows, from 0; see fastism merge."),
-    click.option("--resume", is_flag=True, help="Continue what an interrupted run left; do nothing if it is complete."),
+    choice_option("compression", "Compression of the result: gzip is smaller, lzf is faster."),
+    click.option("--overwrite", is_flag=True, help="Replace the output if it exists."),
+    click.option(
+        "--shard",
+        metavar="I/K",
+        help="Score only part I of K, counted from 0; fastism merge joins the parts.",
+    ),
+    click.option(
+        "--resume",
+        is_flag=True,
+        help="Continue an interrupted run; do nothing if the result is complete.",
+    ),
     click.option(
         "--checkpoint",
         type=click.FloatRange(min=0),
         default=default_of("checkpoint"),
         show_default=True,
         metavar="SECONDS",
-        help="Time between checkpoints: the rows of a checkpoint survive a kill.",
+        help="How often rows are saved, so that a killed run can be resumed.",
     ),
-    click.option("--summary", metavar="FILE", help="Rates, counts, memory and time by step, as JSON."),
-    click.option("--dry-run", is_flag=True, help="Check everything, load the model, say what would be done, and stop."),
+    click.option(
+        "--summary",
+        metavar="FILE",
+        help="Also write a JSON file of counts, rates, memory and the time of each step.",
+    ),
+    click.option(
+        "--dry-run",
+        is_flag=True,
+        help="Check all inputs, load the model, print what would be done, and stop.",
+    ),
 )
 
 
@@ -96,7 +128,7 @@ output_options = together(
     "-b",
     "--bed",
     metavar="BED",
-    help='BED or narrowPeak, gzipped or not; "-" is stdin.  [default: every record of FASTA that fits]',
+    help='Regions: BED or narrowPeak, can be gzipped; "-" is stdin.  [default: every record of FASTA that fits]',
 )
 @fasta_option
 @placing_options
@@ -112,14 +144,14 @@ def run(
 ) -> None:
     """Score every substitution in the regions of BED.
 
-    For each record, the sequence of the model's input length that is centred on it, with every base replaced by the
-    three others: HDF5 of substituted - reference for every target. Records that cannot be scored keep their row, and
-    "status" says why.
+    For each record of BED, the model's input is centred on it, and every base is replaced by the three others. The
+    result is an HDF5 file: for every target, the prediction with the substitution minus the prediction without it.
+    Records that cannot be scored keep their row in the file, and its "status" says why.
 
-    Without --bed, every record of FASTA is scored from its first letter on: shorter ones are followed by N (--edge),
-    longer ones are not scored.
+    Without --bed, every record of FASTA is scored from its first base on. Shorter records are padded with N (see
+    --edge); longer records are not scored.
 
-    Exit codes: 0 done, 1 some regions failed or the run did, 2 wrong input.
+    Exit codes: 0 done; 1 the run or some regions failed; 2 wrong input.
     """
     from fastism_cli.cli.progress import shown_progress
     from fastism_cli.run.score_regions import plan_run
@@ -136,7 +168,7 @@ def run(
 
 
 def report(ctx: click.Context, summary: RunSummary) -> None:
-    """Log the last line and which regions were not scored; exit code 1 if regions failed."""
+    """Log the last line and what was not scored; exit with code 1 if regions failed."""
     LOGGER.info(summary.line)
     if summary.clipped_line:
         LOGGER.warning(summary.clipped_line)

@@ -23,10 +23,19 @@ from fastism_cli.options.run_options import RunOptions
 
 @click.command(short_help="Score the variants of a VCF.")
 @model_option
-@click.option("--vcf", "vcf_path", required=True, metavar="VCF", help='Plain, compressed or BCF; "-" is stdin.')
+@click.option(
+    "--vcf",
+    "vcf_path",
+    required=True,
+    metavar="VCF",
+    help='Variants: VCF, plain or compressed, or BCF; "-" is stdin.',
+)
 @fasta_option
 @click.option(
-    "-o", "--output", metavar="FILE", help="VCF, .vcf.gz or .vcf; a .tsv lies beside it.  [default: <stem>.ism.vcf.gz]"
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="VCF to write, .vcf.gz or .vcf, with a .tsv beside it.  [default: <VCF stem>.ism.vcf.gz in this folder]",
 )
 @click.option(
     "--share",
@@ -34,7 +43,7 @@ from fastism_cli.options.run_options import RunOptions
     default=1,
     show_default=True,
     metavar="BASES",
-    help="Variants in the same stretch of BASES see one window, predicted once, centred on the stretch.",
+    help="Predict one reference for all variants in a stretch of BASES, with the input centred on the stretch.",
 )
 @missing_contig_option
 @click.option("--targets", multiple=True, metavar="[HEAD=]0,3-5", help="Targets to write, numbered from 0. Repeatable.")
@@ -47,7 +56,7 @@ from fastism_cli.options.run_options import RunOptions
     "--check/--no-check",
     default=True,
     show_default=True,
-    help="Compare with plain Keras on the first window, and write nothing if the numbers differ.",
+    help="First compare the engine with plain Keras on one variant's sequence, and stop if it is wrong.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @logging_options
@@ -57,13 +66,15 @@ def variants(
 ) -> None:
     """Score the variants of VCF: prediction on each alternate allele minus prediction on the reference.
 
-    The variant's first base is at the middle of the model's input (position length // 2), on the + strand. Single
-    bases are scored by the engine, insertions and deletions by forward passes: the bases before them stay
-    where they are, and those after them move, so that the window keeps its length.
+    The first base of the variant is at the middle of the model's input (position length // 2), on the + strand. For an
+    insertion or a deletion, the bases before it stay where they are and the bases after it move, so that the input
+    keeps its length.
 
-    Writes the VCF with ISM_DELTA (one value for each allele), ISM_REF and ISM_STATUS in INFO, and a table. Symbolic
-    alleles, and records whose REF is not what the FASTA holds, are kept unscored and counted. Contigs are matched with
-    and without "chr".
+    The output is the VCF with ISM_DELTA (one value for each allele), ISM_REF and ISM_STATUS in INFO, and a table of the
+    same scores. Symbolic alleles, and records whose REF differs from the FASTA, are kept without a score and counted.
+    Contigs are matched with and without "chr".
+
+    Exit codes: 0 done; 1 the run or some alleles failed, or no REF is that of the FASTA; 2 wrong input.
     """
     from fastism_cli.run.variants.score_variants import score_variants
 

@@ -27,17 +27,41 @@ HEADER = ("head", "largest delta", "engine's error", "plain Keras' error", "tole
 
 @click.command(short_help="Compare the engine with plain Keras in float64.")
 @model_option
-@click.option("-b", "--bed", metavar="BED", help="Take the sequences from here.  [default: random ones]")
-@click.option("-f", "--fasta", metavar="FASTA", help="Genome of --bed; its records without --bed.")
+@click.option(
+    "-b",
+    "--bed",
+    metavar="BED",
+    help="Compare on the first regions of this file.  [default: random sequences]",
+)
+@click.option(
+    "-f",
+    "--fasta",
+    metavar="FASTA",
+    help="Genome of --bed. Without --bed, compare on its records.",
+)
 @placing_options
 @input_option
 @loading_options
-@click.option("--sequences", type=click.IntRange(min=1), default=2, show_default=True, help="How many sequences.")
 @click.option(
-    "--positions", type=click.IntRange(min=3), default=30, show_default=True, help="Positions of each, ends included."
+    "--sequences",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="How many sequences to compare.",
 )
-@click.option("--tolerance", type=click.FloatRange(min=0), help="Largest error allowed, in the model's units.")
-@choice_option("engine", "Which to verify.", default="fast")
+@click.option(
+    "--positions",
+    type=click.IntRange(min=3),
+    default=30,
+    show_default=True,
+    help="How many positions of each sequence to compare: a third at each end, a third in the middle.",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    help="Largest error that passes, in the model's output units.  [default: see above]",
+)
+@choice_option("engine", "The engine to verify.", default="fast")
 @batch_option
 @precision_option
 @logging_options
@@ -52,10 +76,13 @@ def verify(
     tolerance: float | None,
     **options: Any,
 ) -> None:
-    """Compare the engine, and plain Keras in the same precision, with plain Keras in float64.
+    """Check that the engine computes the right numbers for MODEL.
 
-    By default, the engine's error may be three times that of plain Keras, or 1e-6 plus 1e-5 of the largest delta.
-    Exit code 1 if it is larger.
+    Some substitutions are scored by the engine, by plain Keras, and by plain Keras in float64. The first two are
+    compared with the third. The engine passes if its error is at most three times that of plain Keras, or at most 1e-6
+    plus 1e-5 of the largest delta.
+
+    Exit codes: 0 all heads pass; 1 a head fails; 2 wrong input.
     """
     from fastism_cli.run.inspect_and_verify import verify_model
 
@@ -73,7 +100,7 @@ def verify(
 
 
 def text(report: VerifyReport) -> list[str]:
-    """Both errors of every head."""
+    """A table of the errors of every head."""
     rows = [
         (
             head.name,
