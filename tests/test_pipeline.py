@@ -17,10 +17,9 @@ from fastism_cli.results.ism_file import read_result
 from fastism_cli.results.schema import Status
 from fastism_cli.results.writer import ResultWriter
 from fastism_cli.run import job
-from fastism_cli.run.other_inputs import fit_inputs, read_inputs
+from fastism_cli.run.inputs_and_targets import fit_inputs, parse_targets, read_inputs, stored_heads
 from fastism_cli.run.score_regions import plan_run, score_regions
 from fastism_cli.run.summary import Silent
-from fastism_cli.run.targets import parse_targets, stored_heads
 from fastism_cli.run.threads import read_ahead, write_behind
 from tests.small_run import ALL_N, LENGTH, RECORDS, SCORED, Folder, codes_of, make_folder, predicted, true_delta
 

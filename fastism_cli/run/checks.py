@@ -24,11 +24,10 @@ from fastism_cli.options.per_head import Units
 from fastism_cli.options.problems import Problems
 from fastism_cli.options.run_options import RunOptions, parse_codes, parse_reduce, parse_tie
 from fastism_cli.results.output_checks import check_new_file, check_place
-from fastism_cli.run.other_inputs import read_inputs
+from fastism_cli.run.inputs_and_targets import parse_targets, read_inputs, read_target_names
 from fastism_cli.run.provenance import other_files, run_attributes
 from fastism_cli.run.region_reader import check_records
 from fastism_cli.run.request import RunRequest
-from fastism_cli.run.targets import parse_targets, read_target_names
 from fastism_cli.run.watch import Watch
 
 logger = logging.getLogger(__name__)

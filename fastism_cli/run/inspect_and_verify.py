@@ -19,8 +19,8 @@ from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.options.problems import Problems
 from fastism_cli.options.run_options import RunOptions
 from fastism_cli.run.checks import ModelChoices, RegionInputs, check_choices, open_regions
+from fastism_cli.run.inputs_and_targets import OtherInputs, fit_inputs
 from fastism_cli.run.job import load_scorer
-from fastism_cli.run.other_inputs import OtherInputs, fit_inputs
 from fastism_cli.run.region_reader import Reader
 
 if TYPE_CHECKING:

@@ -19,11 +19,10 @@ from fastism_cli.results.layout import HeadLayout, Layout
 from fastism_cli.results.output_checks import check_memory, check_space, memory_of_machine, size_text, unfinished_bytes
 from fastism_cli.run.checks import ModelChoices, RegionInputs, RunInputs
 from fastism_cli.run.devices import require_device
-from fastism_cli.run.other_inputs import OtherInputs, fit_inputs
+from fastism_cli.run.inputs_and_targets import OtherInputs, fit_inputs, stored_heads
 from fastism_cli.run.region_reader import Reader
 from fastism_cli.run.request import RunRequest
 from fastism_cli.run.start_backend import import_backend
-from fastism_cli.run.targets import stored_heads
 
 if TYPE_CHECKING:
     from fastism_cli.engine.fastism import FastISM

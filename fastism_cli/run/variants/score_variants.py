@@ -22,10 +22,9 @@ from fastism_cli.options.run_options import VCF_ENDINGS, RunOptions, stem_of
 from fastism_cli.results.output_checks import check_new_file
 from fastism_cli.results.staging import staged
 from fastism_cli.run.checks import ModelChoices, check_choices
+from fastism_cli.run.inputs_and_targets import fit_inputs, stored_heads
 from fastism_cli.run.inspect_and_verify import check_engine
 from fastism_cli.run.job import load_scorer
-from fastism_cli.run.other_inputs import fit_inputs
-from fastism_cli.run.targets import stored_heads
 from fastism_cli.run.variants.variant_block import AlleleStatus, VariantBlock, VariantJob, VariantWindows, blocks_of
 from fastism_cli.run.variants.variant_files import ScoredTable, ScoredVcf
 

@@ -19,7 +19,7 @@ from fastism_cli.genome.fasta import Genome
 from fastism_cli.genome.placement import window_offset
 from fastism_cli.genome.vcf_reader import Variant, VariantSource
 from fastism_cli.results.layout import HeadLayout, head_tracks
-from fastism_cli.run.other_inputs import OtherInputs
+from fastism_cli.run.inputs_and_targets import OtherInputs
 
 if TYPE_CHECKING:
     from fastism_cli.engine.fastism import FastISM

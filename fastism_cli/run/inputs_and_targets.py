@@ -1,0 +1,226 @@
+"""``--input``, ``--targets`` and ``--target-names``: read before the model is loaded, and fitted to it afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from fastism_cli.engine.score_arrays import check_all_given
+from fastism_cli.errors import UsageError
+from fastism_cli.options.per_head import Units, by_head, parse_range, split_named
+from fastism_cli.results.layout import HeadLayout
+
+CONSTANTS = {"zeros": 0.0, "ones": 1.0}
+
+
+# --- the inputs that are not the sequence ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OtherInputs:
+    """Values of every input but the sequence.
+
+    Attributes
+    ----------
+    constant : dict of name to array (*shape)
+        Inputs that are the same for every region.
+    by_row : dict of name to array (n_regions, *shape)
+        Inputs with one row for each record of the BED.
+    """
+
+    constant: Mapping[str, np.ndarray]
+    by_row: Mapping[str, np.ndarray]
+
+    def rows(self, numbers: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
+        """Arrays (n, *shape) of every input for these records, counted from 0."""
+        same = {name: np.broadcast_to(x, (len(numbers), *x.shape)) for name, x in self.constant.items()}
+        return same | {name: np.asarray(x[numbers]) for name, x in self.by_row.items()}
+
+
+def read_inputs(values: Sequence[str]) -> dict[str, np.ndarray | float]:
+    """Parse ``--input`` and open its files.
+
+    Returns
+    -------
+    dict of input name to array or float
+        Arrays are mapped from the file, not read into memory; zeros and ones are a number.
+
+    Raises
+    ------
+    UsageError
+        If a value is not NAME=..., or a file is not an array of numbers.
+    """
+    found: dict[str, np.ndarray | float] = {}
+    for value in values:
+        name, equals, source = value.partition("=")
+        if not (name and equals and source):
+            raise UsageError(f"--input must be NAME=zeros, NAME=ones or NAME=FILE.npy. Received: {value}")
+        if name in found:
+            raise UsageError(f"--input gives {name!r} twice.")
+        found[name] = CONSTANTS[source] if source in CONSTANTS else _array(source)
+    return found
+
+
+def _array(path: str) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise UsageError(f"--input: {path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, EOFError) as error:
+        raise UsageError(f"--input: {path} is not an array of numbers (.npy). Write it with numpy.save.") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+        raise UsageError(f"--input: {path} is not an array of numbers (.npy). Write it with numpy.save.")
+    return array
+
+
+def fit_inputs(
+    given: Mapping[str, np.ndarray | float], wanted: Mapping[str, tuple[int, ...]], n_regions: int
+) -> OtherInputs:
+    """Check that every input of the model has values of the right shape.
+
+    Parameters
+    ----------
+    given : mapping of input name to array or float
+        As :func:`read_inputs` gives them.
+    wanted : mapping of input name to shape
+        The inputs that are not the sequence, without the batch axis.
+    n_regions : int
+        Records of the BED.
+
+    Raises
+    ------
+    UsageError
+        If an input has no values or values of another shape, or the model has no such input.
+    """
+    unknown = [name for name in given if name not in wanted]
+    if unknown:
+        others = ", ".join(f"{name!r} {shape}" for name, shape in wanted.items()) or "none"
+        raise UsageError(
+            f"--input {unknown[0]}: the model has no such input beside the sequence. Those it has: {others}."
+        )
+    check_all_given(given, wanted)
+    constant, by_row = {}, {}
+    for name, shape in wanted.items():
+        value = given[name]
+        if not isinstance(value, np.ndarray):
+            constant[name] = np.full(shape, value, "float32")
+        elif value.shape == shape:
+            constant[name] = np.asarray(value)
+        elif value.shape == (n_regions, *shape):
+            by_row[name] = value
+        else:
+            raise UsageError(
+                f"--input {name}: the array must have shape {shape} (the same for every region) or "
+                f"{(n_regions, *shape)} (a row for each of the {n_regions} regions). Received: {value.shape}"
+            )
+    return OtherInputs(constant, by_row)
+
+
+# --- the heads and their targets -------------------------------------------------------------------------------------
+
+
+class ScoredHead(Protocol):
+    """The properties of a :class:`fastism_cli.model.heads.Head` that are used here; that class needs Keras."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def source_name(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def n_targets(self) -> int: ...
+    @property
+    def reduce(self) -> str: ...
+    @property
+    def units(self) -> Units | None: ...
+
+
+def parse_targets(values: Sequence[str]) -> dict[str | None, Units | None]:
+    """Parse ``--targets``.
+
+    ``["0,3-5"]`` becomes ``{None: (0, 3, 4, 5)}``, and ``["a=all", "b=1"]`` becomes ``{"a": None, "b": (1,)}``.
+
+    Raises
+    ------
+    UsageError
+        If a value is not a list of numbers and ranges (both ends included), or a target comes twice.
+    """
+    chosen: dict[str | None, Units | None] = {}
+    for head, text in split_named(values):
+        if head in chosen:
+            raise UsageError(
+                f"--targets names {'all heads' if head is None else repr(head)} twice. Join them by commas."
+            )
+        chosen[head] = None if text == "all" else _units(text)
+    if None in chosen and len(chosen) > 1:
+        raise UsageError("--targets: give either one list for the only head, or HEAD=LIST for each head to keep.")
+    return chosen
+
+
+def _units(text: str) -> Units:
+    units = tuple(unit for item in text.split(",") for unit in _range(item.strip(), text))
+    repeated = sorted({unit for unit in units if units.count(unit) > 1}) if len(set(units)) < len(units) else []
+    if repeated:
+        raise UsageError(f"--targets {text}: {', '.join(map(str, repeated[:5]))} comes twice.")
+    return units
+
+
+def _range(item: str, text: str) -> range:
+    units = parse_range(item)
+    if units is None:
+        raise UsageError(
+            f"--targets {text}: {item!r} is neither a number nor a range. Write 0,3-5, HEAD=0,3-5 or HEAD=all."
+        )
+    if not units:
+        raise UsageError(f"--targets {text}: {item} ends before it starts.")
+    return units
+
+
+def read_target_names(values: Sequence[str]) -> dict[str | None, tuple[str, ...]]:
+    """Read the names of all targets of a head from ``[HEAD=]FILE``, which has one name in each line.
+
+    Raises
+    ------
+    UsageError
+        If a file cannot be read.
+    """
+    return {head: _lines(path) for head, path in split_named(values)}
+
+
+def _lines(path: str) -> tuple[str, ...]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return tuple(file.read().splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text (UTF-8)"
+        raise UsageError(f"--target-names: {path} cannot be read: {reason}") from error
+
+
+def stored_heads(heads: Sequence[ScoredHead], names: Mapping[str | None, Sequence[str]]) -> tuple[HeadLayout, ...]:
+    """Say how each scored head is stored, with the names of its targets.
+
+    Parameters
+    ----------
+    names : mapping of head name to names
+        Names of all targets of the head, chosen or not; None is the only head.
+
+    Raises
+    ------
+    UsageError
+        If a head does not exist, or there are more or fewer names than targets.
+    """
+    named = by_head("--target-names", list(dict.fromkeys(head.source_name for head in heads)), names)
+    return tuple(_stored_head(head, named.get(head.source_name)) for head in heads)
+
+
+def _stored_head(head: ScoredHead, names: Sequence[str] | None) -> HeadLayout:
+    size = head.n_targets
+    if names is not None and len(names) != size:
+        raise UsageError(f"--target-names: head {head.source_name!r} has {size} targets. Received: {len(names)} names")
+    all_names = tuple(map(str, range(size))) if names is None else tuple(names)
+    units = range(size) if head.units is None else head.units
+    return HeadLayout(head.name, head.shape, tuple(all_names[i] for i in units), head.reduce)
