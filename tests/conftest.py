@@ -4,6 +4,8 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -14,6 +16,29 @@ from fastism_cli.cli.messages import LOGGER
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
+
+
+# Their tests load no Keras.
+WITHOUT_KERAS = {"options", "genome"}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Run a test, and the fixtures that it sets up, with engines as its mark says.
+
+    On TensorFlow the engines compute operation by operation, unless the test is marked ``compiled``: tracing and XLA
+    take most of the time with small models, and change no more of a number than its rounding. Tests that start a
+    process run it as users do. On JAX, where single operations are compiled too, only the outer function is compiled.
+    """
+    if item.get_closest_marker("compiled") or item.path.parent.name in WITHOUT_KERAS:
+        return (yield)
+    from fastism_cli.model import backend
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend, "stage", lambda function: function)
+        if backend.BACKEND == "tensorflow":
+            patch.setattr(backend, "compiled", lambda function, variables=(): function)
+        return (yield)
 
 
 @pytest.fixture

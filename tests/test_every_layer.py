@@ -4,19 +4,12 @@ import re
 
 import pytest
 
-from fastism_cli.model import backend
 from tests.every_layer import BETWEEN, LEFT_OUT, WITHOUT_FLOAT64, class_names, errors_with
 from tests.layers_page import PAGE, page
 
 # Convolutions have no use for the mask that Masking leaves, and Keras says so.
 pytestmark = pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask attached")
 MEASURED = re.compile(r"\d\.\de[-+]\d\d|exact")
-
-
-@pytest.fixture(autouse=True)
-def uncompiled(monkeypatch):
-    """The same steps without XLA, which is quicker to set up and changes no number."""
-    monkeypatch.setattr(backend, "stage", lambda function: function)
 
 
 def test_every_class_is_tried_or_left_out_for_a_reason():

@@ -11,6 +11,9 @@ from benchmarks.report import NO_GPU, gpu_section
 from fastism_cli.model import backend
 from fastism_cli.run.devices import CPU, environment
 
+# The benchmark's own page, not the product's: `make test-all` runs it.
+pytestmark = [pytest.mark.exhaustive, pytest.mark.compiled]
+
 
 def tried(path: Path, *options: str) -> dict:
     command = ["--cpu", "--quick", "--rounds", "2", "--json", str(path), *options]

@@ -6,7 +6,6 @@ import pytest
 from keras import layers, ops
 
 from fastism_cli import FastISM
-from fastism_cli.model import backend
 from fastism_cli.rules import conv, karatsuba
 from tests.sequences import random_one_hot
 from tests.truth import errors_of, inputs_of
@@ -46,17 +45,24 @@ def towers():
         yield randomise(keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x))), seed=3)
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-def test_a_tower_of_wide_layers(compiled, monkeypatch, rng):
+def assert_halved_and_exact(models, monkeypatch, rng):
     counted = []
     monkeypatch.setattr(conv, "fold_even_odd", lambda products: counted.append(1) or karatsuba.fold_even_odd(products))
-    if not compiled:
-        monkeypatch.setattr(backend, "stage", lambda function: function)
-    for model in list(towers())[-1:] if compiled else towers():
+    for model in models:
         counted.clear()
         errors = errors_of(model, inputs_of(model, rng))
         assert counted, "no convolution was halved"
         assert errors.fast <= errors.allowed, errors
+
+
+def test_a_tower_of_wide_layers(monkeypatch, rng):
+    assert_halved_and_exact(towers(), monkeypatch, rng)
+
+
+@pytest.mark.compiled
+@pytest.mark.exhaustive
+def test_a_compiled_tower_of_wide_layers(monkeypatch, rng):
+    assert_halved_and_exact(list(towers())[-1:], monkeypatch, rng)
 
 
 def test_in_float64_it_is_exact(rng):

@@ -7,7 +7,6 @@ from keras import layers
 
 from fastism_cli import FastISM
 from fastism_cli.engine.inspection import inspect_scorer
-from fastism_cli.model import backend
 from fastism_cli.model.adapt import position_axis
 from tests.sequences import random_one_hot
 from tests.truth import errors_of, inputs_of
@@ -39,8 +38,7 @@ def scores(model, one_hot, **options):
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_scores_of_an_image_model_equal_plain_predictions(name, rng, monkeypatch):
-    monkeypatch.setattr(backend, "stage", lambda function: function)
+def test_scores_of_an_image_model_equal_plain_predictions(name, rng):
     shape, kernel_size, pool_size = IMAGES[name]
     model, one_hot = image_model(shape, kernel_size, pool_size), random_one_hot(rng, 2, LENGTH)
     fast = scores(model, one_hot, engine="fast")
@@ -59,8 +57,7 @@ def test_every_layer_of_an_image_model_is_fast(name):
 
 
 @pytest.mark.parametrize("name", REGROUPED)
-def test_positions_in_groups_are_fast(name, monkeypatch):
-    monkeypatch.setattr(backend, "stage", lambda function: function)
+def test_positions_in_groups_are_fast(name):
     model = MODELS[f"regrouped-{name}"]()
     found = inspect_scorer(FastISM(model, engine="fast", reduce="none"))
     assert [node.name for node in found.nodes if node.state == "opaque"] == []
@@ -68,8 +65,7 @@ def test_positions_in_groups_are_fast(name, monkeypatch):
     assert errors.fast <= errors.allowed, errors
 
 
-def test_letters_first(rng, monkeypatch):
-    monkeypatch.setattr(backend, "stage", lambda function: function)
+def test_letters_first(rng):
     inp = keras.Input((4, LENGTH), name="dna")
     x = layers.Conv1D(5, 3, activation="relu")(layers.Permute((2, 1))(inp))
     model = randomise(keras.Model(inp, layers.Dense(1, name="y")(layers.Flatten()(x))), seed=1)
@@ -79,9 +75,8 @@ def test_letters_first(rng, monkeypatch):
 
 
 @pytest.mark.parametrize("engine", ["fast", "naive"])
-def test_tied_images(engine, rng, monkeypatch):
+def test_tied_images(engine, rng):
     """forward (L, 1, 4), reverse (1, L, 4) -> C2D each -> GAP -> Add -> y"""
-    monkeypatch.setattr(backend, "stage", lambda function: function)
     forward, reverse = keras.Input((LENGTH, 1, 4), name="forward"), keras.Input((1, LENGTH, 4), name="reverse")
     x, y = layers.Conv2D(3, (5, 1), activation="relu")(forward), layers.Conv2D(3, (1, 5), activation="relu")(reverse)
     pool = layers.GlobalAveragePooling2D()

@@ -10,7 +10,6 @@ from keras import layers, ops
 from fastism_cli import FastISM
 from fastism_cli.engine.inspection import Inspection, inspect_scorer
 from fastism_cli.engine.open_layers import OPERATORS, with_layers_opened
-from fastism_cli.model import backend
 from fastism_cli.model.keras_graph import layer_graph
 from fastism_cli.rules import table
 from tests.truth import errors_of, inputs_of
@@ -19,11 +18,6 @@ from tests.zoo.blocks import conv, dna
 from tests.zoo.registry import randomise
 
 LENGTH = 36
-
-
-@pytest.fixture(autouse=True)
-def uncompiled(monkeypatch):
-    monkeypatch.setattr(backend, "stage", lambda function: function)
 
 
 class Residual(layers.Layer):

@@ -8,7 +8,6 @@ from keras import layers, ops
 from fastism_cli import FastISM
 from fastism_cli.engine import prepare
 from fastism_cli.engine.inspection import inspect_scorer
-from fastism_cli.model import backend
 from fastism_cli.rules import several_windows
 from fastism_cli.rules.several_windows import FurtherWindowRule, MaximumOverWindowsRule
 from tests.truth import errors_of, inputs_of
@@ -16,12 +15,6 @@ from tests.zoo.blocks import conv, dna
 from tests.zoo.registry import randomise
 
 LENGTH = 60
-
-
-@pytest.fixture(autouse=True)
-def uncompiled(monkeypatch):
-    """The same steps without XLA, which is quicker to set up and changes no number."""
-    monkeypatch.setattr(backend, "stage", lambda function: function)
 
 
 def tower():

@@ -67,6 +67,7 @@ def record(i: int) -> tuple[str, int, str]:
 # --- values -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("stranded", [False, True])
 def test_every_score_is_that_of_plain_keras(score, folder, stranded):
     summary, result = score(stranded=stranded, check=True)
@@ -368,7 +369,6 @@ def test_a_wrong_engine_writes_nothing(folder, tmp_path, monkeypatch, engine):
 
 def test_a_disk_that_fills_up(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(job, "BLOCK_SUBSTITUTIONS", 1)
-    before = ResultWriter.write_rows
 
     def full(self, row_start, **blocks):
         raise ResourceError("the disk is full")
@@ -376,7 +376,6 @@ def test_a_disk_that_fills_up(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(ResultWriter, "write_rows", full)
     refused(folder, tmp_path, ResourceError, "the disk is full", check=False)
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith(("reader", "writer"))] == []
-    monkeypatch.setattr(ResultWriter, "write_rows", before)
 
 
 @pytest.mark.parametrize("records", [RECORDS[:3], (*RECORDS, RECORDS[0])])

@@ -18,7 +18,10 @@ from fastism_cli.results.ism_file import read_result
 REAL = Path(os.environ.get("FASTISM_REAL", Path(__file__).parents[2] / "shared" / "real"))
 GENOME = REAL / "hg38_chr1_0_1Mb.fa.gz"
 
-pytestmark = pytest.mark.skipif(not GENOME.exists(), reason="the published models are not here (FASTISM_REAL)")
+pytestmark = [
+    pytest.mark.skipif(not GENOME.exists(), reason="the published models are not here (FASTISM_REAL)"),
+    pytest.mark.compiled,
+]
 
 # On each model three regions: on both strands, and one that passes the contig's start or end.
 REGIONS = {"tal1": (0, 1, 8), "mpra_dragonn": (0, 4, 8), "xpresso_human": (0, 1, 8)}

@@ -14,7 +14,6 @@ from fastism_cli import FastISM
 from fastism_cli.cli import main
 from fastism_cli.engine.inspection import inspect_scorer
 from fastism_cli.errors import ModelError, RuleError
-from fastism_cli.model import backend
 from fastism_cli.model.loading.custom_objects import load_rules
 from fastism_cli.rules import EVERYWHERE, Rule, register_rule, table
 from tests.truth import errors_of, inputs_of
@@ -30,7 +29,6 @@ def own_table(monkeypatch):
     """What a test registers is forgotten after it."""
     monkeypatch.setattr(table, "RULES", dict(table.RULES))
     monkeypatch.setattr(table, "NAMED", {})
-    monkeypatch.setattr(backend, "stage", lambda function: function)
 
 
 def pooling_model(layer_class, scale: float = 1.0) -> keras.Model:

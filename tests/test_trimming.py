@@ -7,7 +7,6 @@ from keras import layers, ops
 
 from fastism_cli import FastISM
 from fastism_cli.engine.live_positions import first_live
-from fastism_cli.model import backend
 from tests.sequences import random_one_hot
 from tests.zoo.blocks import conv, dna
 from tests.zoo.registry import randomise
@@ -49,8 +48,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_only_live_positions_are_computed(name, rng, monkeypatch):
-    monkeypatch.setattr(backend, "stage", lambda function: function)
+def test_only_live_positions_are_computed(name, rng):
     between, live = CASES[name]
     inp = dna(LENGTH)
     model = randomise(keras.Model(inp, layers.Dense(2, name="y")(between(inp))), seed=1)

@@ -19,7 +19,10 @@ from fastism_cli.model import backend
 from fastism_cli.model.loading.load import load_model
 from tests.small_run import LENGTH, plain
 
-pytestmark = pytest.mark.skipif(backend.BACKEND != "jax", reason="of JAX alone; make test-jax runs it")
+pytestmark = [
+    pytest.mark.skipif(backend.BACKEND != "jax", reason="of JAX alone; make test-jax runs it"),
+    pytest.mark.compiled,
+]
 EXAMPLES = Path(__file__).parents[1] / "examples"
 COMPILED = "/jax/core/compile/backend_compile_duration"
 

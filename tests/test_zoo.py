@@ -13,6 +13,9 @@ from tests.stacks import Stack, build, chains, node_tensors, stacks
 from tests.zoo import FACTS, MODELS, ONE_EACH
 from tests.zoo.registry import toy
 
+# What the tests are made of, which the tests of the engine would show to be wrong: `make test-all` runs this.
+pytestmark = pytest.mark.exhaustive
+
 QUICK = settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
