@@ -8,11 +8,12 @@ JOBS ?= 2
 FUZZ_SECONDS ?= 3600
 FUZZ_SEED ?= 0
 TORCH ?= torch
+TESTS ?= test
 
 JAX_TESTS := $(addprefix tests/test_,$(addsuffix .py,engine parts opening every_layer random_models ism reduce trimming views layouts windows rules verify without_tensorflow))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo logo test test-all test-jax test-consumers test-browser fuzz docs check format bench bench-gpu peers bench-report bench-auto bench-sweeps bench-process bench-batch-size bench-memory bench-scale bench-export test-kill test-slurm test-snakemake test-nextflow train clean
+.PHONY: help demo logo test test-all coverage mutants test-jax test-consumers test-browser fuzz docs check format bench bench-gpu peers bench-report bench-auto bench-sweeps bench-process bench-batch-size bench-memory bench-scale bench-export test-kill test-slurm test-snakemake test-nextflow train clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,11 +33,17 @@ demo: $(VENV)/installed  ## score the example's peaks and show the motifs that c
 logo: demo  ## draw the README's picture anew from the demo's result
 	$(BIN)/fastism plot $(OUT)/demo.ism.h5 --target ctcf --name peak_52 --output examples/ctcf.png --overwrite
 
-test: $(VENV)/installed  ## the tests (about seven minutes on two cores)
+test: $(VENV)/installed  ## the tests (less than four minutes on two cores)
 	$(BIN)/python -m pytest -q -n $(JOBS)
 
-test-all: $(VENV)/installed  ## the tests with every variant of every toy model
+test-all: $(VENV)/installed  ## the tests with every variant of every toy model, and those that take long
 	$(BIN)/python -m pytest -q -n $(JOBS) -m "not consumers and not browser"
+
+coverage: $(VENV)/installed  ## the tests, and which share of the package's lines and branches they run
+	$(BIN)/python -m pytest -q -n $(JOBS) --cov --cov-report=term:skip-covered
+
+mutants: $(VENV)/installed  ## a dozen rules broken on purpose, one at a time: each must make a test fail
+	$(BIN)/python -m tests.slow.mutants
 
 # On a JAX machine: all that the package needs but TensorFlow and tf-keras, which it then does without.
 $(VENV)-jax/installed: pyproject.toml
@@ -61,7 +68,7 @@ test-consumers: $(VENV)/installed $(VENV)-consumers/installed  ## exports in the
 	@command -v bcftools >/dev/null || (apt-get -qq update && apt-get -qq install -y bcftools) >/dev/null 2>&1 || echo "bcftools cannot be installed here: its part is not run" >&2
 	PATH="$(abspath $(BIN)):$$PATH" FASTISM_CONSUMERS=$(abspath $(VENV)-consumers)/bin $(BIN)/python -m pytest -q -rs -m consumers tests/test_consumers.py
 
-fuzz: $(VENV)/installed  ## random models against plain Keras until FUZZ_SECONDS are over; prints how many
+fuzz: $(VENV)/installed  ## random models from FUZZ_SEED on against plain Keras until FUZZ_SECONDS are over; prints how many
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
 
 docs: $(VENV)/installed  ## write docs/layers.md from the rule table
@@ -70,12 +77,12 @@ docs: $(VENV)/installed  ## write docs/layers.md from the rule table
 test-browser: $(VENV)/installed  ## the report in headless Chromium, which is installed if it can be
 	@PYTHON=$(BIN)/python sh tests/browser.sh
 
-check: $(VENV)/installed  ## format, lint, spelling, types, tests
+check: $(VENV)/installed  ## format, lint, spelling, types, tests (TESTS=test-all: all of them)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/codespell
 	$(BIN)/mypy fastism_cli
-	$(MAKE) test
+	$(MAKE) $(TESTS)
 
 format: $(VENV)/installed  ## format the code
 	$(BIN)/ruff format .
@@ -131,9 +138,8 @@ test-snakemake: $(VENV)/installed $(VENV)-snakemake/installed  ## the example wo
 	$(BIN)/python -m tests.clusters.snakemake $(abspath $(VENV)-snakemake/bin/snakemake)
 	$(BIN)/python -m tests.clusters.snakemake $(abspath $(VENV)-snakemake/bin/snakemake) --slurm
 
-test-nextflow:  ## the example modules, where Nextflow is installed
-	@if command -v nextflow >/dev/null; then cd examples/nextflow && PATH="$(abspath $(BIN)):$$PATH" nextflow run main.nf -stub-run; \
-	else echo "NOT RUN: Nextflow: it is not installed"; fi
+test-nextflow: $(VENV)/installed  ## the commands of the example modules; the workflow, where Nextflow is installed
+	@$(BIN)/python -m tests.clusters.nextflow
 
 bench-export: $(VENV)/installed  ## time and memory of an export of 10,000 regions, against reading the file
 	$(BIN)/python -m benchmarks.export
