@@ -10,7 +10,9 @@ FUZZ_SEED ?= 0
 TORCH ?= torch
 TESTS ?= test
 
-JAX_TESTS := $(addprefix tests/test_,$(addsuffix .py,engine parts opening every_layer random_models ism reduce trimming views layouts windows rules verify without_tensorflow))
+JAX_TESTS := $(patsubst %,tests/%.py,engine/test_fast engine/test_fastism engine/test_live_positions engine/test_open_layers \
+	engine/test_random_models engine/test_verify model/test_image_layouts model/test_reductions model/test_sequence_inputs \
+	model/test_without_tensorflow rules/test_every_layer rules/test_frames rules/test_register_rule rules/test_several_windows)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo logo test test-all coverage mutants test-jax test-consumers test-browser fuzz docs check format bench bench-gpu peers bench-report bench-auto bench-sweeps bench-process bench-batch-size bench-memory bench-scale bench-export test-kill test-slurm test-snakemake test-nextflow train clean
@@ -66,16 +68,16 @@ $(VENV)-consumers/installed: Makefile
 
 test-consumers: $(VENV)/installed $(VENV)-consumers/installed  ## exports in the hands of TF-MoDISco, bcftools, DuckDB, pandas
 	@command -v bcftools >/dev/null || (apt-get -qq update && apt-get -qq install -y bcftools) >/dev/null 2>&1 || echo "bcftools cannot be installed here: its part is not run" >&2
-	PATH="$(abspath $(BIN)):$$PATH" FASTISM_CONSUMERS=$(abspath $(VENV)-consumers)/bin $(BIN)/python -m pytest -q -rs -m consumers tests/test_consumers.py
+	PATH="$(abspath $(BIN)):$$PATH" FASTISM_CONSUMERS=$(abspath $(VENV)-consumers)/bin $(BIN)/python -m pytest -q -rs -m consumers tests/export/test_consumers.py
 
 fuzz: $(VENV)/installed  ## random models from FUZZ_SEED on against plain Keras until FUZZ_SECONDS are over; prints how many
-	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
+	$(BIN)/python -m tests.slow.fuzz --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
 
 docs: $(VENV)/installed  ## write docs/layers.md from the rule table
-	$(BIN)/python -m tests.layers_page
+	$(BIN)/python -m tests.helpers.layers_page
 
 test-browser: $(VENV)/installed  ## the report in headless Chromium, which is installed if it can be
-	@PYTHON=$(BIN)/python sh tests/browser.sh
+	@PYTHON=$(BIN)/python sh tests/report/browser.sh
 
 check: $(VENV)/installed  ## format, lint, spelling, types, tests (TESTS=test-all: all of them)
 	$(BIN)/ruff format --check .
@@ -124,7 +126,7 @@ bench-scale: $(VENV)/installed  ## 100,000 regions: engine busy, memory flat (20
 	$(BIN)/python -m benchmarks.scale --regions $(or $(REGIONS),100000)
 
 test-kill: $(VENV)/installed  ## 30 random SIGKILLs over resumed runs of one job, then compare
-	$(BIN)/python -m tests.kill --kills 30
+	$(BIN)/python -m tests.slow.kill --kills 30
 
 test-slurm: $(VENV)/installed  ## the example array job on a real SLURM of one node (Debian, root)
 	$(BIN)/python -m tests.clusters.slurm

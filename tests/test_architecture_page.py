@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import fastism_cli
-from tests.test_imports import MAY_IMPORT
+from tests.test_house import MAY_IMPORT
 
 PACKAGE = Path(fastism_cli.__file__).parent
 ROOT = PACKAGE.parent

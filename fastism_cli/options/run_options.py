@@ -37,7 +37,7 @@ CHOICES: dict[str, Sequence[str]] = {
     "precision": PRECISIONS,
 }
 # Options that change neither the numbers nor the rows of the file.
-_NOT_OF_THE_RESULT = frozenset(
+NOT_OF_THE_RESULT = frozenset(
     {"overwrite", "check", "batch_size", "compression"} | {"shard", "resume", "checkpoint", "summary", "devices"}
 )
 
@@ -107,7 +107,7 @@ class RunOptions:
 
     def config(self) -> str:
         """The options that decide what the file holds, as JSON with sorted keys."""
-        chosen = {name: value for name, value in asdict(self).items() if name not in _NOT_OF_THE_RESULT}
+        chosen = {name: value for name, value in asdict(self).items() if name not in NOT_OF_THE_RESULT}
         return json.dumps(chosen, sort_keys=True, default=list)
 
     def scorer_options(self) -> dict[str, Any]:

@@ -1,0 +1,95 @@
+"""``fastism info`` says what is in a file, finished or not."""
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from fastism_cli.cli import main
+from fastism_cli.results.contents import contents_of
+from fastism_cli.results.schema import Status
+from tests.helpers.result_files import LENGTH, RECORDS, bases_seen, true_delta, window_of, write_result
+
+
+def info(*arguments: object) -> str:
+    result = CliRunner().invoke(main, ["info", *map(str, arguments)])
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
+
+
+def all_deltas(track: int, window: int) -> list[float]:
+    return [
+        true_delta(row, position, alt, track)
+        for row, record in enumerate(RECORDS)
+        if record.status == Status.OK
+        for position, letter in bases_seen(row)
+        if letter != "N" and position in window_of(row, window)
+        for alt in "ACGT"
+    ]
+
+
+@pytest.mark.parametrize("window", [LENGTH, 7])
+def test_contents(tmp_path, window):
+    path = write_result(tmp_path / "r.h5", window=window, command="fastism run x", model_path="m.h5")
+    found = json.loads(info(path, "--json"))
+    assert (found["complete"], found["rows"], found["n_total"], found["missing"]) == (True, 10, 10, [])
+    assert found["statuses"] == {"ok": 8, "missing_contig": 1, "too_many_n": 1}
+    assert (found["length"], found["window"], found["stranded"], found["contigs"]) == (LENGTH, window, True, 2)
+    assert (found["made"]["command"], found["made"]["model_path"]) == ("fastism run x", "m.h5")
+    heads = found["heads"]
+    assert [(head["name"], head["shape"], head["reduce"]) for head in heads] == [
+        ("profile/sum", [3], "none"),
+        ("count", [1], "none"),
+    ]
+    targets = [target for head in heads for target in head["targets"]]
+    assert [target["name"] for target in targets] == ["a", "b", "c", "0"]
+    for track, target in enumerate(targets):
+        deltas = all_deltas(track, window)
+        assert target["delta"] == {"least": min(deltas), "largest": max(deltas)}
+    assert targets[1]["reference"] == {"least": 0.25, "largest": 9.25}
+
+
+def test_text(tmp_path):
+    path = write_result(tmp_path / "r.h5", command="fastism run x", shard_index=2, num_shards=4, n_total=40)
+    lines = info(path).splitlines()
+    assert lines[0] == f"{path}: complete, format version 1"
+    assert lines[1] == ("regions   10 (rows 0 to 10 of 40, shard 2 of 4): 8 ok, 1 missing contig, 1 too many N")
+    assert lines[2] == "window    20 of 20 bases, ACGT, + strand, or the reverse complement of - records"
+    assert "head profile/sum: (3,), float32" in lines and any(
+        line.split() == ["command", "fastism run x".split()[0], "run", "x"] for line in lines
+    )
+
+
+def test_no_ranges_reads_no_scores(tmp_path, monkeypatch):
+    path = write_result(tmp_path / "r.h5")
+    monkeypatch.setattr("fastism_cli.results.scores.Scores.blocks", None)
+    assert contents_of(str(path), ranges=False).heads[0].targets[0].delta is None
+    assert "  a       -  -  -  -".split() in [line.split() for line in info(path, "--no-ranges").splitlines()]
+
+
+def test_an_unfinished_file_tells_its_missing_rows(tmp_path):
+    path = write_result(tmp_path / "r.h5")
+    with h5py.File(path, "r+") as file:
+        file.attrs["complete"] = False
+        status = file["regions/status"][:]
+        status[[2, 3, 4, 7]] = 0
+        file["regions/status"][:] = status
+    assert contents_of(str(path)).missing == ((2, 5), (7, 8))
+    text = info(path)
+    assert "NOT FINISHED" in text and "missing   rows 2 to 4, 7" in text
+
+
+def test_no_scores_have_no_range(tmp_path):
+    path = write_result(tmp_path / "r.h5")
+    with h5py.File(path, "r+") as file:
+        file["regions/status"][:] = np.full(len(RECORDS), int(Status.FAILED))
+    assert json.loads(info(path, "--json"))["heads"][0]["targets"][0]["delta"] == {"least": None, "largest": None}
+
+
+def test_what_is_no_result_is_refused(tmp_path):
+    Path(tmp_path / "x.h5").write_bytes(b"no")
+    result = CliRunner().invoke(main, ["info", str(tmp_path / "x.h5")])
+    assert result.exit_code == 2 and "it is no HDF5 file, or a part of one" in result.stderr

@@ -1,0 +1,75 @@
+"""Delta propagation against plain Keras in float64, on every toy model."""
+
+import numpy as np
+import pytest
+
+from tests.helpers.truth import errors_of, inputs_of
+from tests.models.zoo import FACTS, MODELS, ONE_EACH
+
+# One model in so many is scored by chunks of a few positions; the others, all positions in one chunk, take a seventh of
+# the time. So are the compiled models, one random model in eight, and those of `make fuzz`.
+IN_CHUNKS_EVERY = 8
+
+# As users run them, compiled by XLA: one model of each family, and the published architectures.
+COMPILED = (
+    "activation-relu",
+    "conv_pools_dense-one",
+    "conv_between-stride_over_span",
+    "flatten_then-dropout",
+    "shared_at_two_depths",
+    "dense_heads-two",
+    "merge_of_phases-add",
+    "features_joined-raw",
+    "nested_residual-once",
+    "norm_between-batch",
+    "attention-dot",
+    "pool_hides_changes",
+    "residual",
+    "op_between-plus_number",
+    "beside_the_mirror_image-add",
+    "bpnet-5_layers",
+)
+COMPILED_FOR_LONG = (
+    "basset-even",
+    "factorized_basset-even",
+    "chrombpnet",
+    "deepsea",
+    "danq",
+    "spliceai",
+    "basenji",
+    "deepstarr",
+    "enformer",
+)
+
+
+def ids():
+    """One variant of every toy model; the rest of the variants are marked to run in ``make test-all``."""
+    return [pytest.param(name, marks=() if name in ONE_EACH else pytest.mark.exhaustive) for name in MODELS]
+
+
+def assert_exact(name: str, batch_size: int | str) -> None:
+    model = MODELS[name]()
+    sequence = FACTS[name].sequence_input
+    inputs = inputs_of(model, np.random.default_rng(0), sequence=sequence)
+    errors = errors_of(model, inputs, sequence=sequence, batch_size=batch_size)
+    assert errors.fast <= errors.allowed, errors
+
+
+@pytest.mark.parametrize("name", ids())
+def test_engine_equals_plain_keras(name):
+    assert_exact(name, "auto" if list(MODELS).index(name) % IN_CHUNKS_EVERY else 30)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize(
+    "name", [*COMPILED, *(pytest.param(name, marks=pytest.mark.exhaustive) for name in COMPILED_FOR_LONG)]
+)
+def test_compiled_engine_equals_plain_keras(name):
+    assert_exact(name, 30)
+
+
+def test_a_model_of_each_family_is_compiled():
+    families = {facts.family for facts in FACTS.values()}
+    assert {FACTS[name].family for name in COMPILED} == families
+    published = {name for name in ONE_EACH if FACTS[name].family == "examples"}
+    assert published <= {*COMPILED, *COMPILED_FOR_LONG}

@@ -1,0 +1,420 @@
+"""Every format holds the scores of the file: compared with the formula that made them, base by base."""
+
+import csv
+import gc
+import gzip
+import tracemalloc
+from itertools import pairwise
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pyarrow.parquet
+import pyBigWig
+import pysam
+import pytest
+
+from fastism_cli import optional
+from fastism_cli.errors import OutputError, UsageError
+from fastism_cli.export.along_genome import segments
+from fastism_cli.export.export_scores import export_scores
+from fastism_cli.export.formats import FORMATS
+from fastism_cli.export.output_files import split_ending
+from fastism_cli.results import block_reader, schema, scores
+from fastism_cli.results.layout import HeadLayout, Layout
+from fastism_cli.results.schema import Status
+from fastism_cli.results.writer import ResultWriter
+from tests.helpers.result_files import (
+    COMPLEMENT,
+    LENGTH,
+    LETTERS,
+    RECORDS,
+    base,
+    contigs,
+    true_delta,
+    true_importance,
+    window_of,
+    write_result,
+)
+
+OK = [i for i, record in enumerate(RECORDS) if record.status == Status.OK]
+WINDOWS = [LENGTH, 7, 8]
+TRACKS = ["profile/sum/a", "profile/sum/b", "profile/sum/c", "count"]
+
+
+def even_window_of(row: int, window: int) -> range:
+    whole = window_of(row, window)
+    return range(whole.start, whole.start + window // 2 * 2)
+
+
+def on_contig(row: int, window: int) -> bool:
+    places = even_window_of(row, window)
+    return places.start >= 0 and places.stop <= len(contigs()[RECORDS[row].chrom])
+
+
+def true_arrays(rows: list[int], window: int, track: int) -> tuple[np.ndarray, np.ndarray]:
+    """One-hot and hypothetical (n, W, 4) of the + strand, with 0 at an N, by the definitions."""
+    letters = np.zeros((len(rows), window // 2 * 2, 4))
+    hypothetical = np.zeros_like(letters)
+    for i, row in enumerate(rows):
+        for column, position in enumerate(even_window_of(row, window)):
+            letter = base(RECORDS[row].chrom, position)
+            if letter != "N":
+                letters[i, column, LETTERS.index(letter)] = 1
+                deltas = np.array([true_delta(row, position, alt, track) for alt in LETTERS])
+                hypothetical[i, column] = deltas - deltas.mean()
+    return letters, hypothetical
+
+
+def lines_of(path: Path) -> list[list[str]]:
+    return [line.split("\t") for line in path.read_text().splitlines()]
+
+
+# --- arrays -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("kind", ["modisco-npz", "modisco-h5", "chrombpnet-h5"])
+def test_arrays_of_one_target(tmp_path, kind, window, compression):
+    source = write_result(tmp_path / "r.ism.h5", window=window)
+    summary = export_scores(
+        str(source), str(tmp_path / "out.x"), kind=kind, targets=["profile/sum=b"], compression=compression
+    )
+    rows = [row for row in OK if on_contig(row, window)]
+    assert (summary.regions, summary.left_out, summary.targets) == (len(rows), len(OK) - len(rows), 1)
+    letters, hypothetical = true_arrays(rows, window, 1)
+    if kind == "modisco-npz":
+        found = [np.load(tmp_path / f"out.{part}.npz")["arr_0"] for part in ("ohe", "shap")]
+        expected = [x.transpose(0, 2, 1) for x in (letters, hypothetical)]
+    else:
+        with h5py.File(tmp_path / "out.x") as file:
+            if kind == "modisco-h5":
+                found, expected = [file["input_seqs"][:], file["hyp_scores"][:]], [letters, hypothetical]
+            else:
+                found = [file[f"{name}/seq"][:] for name in ("raw", "shap", "projected_shap")]
+                expected = [x.transpose(0, 2, 1) for x in (letters, hypothetical, letters * hypothetical)]
+    for x, y in zip(found, expected, strict=True):
+        assert x.shape == y.shape
+        np.testing.assert_allclose(x, y, atol=1e-6)
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_basenji_holds_all_targets_as_the_model_saw_them(tmp_path, window):
+    source = write_result(tmp_path / "r.ism.h5", window=window)
+    export_scores(str(source), str(tmp_path / "out.h5"), kind="basenji-h5")
+    rows = [row for row in OK if on_contig(row, window)]
+    with h5py.File(tmp_path / "out.h5") as file:
+        found = {name: file[name][:] for name in ("seqs", "sum", "chr", "start", "end", "strand", "target_ids")}
+    assert found["seqs"].dtype == bool and [x.decode() for x in found["target_ids"]] == TRACKS
+    for i, row in enumerate(rows):
+        places, record = even_window_of(row, window), RECORDS[row]
+        assert (found["chr"][i], found["strand"][i]) == (record.chrom.encode(), record.strand.encode())
+        assert (found["start"][i], found["end"][i]) == (places.start, places.stop)
+        seen = places if record.strand == "+" else reversed(places)
+        for column, position in enumerate(seen):
+            letter = base(record.chrom, position)
+            for code, alt in enumerate(LETTERS):
+                forward = alt if record.strand == "+" else COMPLEMENT[alt]
+                assert found["seqs"][i, column, code] == (forward == letter)
+                deltas = [0 if letter == "N" else true_delta(row, position, forward, track) for track in range(4)]
+                np.testing.assert_array_equal(found["sum"][i, column, code], np.float32(deltas))
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_narrow_peak_beside_it(tmp_path, kind, window):
+    source = write_result(tmp_path / "r.ism.h5", window=window)
+    export_scores(str(source), str(tmp_path / "out.x"), kind=kind, targets=["count"])
+    rows = [row for row in OK if FORMATS[kind].holds == "bases" or on_contig(row, window)]
+    lines = lines_of(tmp_path / "out.narrowPeak")
+    assert [line[0] for line in lines] == [RECORDS[row].chrom for row in rows]
+    for line, row in zip(lines, rows, strict=True):
+        places, size = even_window_of(row, window), len(contigs()[RECORDS[row].chrom])
+        start, end, summit = int(line[1]), int(line[2]), int(line[9])
+        assert (start, end) == (max(places.start, 0), min(places.stop, size)) and len(line) == 10
+        assert line[3] == (RECORDS[row].name or ".") and 0 <= summit < end - start
+        if on_contig(row, window):
+            assert start + summit == RECORDS[row].input_start + LENGTH // 2 == (start + end) // 2
+        assert line[5] == (RECORDS[row].strand if kind == "basenji-h5" else "+")
+
+
+def test_no_row_depends_on_how_many_are_read_at_once(tmp_path, monkeypatch):
+    source = str(write_result(tmp_path / "r.ism.h5"))
+    for rows in (3, 1000):
+        monkeypatch.setattr(scores, "ROWS_AT_ONCE", rows)
+        export_scores(source, str(tmp_path / f"{rows}.h5"), kind="modisco-h5", targets=["count"])
+    assert (tmp_path / "3.narrowPeak").read_text() == (tmp_path / "1000.narrowPeak").read_text()
+    assert (tmp_path / "3.h5").read_bytes() == (tmp_path / "1000.h5").read_bytes()
+
+
+@pytest.mark.parametrize(("fewer", "more"), [(1000, 9000), pytest.param(3000, 60_000, marks=pytest.mark.exhaustive)])
+def test_memory_does_not_grow_with_the_regions(fewer, more, tmp_path, monkeypatch):
+    for module, name in [(schema, "CHUNK_BYTES"), (schema, "COLUMN_CHUNK_ROWS"), (block_reader, "BLOCK_BYTES")]:
+        monkeypatch.setattr(module, name, 1 << 12)
+    monkeypatch.setattr(scores, "ROWS_AT_ONCE", 64)
+    few, many = peak_of_export(tmp_path, fewer), peak_of_export(tmp_path, more)
+    # as much as row numbers alone would take: more than what the number of blocks ahead makes out
+    assert many < few + 8 * (more - fewer)
+
+
+def peak_of_export(folder: Path, n: int) -> int:
+    """Bytes that Python and numpy hold at most while ``n`` regions are written as modisco-h5."""
+    source, rng = folder / f"{n}.ism.h5", np.random.default_rng(0)
+    layout = Layout(n, 20, (HeadLayout("out", (1,)),))
+    with ResultWriter(source, layout, attributes={"config": "{}"}, genome_sizes={"chr1": 10**6}) as writer:
+        start = np.arange(n)
+        regions = {"chrom": ["chr1"] * n, "start": start, "end": start + 20, "input_start": start, "strand": ["+"] * n}
+        regions |= {
+            "name": [f"peak_{i}" for i in start],
+            "bed_row": start,
+            "status": [int(Status.OK)] * n,
+            "n_padded": 0 * start,
+        }
+        seq, delta = rng.integers(0, 4, (n, 20)).astype(np.uint8), rng.normal(size=(n, 1, 20, 4)).astype(np.float32)
+        reference = {"out": np.zeros((n, 1))}
+        writer.write_rows(0, regions=regions, seq=seq, reference=reference, delta={"out": delta})
+    thresholds = gc.get_threshold()
+    gc.set_threshold(100, 1, 1)  # h5py leaves cycles behind
+    tracemalloc.start()
+    try:
+        export_scores(str(source), str(folder / f"{n}.h5"), kind="modisco-h5")
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        gc.set_threshold(*thresholds)
+
+
+# --- one value a base -------------------------------------------------------------------------------------------------
+
+
+def true_track(window: int, track: int, overlap: str) -> dict[tuple[str, int], float]:
+    """Importance by contig and base, over all regions, by the definition."""
+    found: dict[tuple[str, int], list[float]] = {}
+    for row in OK:
+        for position in window_of(row, window):
+            if base(RECORDS[row].chrom, position) != "N":
+                found.setdefault((RECORDS[row].chrom, position), []).append(true_importance(row, position, track))
+    reduce = {"mean": np.mean, "max": max, "first": lambda values: values[0]}[overlap]
+    return {place: float(reduce(values)) for place, values in found.items()}
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("overlap", ["mean", "max", "first"])
+def test_bigwig(tmp_path, window, overlap):
+    source = write_result(tmp_path / "r.ism.h5", window=window)
+    summary = export_scores(str(source), str(tmp_path / "out.bw"), kind="bigwig", overlap=overlap)
+    names = [f"out.{label}.bw" for label in ("profile_sum_a", "profile_sum_b", "profile_sum_c", "count")]
+    assert {Path(name).name for name in summary.files} == {*names, "out.narrowPeak"}
+    for track, name in enumerate(names):
+        file = pyBigWig.open(str(tmp_path / name))
+        assert file.chroms() == {chrom: len(sequence) for chrom, sequence in contigs().items()}
+        expected = true_track(window, track, overlap)
+        for chrom, sequence in contigs().items():
+            values = file.values(chrom, 0, len(sequence))
+            wanted = [expected.get((chrom, position), np.nan) for position in range(len(sequence))]
+            np.testing.assert_allclose(values, wanted, atol=1e-6)
+        file.close()
+
+
+@pytest.mark.parametrize("name", ["out.bedgraph", "out.bedgraph.gz"])
+def test_bedgraph(tmp_path, name):
+    source = write_result(tmp_path / "r.ism.h5")
+    export_scores(str(source), str(tmp_path / name), kind="bedgraph", targets=["count"])
+    text = gzip.open(tmp_path / name, "rt").read() if name.endswith("gz") else (tmp_path / name).read_text()
+    lines = [line.split("\t") for line in text.splitlines()]
+    found = {(c, at): float(value) for c, start, end, value in lines for at in range(int(start), int(end))}
+    expected = true_track(LENGTH, 3, "mean")
+    assert found.keys() == expected.keys()
+    np.testing.assert_allclose([found[place] for place in expected], [*expected.values()], atol=1e-6)
+    places = [(list(contigs()).index(line[0]), int(line[1]), int(line[2])) for line in lines]
+    assert places == sorted(places)
+    assert all(a[2] <= b[1] for a, b in pairwise(places) if a[0] == b[0])
+
+
+# --- one line a substitution ------------------------------------------------------------------------------------------
+
+
+def true_substitutions(window: int, tracks: list[int]) -> list[tuple]:
+    """chrom, pos (from 1), ref, alt, target, delta, row: by region, target, position, letter."""
+    return [
+        (record.chrom, position + 1, base(record.chrom, position), alt, TRACKS[track], value, row)
+        for row, record in enumerate(RECORDS)
+        if row in OK
+        for track in tracks
+        for position in window_of(row, window)
+        for alt in LETTERS
+        if base(record.chrom, position) not in ("N", alt)
+        for value in [true_delta(row, position, alt, track)]
+    ]
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_tsv(tmp_path, window):
+    source = write_result(tmp_path / "r.ism.h5", window=window)
+    export_scores(str(source), str(tmp_path / "out.tsv"), kind="tsv")
+    with open(tmp_path / "out.tsv", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert list(rows[0]) == ["chrom", "pos", "ref", "alt", "target", "delta"]
+    found = [(*[x if k != "pos" else int(x) for k, x in list(row.items())[:5]], float(row["delta"])) for row in rows]
+    expected = [values[:6] for values in true_substitutions(window, [0, 1, 2, 3])]
+    assert [values[:5] for values in found] == [values[:5] for values in expected]
+    assert [np.float32(values[5]) for values in found] == [np.float32(values[5]) for values in expected]
+
+
+def test_parquet_with_region_columns(tmp_path):
+    source = write_result(tmp_path / "r.ism.h5", window=7)
+    export_scores(str(source), str(tmp_path / "o.parquet"), kind="parquet", targets=["count"], region_columns=True)
+    table = pyarrow.parquet.read_table(tmp_path / "o.parquet").to_pydict()
+    assert list(table) == ["chrom", "pos", "ref", "alt", "target", "delta", "row", "name"]
+    expected = [(*values, RECORDS[values[-1]].name) for values in true_substitutions(7, [3])]
+    assert list(zip(*table.values(), strict=True)) == expected
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_vcf_is_sorted_indexed_and_complete(tmp_path, window):
+    source = write_result(tmp_path / "r.ism.h5", window=window, fasta_path="g.fa")
+    export_scores(str(source), str(tmp_path / "out.vcf.gz"), kind="vcf", targets=["count", "profile/sum=a"])
+    assert (tmp_path / "out.vcf.gz.tbi").exists()
+    with pysam.VariantFile(str(tmp_path / "out.vcf.gz")) as file:
+        assert {name: contig.length for name, contig in file.header.contigs.items()} == {
+            name: len(sequence) for name, sequence in contigs().items()
+        }
+        records = list(file)
+        assert len(list(file.fetch("chrB", 0, 85))) == sum(record.chrom == "chrB" for record in records)
+    found = [
+        (r.chrom, r.pos, r.ref, *r.alts, *r.info["DELTA_count"], *r.info["DELTA_profile_sum_a"], r.info["ROW"])
+        for r in records
+    ]
+    first = {values[:4] + values[6:]: values[5] for values in true_substitutions(window, [0])}
+    expected = [(*v[:4], v[5], first[v[:4] + v[6:]], v[6]) for v in true_substitutions(window, [3])]
+    order = list(contigs())
+    assert found == sorted(expected, key=lambda v: (order.index(v[0]), v[1], v[-1], v[3]))
+
+
+# --- what is chosen ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("targets", "chosen"),
+    [
+        ([], TRACKS),
+        (["count"], ["count"]),
+        (["count=0", "profile/sum=c,0"], ["count", "profile/sum/c", "profile/sum/a"]),
+        (["profile/sum=1-2"], ["profile/sum/b", "profile/sum/c"]),
+        (["profile/sum=all"], TRACKS[:3]),
+    ],
+)
+def test_targets(tmp_path, targets, chosen):
+    source = write_result(tmp_path / "r.ism.h5")
+    export_scores(str(source), str(tmp_path / "o.h5"), kind="basenji-h5", targets=targets)
+    with h5py.File(tmp_path / "o.h5") as file:
+        assert [x.decode() for x in file["target_ids"]] == chosen
+
+
+def test_a_name_that_looks_like_a_number_is_a_name(tmp_path):
+    source = write_result(tmp_path / "r.ism.h5")
+    with h5py.File(source, "r+") as file:
+        file["outputs/profile_sum/names"][:] = np.array(["2", "5", "6"], dtype=object)
+    for asked, chosen in {"2": ["2"], "5-6": ["5", "6"], "1": ["5"]}.items():
+        export_scores(str(source), str(tmp_path / f"{asked}.h5"), kind="basenji-h5", targets=[f"profile/sum={asked}"])
+        with h5py.File(tmp_path / f"{asked}.h5") as file:
+            assert [x.decode() for x in file["target_ids"]] == [f"profile/sum/{name}" for name in chosen]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"targets": ["0"]}, "--targets 0: .* has several heads. Write HEAD=0: profile/sum, count."),
+        ({"targets": ["x=0"]}, "has no head 'x'. Its heads: profile/sum, count."),
+        ({"targets": ["count=1"]}, "has no target '1'. Those of this head: 0."),
+        ({"targets": ["profile/sum=1-3"]}, "has no target '1-3'. Those of this head: a, b, c."),
+        ({"kind": "wig"}, "--format must be one of modisco-npz, .*, vcf. Received: 'wig'"),
+        ({"overlap": "min"}, "--overlap must be one of mean, max, first. Received: 'min'"),
+    ],
+)
+def test_refusals(tmp_path, options, message):
+    source = write_result(tmp_path / "r.ism.h5")
+    with pytest.raises(UsageError, match=message):
+        export_scores(str(source), str(tmp_path / "o.bw"), **{"kind": "bigwig", **options})
+    assert [path.name for path in tmp_path.iterdir()] == ["r.ism.h5"]
+
+
+def test_an_output_without_a_name_is_refused(tmp_path):
+    """As an empty variable of a shell gives it: it must not become a file in whatever folder this is."""
+    source = write_result(tmp_path / "r.ism.h5")
+    with pytest.raises(OutputError, match="--output is empty"):
+        export_scores(str(source), "", kind="bedgraph")
+
+
+def test_a_missing_library_is_told_with_its_extra():
+    message = r"--format x needs no_such_library, which cannot .* Install it: pip install 'fastism-cli\[export\]'"
+    with pytest.raises(UsageError, match=message):
+        optional.require("no_such_library", wanted_by="--format x", extra="export")
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_result_without_scored_regions_gives_valid_empty_files(tmp_path, kind):
+    source = write_result(tmp_path / "r.ism.h5")
+    with h5py.File(source, "r+") as file:
+        file["regions/status"][:] = int(Status.TOO_MANY_N)
+    name = str(tmp_path / ("o.vcf.gz" if kind == "vcf" else "o.x"))
+    assert export_scores(str(source), name, kind=kind, targets=["count"]).regions == 0
+    if kind == "vcf":
+        assert list(pysam.VariantFile(name)) == []
+    if kind == "bigwig":
+        assert pyBigWig.open(name).intervals("chrA") is None
+    if kind == "modisco-h5":
+        with h5py.File(name) as file:
+            assert file["hyp_scores"].shape == (0, LENGTH, 4)
+
+
+def test_nothing_is_replaced_unasked_and_a_second_format_shares_the_peaks(tmp_path):
+    source = str(write_result(tmp_path / "r.ism.h5", bed_path=str(tmp_path / "p.narrowPeak")))
+    (tmp_path / "p.narrowPeak").write_text("chrA\t1\t2\n")
+    export_scores(source, str(tmp_path / "o.bw"), kind="bigwig", targets=["count"])
+    export_scores(source, str(tmp_path / "o.tsv"), kind="tsv", targets=["count"])
+    with pytest.raises(UsageError, match=r"o.bw exists. Replace it with --overwrite"):
+        export_scores(source, str(tmp_path / "o.bw"), kind="bigwig", targets=["count"])
+    with pytest.raises(UsageError, match=r"p.narrowPeak is an input of this run"):
+        export_scores(source, str(tmp_path / "p.bw"), kind="bigwig", targets=["count"], overwrite=True)
+    with pytest.raises(UsageError, match=r"o.narrowPeak exists"):  # other rows: those at the ends are left out
+        export_scores(source, str(tmp_path / "o.h5"), kind="modisco-h5", targets=["count"])
+    assert (tmp_path / "p.narrowPeak").read_text() == "chrA\t1\t2\n"
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".fastism")]
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def test_segments_are_the_brute_force_coverage(rng):
+    sizes = {"b": 60, "a": 40, "none": 5}
+    chrom = rng.choice(["a", "b"], 30)
+    starts = rng.integers(-8, 55, 30)
+    stops = starts + rng.integers(0, 12, 30)
+    found = {}
+    for segment in segments(chrom, starts, stops, sizes):
+        for position in range(segment.start, segment.stop):
+            assert (segment.chrom, position) not in found
+            found[segment.chrom, position] = segment.covering
+    expected = {
+        (name, position): tuple(i for i in range(30) if chrom[i] == name and starts[i] <= position < stops[i])
+        for name, size in sizes.items()
+        for position in range(size)
+    }
+    assert found == {place: covering for place, covering in expected.items() if covering}
+    assert list(found) == sorted(found, key=lambda place: (list(sizes).index(place[0]), place[1]))
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("a/out.bw", ("a/out", ".bw")),
+        ("out.vcf.gz", ("out", ".vcf.gz")),
+        ("peaks.modisco.h5", ("peaks", ".modisco.h5")),
+        ("v1.2/peaks", ("v1.2/peaks", "")),
+        ("sample.rep1.tsv", ("sample.rep1", ".tsv")),
+    ],
+)
+def test_endings(name, parts):
+    assert split_ending(name) == parts

@@ -1,0 +1,219 @@
+"""Models in which several inputs, or one of integers, hold the sequence: against predictions, letter by letter."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from fastism_cli import FastISM
+from fastism_cli.engine.verify import verify
+from fastism_cli.errors import FastISMError, ModelError, SequenceError, UsageError
+from fastism_cli.options.run_options import parse_codes, parse_tie
+from tests.models.zoo import randomise
+
+PROTEIN = "ACDEFGHIKLMNPQRSTVWY"
+
+
+def two_strands(length: int = 40) -> keras.Model:
+    """forward, reverse -> C -> F -> D each, averaged; features are added"""
+    forward, reverse = keras.Input((length, 4), name="forward"), keras.Input((length, 4), name="reverse")
+    features = keras.Input((2,), name="features")
+    conv, dense = layers.Conv1D(5, 7, activation="relu"), layers.Dense(2)
+    sides = [dense(layers.Flatten()(conv(x))) for x in (forward, reverse)]
+    y = layers.Add(name="out")([layers.Average()(sides), features])
+    return randomise(keras.Model([forward, reverse, features], y), seed=1)
+
+
+def embedded(rows: int, *, dtype: str = "int32", length: int | None = 30) -> keras.Model:
+    """ids -> Embedding -> C -> GMP -> D"""
+    ids = keras.Input((length,), dtype=dtype, name="ids")
+    x = layers.Conv1D(4, 5, activation="relu")(layers.Embedding(rows, 6)(ids))
+    return randomise(keras.Model(ids, layers.Dense(2, name="out")(layers.GlobalMaxPooling1D()(x))), seed=2)
+
+
+def one_hot_and_ids() -> keras.Model:
+    """dna -> C;  ids -> Embedding -> C;  added -> F -> D"""
+    dna, ids = keras.Input((30, 4), name="dna"), keras.Input((30,), name="ids")
+    x = layers.Add()([layers.Conv1D(4, 5)(dna), layers.Conv1D(4, 5)(layers.Embedding(5, 3)(ids))])
+    return randomise(keras.Model([dna, ids], layers.Dense(1)(layers.Flatten()(x))), seed=3)
+
+
+def rows_of(codes: np.ndarray) -> np.ndarray:
+    return np.eye(5, 4, dtype="float32")[codes]
+
+
+def complement(codes: np.ndarray) -> np.ndarray:
+    return np.array([3, 2, 1, 0, 4])[codes[:, ::-1]]
+
+
+def assert_exact(engine, inputs, codes, predict):
+    """All letters at both ends and in the middle: ``predict`` makes the model's own inputs from codes (n, L)."""
+    (delta,) = engine(inputs).delta.values()
+    reference = np.asarray(predict(codes))
+    length, letters = delta.shape[-2:]
+    for position in (0, 1, length // 2, length - 2, length - 1):
+        known = codes[:, position] < letters
+        for letter in range(letters):
+            substituted = codes.copy()
+            substituted[:, position] = letter
+            wanted = np.asarray(predict(substituted)) - reference
+            np.testing.assert_allclose(delta[known, :, position, letter], wanted[known], atol=2e-6)
+        assert np.isnan(delta[~known, :, position]).all()
+
+
+def random_codes(rng, n, length, letters=4):
+    return rng.integers(0, letters, (n, length))
+
+
+# --- tied inputs ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ["fast", "naive"])
+@pytest.mark.parametrize("tie", ["forward,reverse", "forward,reverse:rc", "forward:rc,reverse"])
+def test_tied_inputs_change_together(rng, engine, tie):
+    model, codes = two_strands(), random_codes(rng, 2, 40)
+    codes[1, 20] = 4  # an N, in the middle of one
+    features = rng.normal(size=(2, 2)).astype("float32")
+    shown = {name.partition(":")[0]: complement if name.endswith(":rc") else lambda x: x for name in tie.split(",")}
+
+    def predict(x):
+        return model([rows_of(shown["forward"](x)), rows_of(shown["reverse"](x)), features])
+
+    scorer = FastISM(model, tie=tie, engine=engine, batch_size=60)
+    assert scorer.input_names == ["forward", "features"]
+    assert_exact(scorer, {"forward": rows_of(codes), "features": features}, codes, predict)
+
+
+def test_sequence_input_says_which_of_the_tied_is_given(rng):
+    scorer = FastISM(two_strands(), tie="forward:rc,reverse", sequence_input="reverse")
+    assert scorer.input_names == ["reverse", "features"] and scorer.sequence_index == 0
+
+
+def test_tied_inputs_pass_verification(rng):
+    report = verify(
+        FastISM(two_strands(), tie="forward,reverse:rc"),
+        rows_of(random_codes(rng, 2, 40)),
+        {"features": np.ones((2, 2))},
+    )
+    assert report.passed and report.judge == "float64"
+
+
+@pytest.mark.parametrize("engine", ["fast", "naive"])
+def test_one_hot_and_integers_tied(rng, engine):
+    model, codes = one_hot_and_ids(), random_codes(rng, 2, 30)
+    codes[0, 15] = 4
+    scorer = FastISM(model, tie="dna,ids:rc", engine=engine, batch_size=60)
+    assert_exact(scorer, rows_of(codes), codes, lambda x: model([rows_of(x), complement(x).astype("float32")]))
+
+
+# --- integers ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ["fast", "naive"])
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+def test_integers_in_the_order_of_the_alphabet(rng, engine, dtype):
+    model, codes = embedded(5, dtype=dtype), random_codes(rng, 2, 30)
+    codes[0, 15] = 4
+    scorer = FastISM(model, engine=engine, batch_size=60)
+    for inputs in (codes, rows_of(codes)):
+        assert_exact(scorer, inputs, codes, lambda x: model(x.astype(dtype)))
+
+
+@pytest.mark.parametrize("engine", ["fast", "naive"])
+def test_integers_of_the_users_own(rng, engine):
+    model, codes = embedded(5), random_codes(rng, 2, 30)
+    codes[0, 15] = 4
+    own = np.array([1, 2, 3, 4, 0])
+    scorer = FastISM(model, codes="A=1,C=2,G=3,T=4,N=0", engine=engine, batch_size=60)
+    assert_exact(scorer, own[codes], codes, lambda x: model(own[x]))
+
+
+def test_integers_stay_in_windows():
+    plan = FastISM(embedded(5), engine="fast").prepared.plan
+    assert [step.node.class_name for step in plan.steps if step.reason] == []
+
+
+def test_scored_ns_of_integers(rng):
+    model, codes = embedded(5), random_codes(rng, 1, 30)
+    codes[0, 15] = 4
+    delta = FastISM(model, n_policy="score", engine="fast")(codes).delta["out"]
+    for letter in range(4):
+        substituted = codes.copy()
+        substituted[0, 15] = letter
+        wanted = np.asarray(model(substituted)) - np.asarray(model(codes))
+        np.testing.assert_allclose(delta[:, :, 15, letter], wanted, atol=2e-6)
+
+
+def test_a_model_without_an_integer_for_n(rng):
+    model, codes = embedded(4), random_codes(rng, 2, 30)
+    scorer = FastISM(model, batch_size=60)
+    assert_exact(scorer, codes, codes, lambda x: model(x))
+    codes[0, 3] = 4
+    with pytest.raises(SequenceError, match="holds 4, which is the code of no letter"):
+        scorer(codes)
+    with pytest.raises(SequenceError, match="holds an N, for which the model has no integer"):
+        scorer(rows_of(codes))
+
+
+def test_protein_of_variable_length(rng):
+    model, codes = embedded(21, length=None), random_codes(rng, 1, 25, letters=20)
+    scorer = FastISM(model, alphabet=PROTEIN, length=25)
+    assert_exact(scorer, codes, codes, lambda x: model(x))
+
+
+def test_integers_that_no_embedding_reads(rng):
+    """ids -> one-hot -> C -> GMP: only when the input is named, and opaque where no rule is known."""
+    ids = keras.Input((30,), dtype="int32", name="ids")
+    x = layers.Conv1D(4, 5)(keras.ops.one_hot(ids, 5))
+    model = randomise(keras.Model(ids, layers.GlobalMaxPooling1D()(x)), seed=4)
+    codes = random_codes(rng, 1, 30)
+    with pytest.raises(ModelError, match="No input of the model can hold a sequence"):
+        FastISM(model)
+    for engine in ("fast", "naive"):
+        scorer = FastISM(model, sequence_input="ids", engine=engine, batch_size=30)
+        assert_exact(scorer, codes, codes, lambda x: model(x))
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+REFUSED = {
+    "unnamed": ({}, ModelError, "2 inputs of the model can hold .* Choose one with --sequence-input, or tie"),
+    "unknown": ({"tie": "forward,backward"}, ModelError, "--tie: the model has no input 'backward'"),
+    "not a sequence": ({"tie": "forward,features"}, ModelError, r"'features' has shape \(2,\)|the same length"),
+    "not tied": ({"tie": "forward,reverse", "sequence_input": "features"}, UsageError, "not one of those that --tie"),
+    "one-hot": ({"sequence_input": "forward", "codes": "A=1,C=2,G=3,T=4"}, UsageError, "'forward' is one-hot"),
+    "length": ({"tie": "forward,reverse", "length": 50}, UsageError, "--length 50: the model's inputs have lengths"),
+    "protein": ({"tie": "forward,reverse:rc", "alphabet": "ACDE"}, FastISMError, "have a reverse complement"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_fit_the_model(case):
+    options, error, message = REFUSED[case]
+    with pytest.raises(error, match=message):
+        FastISM(two_strands(), **options)
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [
+        ("A=1,C=2,G=3,T=5", "its Embedding knows 5 integers, and the letters have up to 5"),
+        ("A=1,C=2,G=3", "letter T of the alphabet ACGT has no integer"),
+        ("A=1,C=2,G=3,T=4,X=0", "X is neither a letter of ACGT nor N"),
+    ],
+)
+def test_integers_that_do_not_fit(codes, message):
+    with pytest.raises((ModelError, UsageError), match=message):
+        FastISM(embedded(5), codes=codes)
+
+
+@pytest.mark.parametrize("text", ["A", "A=1,C", "A=x", "A=1,A=2", "A=1,C=1", ""])
+def test_what_is_no_list_of_integers(text):
+    with pytest.raises(UsageError, match="--codes"):
+        parse_codes(text)
+
+
+@pytest.mark.parametrize("text", ["a", "a,a", "a,", "a,a:rc", ""])
+def test_what_is_no_pair_of_names(text):
+    with pytest.raises(UsageError, match="--tie must be two names or more, each once"):
+        parse_tie(text)

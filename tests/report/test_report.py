@@ -1,0 +1,505 @@
+"""Pictures and reports: the right bases at the right places of either strand, and nothing half written."""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import json
+import re
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from fastism_cli.cli import main
+from fastism_cli.engine.verify import HeadCheck, VerifyReport
+from fastism_cli.errors import UsageError
+from fastism_cli.options.choices import REPORT_TARGETS
+from fastism_cli.report import page, picture, quality
+from fastism_cli.report.choose import Interval, only_track, parse_interval, row_over, rows_by_name, strongest_rows
+from fastism_cli.report.page_data import pack_delta, packed_sizes, spread
+from fastism_cli.report.plot_regions import PlotOptions, plot_regions
+from fastism_cli.report.region import load_region, load_regions
+from fastism_cli.report.strongest_sites import SITE, ranked, strongest_sites
+from fastism_cli.report.survey import BINS, survey
+from fastism_cli.report.write_report import write_report
+from fastism_cli.results.layout import HeadLayout, Layout
+from fastism_cli.results.schema import Status
+from fastism_cli.results.scores import open_scores
+from fastism_cli.results.writer import ResultWriter
+from tests.helpers import report_files, result_files
+from tests.helpers.report_files import HOSTILE, LABELS, LENGTH, LETTERS, SITE_AT, write_look
+
+N = 6
+
+
+@pytest.fixture(scope="module")
+def looked(tmp_path_factory) -> tuple[Path, report_files.Truth]:
+    path = tmp_path_factory.mktemp("look") / "peaks.ism.h5"
+    return path, write_look(path, N)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def fastism(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="fastism")
+
+
+# --- the strongest site ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [1, 5, SITE, SITE + 1, 60])
+def test_the_strongest_site_is_that_of_trying_all(rng, width):
+    importance = rng.normal(size=(4, 3, width)).astype("float32")
+    importance[rng.random(importance.shape) < 0.1] = np.nan
+    values, at = strongest_sites(importance)
+    size = min(SITE, width)
+    for place in np.ndindex(4, 3):
+        sums = [np.nansum(importance[place][i : i + size]) for i in range(width - size + 1)]
+        best = int(np.argmax(np.abs(sums)))
+        assert values[place] == pytest.approx(sums[best], rel=1e-5) and at[place] == best + size // 2
+
+
+def test_an_empty_window_has_no_site():
+    values, at = strongest_sites(np.empty((2, 1, 0), np.float32))
+    assert values.tolist() == [[0], [0]] and at.shape == (2, 1)
+
+
+def test_ranks_go_by_size_and_leave_out_what_has_no_score():
+    assert ranked(np.array([1, np.nan, -3, 2, -3], np.float32)).tolist() == [2, 4, 3, 0]
+
+
+# --- one pass over the file ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("window", [result_files.LENGTH, 7])
+def test_the_survey_finds_what_the_formula_says(tmp_path, window):
+    with open_scores(result_files.write_result(tmp_path / "r.h5", window=window)) as scores:
+        found = survey(scores, scores.tracks)
+        rows = scores.rows_with(Status.OK).tolist()
+        columns = dict(scores.regions)
+    assert np.isnan(found.site[sorted(set(range(len(columns["name"]))) - set(rows))]).all()
+    for row in rows:
+        chrom, first, end = (columns[name][row] for name in ("chrom", "start", "end"))
+        bases = {p: result_files.base(chrom, p) for p in range(first, end)}
+        assert found.unknown[row] == list(bases.values()).count("N")
+        for track in range(4):
+            deltas = {
+                (p, x): result_files.true_delta(row, p, x, track)
+                for p in bases
+                for x in LETTERS
+                if x != bases[p] != "N"
+            }
+            position, alt = max(deltas, key=lambda key: abs(deltas[key]))
+            assert found.delta[row, track] == np.float32(deltas[position, alt])
+            assert found.delta_at[row, track] == position
+            assert "ACGTN"[found.ref[row, track]] + "ACGT"[found.alt[row, track]] == bases[position] + alt
+    assert not found.missing.any() and not found.off_zero.any()
+
+
+def test_every_delta_is_counted_once(looked):
+    path, truth = looked
+    with open_scores(path) as scores:
+        found = survey(scores, scores.tracks)
+    known = (truth.seq < 4)[..., None] & (truth.seq[..., None] != np.arange(4))
+    for track in range(3):
+        values = truth.delta[:, track][known]
+        assert (found.up[track].sum(), found.down[track].sum()) == ((values > 0).sum(), (values < 0).sum())
+        shown = spread(found.up[track], found.down[track], 0)
+        assert sum(shown["up"]) + sum(shown["down"]) == values.size
+        median = float(re.search(r"below about ([\d.e-]+),", shown["text"])[1])
+        assert median == pytest.approx(np.median(np.abs(values)), rel=0.15)
+
+
+def test_nothing_has_no_distribution():
+    nothing = np.zeros(BINS, np.int64)
+    assert spread(nothing, nothing, 0)["text"] == "No deltas."
+    assert spread(nothing, nothing, 5) == {
+        "from": 0,
+        "step": 0.125,
+        "up": [],
+        "down": [],
+        "text": "5 deltas, all of them 0.",
+    }
+
+
+def levels(path: Path) -> dict[str, str]:
+    with open_scores(path) as scores:
+        return {check.text: check.level for check in quality.checks(scores, survey(scores, scores.tracks))}
+
+
+def test_a_sound_file_has_nothing_to_look_at(looked):
+    found = levels(looked[0])
+    assert "look" not in found.values()
+    assert found["6 of 7 regions are scored"] == "note" and found["regions with too many N: 1"] == "note"
+    assert found["substituted bases that are N: 3 (0.17%) in 1 region"] == "note"
+    assert found["the input of 1 region passes an end of its contig, by up to 20 bases"] == "note"
+
+
+def test_wrong_scores_are_pointed_at(tmp_path):
+    write_look(tmp_path / "bad.h5", 3)
+    report_files.spoil(tmp_path / "bad.h5", 2)
+    found = levels(tmp_path / "bad.h5")
+    assert found["deltas that are missing or not finite: 1 in 1 region"] == "look"
+    assert found["reference bases whose delta is not 0: 1"] == "look"
+
+
+@pytest.mark.parametrize(("error", "level"), [(1e-7, "ok"), (1e-3, "look")])
+def test_the_errors_of_the_check_are_shown_if_the_file_has_them(tmp_path, error, level):
+    head = HeadCheck("out", 1.0, 2.0, fast_error=error, naive_error=2e-7, tolerance=1e-5)
+    recorded = VerifyReport("fast", "float64", "", 1, 24, (head,)).to_json()
+    write_look(tmp_path / "v.h5", 3, verify=recorded)
+    (text,) = (text for text in levels(tmp_path / "v.h5") if text.startswith("head out"))
+    assert f"in float64 by {error:.2g} (plain Keras in the precision of the run by 2e-07; allowed 1e-05)" in text
+    assert levels(tmp_path / "v.h5")[text] == level
+
+
+# --- what to look at -------------------------------------------------------------------------------------------------
+
+
+def test_an_interval_is_that_of_a_bed():
+    assert parse_interval("chr1:1,000-1,200") == Interval("chr1", 1000, 1200)
+    assert parse_interval("HLA-A*01:01:01-2:5-6") == Interval("HLA-A*01:01:01-2", 5, 6)
+    assert str(Interval("chr1", 1000, 1200)) == "chr1:1,000-1,200"
+
+
+@pytest.mark.parametrize("text", ["chr1", "chr1:5", "chr1:5-", "chr1:9-9", "chr1:9-3", ":1-2", "chr1:a-b", "chr1:,-5x"])
+def test_what_is_no_interval_is_refused(text):
+    with pytest.raises(UsageError, match="--region"):
+        parse_interval(text)
+
+
+def test_rows_are_found_by_place_and_name(tmp_path):
+    with open_scores(result_files.write_result(tmp_path / "r.h5")) as scores:
+        assert row_over(scores, Interval("chrA", 17, 20)) == 1  # rows 1, 3, 5 cover it, and 2 in part
+        assert row_over(scores, Interval("chrA", 28, 37)) == 2
+        assert rows_by_name(scores, ["late", "plus", "late"]) == [0, 1]
+        assert rows_by_name(scores, ["late", "plus"], Interval("chrA", 0, 11)) == [1]
+        with pytest.raises(UsageError, match=r"no region named late overlaps chrA:0-11: chrB:30-50\."):
+            rows_by_name(scores, ["late"], Interval("chrA", 0, 11))
+        with pytest.raises(UsageError, match=r"no region named 'gone'\. Names there: late, plus, minus, \.\.\."):
+            rows_by_name(scores, ["gone"])
+        with pytest.raises(
+            UsageError, match=r"region 'all_n' of .* has no scores: it is one of those with too many N\."
+        ):
+            rows_by_name(scores, ["all_n"])
+        with pytest.raises(UsageError, match=r"overlaps chrA:82-90\. The nearest: chrA:60-80\."):
+            row_over(scores, Interval("chrA", 82, 90))
+        with pytest.raises(UsageError, match=r"overlaps chrQ:1-2\. It has scores on chrB, chrA\."):
+            row_over(scores, Interval("chrQ", 1, 2))
+
+
+def test_the_strongest_rows_come_first(looked):
+    path, truth = looked
+    with open_scores(path) as scores:
+        for track in range(3):
+            strength = [np.abs(strongest_sites(truth.importance(row, track))[0]) for row in range(N)]
+            rows = strongest_rows(scores, scores.tracks[track], 4)
+            assert rows == np.argsort(strength)[::-1][:4].tolist()
+
+
+def test_one_target_has_to_be_chosen(looked):
+    with open_scores(looked[0]) as scores:
+        assert [only_track(scores, [text]).label for text in ("out=HepG2", "out=1", "count")] == [
+            LABELS[i] for i in (1, 1, 2)
+        ]
+        with pytest.raises(
+            UsageError, match=r"3 targets and one is drawn. Choose it by --target: out/K562, out/HepG2, count"
+        ):
+            only_track(scores, [])
+
+
+# --- a region on either strand ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", range(N))
+def test_a_region_has_its_scores_at_its_bases(looked, row):
+    path, truth = looked
+    with open_scores(path) as scores:
+        ((_, regions),) = load_regions(scores, [row], scores.tracks)
+    outside = 20 if row == 0 else 0
+    for track, region in enumerate(regions):
+        assert region.start == truth.start[row] + outside and len(region.seq) == LENGTH - outside
+        for drawn in (region, region.reversed(), region.reversed().between(region.start + 30, region.end - 5)):
+            for column, position in enumerate(drawn.positions):
+                at = position - truth.start[row]
+                code = COMPLEMENT[truth.seq[row, at]] if drawn.reverse else truth.seq[row, at]
+                expected = truth.delta[row, track, at, ::-1] if drawn.reverse else truth.delta[row, track, at]
+                assert drawn.seq[column] == code
+                np.testing.assert_array_equal(drawn.delta[column], expected)
+            importance = truth.importance(row, track)[drawn.positions - truth.start[row]]
+            atol = 1e-6 * np.nanmax(np.abs(importance))  # sums of another order
+            np.testing.assert_allclose(drawn.importance, importance, rtol=1e-6, atol=atol)
+        assert region.prediction == truth.reference[row, track]
+        assert len({region.site, region.reversed().site}) == 1
+        assert SITE_AT <= region.site - truth.start[row] < SITE_AT + 10
+
+
+COMPLEMENT = report_files.COMPLEMENT
+
+
+def test_a_view_around_the_site_stays_inside(looked):
+    with open_scores(looked[0]) as scores:
+        region = load_region(scores, 2, scores.tracks[0])
+    assert region.around_site(None) == region.interval == region.around_site(10**9)
+    view = region.around_site(40)
+    assert view.end - view.start == 40 and view.start <= region.site < view.end
+    part = region.between(view.start - 10**6, region.start + 25)
+    assert (part.start, part.end) == (region.start, region.start + 25)
+    assert len(region.between(0, 5).seq) == 0
+
+
+# --- plot ------------------------------------------------------------------------------------------------------------
+
+
+def drawn(path: Path, row: int, *, reverse: bool, view: Interval | None = None, track: int = 0):
+    with open_scores(path) as scores:
+        whole = load_region(scores, row, scores.tracks[track])
+        whole = whole.reversed() if reverse else whole
+        with picture.style():
+            return whole, picture.draw(whole, view or whole.around_site(60), scores.tracks[track])
+
+
+@pytest.mark.parametrize("row", [2, 3])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_picture_has_every_score_over_its_number(looked, row, reverse):
+    path, truth = looked
+    start = int(truth.start[row])
+    view = Interval("chr1", start + 100, start + 171)
+    _, figure = drawn(path, row, reverse=reverse, view=view)
+    _, logo, heat, bar = figure.axes
+    values = heat.images[0].get_array()
+    ticks = dict(zip((text.get_text() for text in heat.get_xticklabels()), heat.get_xticks(), strict=True))
+    assert len(ticks) >= 4
+    for label, column in ticks.items():
+        at = int(label.replace(",", "")) - start
+        expected = truth.delta[row, 0, at, ::-1] if reverse else truth.delta[row, 0, at]
+        np.testing.assert_array_equal(values[:, int(column)], expected)
+    assert heat.get_xlabel() == f"chr1, {'-' if reverse else '+'} strand, base counted from 0"
+    assert [text.get_text() for text in heat.get_yticklabels()] == list("ACGT")
+    assert logo.get_xlim() == (-0.5, 70.5) and bar.get_ylabel() == "delta"
+    assert figure.get_suptitle().startswith(f"{truth.names[row]}   chr1:{start:,}-{start + LENGTH:,} ({'+-'[row % 2]})")
+
+
+def test_the_letters_of_the_logo_are_as_tall_as_the_importance(looked):
+    path, truth = looked
+    start = int(truth.start[2])
+    view = Interval("chr1", start + SITE_AT - 5, start + SITE_AT + 15)
+    _, figure = drawn(path, 2, reverse=False, view=view)
+    heights = {}
+    for letter in figure.axes[1].patches:
+        box = letter.get_path().get_extents(letter.get_transform() - figure.axes[1].transData)
+        if abs(box.height) > 1e-9:
+            heights[round((box.x0 + box.x1) / 2)] = box.y1 if box.y1 > 1e-9 else box.y0
+    expected = truth.importance(2, 0)[SITE_AT - 5 : SITE_AT + 15]
+    assert sorted(heights) == list(range(20))
+    for column, height in heights.items():
+        assert height == pytest.approx(expected[column], rel=0.05, abs=float(0.02 * abs(expected).max()))
+
+
+def test_a_long_region_is_drawn_with_bars(looked, monkeypatch):
+    monkeypatch.setattr(picture, "MAX_LETTERS", 100)
+    monkeypatch.setattr(picture, "MAX_BARS", 60)
+    whole, figure = drawn(looked[0], 2, reverse=False, view=Interval("chr1", 0, 10**5))
+    segments = figure.axes[1].collections[0].get_segments()
+    assert len(segments) == 60
+    tallest = max(segments, key=lambda segment: abs(segment[1][1]))[1]
+    assert tallest[1] == pytest.approx(whole.importance[np.nanargmax(np.abs(whole.importance))])
+    assert tallest[0] == whole.positions[np.nanargmax(np.abs(whole.importance))]
+
+
+def test_nothing_known_is_drawn_empty(looked):
+    _, figure = drawn(looked[0], 1, reverse=False, view=Interval("chr1", 1057, 1060))  # three N
+    assert figure.axes[2].images[0].get_array().mask.all() and len(figure.axes[1].patches) == 0
+
+
+MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
+
+
+@pytest.mark.parametrize("format", MAGIC)
+def test_one_region_is_one_file(looked, here, format):
+    arguments = ("plot", looked[0], "--target", "count", "--name", "peak_3", "-o", f"a.{format}")
+    result = fastism(*arguments)
+    assert result.exit_code == 0 and result.stdout == "", result.stderr
+    first = (here / f"a.{format}").read_bytes()
+    assert first.startswith(MAGIC[format])
+    assert fastism(*arguments).exit_code == 2 and (here / f"a.{format}").read_bytes() == first
+    assert fastism(*arguments, "--overwrite").exit_code == 0
+    assert (here / f"a.{format}").read_bytes() == first, "the same picture is the same file"
+    assert [path.name for path in here.iterdir()] == [f"a.{format}"]
+
+
+def test_several_regions_are_pages_or_a_folder(looked, here):
+    draw = ("plot", looked[0], "--target", "out=K562", "--bases", 30, "--top")
+    assert fastism(*draw, 3).exit_code == 0
+    assert (here / "peaks.plots.pdf").read_bytes().count(b"/Type /Page ") == 3
+    assert fastism(*draw, 2, "-o", "top/", "--format", "svg").exit_code == 0
+    with open_scores(looked[0]) as scores:
+        best = strongest_rows(scores, scores.tracks[0], 2)
+    names = [re.sub(r"[^\w.+-]+", "-", report_files.names_of(N)[row]).strip(".-") for row in best]
+    assert sorted(path.name for path in (here / "top").iterdir()) == [f"0{i + 1}_{names[i]}.svg" for i in range(2)]
+    result = fastism(*draw, 2, "-o", "top.png")
+    assert result.exit_code == 2 and "2 regions do not go into one png. Name a .pdf" in result.stderr
+    assert sorted(path.name for path in here.iterdir()) == ["peaks.plots.pdf", "top"]
+
+
+def test_default_names(looked, here):
+    plot_regions(looked[0], PlotOptions(targets=["count"], region="chr1:2,060-2,100"))
+    plot_regions(looked[0], PlotOptions(targets=["count"], names=["peak_4"], strand="region"), format="svg")
+    assert sorted(path.name for path in here.iterdir()) == ["peaks.chr1-2060-2100.png", "peaks.peak_4.svg"]
+
+
+REFUSED = {
+    "nothing asked for": ([], "which regions? Give --region"),
+    "top with a name": (["--top", 2, "--name", "peak_3"], "--top chooses regions by itself"),
+    "no such target": (["--target", "out=A549", "--name", "peak_3"], "has no target 'A549'"),
+    "no such name": (["--target", "count", "--name", "peak"], "no region named 'peak'"),
+    "not a picture": (["--target", "count", "--name", "peak_3", "-o", "a.jpg"], "-o a.jpg: name a .png, .svg or .pdf"),
+    "two formats": (["--target", "count", "--name", "peak_3", "-o", "a.png", "--format", "svg"], "does not go with"),
+    "no folder": (["--target", "count", "--name", "peak_3", "-o", "gone/a.png"], "folder gone does not exist"),
+    "no bases": (["--target", "count", "--name", "peak_3", "--bases", 0], "neither all nor a whole number"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_refused_plot_leaves_nothing(looked, here, case):
+    arguments, message = REFUSED[case]
+    result = fastism("plot", looked[0], *arguments)
+    assert result.exit_code == 2 and message in result.stderr, result.stderr
+    assert result.stderr.startswith("Error: ") and list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("library", picture.LIBRARIES)
+def test_a_missing_library_is_asked_for_by_its_extra(looked, here, monkeypatch, library):
+    monkeypatch.setitem(sys.modules, library, None)
+    result = fastism("plot", looked[0], "--top", 1)
+    assert result.exit_code == 2 and "pip install 'fastism-cli[plot]'" in result.stderr
+    assert fastism("report", looked[0]).exit_code == 0, "a report needs no extra"
+
+
+# --- report ----------------------------------------------------------------------------------------------------------
+
+
+def data_of(html: Path) -> dict:
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', html.read_text(), re.S)[1])
+
+
+def unpacked(map_: dict, track: int) -> np.ndarray:
+    """(L, 4) of a region's text; written apart from what packs it."""
+    raw = np.frombuffer(base64.b64decode(map_["delta"][track]), np.uint8).reshape(-1, 3)
+    values = iter(np.pad(raw, [(0, 0), (1, 0)]).copy().view("<f4")[:, 0])
+    rows = [[0.0 if letter == base else next(values) for letter in LETTERS] for base in map_["seq"]]
+    assert next(values, None) is None
+    return np.array(rows, np.float32)
+
+
+def test_a_report_holds_every_score(looked, here):
+    path, truth = looked
+    result = fastism("report", path)
+    assert result.exit_code == 0 and result.stdout == ""
+    assert "7 regions, 6 of them drawn -> report.html (" in result.stderr
+    data = data_of(here / "report.html")
+    assert [track["label"] for track in data["tracks"]] == LABELS and len(data["maps"]) == N
+    assert data["rows"]["name"][:3] == HOSTILE and data["rows"]["status"] == N * ["ok"] + ["too many N"]
+    for map_ in data["maps"]:
+        row = map_["row"]
+        shift = map_["start"] - truth.start[row]
+        for track in range(3):
+            np.testing.assert_allclose(unpacked(map_, track), truth.delta[row, track, shift:], rtol=2**-16)
+    for track in range(3):
+        scores = data["tracks"][track]["scores"]
+        np.testing.assert_allclose(scores["prediction"][:N], truth.reference[:, track], rtol=1e-5)
+        np.testing.assert_allclose(
+            np.abs(scores["delta"][:N]), np.nanmax(np.abs(truth.delta[:, track]), (1, 2)), rtol=1e-5
+        )
+        assert scores["delta"][N] is scores["site"][N] is None
+        strength = [
+            abs(data["tracks"][track]["scores"]["site"][data["maps"][i]["row"]]) for i in data["tracks"][track]["order"]
+        ]
+        assert strength == sorted(strength, reverse=True) and len(strength) == N
+
+
+def test_a_report_asks_for_nothing_outside_of_itself(looked, here):
+    fastism("report", looked[0])
+    html = (here / "report.html").read_text()
+    assert "default-src 'none'" in html
+    assert [url for url in re.findall(r"https?://[^\s\"')]+", html) if url != "http://www.w3.org/2000/svg"] == []
+    assert html.count("</script>") == 2 and "<img" not in html
+
+
+def test_a_report_stays_under_its_size(tmp_path):
+    write_look(tmp_path / "many.h5", 40)
+    small = write_report(tmp_path / "many.h5", str(tmp_path / "small.html"), max_size=0.2)
+    assert small.bytes == (tmp_path / "small.html").stat().st_size <= 200_000
+    assert small.pictures < small.wanted_pictures == 40 and small.regions == 41
+    assert "not drawn, as the page would pass --max-size" in small.lines()[1]
+    tiny = write_report(tmp_path / "many.h5", str(tmp_path / "tiny.html"), max_size=0.02)
+    assert tiny.pictures == 1 and tiny.regions < 41
+    assert tiny.lines()[-1] == f"the weakest {41 - tiny.regions} regions are left out of the table"
+    drawn = [map_["row"] for map_ in data_of(tmp_path / "tiny.html")["maps"]]
+    assert len(drawn) == 1 and drawn[0] < tiny.regions
+
+
+def test_a_page_without_regions_is_as_small_as_reckoned(tmp_path, here):
+    layout = Layout(0, LENGTH, (HeadLayout("out", (1,)),))
+    with ResultWriter(tmp_path / "none.h5", layout, attributes={}, genome_sizes={"chr1": 5}):
+        pass
+    assert fastism("report", tmp_path / "none.h5").exit_code == 0
+    assert (here / "report.html").stat().st_size < page.EMPTY_BYTES
+    result = fastism("plot", tmp_path / "none.h5", "--top", 3)
+    assert result.exit_code == 2 and "has no scored region" in result.stderr
+
+
+def test_only_some_targets_are_shown(looked, here):
+    fastism("report", looked[0], "--targets", "out=HepG2", "-o", "some.html")
+    assert [track["label"] for track in data_of(here / "some.html")["tracks"]] == ["out/HepG2"]
+
+
+@pytest.mark.parametrize(("letters", "partners"), [("ACGT", "TGCA"), ("ACGU", "UGCA")])
+def test_the_page_is_given_the_letters_of_the_other_strand(tmp_path, letters, partners):
+    layout = Layout(1, 5, (HeadLayout("out", (1,)),), letters)
+    with ResultWriter(tmp_path / "r.h5", layout, attributes={}, genome_sizes={"chr1": 5}):
+        pass
+    write_report(tmp_path / "r.h5", str(tmp_path / "r.html"))
+    assert data_of(tmp_path / "r.html")["complement"] == dict(zip(f"{letters}N", f"{partners}N", strict=True))
+
+
+def test_a_report_of_many_targets_shows_the_first(tmp_path):
+    layout = Layout(1, LENGTH, (HeadLayout("out", (30,)),))
+    with ResultWriter(tmp_path / "wide.h5", layout, attributes={}, genome_sizes={"chr1": 5}):
+        pass
+    summary = write_report(tmp_path / "wide.h5", str(tmp_path / "wide.html"))
+    assert summary.lines()[1] == "12 of 30 targets are shown; choose others with --targets"
+    assert summary.pictures == 0
+
+
+def test_packed_deltas_are_off_by_less_than_16_bits(rng):
+    seq = rng.integers(0, 5, 200)
+    delta = (rng.normal(size=(200, 4)) * 10.0 ** rng.uniform(-30, 30, (200, 4))).astype(np.float32)
+    delta[seq < 4, seq[seq < 4]] = 0
+    delta[5] = np.where(np.arange(4) == seq[5], 0, np.nan)
+    packed = pack_delta(seq, delta)
+    found = unpacked({"seq": "".join("ACGTN"[code] for code in seq), "delta": [packed]}, 0)
+    np.testing.assert_allclose(found, delta, rtol=2**-16)
+    assert len(packed) + 200 == packed_sizes(np.array([200]), np.array([(seq == 4).sum()]), 4, 1)[0]
+
+
+# --- the command line ------------------------------------------------------------------------------------------------
+
+
+def test_defaults_are_those_of_the_library():
+    of_plot = {option.name: option.default for option in main.get_command(click.Context(main), "plot").params}
+    assert (of_plot["bases"], of_plot["strand"]) == (PlotOptions.bases, PlotOptions.strand)
+    command = main.get_command(click.Context(main), "report")
+    of_report = {option.name: option.default for option in command.params}
+    library = inspect.signature(write_report).parameters
+    assert all(of_report[name] == library[name].default for name in ("top", "max_size"))
+    assert f"first {REPORT_TARGETS}" in next(o.help for o in command.params if o.name == "targets")
+    assert f"over {SITE} bases" in main.get_command(click.Context(main), "plot").help

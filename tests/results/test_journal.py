@@ -1,0 +1,242 @@
+"""Killed at any step of writing, then resumed: the file is that of an undisturbed run. Damage is refused."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastism_cli.errors import OutputError, ResourceError, UsageError
+from fastism_cli.results import schema
+from fastism_cli.results.ism_file import read_result
+from fastism_cli.results.journal import PAGE
+from fastism_cli.results.layout import HeadLayout, Layout
+from fastism_cli.results.output_checks import check_output
+from fastism_cli.results.writer import ResultWriter
+from tests.results.test_ism_file import assert_holds, block_of, files_of_at_most, rows_of
+
+LAYOUT = Layout(n_rows=40, length=30, heads=(HeadLayout("y", (2,)),))
+STEP = 4
+ATTRIBUTES = {"config": '{"window": 10}', "model_sha256": "a" * 64, "row_start": 0}
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(5)
+
+
+@pytest.fixture
+def output(tmp_path) -> Path:
+    return tmp_path / "ism.h5"
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    """Chunks of 6 rows: checkpoints fall into the middle of them, so that old bytes change."""
+    monkeypatch.setattr(schema, "CHUNK_BYTES", 6 * 2 * 30 * 4 * 4)
+    monkeypatch.setattr(schema, "COLUMN_CHUNK_ROWS", 7)
+
+
+def go_on(output, block: dict, *, stop: int = LAYOUT.n_rows, layout: Layout = LAYOUT, **options) -> int:
+    """Write from where the file stands to row ``stop``, a checkpoint after each block; returns where it stood."""
+    options = {"attributes": ATTRIBUTES, "genome_sizes": {"chr1": 9}, "resume": True, "checkpoint_seconds": 0} | options
+    with ResultWriter(output, layout, **options) as writer:
+        for row in range(writer.rows_done, stop, STEP):
+            writer.write_rows(row, **rows_of(block, slice(row, row + STEP)))
+            writer.checkpoint_if_due()
+        if stop < layout.n_rows:
+            raise KeyboardInterrupt
+    return writer.rows_done
+
+
+class Death:
+    """All changes of files are lost from the ``last``-th on, of which a write is done by half."""
+
+    NAMES = ("pwrite", "ftruncate", "replace", "unlink")
+
+    def __init__(self, patch: pytest.MonkeyPatch, last: int) -> None:
+        self.calls, self.last = 0, last
+        for name in self.NAMES:
+            patch.setattr(os, name, self._wrapped(name, getattr(os, name)))
+
+    def _wrapped(self, name, function):
+        def call(*arguments):
+            self.calls += 1
+            if self.calls < self.last:
+                return function(*arguments)
+            if self.calls == self.last and name == "pwrite":
+                descriptor, data, start = arguments
+                function(descriptor, data[: len(data) // 2], start)
+            return len(arguments[1]) if name == "pwrite" else None
+
+        return call
+
+
+def test_killed_at_every_change_of_a_file(output, rng):
+    layout = Layout(n_rows=20, length=30, heads=LAYOUT.heads)
+    block = block_of(layout, rng)
+    with pytest.MonkeyPatch.context() as patch:
+        death = Death(patch, 10**9)
+        go_on(output, block, stop=20, layout=layout)
+    assert death.calls > 100
+    stood = set()
+    for last in range(1, death.calls + 1):
+        shutil.rmtree(output.parent)
+        output.parent.mkdir()
+        with pytest.MonkeyPatch.context() as patch:
+            Death(patch, last)
+            go_on(output, block, stop=20, layout=layout)
+        if not output.exists():
+            stood.add(go_on(output, block, stop=20, layout=layout))
+        assert_holds(output, layout, block)
+    assert stood == set(range(0, 21, STEP))
+
+
+def test_resumed_after_interrupts(output, rng):
+    block = block_of(LAYOUT, rng)
+    for stop in (4, 12, 16, 32):
+        with pytest.raises(KeyboardInterrupt):
+            go_on(output, block, stop=stop, checkpoint_seconds=1e9)  # the interrupt itself makes the rows last
+        assert sorted(os.listdir(output.parent)) == ["ism.h5.partial", "ism.h5.partial.journal"]
+    assert go_on(output, block) == 32
+    assert_holds(output, LAYOUT, block)
+    assert os.listdir(output.parent) == ["ism.h5"]
+
+
+def test_rows_are_not_thrown_away_unasked(output, rng):
+    block = block_of(LAYOUT, rng)
+    with pytest.raises(KeyboardInterrupt):
+        go_on(output, block, stop=8)
+    message = "ism.h5.partial holds 8 finished rows of an interrupted run. Continue it with --resume, or start anew"
+    with pytest.raises(OutputError, match=re.escape(message)):
+        go_on(output, block, resume=False)
+    assert go_on(output, block, resume=False, overwrite=True) == 0
+    assert_holds(output, LAYOUT, block)
+
+
+def test_another_configuration_is_told_and_touches_nothing(output, rng):
+    block = block_of(LAYOUT, rng)
+    with pytest.raises(KeyboardInterrupt):
+        go_on(output, block, stop=8)
+    before = Path(f"{output}.partial").read_bytes()
+    other = {"config": '{"window": 20}', "model_sha256": "b" * 64, "row_start": 10}
+    with pytest.raises(OutputError) as caught:
+        go_on(output, block, attributes=other)
+    assert str(caught.value) == (
+        f"{output}.partial was made by another configuration: the model file (SHA-256 aaaaaaaa... and bbbbbbbb...); "
+        "--window: 10 and 20; row_start: 0 and 10. Give the same, or start anew with --overwrite instead of --resume."
+    )
+    assert Path(f"{output}.partial").read_bytes() == before
+    assert go_on(output, block) == 8
+
+
+@pytest.mark.parametrize("place", [0, 5_000, 20_000])
+def test_a_changed_byte_is_refused(output, rng, place):
+    block = block_of(LAYOUT, rng)
+    with pytest.raises(KeyboardInterrupt):
+        go_on(output, block, stop=24)
+    for name in (f"{output}.partial", f"{output}.partial.journal"):
+        good = Path(name).read_bytes()
+        bad = bytearray(good)
+        bad[place % len(bad)] ^= 1
+        Path(name).write_bytes(bad)
+        held_again = name.endswith(".partial") and _is_restored(output, place % len(good))
+        if held_again:
+            assert go_on(output, block, stop=LAYOUT.n_rows) == 24
+            return
+        with pytest.raises(OutputError, match=r"ism\.h5\.partial is damaged: .* Start anew with --overwrite"):
+            go_on(output, block)
+        Path(name).write_bytes(good)
+    assert go_on(output, block) == 24
+    assert_holds(output, LAYOUT, block)
+
+
+def _is_restored(output, place: int) -> bool:
+    """Whether the journal brings this byte back."""
+    from fastism_cli.results.journal import read_checkpoint
+
+    return place // PAGE in read_checkpoint(f"{output}.partial.journal").pages
+
+
+@pytest.mark.parametrize("size", [0, 3_000, 20_000])
+def test_a_cut_file_is_refused(output, rng, size):
+    block = block_of(LAYOUT, rng)
+    with pytest.raises(KeyboardInterrupt):
+        go_on(output, block, stop=24)
+    os.truncate(f"{output}.partial", size)
+    with pytest.raises(OutputError, match=r"ism\.h5\.partial is damaged: bytes after 0 are not as written"):
+        go_on(output, block)
+    check_output(output, overwrite=True)
+
+
+@pytest.mark.parametrize("n_bytes", [55_000, 60_000, 70_000])
+def test_a_full_disk_keeps_what_was_made_to_last(output, rng, n_bytes):
+    block = block_of(LAYOUT, rng)
+    with files_of_at_most(n_bytes), pytest.raises(ResourceError) as caught:
+        go_on(output, block, layout=Layout(40, 30, LAYOUT.heads, compression="none"))
+    kept = int(re.search(r"Its first (\d+) rows are kept; run again with --resume", str(caught.value))[1])
+    assert kept > 0 and sorted(os.listdir(output.parent)) == ["ism.h5.partial", "ism.h5.partial.journal"]
+    assert go_on(output, block, layout=Layout(40, 30, LAYOUT.heads, compression="none")) == kept
+    assert_holds(output, LAYOUT, block)
+
+
+def test_the_folder_is_removed_while_it_is_written(output, rng):
+    block = block_of(LAYOUT, rng)
+    for seconds, error in ((0, ResourceError), (1e9, OutputError)):
+        output.parent.mkdir(exist_ok=True)
+        with (
+            pytest.raises(error, match=r"cannot be (written|renamed to .*): (No such file|it was removed or replaced)"),
+            ResultWriter(output, LAYOUT, attributes={}, genome_sizes={}, checkpoint_seconds=seconds) as writer,
+        ):
+            writer.write_rows(0, **rows_of(block, slice(0, 4)))
+            shutil.rmtree(output.parent)
+            writer.checkpoint_if_due()
+
+
+def test_inputs_that_changed_are_not_made_to_last(output, rng):
+    block, changed = block_of(LAYOUT, rng), []
+
+    def guard() -> None:
+        if changed:
+            raise UsageError("the FASTA has changed")
+
+    with (
+        pytest.raises(UsageError, match="the FASTA has changed"),
+        ResultWriter(output, LAYOUT, attributes=ATTRIBUTES, genome_sizes={"chr1": 9}, guard=guard) as writer,
+    ):
+        writer.write_rows(0, **rows_of(block, slice(0, 4)))
+        writer.checkpoint()
+        writer.write_rows(4, **rows_of(block, slice(8, 12)))
+        changed.append(True)
+        writer.checkpoint()
+    assert go_on(output, block) == 4
+    assert_holds(output, LAYOUT, block)
+
+
+def test_what_is_left_of_a_finished_run_does_no_harm(output, rng):
+    """Killed after the renaming, before the journal was removed."""
+    block = block_of(LAYOUT, rng)
+    Path(f"{output}.partial.journal").write_bytes(b"old")
+    check_output(output, overwrite=False)
+    go_on(output, block, resume=False)
+    assert_holds(output, LAYOUT, block)
+    assert os.listdir(output.parent) == ["ism.h5"]
+
+
+def test_clipped_values_are_counted_over_interrupts(output, rng):
+    block = block_of(LAYOUT, rng)
+    for rows, n in ((4, 3), (40, 5)):
+        try:
+            with ResultWriter(output, LAYOUT, attributes={}, genome_sizes={}, resume=True) as writer:
+                writer.write_rows(0, **rows_of(block, slice(0, 4)))
+                writer.n_clipped += n
+                if rows == 4:
+                    raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            pass
+    with read_result(output) as result:
+        assert result.attrs["n_clipped"] == 8

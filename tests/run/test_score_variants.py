@@ -1,0 +1,324 @@
+"""Scores of variants equal plain Keras predictions of sequences that are put together by plain string operations."""
+
+import csv
+import gzip
+from pathlib import Path
+
+import keras
+import numpy as np
+import pysam
+import pytest
+from click.testing import CliRunner, Result
+
+from fastism_cli.cli import main
+from fastism_cli.run.variants.variant_block import VariantWindows
+from tests.helpers.small_run import LENGTH, LETTERS, Folder, contigs, make_folder, predicted
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
+HEADER = """##fileformat=VCFv4.2
+##INFO=<ID=AF,Number=A,Type=Float,Description="Allele frequency">
+##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">
+#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tS1
+"""
+OTHER = {"A": "C", "C": "G", "G": "T", "T": "A"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Folder:
+    return make_folder(tmp_path_factory.mktemp("small"))
+
+
+def base(chrom: str, position: int) -> str:
+    sequence = contigs()[chrom].upper()
+    return sequence[position] if 0 <= position < len(sequence) else "N"
+
+
+def bases(chrom: str, start: int, stop: int) -> str:
+    return "".join(base(chrom, position) for position in range(start, stop))
+
+
+def substitution(chrom: str, position: int) -> tuple[str, int, str, str]:
+    ref = base(chrom, position)
+    return (chrom, position, ref, OTHER[ref])
+
+
+def records() -> list[tuple[str, int, str, str]]:
+    """Contig, position from 0, REF, ALT."""
+    two = base("chrA", 70)
+    return [
+        substitution("chrA", 3),  # the window begins before the contig
+        substitution("chrA", 50),
+        substitution("chrA", 53),
+        ("chrA", 60, bases("chrA", 60, 63), base("chrA", 60)),  # deletion
+        ("chrA", 65, base("chrA", 65), base("chrA", 65) + "ACGTT"),  # insertion
+        ("chrA", 70, two, ",".join(letter for letter in LETTERS if letter != two)),  # three alternates
+        ("chrA", 80, bases("chrA", 80, 82), "".join(OTHER[x] for x in bases("chrA", 80, 82))),  # two bases
+        ("chrA", 90, base("chrA", 90), base("chrA", 90) + 50 * "A"),  # longer than what is left of the window
+        ("chrA", 100, bases("chrA", 100, 130), base("chrA", 100)),  # over an N
+        ("chrA", 121, "N", "G"),
+        substitution("chrB", 58),
+    ]
+
+
+def write_vcf(path: Path, rows: list[tuple], *, info: str = "AF=0.5") -> str:
+    lines = [
+        f"{c}\t{p + 1}\trs{i}\t{ref}\t{alt}\t9\tPASS\t{info}\tGT\t0/1\n" for i, (c, p, ref, alt) in enumerate(rows)
+    ]
+    path.write_text(HEADER + "".join(lines))
+    return str(path)
+
+
+def variants(folder: Folder, vcf: str, *more: object, model: str = "plain") -> Result:
+    return CliRunner().invoke(
+        main, [str(x) for x in ("variants", "-m", folder.models[model], "--vcf", vcf, "-f", folder.fasta, *more)]
+    )
+
+
+def alleles_of(record: tuple, alt: str, start: int) -> np.ndarray:
+    """Codes (2, LENGTH) of the window as it is and with the alternate allele."""
+    chrom, position, ref, _ = record
+    reference = bases(chrom, start, start + LENGTH)
+    alternate = bases(chrom, start, position) + alt + bases(chrom, position + len(ref), position + len(ref) + LENGTH)
+    return np.array([[(LETTERS + "N").index(x) for x in text] for text in (reference, alternate[:LENGTH])])
+
+
+def profiles(model: keras.Model, record: tuple, alt: str, start: int, others) -> np.ndarray:
+    """The first head (2, n, T) of both, in float64."""
+    return predicted(model, alleles_of(record, alt, start), others)[0].astype("float64")
+
+
+def truth(model: keras.Model, record: tuple, alt: str, start: int, others=None) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions on the window as it is and with the alternate allele, all targets of all heads."""
+    pair = alleles_of(record, alt, start)
+    heads = [head.reshape(2, -1) if head.ndim == 2 else head.sum(1) for head in predicted(model, pair, others)]
+    joined = np.concatenate(heads, axis=1)
+    return joined[0], joined[1]
+
+
+def table_of(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+def check(model, path: Path, rows: list[tuple], *, share: int = 1, others=None, heads=("",)) -> None:
+    """Compare the VCF and the table with plain Keras."""
+    lines = iter(table_of(path.with_name(path.name.replace(".vcf.gz", ".tsv"))))
+    with pysam.VariantFile(str(path)) as file:
+        found = list(file)
+    assert len(found) == len(rows)
+    for record, written in zip(rows, found, strict=True):
+        start = VariantWindows(LENGTH, share).start(record[1])
+        assert (written.chrom, written.start, written.ref) == record[:3] and "ISM_STATUS" not in written.info
+        for number, alt in enumerate(record[3].split(",")):
+            reference, alternate = truth(model, record, alt, start, others)
+            for k, head in enumerate(heads):
+                line = next(lines)
+                assert (line["chrom"], int(line["pos"]) - 1, line["ref"], line["alt"]) == (*record[:3], alt)
+                delta = written.info[f"ISM_DELTA{head}"][number]
+                assert line["status"] == "ok" and np.float32(line["delta"]) == np.float32(delta)
+                np.testing.assert_allclose(delta, alternate[k] - reference[k], rtol=1e-4, atol=1e-6)
+                np.testing.assert_allclose(written.info[f"ISM_REF{head}"], reference[k], rtol=1e-5, atol=1e-6)
+                np.testing.assert_allclose(float(line["reference"]), reference[k], rtol=1e-5, atol=1e-6)
+    assert next(lines, None) is None
+
+
+@pytest.mark.parametrize("share", [1, 8])
+def test_scores_are_those_of_plain_keras(folder, tmp_path, share):
+    vcf, out = write_vcf(tmp_path / "v.vcf", records()), tmp_path / "o.vcf.gz"
+    result = variants(folder, vcf, "-o", out, "--share", share)
+    assert result.exit_code == 0, result.stderr
+    model = keras.models.load_model(folder.models["plain"])
+    check(model, out, records(), share=share, heads=("_out_0", "_out_1", "_out_2"))
+    n_windows = len({(chrom, VariantWindows(LENGTH, share).start(position)) for chrom, position, *_ in records()})
+    assert n_windows == (11 if share == 1 else 9)  # of 3 and of 50, 53: one stretch of 8 each
+    assert f"11 records, 13 alleles scored in {n_windows} windows -> {out}" in result.stderr.replace("\n", " ") or (
+        f"scored in {n_windows} windows" in result.stderr
+    )
+    assert out.with_name("o.vcf.gz.tbi").exists()
+
+
+def test_several_heads_other_inputs_and_chosen_targets(folder, tmp_path):
+    vcf, out = write_vcf(tmp_path / "v.vcf", records()), tmp_path / "o.vcf.gz"
+    features = np.array([0.5, -1.0], "float32")
+    np.save(tmp_path / "f.npy", features)
+    more = ("--input", f"features={tmp_path / 'f.npy'}", "--reduce", "sum", "-o", out)
+    assert variants(folder, vcf, *more, model="pair").exit_code == 0
+    model = keras.models.load_model(folder.models["pair"])
+    others = {"features": features}
+    check(model, out, records(), others=others, heads=("_profile_0", "_profile_1", "_count"))
+    assert variants(folder, vcf, *more, "--targets", "profile=0", "--overwrite", model="pair").exit_code == 0
+    check(model, out, records(), others=others)
+
+
+@pytest.mark.parametrize("share", [1, 8])
+def test_reductions_that_compare_with_the_reference(folder, tmp_path, share):
+    """The alternate's profile against the reference's, position by position; single bases by the engine."""
+    vcf, out = write_vcf(tmp_path / "v.vcf", records()), tmp_path / "o.vcf.gz"
+    features = np.array([0.5, -1.0], "float32")
+    np.save(tmp_path / "f.npy", features)
+    more = ("--input", f"features={tmp_path / 'f.npy'}", "--reduce", "profile=l2,jsd", "--share", share, "-o", out)
+    result = variants(folder, vcf, *more, model="pair")
+    assert result.exit_code == 0, result.stderr
+    model = keras.models.load_model(folder.models["pair"])
+    lines = iter(table_of(tmp_path / "o.tsv"))
+    for record in records():
+        start = VariantWindows(LENGTH, share).start(record[1])
+        for alt in record[3].split(","):
+            r, y = profiles(model, record, alt, start, {"features": features})
+            p, q = (np.exp(x) / np.exp(x).sum(0) for x in (r, y))
+            m = (p + q) / 2
+            jsd = (p * np.log(p / m) + q * np.log(q / m)).sum(0) / 2
+            for wanted in (*np.sqrt(((y - r) ** 2).sum(0)), *jsd):
+                line = next(lines)
+                assert line["alt"] == alt and float(line["reference"]) == 0
+                np.testing.assert_allclose(float(line["delta"]), wanted, rtol=1e-3, atol=1e-7)
+            next(lines)  # count
+    assert next(lines, None) is None
+
+
+def test_an_input_with_a_row_for_each_record(folder, tmp_path):
+    rows = [*records()[1:4], *records()[1:4]]  # the same windows twice, with other values
+    vcf, out = write_vcf(tmp_path / "v.vcf", rows), tmp_path / "o.vcf.gz"
+    features = np.arange(12, dtype="float32").reshape(6, 2) / 5
+    np.save(tmp_path / "f.npy", features)
+    more = ("--input", f"features={tmp_path / 'f.npy'}", "--reduce", "sum", "--targets", "count=0", "-o", out)
+    result = variants(folder, vcf, *more, model="pair")
+    assert result.exit_code == 0 and "is not sorted, so" in result.stderr, result.stderr
+    model = keras.models.load_model(folder.models["pair"])
+    lines = table_of(tmp_path / "o.tsv")
+    for i, (record, line) in enumerate(zip(rows, lines, strict=True)):
+        start = record[1] - LENGTH // 2
+        reference, alternate = truth(model, record, record[3], start, {"features": features[i]})
+        np.testing.assert_allclose(float(line["delta"]), (alternate - reference)[2], rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_kept_unscored_says_why(folder, tmp_path):
+    good = substitution("chrA", 40)
+    ref = base("chrA", 45)
+    rows = [
+        good,
+        ("chrA", 45, OTHER[ref], ref),
+        ("chrA", 47, base("chrA", 47), f"<DEL>,{OTHER[base('chrA', 47)]},*"),
+        ("chrA", 48, base("chrA", 48), "R"),
+        ("chrA", 49, base("chrA", 49), f"{base('chrA', 49)}[chrB:5["),
+        ("chrA", 51, base("chrA", 51), "."),
+        ("chrA", 298, bases("chrA", 298, 300) + "A", "A"),  # REF passes the end
+        ("chrQ", 10, "A", "C"),
+    ]
+    vcf, out = write_vcf(tmp_path / "v.vcf", rows), tmp_path / "o.vcf.gz"
+    refused = variants(folder, vcf, "-o", out)
+    assert refused.exit_code == 2 and "1 contigs of" in refused.stderr and "'chrQ' (record 8)" in refused.stderr
+    result = variants(folder, vcf, "-o", out, "--missing-contig", "skip", "--targets", "0")
+    assert result.exit_code == 0, result.stderr
+    assert "8 records, 2 alleles scored in 2 windows" in result.stderr
+    assert f"not scored: 2 alleles whose REF is not in the FASTA, first chrA:46: REF {OTHER[ref]}, FASTA {ref}" in (
+        result.stderr
+    )
+    assert (
+        "not scored: 3 symbolic, 1 with letters that are not bases, 1 on contigs that the FASTA lacks" in result.stderr
+    )
+    with pysam.VariantFile(str(out)) as file:
+        statuses = [record.info.get("ISM_STATUS") for record in file]
+    assert statuses == [
+        None,
+        ("ref_mismatch",),
+        ("symbolic", "ok", "symbolic"),
+        ("not_bases",),
+        ("symbolic",),
+        None,
+        ("ref_mismatch",),
+        ("missing_contig",),
+    ]
+    lines = table_of(tmp_path / "o.tsv")
+    assert [line["status"] for line in lines].count("ok") == 2
+    assert all((line["delta"] == "") == (line["status"] != "ok") for line in lines)
+
+
+def test_other_columns_are_kept_and_a_second_run_replaces_the_first(folder, tmp_path):
+    vcf, out = write_vcf(tmp_path / "v.vcf", records()[1:3]), tmp_path / "o.vcf"
+    assert variants(folder, vcf, "-o", out, "--targets", "1", "--no-check").exit_code == 0
+    first = out.read_text()
+    assert [line.split("\t")[:7] for line in first.splitlines()[-2:]] == [
+        line.split("\t")[:7] for line in Path(vcf).read_text().splitlines()[-2:]
+    ]
+    assert all(line.split("\t")[7].startswith("AF=0.5;ISM_DELTA=") for line in first.splitlines()[-2:])
+    assert all(line.endswith("\tGT\t0/1") for line in first.splitlines()[-2:])
+    assert variants(folder, str(out), "-o", tmp_path / "o2.vcf", "--targets", "1", "--no-check").exit_code == 0
+    assert (tmp_path / "o2.vcf").read_text() == first
+
+
+def test_contigs_are_matched_with_and_without_chr(folder, tmp_path):
+    rows = [("A", *substitution("chrA", 50)[1:])]
+    vcf = write_vcf(tmp_path / "v.vcf", rows)
+    pysam.tabix_compress(vcf, vcf + ".gz")
+    result = variants(folder, vcf + ".gz", "-o", tmp_path / "o.vcf.gz")
+    assert result.exit_code == 0 and "v.vcf.gz have other names in" in result.stderr and "A is chrA" in result.stderr
+    assert table_of(tmp_path / "o.tsv")[0]["chrom"] == "A" and table_of(tmp_path / "o.tsv")[0]["status"] == "ok"
+
+
+def test_scores_do_not_depend_on_the_other_variants(folder, tmp_path):
+    one = write_vcf(tmp_path / "one.vcf", records()[2:3])
+    both = write_vcf(tmp_path / "all.vcf", records())
+    for vcf in (one, both):
+        out = tmp_path / f"{Path(vcf).stem}.out.vcf"
+        assert variants(folder, vcf, "--share", 8, "-o", out, "--no-check").exit_code == 0
+    key = lambda line: (line["chrom"], line["pos"], line["alt"], line["target"])  # noqa: E731
+    alone, among = (table_of(tmp_path / f"{name}.out.tsv") for name in ("one", "all"))
+    deltas = {key(line): float(line["delta"]) for line in among}
+    np.testing.assert_allclose(
+        [float(line["delta"]) for line in alone], [deltas[key(line)] for line in alone], atol=1e-6
+    )
+
+
+def test_a_vcf_of_another_genome_is_told(folder, tmp_path):
+    """No REF is in the FASTA: files are written, and nobody takes them for scores."""
+    rows = [(chrom, position, alt, ref) for chrom, position, ref, alt in records()[:3]]
+    result = variants(folder, write_vcf(tmp_path / "v.vcf", rows), "-o", tmp_path / "o.vcf", "--no-check")
+    chrom, position, ref, alt = rows[0]
+    told = f"The first: {chrom}:{position + 1}: REF {ref}, FASTA {alt}"
+    assert result.exit_code == 1 and f"no allele has its REF in the FASTA, as in a VCF of another genome. {told}" in (
+        result.stderr
+    )
+    assert {line["status"] for line in table_of(tmp_path / "o.tsv")} == {"ref_mismatch"}
+    result = variants(folder, write_vcf(tmp_path / "w.vcf", [("chrA", 9999, "A", "C")]), "-o", tmp_path / "p.vcf")
+    assert result.exit_code == 1 and f"chrA:10000: chrA has {len(contigs()['chrA']):,} bases" in result.stderr
+
+
+def test_a_gzipped_vcf_is_read_like_a_plain_one(folder, tmp_path):
+    plain = Path(write_vcf(tmp_path / "v.vcf", records()[:3]))
+    (tmp_path / "g.vcf.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    for vcf, name in ((plain, "a"), (tmp_path / "g.vcf.gz", "b")):
+        result = variants(folder, str(vcf), "-o", tmp_path / f"{name}.vcf", "--no-check")
+        assert result.exit_code == 0, result.stderr
+    assert table_of(tmp_path / "a.tsv") == table_of(tmp_path / "b.tsv") != []
+    (tmp_path / "g.vcf.gz").write_bytes(gzip.compress(plain.read_bytes())[:-12])
+    result = variants(folder, str(tmp_path / "g.vcf.gz"), "-o", tmp_path / "c.vcf")
+    assert result.exit_code == 2 and "g.vcf.gz" in result.stderr
+
+
+def test_an_empty_vcf_gives_empty_files(folder, tmp_path):
+    vcf = write_vcf(tmp_path / "v.vcf", [])
+    result = variants(folder, vcf, "-o", tmp_path / "o.vcf.gz")
+    assert result.exit_code == 0, result.stderr
+    assert list(pysam.VariantFile(str(tmp_path / "o.vcf.gz"))) == [] and table_of(tmp_path / "o.tsv") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--share", "41"], "--share must be at most the length of the model's input, 40."),
+        (["-o", "x.txt"], "--output must end in .vcf.gz or .vcf. Received: x.txt"),
+    ],
+)
+def test_refusals(folder, tmp_path, arguments, message):
+    vcf = write_vcf(tmp_path / "v.vcf", records())
+    result = variants(folder, vcf, "-o", tmp_path / "o.vcf", *arguments)
+    assert result.exit_code == 2 and message in result.stderr
+
+
+def test_what_is_no_vcf_is_refused(folder, tmp_path):
+    result = variants(folder, folder.bed, "-o", tmp_path / "o.vcf")
+    assert result.exit_code == 2 and "is not a VCF" in result.stderr
+    result = variants(folder, str(tmp_path / "no.vcf"), "-o", tmp_path / "o.vcf")
+    assert result.exit_code == 2 and "no.vcf does not exist or is not a file" in result.stderr

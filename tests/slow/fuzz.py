@@ -1,0 +1,85 @@
+"""``python -m tests.slow.fuzz --seconds 3600``: random models against plain Keras in float64, while there is time.
+
+Prints how many models were tried, after every seed, and every one that fails as the ``Stack(...)`` that builds it
+again. Seed S of one run is seed S of any other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from fastism_cli.model import backend
+from tests.helpers.truth import errors_of, inputs_of, rounding_error
+from tests.models.stacks import Stack, build, stacks
+
+BATCH = 20
+# Substitutions a call: single positions up to all at once, also such as do not divide them.
+BATCH_SIZES = (6, 30, 97, 300, 2000)
+
+
+def failure_of(stack: Stack) -> str | None:
+    """What is wrong with the engine's scores of this model, if anything."""
+    model = build(stack)
+    inputs = inputs_of(model, np.random.default_rng(stack.seed))
+    errors = errors_of(model, inputs, every=True, batch_size=BATCH_SIZES[stack.seed % len(BATCH_SIZES)])
+    if errors.fast <= errors.allowed or errors.fast <= 3 * rounding_error(model, inputs):
+        return None
+    return str(errors)
+
+
+def search(first: int, seconds: float) -> tuple[int, list[str]]:
+    """Models tried, and the failing ones."""
+    tried, failures, stop = 0, list[str](), time.monotonic() + seconds
+
+    def check(stack: Stack) -> None:
+        nonlocal tried
+        if time.monotonic() > stop:
+            return
+        tried += 1
+        try:
+            wrong = failure_of(stack)
+        except Exception as error:
+            wrong = f"{type(error).__name__}: {error}"
+        if wrong:
+            failures.append(f"{stack!r}\n    {wrong[:500]}")
+            print(failures[-1], flush=True)
+
+    number = first
+    while time.monotonic() < stop:
+        options = settings(
+            max_examples=BATCH,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        seed(number)(options(given(stacks(max_layers=25 if number % 4 == 0 else 10))(check)))()
+        keras.backend.clear_session()
+        print(f"seed {number}: {tried} models so far, {len(failures)} of them wrong", flush=True)
+        number += 1
+    return tried, failures
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=3600)
+    parser.add_argument("--seed", type=int, default=0)
+    given_ = parser.parse_args(arguments)
+    print(f"random models from seed {given_.seed} on: `make fuzz FUZZ_SEED={given_.seed}` draws the same", flush=True)
+    tried, failures = search(given_.seed, given_.seconds)
+    print(f"{tried} random models, {len(failures)} of them wrong (seed {given_.seed}, {given_.seconds:.0f} s)")
+    return 1 if failures or not tried else 0
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    backend.stage = lambda function: function  # the same steps without XLA, which changes no number
+    sys.exit(main())
