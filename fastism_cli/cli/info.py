@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fastism_cli.cli.click_options import logging_options, result_argument
-from fastism_cli.cli.text_table import aligned
+from fastism_cli.cli.messages import aligned
 from fastism_cli.results.schema import Status
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastism_cli.cli.click_options import loading_options, logging_options
-from fastism_cli.cli.text_table import aligned, human
+from fastism_cli.cli.messages import aligned, human
 from fastism_cli.options.run_options import RunOptions
 
 if TYPE_CHECKING:

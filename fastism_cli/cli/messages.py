@@ -1,10 +1,11 @@
-"""Messages of a command while it works: on stderr, as clean lines in a log."""
+"""What commands print: messages on stderr, as clean lines in a log, and tables of text."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
+from collections.abc import Collection, Sequence
 from typing import Any
 
 LOGGER = logging.getLogger("fastism_cli")
@@ -49,3 +50,22 @@ def is_verbose() -> bool:
 
 def is_quiet() -> bool:
     return LOGGER.getEffectiveLevel() >= logging.WARNING
+
+
+def aligned(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> list[str]:
+    """Lines of equal columns; those numbered in ``right`` are set flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(_set(row[i], widths[i], i in right) for i in range(len(row))).rstrip() for row in rows]
+
+
+def _set(cell: str, width: int, right: bool) -> str:
+    return cell.rjust(width) if right else cell.ljust(width)
+
+
+def human(number: float) -> str:
+    """``7_590_000 -> 7.59M``, ``12 -> 12``"""
+    for unit in ("", "k", "M", "G"):
+        if abs(number) < 999.5:
+            return f"{number:.3g}{unit}"
+        number /= 1000
+    return f"{number:.3g}T"

@@ -16,7 +16,7 @@ from fastism_cli.cli.click_options import (
     placing_options,
     precision_option,
 )
-from fastism_cli.cli.text_table import aligned
+from fastism_cli.cli.messages import aligned
 from fastism_cli.options.run_options import RunOptions
 
 if TYPE_CHECKING:

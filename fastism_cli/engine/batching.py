@@ -10,8 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastism_cli.engine.fast import FastEngine
-from fastism_cli.engine.forward import ForwardPasses
-from fastism_cli.engine.naive import NaiveEngine
+from fastism_cli.engine.forward import ForwardPasses, NaiveEngine
 from fastism_cli.engine.prepare import Prepared
 from fastism_cli.errors import ResourceError
 from fastism_cli.model import backend

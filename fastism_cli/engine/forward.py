@@ -1,8 +1,11 @@
-"""Forward passes: predict with plain Keras, and reduce the heads as the engines do."""
+"""Forward passes: predict with plain Keras, and the naive engine, which predicts every substituted sequence.
+
+The naive engine defines what is right, and it is the fallback of the fast engine."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,7 @@ from fastism_cli.model.heads import Head
 from fastism_cli.model.keras_graph import call_model
 from fastism_cli.model.precision import dtype_of
 from fastism_cli.model.reductions import Select
+from fastism_cli.rules.frames import ChunkCall
 
 
 class ForwardPasses:
@@ -71,3 +75,78 @@ class ForwardPasses:
 def _targets_of(head: Head, output: Any) -> Any:
     is_complete = head.units is None or head.is_reduced_flat
     return output if is_complete else Select(head.units or ())(output)
+
+
+class NaiveEngine:
+    """In-silico mutagenesis by forward passes, with the same calls as the fast engine.
+
+    Parameters
+    ----------
+    predict : callable
+        From a list of input arrays (batch, ...) to the list of heads, not reduced.
+    reduce : callable
+        From such a list, and that of the reference sequences, to the list of heads that are scored.
+    sequence_input : int
+        Index of the input that is substituted in.
+    size, sequences, alternates : int
+        Positions, sequences and alternates of every call: their product is the batch of a forward pass.
+    """
+
+    def __init__(
+        self,
+        predict: Callable[[Sequence[Any]], list[Any]],
+        reduce: Callable[[Sequence[Any], Sequence[Any]], list[Any]],
+        sequence_input: int,
+        *,
+        size: int,
+        sequences: int,
+        alternates: int,
+        variables: Sequence[Any],
+    ) -> None:
+        self.sequence_input = sequence_input
+        self.batch = (sequences, size, alternates)
+        self._predict, self._reduce = predict, reduce
+        self._reference = backend.compiled(self._reference_pass, variables)
+        self._chunk = backend.compiled(self._deltas, variables)
+
+    def reference(self, inputs: Sequence[Any]) -> tuple[list[Any], Any]:
+        """Predictions of all heads (S, *shape), and the arrays that the chunks need."""
+        outputs, full = self._reference(list(inputs))
+        return outputs, (list(inputs), full, outputs)
+
+    def deltas(self, call: ChunkCall, kept: Any, bases: np.ndarray) -> list[Any]:
+        """Deltas of all heads for one chunk, (S, P, A, *head shape), positions in natural order."""
+        inputs, full, outputs = kept
+        arrays = [ops.convert_to_tensor(np.asarray(x, "int32")) for x in (call.start, bases)]
+        heads: list[Any] = self._chunk(inputs, full, outputs, *arrays)
+        return heads
+
+    def _reference_pass(self, inputs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        full = self._predict(inputs)
+        return self._reduce(full, full), full
+
+    def _deltas(
+        self, inputs: Sequence[Any], full: Sequence[Any], outputs: Sequence[Any], start: Any, bases: Any
+    ) -> list[Any]:
+        batch = [self._repeated(x) for x in inputs]
+        batch[self.sequence_input] = self._substituted(inputs[self.sequence_input], start, bases)
+        heads = self._reduce(self._predict(batch), [self._repeated(y) for y in full])
+        return [
+            ops.reshape(new, (*self.batch, *new.shape[1:])) - ops.reshape(old, (self.batch[0], 1, 1, *old.shape[1:]))
+            for new, old in zip(heads, outputs, strict=True)
+        ]
+
+    def _repeated(self, x: Any) -> Any:
+        shape = tuple(x.shape[1:])
+        x = ops.broadcast_to(ops.reshape(x, (self.batch[0], 1, 1, *shape)), (*self.batch, *shape))
+        return ops.reshape(x, (prod(self.batch), *shape))
+
+    def _substituted(self, x: Any, start: Any, bases: Any) -> Any:
+        """(S * P * A, L, letters): ``x`` (S, L, letters) with one row replaced in each copy."""
+        length, letters = x.shape[1:]
+        positions = start + np.arange(self.batch[1], dtype="int32")
+        here = ops.equal(positions[:, None], np.arange(length, dtype="int32")[None, :])
+        here = ops.reshape(here, (1, self.batch[1], 1, length, 1))
+        rows = ops.expand_dims(ops.one_hot(bases, letters, dtype=x.dtype), 3)
+        full = ops.where(here, rows, ops.reshape(x, (self.batch[0], 1, 1, length, letters)))
+        return ops.reshape(full, (prod(self.batch), length, letters))

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from fastism_cli.engine.live_positions import live_positions
 from fastism_cli.engine.open_layers import with_layers_opened
 from fastism_cli.engine.plan import Plan
-from fastism_cli.engine.planner import make_plan, period_of
+from fastism_cli.engine.planner import live_positions, make_plan, period_of
 from fastism_cli.engine.rewrite import rewritten
 from fastism_cli.engine.split_windows import with_windows_apart
 from fastism_cli.genome.alphabet import Alphabet

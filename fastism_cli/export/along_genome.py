@@ -12,8 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastism_cli.export.exported_regions import ExportedRegions
-from fastism_cli.results.arrays import Array
-from fastism_cli.results.layout import Track
+from fastism_cli.results.layout import Array, Track
 from fastism_cli.results.score_blocks import GenomeBlock
 
 MAX_VALUES = 1 << 18  # of all regions in a stretch: where thousands overlap, stretches are shorter

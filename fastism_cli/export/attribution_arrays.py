@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from fastism_cli.export.exported_regions import ExportJob, one_hot
-from fastism_cli.results.arrays import Array
+from fastism_cli.results.layout import Array
 from fastism_cli.results.score_blocks import hypothetical
 
 Add = Callable[[Array, Array], None]

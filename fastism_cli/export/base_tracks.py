@@ -14,7 +14,7 @@ from fastism_cli.export.along_genome import along_genome
 from fastism_cli.export.exported_regions import ExportJob
 from fastism_cli.export.output_files import FLOAT, open_text
 from fastism_cli.optional import require
-from fastism_cli.results.arrays import Array
+from fastism_cli.results.layout import Array
 
 MAX_BASES = 1 << 16  # of a stretch: adjacent stretches are joined up to here
 

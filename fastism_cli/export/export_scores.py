@@ -15,10 +15,8 @@ from fastism_cli.export.formats import COMPRESSIONS, FORMATS, OVERLAPS, Format, 
 from fastism_cli.export.narrowpeak import write_peaks
 from fastism_cli.export.output_files import default_output, file_names, split_ending
 from fastism_cli.optional import require
-from fastism_cli.results.choose_tracks import choose_tracks
-from fastism_cli.results.output_checks import check_new_file, check_space, require_name
-from fastism_cli.results.scores import Scores, open_scores
-from fastism_cli.results.staging import Staging, staged
+from fastism_cli.results.outputs import Staging, check_new_file, check_space, require_name, staged
+from fastism_cli.results.scores import Scores, choose_tracks, open_scores
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fastism_cli.results.arrays import Array
-from fastism_cli.results.layout import Track
+from fastism_cli.results.layout import Array, Track
 from fastism_cli.results.schema import Status
 from fastism_cli.results.score_blocks import GenomeBlock
 from fastism_cli.results.scores import Scores

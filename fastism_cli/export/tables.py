@@ -14,7 +14,7 @@ import numpy as np
 from fastism_cli.export.exported_regions import ExportJob
 from fastism_cli.export.output_files import FLOAT, open_text
 from fastism_cli.optional import require
-from fastism_cli.results.arrays import Array
+from fastism_cli.results.layout import Array
 from fastism_cli.results.score_blocks import GenomeBlock
 
 LETTERS = ("A", "C", "G", "T", "N")

@@ -13,9 +13,9 @@ import numpy as np
 from fastism_cli.export.along_genome import Stretch, along_genome
 from fastism_cli.export.exported_regions import ExportJob
 from fastism_cli.export.output_files import FLOAT
-from fastism_cli.genome import vcf_text
+from fastism_cli.genome import vcf_files
 from fastism_cli.optional import require
-from fastism_cli.results.arrays import Array
+from fastism_cli.results.layout import Array
 from fastism_cli.results.score_blocks import GenomeBlock
 
 LETTERS = np.array(list("ACGTN"), dtype=object)
@@ -26,16 +26,16 @@ def write_vcf(job: ExportJob) -> None:
     pysam = require("pysam", wanted_by="--format vcf", extra="export")
     file, path = job.regions.scores.file, job.paths[0][0]
     labels = [track.label for track in job.tracks]
-    keys = vcf_text.info_keys("DELTA", labels)
-    lines = [vcf_text.info_line("ROW", "1", "Integer", "Row of the BED, from 0")] + [
-        vcf_text.info_line(key, "A", "Float", f"Prediction on ALT minus prediction on the reference: {label}")
+    keys = vcf_files.info_keys("DELTA", labels)
+    lines = [vcf_files.info_line("ROW", "1", "Integer", "Row of the BED, from 0")] + [
+        vcf_files.info_line(key, "A", "Float", f"Prediction on ALT minus prediction on the reference: {label}")
         for key, label in zip(keys, labels, strict=True)
     ]
     with pysam.BGZFile(path, "wb") as output:
-        output.write(vcf_text.header(file.genome_sizes, lines, reference=file.attrs.get("fasta_path", "")).encode())
+        output.write(vcf_files.header(file.genome_sizes, lines, reference=file.attrs.get("fasta_path", "")).encode())
         for text in _records(job, keys):
             output.write(text.encode())
-    vcf_text.index(pysam, path, file.genome_sizes)
+    vcf_files.index(pysam, path, file.genome_sizes)
 
 
 def _records(job: ExportJob, keys: list[str]) -> Iterator[str]:

@@ -17,8 +17,7 @@ from typing import IO, NamedTuple
 from pybedtools import Interval, IntervalIterator
 
 from fastism_cli.errors import RegionError
-from fastism_cli.genome.checksums import file_sha256
-from fastism_cli.genome.stdin_copy import STDIN, spooled
+from fastism_cli.genome.input_files import STDIN, file_sha256, spooled
 from fastism_cli.options.problems import Listing
 
 _MAX_COORDINATE = 2**32 - 1  # of the C++ reader, which has 32 bits

@@ -17,7 +17,7 @@ from pathlib import Path
 from pyfaidx import BgzfBlock, Faidx, FastaIndexingError
 
 from fastism_cli.errors import SequenceError
-from fastism_cli.options.cache_folder import cache_folder
+from fastism_cli.options.choices import cache_folder
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 from fastism_cli.errors import UsageError
 
@@ -47,3 +49,15 @@ def check_reduction(head: str | None, kind: str) -> None:
     if not (is_center if colon or name == "center" else kind in REDUCTIONS):
         what = kind if head is None else f"{head}={kind}"
         raise UsageError(f"--reduce {what}: not known. Choose one of: {', '.join(REDUCTIONS)}.")
+
+
+VARIABLE = "FASTISM_CACHE"  # a folder, or "off"
+
+
+def cache_folder() -> Path | None:
+    """``$FASTISM_CACHE``, or ``fastism`` in the user's cache folder; None if it is off or the user has no home."""
+    named = os.environ.get(VARIABLE)
+    if named is not None:
+        return None if named.lower() in ("", "off", "0", "no") else Path(named).absolute()
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(base) / "fastism" if os.path.isabs(base) else None

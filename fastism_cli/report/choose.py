@@ -4,30 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from fastism_cli.errors import UsageError
 from fastism_cli.options.problems import MAX_SHOWN
-from fastism_cli.report.strongest_sites import ranked, strongest_sites
-from fastism_cli.results.choose_tracks import choose_tracks
+from fastism_cli.report.region import Interval, ranked, strongest_sites
 from fastism_cli.results.layout import Track
 from fastism_cli.results.schema import Status
-from fastism_cli.results.scores import Scores
+from fastism_cli.results.scores import Scores, choose_tracks
 
 RANGE = re.compile(r"(?P<chrom>.+):(?P<start>[\d,]+)-(?P<end>[\d,]+)")
-
-
-class Interval(NamedTuple):
-    """Bases ``[start, end)`` of a contig, counted from 0."""
-
-    chrom: str
-    start: int
-    end: int
-
-    def __str__(self) -> str:
-        return f"{self.chrom}:{self.start:,}-{self.end:,}"
 
 
 def parse_interval(text: str) -> Interval:

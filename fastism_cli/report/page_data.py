@@ -12,11 +12,9 @@ import numpy as np
 
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.report.quality import checks
-from fastism_cli.report.region import RegionScores, load_regions
-from fastism_cli.report.strongest_sites import ranked
+from fastism_cli.report.region import RegionScores, load_regions, ranked
 from fastism_cli.report.survey import BINS, LOWEST, STEPS, Survey
-from fastism_cli.results.arrays import Array
-from fastism_cli.results.layout import Track
+from fastism_cli.results.layout import Array, Track
 from fastism_cli.results.schema import Status
 from fastism_cli.results.scores import Scores
 

@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 
 from fastism_cli.optional import require
-from fastism_cli.report.choose import Interval
-from fastism_cli.report.region import RegionScores
-from fastism_cli.results.arrays import Array
-from fastism_cli.results.layout import Track
+from fastism_cli.report.region import Interval, RegionScores
+from fastism_cli.results.layout import Array, Track
 
 COLOURS = {"A": "#2a8a3a", "C": "#2459c4", "G": "#d18b00", "T": "#c92a2a", "U": "#c92a2a"}
 NOT_COMPUTED = "#c9ced6"

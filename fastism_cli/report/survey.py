@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastism_cli.report.strongest_sites import strongest_sites
-from fastism_cli.results.arrays import Array
-from fastism_cli.results.layout import Track
+from fastism_cli.report.region import strongest_sites
+from fastism_cli.results.layout import Array, Track
 from fastism_cli.results.schema import Status
 from fastism_cli.results.score_blocks import GenomeBlock
 from fastism_cli.results.scores import Scores

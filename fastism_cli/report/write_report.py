@@ -13,12 +13,10 @@ import numpy as np
 from fastism_cli.options.choices import REPORT_MEGABYTES, REPORT_REGIONS, REPORT_TARGETS
 from fastism_cli.report import page
 from fastism_cli.report.page_data import contents, packed_sizes
-from fastism_cli.report.strongest_sites import ranked
+from fastism_cli.report.region import ranked
 from fastism_cli.report.survey import Survey, survey
-from fastism_cli.results.choose_tracks import choose_tracks
-from fastism_cli.results.output_checks import check_new_file
-from fastism_cli.results.scores import Scores, open_scores
-from fastism_cli.results.staging import staged
+from fastism_cli.results.outputs import check_new_file, staged
+from fastism_cli.results.scores import Scores, choose_tracks, open_scores
 
 MAP_BYTES = 150  # of a picture beside its letters and deltas
 TABLE_SHARE = 0.5  # of the page, at most: the rest is for pictures

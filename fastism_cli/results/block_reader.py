@@ -10,10 +10,9 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from fastism_cli.results.arrays import Array
 from fastism_cli.results.chunk_reader import ChunkReader, decoding_threads, n_threads
 from fastism_cli.results.ism_file import IsmFile
-from fastism_cli.results.layout import Track
+from fastism_cli.results.layout import Array, Track
 from fastism_cli.results.region_columns import readable
 
 # Deltas of a block: about one chunk, which stays in the processor's cache until it is used. Blocks are whole chunks, so

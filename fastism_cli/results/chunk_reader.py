@@ -13,7 +13,7 @@ from itertools import product
 import h5py
 import numpy as np
 
-from fastism_cli.results.arrays import Array
+from fastism_cli.results.layout import Array
 
 MAX_THREADS = 8
 

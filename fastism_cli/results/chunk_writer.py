@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastism_cli.errors import OutputError
-from fastism_cli.results.arrays import Array
+from fastism_cli.results.layout import Array
 
 Offset = tuple[int, ...]
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fastism_cli.results.arrays import Array
 from fastism_cli.results.ism_file import read_result
-from fastism_cli.results.layout import Track
+from fastism_cli.results.layout import Array, Track
 from fastism_cli.results.schema import ATTRIBUTES, Status
 from fastism_cli.results.scores import Scores
 

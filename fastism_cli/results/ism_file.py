@@ -11,8 +11,7 @@ import h5py
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.results import schema
-from fastism_cli.results.arrays import Array
-from fastism_cli.results.layout import HeadLayout, Layout
+from fastism_cli.results.layout import Array, HeadLayout, Layout
 from fastism_cli.results.region_columns import RegionColumns, column
 from fastism_cli.results.same_run import plain
 from fastism_cli.version import __version__

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from fastism_cli.errors import OutputError
 from fastism_cli.options.choices import COMPRESSIONS, DELTA_DTYPES
 from fastism_cli.results import schema
+
+Array = npt.NDArray[Any]  # of a result; shapes and types are in the docstrings
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from fastism_cli.results import schema
 from fastism_cli.results.datasets import write_header
 from fastism_cli.results.ism_file import IsmFile, read_result
 from fastism_cli.results.layout import Layout
-from fastism_cli.results.output_checks import check_new_file
+from fastism_cli.results.outputs import check_new_file
 from fastism_cli.results.same_run import SAME, differences
 from fastism_cli.results.writer import ResultWriter
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastism_cli.errors import ResourceError
 from fastism_cli.results import schema
-from fastism_cli.results.arrays import Array
+from fastism_cli.results.layout import Array
 
 ROWS_AT_ONCE = 1 << 10  # in a pass over all rows; to read text takes several times its memory
 

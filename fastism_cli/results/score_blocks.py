@@ -8,7 +8,7 @@ import numpy as np
 
 from fastism_cli.genome.alphabet import DNA
 from fastism_cli.genome.placement import window_offset
-from fastism_cli.results.arrays import Array
+from fastism_cli.results.layout import Array
 
 
 @dataclass(frozen=True)

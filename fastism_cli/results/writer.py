@@ -18,13 +18,12 @@ import numpy.typing as npt
 from fastism_cli.errors import OutputError, ResourceError
 from fastism_cli.options.choices import CHECKPOINT_SECONDS
 from fastism_cli.results import schema
-from fastism_cli.results.arrays import Array
 from fastism_cli.results.chunk_writer import ChunkWriter, RowBuffer
 from fastism_cli.results.crash_safe_file import open_disk
 from fastism_cli.results.datasets import create_datasets, dataset_names, write_header
 from fastism_cli.results.journal import damaged, sync_folder
-from fastism_cli.results.layout import Layout
-from fastism_cli.results.output_checks import check_output
+from fastism_cli.results.layout import Array, Layout
+from fastism_cli.results.outputs import check_output
 from fastism_cli.results.same_run import SAME, SAME_ROWS, differences
 
 Blocks = Mapping[str, npt.ArrayLike]

@@ -17,18 +17,16 @@ import numpy as np
 from fastism_cli.errors import ModelError
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.genome.bed import BedSource, BedSummary
-from fastism_cli.genome.fasta import Genome, check_contigs, matched_contigs, open_fasta, renaming_line
-from fastism_cli.genome.fasta_records import RecordSource
+from fastism_cli.genome.fasta import Genome, RecordSource, check_contigs, matched_contigs, open_fasta, renaming_line
 from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.options.per_head import Units
 from fastism_cli.options.problems import Problems
 from fastism_cli.options.run_options import RunOptions, parse_codes, parse_reduce, parse_tie
-from fastism_cli.results.output_checks import check_new_file, check_place
+from fastism_cli.results.outputs import check_new_file, check_place
 from fastism_cli.run.inputs_and_targets import parse_targets, read_inputs, read_target_names
-from fastism_cli.run.provenance import other_files, run_attributes
+from fastism_cli.run.provenance import Watch, other_files, run_attributes
 from fastism_cli.run.region_reader import check_records
 from fastism_cli.run.request import RunRequest
-from fastism_cli.run.watch import Watch
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import Alphabet, Codes
-from fastism_cli.genome.fasta_records import RecordSource
+from fastism_cli.genome.fasta import RecordSource
 from fastism_cli.genome.placement import Geometry
 from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.options.problems import Problems

@@ -1,13 +1,16 @@
-"""Attributes of a result file that say how it was made."""
+"""Say how a result was made, in its attributes, and check that the inputs of a run do not change."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from fastism_cli.genome.checksums import content_sha256, file_sha256
+from fastism_cli.errors import UsageError
+from fastism_cli.genome.input_files import content_sha256, file_sha256
 from fastism_cli.options.per_head import split_named
 from fastism_cli.options.run_options import RunOptions
 from fastism_cli.options.shard import parse_shard
@@ -63,3 +66,41 @@ def installed(distribution: str) -> str:
         return version(distribution)
     except PackageNotFoundError:
         return ""
+
+
+class Stamp(NamedTuple):
+    """Facts about a file that change when the file does."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+
+
+class Watch:
+    """Files that must not change from now on, with their facts."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._before = {path: _stamp(path) for path in paths}
+
+    def check(self) -> None:
+        """Compare all files with their state at the beginning.
+
+        Raises
+        ------
+        UsageError
+            Names the first that has changed.
+        """
+        for path, before in self._before.items():
+            if _stamp(path) != before:
+                raise UsageError(
+                    f"{path} has changed since this run began. Put it back and continue with --resume, "
+                    "or start anew with --overwrite."
+                )
+
+
+def _stamp(path: str) -> Stamp | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return Stamp(found.st_ino, found.st_size, found.st_mtime_ns)

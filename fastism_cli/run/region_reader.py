@@ -13,8 +13,7 @@ import numpy as np
 from fastism_cli.errors import RegionError, SequenceError
 from fastism_cli.genome.alphabet import Alphabet, Codes
 from fastism_cli.genome.bed import BedSource, Region
-from fastism_cli.genome.fasta import Genome
-from fastism_cli.genome.fasta_records import RecordSource, where
+from fastism_cli.genome.fasta import Genome, RecordSource, where
 from fastism_cli.genome.placement import Geometry, Placement
 from fastism_cli.options.problems import refuse_regions
 from fastism_cli.results.schema import REGION_COLUMNS, Status

@@ -1,16 +1,28 @@
-"""Import Keras with its backend, hiding the start-up messages of the C++ libraries."""
+"""Import Keras with its backend, hiding the start-up messages of the C++ libraries, and keep compiled programs.
+
+TensorFlow (XLA) and JAX each have a cache of compiled programs on disk. This module says where, and removes damaged
+files before TensorFlow reads them, as they would end the run.
+"""
 
 from __future__ import annotations
 
+import atexit
+import hashlib
+import json
 import os
+import platform
 import shutil
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
 
 from fastism_cli.model.quiet import log_errors_only
-from fastism_cli.run.compile_cache import use_compile_cache
+from fastism_cli.options.choices import cache_folder
+from fastism_cli.version import __version__
 
 
 def import_backend(*, verbose: bool = False) -> None:
@@ -66,3 +78,99 @@ def _replay(descriptor: int) -> None:
     os.lseek(descriptor, 0, os.SEEK_SET)
     with os.fdopen(os.dup(descriptor), "rb") as source, os.fdopen(os.dup(2), "wb") as terminal:
         shutil.copyfileobj(source, terminal)
+
+
+SEALS = "sizes.json"
+MAX_BYTES = 1_000_000_000
+XLA_FLAG = "--tf_xla_persistent_cache_directory"
+
+
+def use_compile_cache() -> Path | None:
+    """Point both backends to the cache. Call it before they are imported.
+
+    Returns
+    -------
+    Path or None
+        TensorFlow's folder. None if the cache is off or cannot be written.
+    """
+    root = cache_folder()
+    if root is None or XLA_FLAG in os.environ.get("TF_XLA_FLAGS", ""):
+        return None
+    folder = root / "xla" / machine_key()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_unsealed(folder)
+        prune(folder)
+    except OSError:
+        return None
+    if not os.access(folder, os.W_OK):
+        return None
+    os.environ["TF_XLA_FLAGS"] = f"{os.environ.get('TF_XLA_FLAGS', '')} {XLA_FLAG}={folder}".strip()
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(root / "jax"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+    atexit.register(seal, folder)
+    return folder
+
+
+def machine_key() -> str:
+    """A name that is the same for all machines on which a compiled program runs: from processor and versions."""
+    facts = [platform.machine(), *_processor(), __version__]
+    for name in ("tensorflow", "keras"):
+        try:
+            facts.append(metadata.version(name))
+        except metadata.PackageNotFoundError:
+            facts.append("-")
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
+
+
+def _processor() -> Iterator[str]:
+    """The model and the instructions of the first processor."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().split("\n\n", 1)[0].splitlines() if path.exists() else [platform.processor()]
+    yield from (line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part")))
+
+
+# --- complete files only ----------------------------------------------------------------------------------------------
+
+
+def seal(folder: Path) -> None:
+    """Write down the size and checksum of every file of the cache."""
+    try:
+        seals = _seals(folder)
+        found = {path.name: seals.get(path.name) or _sum(path) for path in folder.glob("*.pb")}
+        unnamed = folder / f".{SEALS}.{os.getpid()}"
+        unnamed.write_text(json.dumps(found))
+        unnamed.replace(folder / SEALS)
+    except OSError:
+        pass  # the next run compiles again
+
+
+def remove_unsealed(folder: Path) -> None:
+    """Remove files that are not in the list of a finished run, or that have changed since."""
+    seals = _seals(folder)
+    for path in folder.glob("*.pb"):
+        if seals.get(path.name) != _sum(path):
+            path.unlink(missing_ok=True)
+
+
+def prune(folder: Path) -> None:
+    """Remove the oldest files until the rest takes at most ``MAX_BYTES``."""
+    paths = sorted(folder.glob("*.pb"), key=lambda path: path.stat().st_mtime)
+    total = sum(path.stat().st_size for path in paths)
+    for path in paths:
+        if total <= MAX_BYTES:
+            return
+        total -= path.stat().st_size
+        path.unlink(missing_ok=True)
+
+
+def _seals(folder: Path) -> dict[str, list[int]]:
+    try:
+        return json.loads((folder / SEALS).read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _sum(path: Path) -> list[int]:
+    data = path.read_bytes()
+    return [len(data), zlib.crc32(data)]

@@ -5,7 +5,7 @@ import pytest
 from keras import layers
 
 from fastism_cli import FastISM
-from fastism_cli.engine.costs import weighted_multiply_adds, work_inside
+from fastism_cli.engine.plan import weighted_multiply_adds, work_inside
 
 
 def built(layer, *shapes):

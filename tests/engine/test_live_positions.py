@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 
 from fastism_cli import FastISM
-from fastism_cli.engine.live_positions import first_live
+from fastism_cli.engine.planner import first_live
 from tests.helpers.sequences import random_one_hot
 from tests.models.zoo.blocks import conv, dna
 from tests.models.zoo.registry import randomise

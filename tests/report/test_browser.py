@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastism_cli.report.strongest_sites import strongest_sites
+from fastism_cli.report.region import strongest_sites
 from fastism_cli.report.write_report import write_report
 from tests.helpers.report_files import HOSTILE, LABELS, LENGTH, Truth, write_look
 

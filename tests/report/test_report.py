@@ -19,11 +19,10 @@ from fastism_cli.engine.verify import HeadCheck, VerifyReport
 from fastism_cli.errors import UsageError
 from fastism_cli.options.choices import REPORT_TARGETS
 from fastism_cli.report import page, picture, quality
-from fastism_cli.report.choose import Interval, only_track, parse_interval, row_over, rows_by_name, strongest_rows
+from fastism_cli.report.choose import only_track, parse_interval, row_over, rows_by_name, strongest_rows
 from fastism_cli.report.page_data import pack_delta, packed_sizes, spread
 from fastism_cli.report.plot_regions import PlotOptions, plot_regions
-from fastism_cli.report.region import load_region, load_regions
-from fastism_cli.report.strongest_sites import SITE, ranked, strongest_sites
+from fastism_cli.report.region import SITE, Interval, load_region, load_regions, ranked, strongest_sites
 from fastism_cli.report.survey import BINS, survey
 from fastism_cli.report.write_report import write_report
 from fastism_cli.results.layout import HeadLayout, Layout

@@ -27,7 +27,7 @@ from fastism_cli.results import crash_safe_file, schema
 from fastism_cli.results.chunk_writer import ChunkWriter
 from fastism_cli.results.ism_file import read_result
 from fastism_cli.results.layout import HeadLayout, Layout
-from fastism_cli.results.output_checks import check_output
+from fastism_cli.results.outputs import check_output
 from fastism_cli.results.schema import Status
 from fastism_cli.results.writer import ResultWriter
 

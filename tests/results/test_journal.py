@@ -15,7 +15,7 @@ from fastism_cli.results import schema
 from fastism_cli.results.ism_file import read_result
 from fastism_cli.results.journal import PAGE
 from fastism_cli.results.layout import HeadLayout, Layout
-from fastism_cli.results.output_checks import check_output
+from fastism_cli.results.outputs import check_output
 from fastism_cli.results.writer import ResultWriter
 from tests.results.test_ism_file import assert_holds, block_of, files_of_at_most, rows_of
 

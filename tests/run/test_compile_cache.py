@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from fastism_cli.run import compile_cache
+from fastism_cli.run import start_backend
 
 
 @pytest.fixture
@@ -17,13 +17,13 @@ def folder(tmp_path, monkeypatch):
     for name in ("TF_XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
         monkeypatch.setenv(name, "")  # so that it is as it was, afterwards
         monkeypatch.delenv(name)
-    monkeypatch.setattr(compile_cache.atexit, "register", lambda *_: None)
-    return compile_cache.use_compile_cache()
+    monkeypatch.setattr(start_backend.atexit, "register", lambda *_: None)
+    return start_backend.use_compile_cache()
 
 
 def again(folder):
     os.environ.pop("TF_XLA_FLAGS")
-    assert compile_cache.use_compile_cache() == folder
+    assert start_backend.use_compile_cache() == folder
     return sorted(path.name for path in folder.glob("*.pb"))
 
 
@@ -35,7 +35,7 @@ def test_both_backends_are_told(folder, tmp_path):
 def test_only_sealed_files_stay(folder):
     for name in ("a", "b", "c"):
         (folder / f"{name}.pb").write_bytes(name.encode() * 100)
-    compile_cache.seal(folder)
+    start_backend.seal(folder)
     (folder / "late.pb").write_bytes(b"of a run that was killed")
     (folder / "b.pb").write_bytes(b"b" * 40)
     (folder / "c.pb").write_bytes(b"C" * 100)
@@ -44,8 +44,8 @@ def test_only_sealed_files_stay(folder):
 
 def test_a_damaged_list_of_seals_is_an_empty_one(folder):
     (folder / "a.pb").write_bytes(b"a")
-    compile_cache.seal(folder)
-    (folder / compile_cache.SEALS).write_text('{"a.pb": [1')
+    start_backend.seal(folder)
+    (folder / start_backend.SEALS).write_text('{"a.pb": [1')
     assert again(folder) == []
 
 
@@ -53,28 +53,28 @@ def test_the_oldest_go_first(folder, monkeypatch):
     for i, name in enumerate(("old", "new")):
         (folder / f"{name}.pb").write_bytes(bytes(60))
         os.utime(folder / f"{name}.pb", (i, i))
-    compile_cache.seal(folder)
-    monkeypatch.setattr(compile_cache, "MAX_BYTES", 100)
+    start_backend.seal(folder)
+    monkeypatch.setattr(start_backend, "MAX_BYTES", 100)
     assert again(folder) == ["new.pb"]
 
 
 @pytest.mark.parametrize("value", ["off", "0", ""])
 def test_it_can_be_off(value, monkeypatch):
     monkeypatch.setenv("FASTISM_CACHE", value)
-    assert compile_cache.use_compile_cache() is None
+    assert start_backend.use_compile_cache() is None
 
 
 def test_a_folder_that_cannot_be_made_is_no_error(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FASTISM_CACHE", str(tmp_path / "file"))
     monkeypatch.delenv("TF_XLA_FLAGS", raising=False)
-    assert compile_cache.use_compile_cache() is None
+    assert start_backend.use_compile_cache() is None
     assert "TF_XLA_FLAGS" not in os.environ
 
 
 def test_the_users_own_flag_wins(monkeypatch):
     monkeypatch.setenv("TF_XLA_FLAGS", "--tf_xla_persistent_cache_directory=/mine")
-    assert compile_cache.use_compile_cache() is None
+    assert start_backend.use_compile_cache() is None
 
 
 SCRIPT = """
@@ -96,5 +96,5 @@ def test_tensorflow_compiles_once(tmp_path):
         assert (done.returncode, done.stdout, done.stderr) == (0, "7.0\n", "")
         kept.append({path.name: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pb")})
     assert kept[0] == kept[1] and len(kept[0]) == 1
-    (seals,) = tmp_path.rglob(compile_cache.SEALS)
+    (seals,) = tmp_path.rglob(start_backend.SEALS)
     assert set(json.loads(seals.read_text())) == set(kept[0])

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastism_cli.errors import RegionError, UsageError
-from fastism_cli.genome import vcf_text
+from fastism_cli.genome import vcf_files
 from fastism_cli.genome.fasta import Genome, matched_contigs, open_fasta, renaming_line
-from fastism_cli.genome.vcf_reader import VariantSource
+from fastism_cli.genome.vcf_files import VariantSource
 from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.optional import require
 from fastism_cli.options.problems import Listing, Problems
 from fastism_cli.options.run_options import VCF_ENDINGS, RunOptions, stem_of
-from fastism_cli.results.output_checks import check_new_file
-from fastism_cli.results.staging import staged
+from fastism_cli.results.outputs import check_new_file, staged
 from fastism_cli.run.checks import ModelChoices, check_choices
 from fastism_cli.run.inputs_and_targets import fit_inputs, stored_heads
 from fastism_cli.run.inspect_and_verify import check_engine
@@ -213,7 +212,7 @@ def _write(pysam: Any, job: VariantJob, output: str, table: str) -> VariantRepor
                 _score_block(job, block, writers, counts)
                 mismatch, windows = mismatch or block.mismatch, windows + len(block.sequences)
         if not is_plain and job.source.summary.is_sorted:
-            vcf_text.index(pysam, path, sizes)
+            vcf_files.index(pysam, path, sizes)
         elif not is_plain:
             logger.info(f"{job.source.name} is not sorted, so {output} has no index")
         return VariantReport(tuple(staging.move()), job.source.summary.count, counts, mismatch, windows)

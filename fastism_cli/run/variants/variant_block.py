@@ -17,7 +17,7 @@ import numpy as np
 from fastism_cli.genome.alphabet import Alphabet, Codes
 from fastism_cli.genome.fasta import Genome
 from fastism_cli.genome.placement import window_offset
-from fastism_cli.genome.vcf_reader import Variant, VariantSource
+from fastism_cli.genome.vcf_files import Variant, VariantSource
 from fastism_cli.results.layout import HeadLayout, head_tracks
 from fastism_cli.run.inputs_and_targets import OtherInputs
 

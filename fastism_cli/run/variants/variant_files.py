@@ -7,8 +7,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from fastism_cli.genome import vcf_text
-from fastism_cli.genome.vcf_reader import INFO_COLUMN, Variant
+from fastism_cli.genome import vcf_files
+from fastism_cli.genome.vcf_files import INFO_COLUMN, Variant
 from fastism_cli.run.variants.variant_block import AlleleStatus
 
 FLOAT = "%.9g"
@@ -21,8 +21,8 @@ class ScoredVcf:
 
     def __init__(self, file: Any, header: Sequence[str], contigs: Mapping[str, int], labels: Sequence[str]) -> None:
         self._file = file
-        self._delta = vcf_text.info_keys("ISM_DELTA", labels)
-        self._reference = vcf_text.info_keys("ISM_REF", labels)
+        self._delta = vcf_files.info_keys("ISM_DELTA", labels)
+        self._reference = vcf_files.info_keys("ISM_REF", labels)
         self._own = {*self._delta, *self._reference, STATUS}
         self._write_header(header, contigs, labels)
 
@@ -52,10 +52,10 @@ class ScoredVcf:
             (self._reference, "1", "Prediction on REF"),
         ):
             lines += [
-                vcf_text.info_line(key, size, "Float", f"{what}: {label}")
+                vcf_files.info_line(key, size, "Float", f"{what}: {label}")
                 for key, label in zip(keys, labels, strict=True)
             ]
-        lines.append(vcf_text.info_line(STATUS, "A", "String", "Why an allele has no score; ok if it has"))
+        lines.append(vcf_files.info_line(STATUS, "A", "String", "Why an allele has no score; ok if it has"))
         self._file.write("\n".join([*lines, header[-1], ""]).encode())
 
 

@@ -1,12 +1,15 @@
-"""Read the variants of a VCF, plain, compressed or BCF, with pysam. Every column is kept as text for the scored VCF."""
+"""Read the variants of a VCF, plain, compressed or BCF, with pysam, and write what a scored VCF adds.
+
+Every column is kept as text for the scored VCF."""
 
 from __future__ import annotations
 
 import gzip
 import os
+import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +17,8 @@ from typing import IO, Any, NamedTuple, cast
 
 from fastism_cli.errors import SequenceError, UsageError
 from fastism_cli.genome.fasta import GZIP_MAGIC, has_bgzf_header
-from fastism_cli.genome.stdin_copy import STDIN, spooled
+from fastism_cli.genome.input_files import STDIN, spooled
+from fastism_cli.version import __version__
 
 INFO_COLUMN = 7
 
@@ -140,3 +144,48 @@ class VariantSource:
             return self._pysam.VariantFile(self.path)
         except (OSError, ValueError) as error:
             raise UsageError(f"{self.name} is not a VCF: {error}") from error
+
+
+MAX_TBI = 2**29 - 1  # length of a contig that a .tbi index can hold; a .csi index has no limit
+
+
+def info_keys(prefix: str, labels: Sequence[str]) -> list[str]:
+    """An INFO key for each target: the prefix, followed by its label (as a valid key) if there are several.
+
+    Examples
+    --------
+    >>> info_keys("DELTA", ["out"]), info_keys("DELTA", ["out/K562 (1)", "out/HepG2"])
+    (["DELTA"], ["DELTA_out_K562__1_", "DELTA_out_HepG2"])
+    """
+    if len(labels) == 1:
+        return [prefix]
+    keys = [f"{prefix}_{re.sub(r'[^0-9A-Za-z_.]', '_', label)}" for label in labels]
+    return [f"{key}_{i}" if keys.count(key) > 1 else key for i, key in enumerate(keys)]
+
+
+def info_line(key: str, number: str, kind: str, description: str) -> str:
+    """The header line of an INFO field."""
+    quoted = re.sub(r"\s", " ", description).replace("\\", "\\\\").replace('"', '\\"')
+    return f'##INFO=<ID={key},Number={number},Type={kind},Description="{quoted}">'
+
+
+def header(contigs: Mapping[str, int], info_lines: Sequence[str], *, reference: str = "") -> str:
+    """Everything before the first record."""
+    lines = [
+        "##fileformat=VCFv4.3",
+        f"##source=fastism {__version__}",
+        *([f"##reference={reference}"] if reference else []),
+        '##FILTER=<ID=PASS,Description="All filters passed">',
+        *(f"##contig=<ID={name},length={size}>" for name, size in contigs.items()),
+        *info_lines,
+        "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def index(pysam: Any, path: str, contigs: Mapping[str, int]) -> str:
+    """Index a sorted, bgzipped VCF: ``PATH.tbi``, or ``PATH.csi`` if a contig is too long for that."""
+    is_long = max(contigs.values(), default=0) > MAX_TBI
+    name = path + (".csi" if is_long else ".tbi")
+    pysam.tabix_index(path, preset="vcf", force=True, csi=is_long, index=name)
+    return name

@@ -1,14 +1,16 @@
-"""Check that an output can be written, before a command begins its work."""
+"""Outputs of a command: check that they can be written, and give them their names only when they are complete."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from fastism_cli.errors import OutputError
-from fastism_cli.genome.stdin_copy import STDIN
+from fastism_cli.errors import OutputError, ResourceError
+from fastism_cli.genome.input_files import STDIN
 from fastism_cli.results.crash_safe_file import in_use, is_in_use
 from fastism_cli.results.journal import SUFFIX, read_checkpoint
 from fastism_cli.results.schema import PARTIAL_SUFFIX
@@ -151,3 +153,48 @@ def size_text(size: float) -> str:
             return f"{size:.3g} {unit}" if unit != "bytes" else f"{size:.0f} bytes"
         size /= 1000
     raise AssertionError
+
+
+class Staging:
+    """A folder beside the output, in which files have their final names."""
+
+    def __init__(self, folder: str, target: str) -> None:
+        self.folder = folder
+        self.target = target
+
+    def path(self, name: str) -> str:
+        """Where to write the file that will be called ``name``."""
+        return os.path.join(self.folder, os.path.basename(name))
+
+    def move(self) -> list[str]:
+        """Give every file its name; returns the names, sorted."""
+        names = sorted(os.listdir(self.folder))
+        for name in names:
+            os.replace(os.path.join(self.folder, name), os.path.join(self.target, name))
+        return [os.path.join(self.target, name) for name in names]
+
+
+@contextmanager
+def staged(output: str) -> Iterator[Staging]:
+    """A staging folder beside ``output``, removed at the end, also after an error.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be made.
+    ResourceError
+        If a file in it cannot be written: the disk is full or fails.
+    """
+    target = os.path.dirname(output)
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=".fastism-", dir=target or ".")
+    except OSError as error:
+        raise OutputError(f"{output} cannot be written: {error.strerror}. Choose another --output.") from error
+    with folder:
+        try:
+            yield Staging(folder.name, target)
+        except OSError as error:
+            raise ResourceError(
+                f"{output} cannot be written: {error.strerror or error}. "
+                "What was unfinished was removed. Free space or choose another --output."
+            ) from error
