@@ -372,4 +372,5 @@ def _agree(precise: np.ndarray, plain: np.ndarray) -> bool:
     """Whether two predictions differ by no more than rounding. True if ``plain`` is not finite: not checked here."""
     if not np.isfinite(plain).all():
         return True
+    # wider than model/agreement.py: float64 against bfloat16 or tf32, of which one rounding is up to 0.8 % of a value
     return largest_error(precise, plain) <= 1e-4 + 0.02 * largest(plain)
