@@ -26,18 +26,14 @@ WITHOUT_KERAS = {"options", "genome"}
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Run a test, and the fixtures that it sets up, with engines as its mark says.
 
-    On TensorFlow the engines compute operation by operation, unless the test is marked ``compiled``: tracing and XLA
-    take most of the time with small models, and change no more of a number than its rounding. Tests that start a
-    process run it as users do. On JAX, where single operations are compiled too, only the outer function is compiled.
+    They are uncompiled, unless the test is marked ``compiled``: tracing and XLA take most of the time with small
+    models, and change no more of a number than its rounding. Tests that start a process run it as users do.
     """
     if item.get_closest_marker("compiled") or item.path.parent.name in WITHOUT_KERAS:
         return (yield)
-    from fastism_cli.model import backend
+    from tests.helpers.uncompiled import uncompiled
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backend, "stage", lambda function: function)
-        if backend.BACKEND == "tensorflow":
-            patch.setattr(backend, "compiled", lambda function, variables=(): function)
+    with uncompiled():
         return (yield)
 
 

@@ -74,7 +74,8 @@ def errors_of(
     fast = FastISM(model, engine="fast", batch_size=batch_size, **options)
     positions = list(range(fast.input_length)) if every else sampled(fast.input_length)
     exact = FastISM(model, engine="naive", precision=truth, batch_size=WHOLE, **options)(inputs, positions=positions)
-    naive = FastISM(model, engine="naive", batch_size=WHOLE if batch_size == "auto" else 3 * SAMPLE, **options)(
+    few = isinstance(batch_size, int) and batch_size < WHOLE // 2
+    naive = FastISM(model, engine="naive", batch_size=3 * SAMPLE if few else WHOLE, **options)(
         inputs, positions=positions
     )
     scores = fast(inputs, positions=positions)

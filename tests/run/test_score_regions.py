@@ -17,17 +17,12 @@ from fastism_cli.results.writer import ResultWriter
 from fastism_cli.run import job
 from fastism_cli.run.score_regions import plan_run, score_regions
 from fastism_cli.run.summary import Silent
-from tests.helpers.small_run import ALL_N, LENGTH, RECORDS, SCORED, Folder, codes_of, make_folder, predicted, true_delta
+from tests.helpers.small_run import ALL_N, LENGTH, RECORDS, SCORED, Folder, codes_of, predicted, true_delta
 
 # Keras saves a weight with numpy.array(tensor), which numpy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
 CLOSE = {"rtol": 1e-5, "atol": 2e-6}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Folder:
-    return make_folder(tmp_path_factory.mktemp("small"))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from fastism_cli.cli import main
 from fastism_cli.run.variants.variant_block import VariantWindows
-from tests.helpers.small_run import LENGTH, LETTERS, Folder, contigs, make_folder, predicted
+from tests.helpers.small_run import LENGTH, LETTERS, Folder, contigs, predicted
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
@@ -22,11 +22,6 @@ HEADER = """##fileformat=VCFv4.2
 #CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tS1
 """
 OTHER = {"A": "C", "C": "G", "G": "T", "T": "A"}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Folder:
-    return make_folder(tmp_path_factory.mktemp("small"))
 
 
 def base(chrom: str, position: int) -> str:

@@ -22,15 +22,10 @@ from fastism_cli.run.devices import parse_devices
 from fastism_cli.run.score_regions import score_regions
 from fastism_cli.run.summary import START_UP, Silent
 from fastism_cli.run.worker_processes import WorkerError, score_on_devices
-from tests.helpers.small_run import LENGTH, RECORDS, Folder, codes_of, make_folder
+from tests.helpers.small_run import LENGTH, RECORDS, Folder, codes_of
 
 # Keras saves a weight with numpy.array(tensor), which numpy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Folder:
-    return make_folder(tmp_path_factory.mktemp("small"))
 
 
 def score(
