@@ -18,26 +18,37 @@ from tests.slow import fuzz
 # Shrinking a model that takes a second to try would take longer than reading it.
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 # XLA compiles all of a model on JAX, for seconds: a dozen there.
-EXAMPLES = 12 if backend.BACKEND == "jax" else 40
-
-
+EXAMPLES = 12 if backend.BACKEND == "jax" else 20
 # One model in so many is scored by chunks of a few positions, which takes longer; `make fuzz` draws their size.
 IN_CHUNKS_EVERY = 8
-
+STEADY = settings(deadline=None, derandomize=True, phases=PHASES, suppress_health_check=list(HealthCheck))
 
 # A drawn layer may come behind Masking without knowing of masks.
-@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask:UserWarning")
-@settings(
-    max_examples=EXAMPLES, deadline=None, derandomize=True, phases=PHASES, suppress_health_check=list(HealthCheck)
-)
-@given(stacks())
-def test_random_stack_equals_plain_keras(stack: Stack) -> None:
+behind_a_mask = pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask:UserWarning")
+
+
+def assert_exact(stack: Stack) -> None:
     model = build(stack)
     note(repr(stack))
     inputs = inputs_of(model, np.random.default_rng(stack.seed))
     errors = errors_of(model, inputs, batch_size="auto" if stack.seed % IN_CHUNKS_EVERY else 30)
     if errors.fast > errors.allowed:
         assert errors.fast <= 3 * rounding_error(model, inputs), errors
+
+
+@behind_a_mask
+@settings(STEADY, max_examples=EXAMPLES)
+@given(stacks())
+def test_random_stack_equals_plain_keras(stack: Stack) -> None:
+    assert_exact(stack)
+
+
+@pytest.mark.exhaustive
+@behind_a_mask
+@settings(STEADY, max_examples=40)
+@given(stacks())
+def test_more_random_stacks_equal_plain_keras(stack: Stack) -> None:
+    assert_exact(stack)
 
 
 @pytest.mark.parametrize("wrong", [None, "off by 1"])
