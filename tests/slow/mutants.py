@@ -101,8 +101,8 @@ BREAKS = (
     Break(
         "scores written at the mirrored columns",
         "engine/score_arrays.py",
-        "flat[row, :, at[keep][None, :, None], bases[:, keep]]",
-        "flat[row, :, at[keep][None, ::-1, None], bases[:, keep]]",
+        "[row, :, at[keep][None, :, None], bases[:, keep]]",
+        "[row, :, at[keep][None, ::-1, None], bases[:, keep]]",
         toys("linear_regression"),
     ),
     Break(
