@@ -11,7 +11,7 @@ TORCH ?= torch
 TESTS ?= test
 
 JAX_TESTS := $(patsubst %,tests/%.py,engine/test_fast engine/test_fastism engine/test_live_positions engine/test_open_layers \
-	engine/test_random_models engine/test_verify model/test_image_layouts model/test_reductions model/test_sequence_inputs \
+	engine/test_random_models engine/test_verify model/test_adapt model/test_reductions model/test_sequence_inputs \
 	model/test_without_tensorflow rules/test_every_layer rules/test_frames rules/test_register_rule rules/test_several_windows)
 
 .DEFAULT_GOAL := help
