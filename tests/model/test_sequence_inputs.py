@@ -182,7 +182,11 @@ REFUSED = {
     "not a sequence": ({"tie": "forward,features"}, ModelError, r"'features' has shape \(2,\)|the same length"),
     "not tied": ({"tie": "forward,reverse", "sequence_input": "features"}, UsageError, "not one of those that --tie"),
     "one-hot": ({"sequence_input": "forward", "codes": "A=1,C=2,G=3,T=4"}, UsageError, "'forward' is one-hot"),
-    "length": ({"tie": "forward,reverse", "length": 50}, UsageError, "--length 50: the model's inputs have lengths"),
+    "length": (
+        {"tie": "forward,reverse", "length": 50},
+        UsageError,
+        "--length 50: the lengths of the model's inputs are fixed",
+    ),
     "protein": ({"tie": "forward,reverse:rc", "alphabet": "ACDE"}, FastISMError, "have a reverse complement"),
 }
 
