@@ -148,7 +148,7 @@ def sequences_for(batch: int, length: int) -> int:
 def share_of(naive: FastISM) -> range:
     """Positions in the middle that naive is timed on: one batch, and at least a tenth of the sequence."""
     length = naive.input_length
-    count = min(max(int(naive.batch_size) // 3, length // 10), length)
+    count = min(max(int(naive.batching.batch_size) // 3, length // 10), length)
     first = (length - count) // 2
     return range(first, first + count)
 
@@ -188,16 +188,16 @@ def measure(
         sequences_per_second=per_second,
         rate_low=1 / max(mine for mine, _ in times),
         rate_high=1 / min(mine for mine, _ in times),
-        multiply_adds_per_second=per_second * 3 * length * fast.plan.multiply_adds,
-        of_rate=per_second * 3 * length * fast.plan.multiply_adds / rate,
+        multiply_adds_per_second=per_second * 3 * length * fast.prepared.plan.multiply_adds,
+        of_rate=per_second * 3 * length * fast.prepared.plan.multiply_adds / rate,
         naive_sequences_per_second=1 / median(theirs for _, theirs in times),
         speedup=median(ratios),
         speedup_low=min(ratios),
         speedup_high=max(ratios),
-        limit=fast.plan.limit,
-        batch=int(fast.batch_size),
-        naive_batch=int(naive.batch_size),
-        sequences=sequences_for(int(fast.batch_size), length),
+        limit=fast.prepared.plan.limit,
+        batch=int(fast.batching.batch_size),
+        naive_batch=int(naive.batching.batch_size),
+        sequences=sequences_for(int(fast.batching.batch_size), length),
         genome_hours=GENOME_WINDOWS / per_second / 3600 if length == 1000 else None,
         **errors(fast, naive, truth()),
     )
@@ -217,7 +217,7 @@ def errors(fast: FastISM, naive: FastISM, truth: dict[str, np.ndarray] | None) -
 
 def whole(fast: FastISM, x: np.ndarray, positions: Sequence[int]) -> dict[str, np.ndarray]:
     """Deltas at some positions from a call over all of them, which is compiled already."""
-    batch = np.repeat(x, sequences_for(int(fast.batch_size), fast.input_length), axis=0)
+    batch = np.repeat(x, sequences_for(int(fast.batching.batch_size), fast.input_length), axis=0)
     return {head: delta[:1, ..., positions, :] for head, delta in fast(batch).delta.items()}
 
 
