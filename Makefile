@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 3600
 FUZZ_SEED ?= 0
 TORCH ?= torch
 TESTS ?= test
-TOYS ?=
+SHARE ?=
 
 JAX_TESTS := $(patsubst %,tests/%.py,engine/test_fast engine/test_fastism engine/test_live_positions engine/test_open_layers \
 	engine/test_random_models engine/test_verify model/test_adapt model/test_reductions model/test_sequence_inputs \
@@ -58,8 +58,8 @@ $(VENV)-jax/installed: pyproject.toml
 	@touch $@
 
 # Without optimisations XLA compiles the many small models in less than half of the time, and computes the same.
-test-jax: $(VENV)-jax/installed  ## the exactness tests and a run of the demo on JAX, where there is no TensorFlow (TOYS=0/3: a third of the toy models)
-	FASTISM_TOYS=$(TOYS) KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(VENV)-jax/bin/python -m pytest -q -n $(JOBS) $(JAX_TESTS)
+test-jax: $(VENV)-jax/installed  ## the exactness tests and a run of the demo on JAX, where there is no TensorFlow (SHARE=0/3: a third of them)
+	FASTISM_SHARE=$(SHARE) KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(VENV)-jax/bin/python -m pytest -q -n $(JOBS) $(JAX_TESTS)
 
 $(VENV)-consumers/installed: Makefile
 	$(PYTHON) -m venv $(VENV)-consumers

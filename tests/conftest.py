@@ -11,11 +11,20 @@ import pytest
 from hypothesis import settings
 
 from fastism_cli.cli.messages import LOGGER
+from fastism_cli.options.shard import parse_shard
 
 # Draws are the same in every run, and a busy machine is no failure; HYPOTHESIS_PROFILE=search draws anew.
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With FASTISM_SHARE=I/K, run every K-th test from the I-th on, and all that are of JAX alone."""
+    share = parse_shard(os.environ.get("FASTISM_SHARE") or None)
+    chosen = [i % share.count == share.index or "without_tensorflow" in item.nodeid for i, item in enumerate(items)]
+    config.hook.pytest_deselected(items=[item for item, kept in zip(items, chosen, strict=True) if not kept])
+    items[:] = [item for item, kept in zip(items, chosen, strict=True) if kept]
 
 
 # Their tests load no Keras.

@@ -1,11 +1,8 @@
 """Delta propagation against plain Keras in float64, on every toy model."""
 
-import os
-
 import numpy as np
 import pytest
 
-from fastism_cli.options.shard import parse_shard
 from tests.helpers.truth import errors_of, inputs_of
 from tests.models.zoo import FACTS, MODELS, ONE_EACH
 
@@ -45,14 +42,9 @@ COMPILED_FOR_LONG = (
 )
 
 
-# "1/3": only the second of three equal shares of the toy models. `make test-jax TOYS=1/3` sets it, CI another each day.
-SHARE = parse_shard(os.environ.get("FASTISM_TOYS") or None)
-
-
 def ids():
     """One variant of every toy model; the rest of the variants are marked to run in ``make test-all``."""
-    shared = [name for i, name in enumerate(ONE_EACH) if i % SHARE.count == SHARE.index]
-    return [pytest.param(name, marks=() if name in shared else pytest.mark.exhaustive) for name in MODELS]
+    return [pytest.param(name, marks=() if name in ONE_EACH else pytest.mark.exhaustive) for name in MODELS]
 
 
 def assert_exact(name: str, batch_size: int | str) -> None:
