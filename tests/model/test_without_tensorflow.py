@@ -135,7 +135,8 @@ def test_more_chunks_take_no_more_compiling(compilations):
         assert not others
         counts.append((len(calls), len(compilations) - before))
     (few, with_few), (many, with_many) = counts
-    assert few < many and with_many <= with_few
+    # one for each chunk would be 8 more; a single operation may have been compiled for the first by an earlier test
+    assert few + 8 <= many and with_many <= with_few + 1
 
 
 def test_a_chunk_is_one_compiled_function(monkeypatch):
