@@ -8,7 +8,8 @@ import click
 
 from fastism_cli.cli.click_options import logging_options, result_argument
 from fastism_cli.cli.messages import LOGGER
-from fastism_cli.export.formats import COMPRESSIONS, FORMATS, OVERLAPS
+from fastism_cli.export.formats import FORMATS
+from fastism_cli.options.choices import EXPORT_COMPRESSIONS, OVERLAPS
 
 
 @click.command(short_help="Write a result in the format of another tool.")
@@ -30,7 +31,7 @@ from fastism_cli.export.formats import COMPRESSIONS, FORMATS, OVERLAPS
 )
 @click.option(
     "--compression",
-    type=click.Choice(COMPRESSIONS),
+    type=click.Choice(EXPORT_COMPRESSIONS),
     default="none",
     show_default=True,
     help="Compression of arrays: h5, npz.",

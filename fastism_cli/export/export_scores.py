@@ -11,10 +11,11 @@ from math import prod
 
 from fastism_cli.errors import UsageError
 from fastism_cli.export.exported_regions import ExportedRegions, ExportJob
-from fastism_cli.export.formats import COMPRESSIONS, FORMATS, OVERLAPS, Format, writer_of
+from fastism_cli.export.formats import FORMATS, Format, writer_of
 from fastism_cli.export.narrowpeak import write_peaks
 from fastism_cli.export.output_files import default_output, file_names, split_ending
 from fastism_cli.optional import require
+from fastism_cli.options.choices import EXPORT_COMPRESSIONS, OVERLAPS
 from fastism_cli.results.outputs import Staging, check_new_file, check_space, require_name, staged
 from fastism_cli.results.scores import Scores, choose_tracks, open_scores
 
@@ -109,7 +110,7 @@ def _checked(kind: str, overlap: str, compression: str) -> Format:
     choices = {
         "--format": (kind, FORMATS),
         "--overlap": (overlap, OVERLAPS),
-        "--compression": (compression, COMPRESSIONS),
+        "--compression": (compression, EXPORT_COMPRESSIONS),
     }
     for option, (value, allowed) in choices.items():
         if value not in allowed:

@@ -48,8 +48,6 @@ FORMATS = {
     "parquet": Format("tables", (".parquet",), per_target=False, holds="bases", library="pyarrow"),
     "vcf": Format("vcf", (".vcf.gz",), per_target=False, holds="bases", library="pysam"),
 }
-OVERLAPS = ("mean", "max", "first")
-COMPRESSIONS = ("none", "gzip")
 
 
 def writer_of(kind: str) -> Callable[[ExportJob], None]:

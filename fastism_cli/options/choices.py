@@ -20,6 +20,9 @@ COMPRESSIONS = ("gzip", "lzf", "none")
 REDUCTIONS = ("none", "sum", "mean", "max", "center:W", "logsumexp", "profile", "l2", "jsd")
 CHECKPOINT_SECONDS = 30.0
 
+OVERLAPS = ("mean", "max", "first")  # one number for a base that several regions cover
+EXPORT_COMPRESSIONS = ("none", "gzip")
+
 PICTURE_FORMATS = ("png", "svg", "pdf")
 PICTURE_STRANDS = ("+", "-", "region")
 PICTURE_BASES = 120  # shown of a longer region: letters stay readable on a page
