@@ -1,13 +1,19 @@
-"""Place the model's input on a region, and find the bases that are substituted. Integers only."""
+"""Place the model's input on a region, and find the bases that are substituted. Integers only.
+
+Positions are counted from 0 and ends are excluded, but for people: :func:`span_text` and :func:`parse_span`.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.bed import Region
+
+SPAN = re.compile(r"(?P<chrom>\S+):(?P<start>[0-9,]{1,20})-(?P<end>[0-9,]{1,20})")
 
 
 class Placement(NamedTuple):
@@ -159,3 +165,40 @@ def overlap(start: int, end: int, size: int) -> int:
 def clipped(start: int, end: int, size: int) -> tuple[int, int]:
     """The part of ``[start, end)`` in ``[0, size)``; empty at the nearer end if there is none."""
     return min(max(start, 0), size), min(max(end, 0), size)
+
+
+# --- places as people read and type them -----------------------------------------------------------------------------
+
+
+def span_text(chrom: str, start: int, end: int) -> str:
+    """Bases ``[start, end)``, counted from 0, as people read them: from 1, with the last base.
+
+    The only place that turns positions of the program into those of samtools, UCSC and IGV; :func:`parse_span` is the
+    way back. Without a base it says so.
+
+    Examples
+    --------
+    >>> span_text("chr1", 999, 1200), span_text("chr2", 3499, 3500)
+    ('chr1:1,000-1,200', 'chr2:3,500-3,500')
+    """
+    return f"{chrom}:{start + 1:,}-{end:,}" if start < end else f"{chrom}:{start + 1:,} (no base)"
+
+
+def parse_span(text: str) -> tuple[str, int, int]:
+    """``"chr1:1,000-1,200" -> ("chr1", 999, 1200)``: typed as samtools takes it, returned as ``[start, end)`` from 0.
+
+    Raises
+    ------
+    UsageError
+        If it is not CHROM:START-END, or holds no base.
+    """
+    match = SPAN.fullmatch(text.strip())
+    digits = [match[name].replace(",", "") for name in ("start", "end")] if match else []
+    if match is None or not all(digits):
+        raise UsageError(f"a place is CHROM:START-END, such as chr1:1,000-1,200. Received: {text[:60]!r}")
+    first, last = map(int, digits)
+    if first < 1:
+        raise UsageError(f"{text}: positions count from 1, as in samtools. Received: {first}")
+    if first > last:
+        raise UsageError(f"{text}: the end comes before the start. Give the first and the last base.")
+    return match["chrom"], first - 1, last

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.bed import Region
-from fastism_cli.genome.placement import Geometry, Placement, centre_of, clipped, overlap
+from fastism_cli.genome.placement import Geometry, Placement, centre_of, clipped, overlap, parse_span, span_text
 
 
 def region(start: int, end: int, *, strand: str = "+", summit: int | None = None) -> Region:
@@ -87,3 +87,38 @@ def test_overlap_and_clip_by_counting(start, width, size):
     assert overlap(start, start + width, size) == len(inside)
     first, stop = clipped(start, start + width, size)
     assert list(range(first, stop)) == inside and 0 <= first <= stop <= size
+
+
+@pytest.mark.parametrize(
+    ("text", "span"),
+    [
+        ("chr1:1,000-1,200", ("chr1", 999, 1200)),
+        (" chr1:1000-1200\n", ("chr1", 999, 1200)),
+        ("chr2:3,500-3,500", ("chr2", 3499, 3500)),
+        ("HLA-A*01:01:1-20", ("HLA-A*01:01", 0, 20)),
+    ],
+)
+def test_people_count_from_1_with_the_last_base(text, span):
+    assert parse_span(text) == span
+    assert parse_span(span_text(*span)) == span
+
+
+def test_a_place_without_a_base_says_so():
+    assert span_text("chr1", 5, 5) == "chr1:6 (no base)"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("chr1", "CHROM:START-END"),
+        ("chr1:5", "CHROM:START-END"),
+        ("chr1:,-,", "CHROM:START-END"),
+        (f"chr1:1-{'9' * 5000}", "CHROM:START-END"),
+        ("chr1:0-5", "count from 1"),
+        ("chr1:6-5", "the end comes before the start"),
+    ],
+)
+def test_what_is_no_place_is_refused(text, message):
+    with pytest.raises(UsageError, match=message) as error:
+        parse_span(text)
+    assert len(str(error.value)) < 200
