@@ -49,7 +49,7 @@ class BasesOrAll(click.ParamType):
     type=click.Choice(PICTURE_STRANDS),
     default="+",
     show_default=True,
-    help="Strand to draw from left to right; region is the strand that the model saw.",
+    help="Strand to draw from left to right; region is that of its record.",
 )
 @click.option(
     "-o", "--output", metavar="FILE|FOLDER/", help="Picture, or folder for one a region; a PDF holds any number."

@@ -159,8 +159,11 @@ def run(
 
     chosen, command = RunOptions(**options), shlex.join(["fastism", *sys.argv[1:]])
     if dry_run:
-        for line in plan_run(model, bed, fasta, output, chosen).lines():
+        plan = plan_run(model, bed, fasta, output, chosen)
+        for line in plan.lines():
             click.echo(line, err=True)
+        for line in plan.warnings:
+            LOGGER.warning(line)
         return
     with shown_progress() as progress:
         summary = score_on_devices(model, bed, fasta, output, chosen, command=command, progress=progress)

@@ -16,6 +16,7 @@ from numpy.lib import format as npy
 
 from fastism_cli.export.exported_regions import ExportJob, one_hot
 from fastism_cli.results.layout import Array
+from fastism_cli.results.schema import MODEL_STRAND
 from fastism_cli.results.score_blocks import hypothetical
 
 Add = Callable[[Array, Array], None]
@@ -129,7 +130,7 @@ def _write_places(file: h5py.File, job: ExportJob) -> None:
     file["chr"] = np.array([chrom.encode() for chrom in places.chrom], dtype="S")
     file["start"] = places.start
     file["end"] = places.start + job.regions.even_window
-    file["strand"] = np.array([strand.encode() for strand in places.column("strand")], dtype="S1")
+    file["strand"] = np.array([strand.encode() for strand in places.column(MODEL_STRAND)], dtype="S1")
     file["target_ids"] = np.array([track.label.encode() for track in job.tracks], dtype="S")
 
 

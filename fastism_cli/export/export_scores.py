@@ -99,7 +99,7 @@ def export_scores(
         regions = _regions(scores, form)
         check_space(output, _wanted(regions, form, len(tracks)) if compression == "none" else 0)
         with staged(output) as staging:
-            _write_peaks(staging, output, regions, inputs, overwrite, "model" if kind == "basenji-h5" else "+")
+            _write_peaks(staging, output, regions, inputs, overwrite)
             paths = [tuple(staging.path(name) for name in files) for files in names]
             writer_of(kind)(ExportJob(regions, tracks, paths, overlap, compression, region_columns))
             return ExportSummary(tuple(staging.move()), regions.n_rows, regions.n_left_out, len(tracks))
@@ -135,11 +135,11 @@ def _wanted(regions: ExportedRegions, form: Format, n_tracks: int) -> int:
 
 
 def _write_peaks(
-    staging: Staging, output: str, regions: ExportedRegions, inputs: Sequence[str], overwrite: bool, strand: str
+    staging: Staging, output: str, regions: ExportedRegions, inputs: Sequence[str], overwrite: bool
 ) -> None:
     name = split_ending(output)[0] + ".narrowPeak"
     path = staging.path(name)
-    write_peaks(path, regions, strand=strand)
+    write_peaks(path, regions)
     # another format of the same result has the same regions
     if not (os.path.isfile(name) and filecmp.cmp(path, name, shallow=False)):
         check_new_file(name, inputs, overwrite=overwrite)

@@ -5,30 +5,28 @@ from __future__ import annotations
 import numpy as np
 
 from fastism_cli.export.exported_regions import ExportedRegions, Places
+from fastism_cli.results.schema import STRAND
 
 NO_VALUE = -1  # of p and q: ENCODE's value for unknown
 
 
-def write_peaks(path: str, regions: ExportedRegions, *, strand: str = "+") -> None:
+def write_peaks(path: str, regions: ExportedRegions) -> None:
     """One line a row, in their order: the window of even width, its summit in the middle, clipped to the contig.
 
-    Parameters
-    ----------
-    strand : "+" or "model"
-        Of the arrays beside it: all on the + strand, or as the model saw them.
+    The strand is that of the record, whatever the model saw.
     """
     with open(path, "w", encoding="utf-8") as file:
         for piece in regions.pieces():
-            file.write(_lines(piece, regions.even_window, strand))
+            file.write(_lines(piece, regions.even_window))
 
 
-def _lines(places: Places, width: int, strand: str) -> str:
+def _lines(places: Places, width: int) -> str:
     starts = np.maximum(places.start, 0)
     ends = np.minimum(places.start + width, places.contig_size)
     middles = places.start + width // 2
     summits = np.clip(middles, starts, np.maximum(ends - 1, starts)) - starts
-    strands = places.column("strand") if strand == "model" else ["+"] * len(starts)
-    columns = (places.chrom, starts.tolist(), ends.tolist(), places.column("name"), strands, summits.tolist())
+    names, strands = places.column("name"), places.column(STRAND)
+    columns = (places.chrom, starts.tolist(), ends.tolist(), names, strands, summits.tolist())
     return "".join(
         f"{chrom}\t{start}\t{end}\t{name or '.'}\t0\t{sign}\t0\t{NO_VALUE}\t{NO_VALUE}\t{summit}\n"
         for chrom, start, end, name, sign, summit in zip(*columns, strict=True)

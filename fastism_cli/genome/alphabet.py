@@ -107,9 +107,14 @@ class Alphabet:
         is_alone = letter in "TU" and nucleotides <= set(self.letters) <= nucleotides | {"N"}
         return {"T": "U", "U": "T"}[letter] if is_alone else letter
 
+    @property
+    def has_complement(self) -> bool:
+        """Whether the letters are those of DNA or RNA."""
+        return set(self.letters) in ({*"ACGT"}, {*"ACGU"})
+
     @cached_property
     def _complement(self) -> Codes:
-        if set(self.letters) not in ({*"ACGT"}, {*"ACGU"}):
+        if not self.has_complement:
             raise SequenceError(
                 f"Only ACGT and ACGU have a reverse complement, not the alphabet {self.letters}. Run it unstranded."
             )

@@ -15,7 +15,7 @@ from fastism_cli.report.quality import checks
 from fastism_cli.report.region import RegionScores, load_regions, ranked
 from fastism_cli.report.survey import BINS, LOWEST, STEPS, Survey
 from fastism_cli.results.layout import Array, Track
-from fastism_cli.results.schema import Status
+from fastism_cli.results.schema import MODEL_STRAND, STRAND, Status
 from fastism_cli.results.scores import Scores
 
 COARSE = 8  # bars in a factor of ten
@@ -106,7 +106,8 @@ def _rows(scores: Scores, found: Survey, rows: Array, map_of: dict[int, int]) ->
         "chrom": columns["chrom"].tolist(),
         "start": columns["start"].tolist(),
         "end": columns["end"].tolist(),
-        "strand": columns["strand"].tolist(),
+        "strand": columns[STRAND].tolist(),
+        "model_strand": columns[MODEL_STRAND].tolist(),
         "status": [Status(int(status)).label for status in columns["status"]],
         "unknown": [int(n) if ok else None for n, ok in zip(unknown, is_scored, strict=True)],
         "padded": columns["n_padded"].tolist(),

@@ -84,7 +84,9 @@ def _axes(figure: Any) -> list[Any]:
 
 def _title(whole: RegionScores, track: Track) -> str:
     name = f"{whole.name}   " if whole.name else ""
-    return f"{name}{whole.interval} ({whole.strand})   {track.label}: {whole.prediction:.4g}"
+    as_expected = (whole.model_strand == "-") == (whole.strand == "-")
+    seen = "" if as_expected else f", scored on {whole.model_strand}"
+    return f"{name}{whole.interval} ({whole.strand}{seen})   {track.label}: {whole.prediction:.4g}"
 
 
 def _largest(delta: Array) -> float:

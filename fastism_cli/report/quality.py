@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from fastism_cli.report.survey import Survey
-from fastism_cli.results.schema import Status
+from fastism_cli.results.schema import MODEL_STRAND, Status
 from fastism_cli.results.scores import Scores
 
 Level = Literal["ok", "note", "look"]
@@ -112,7 +112,7 @@ def _padding(scores: Scores) -> Iterator[Check]:
 
 def _duplicates(scores: Scores) -> Iterator[Check]:
     columns = scores.regions
-    places = Counter(zip(columns["chrom"], columns["input_start"].tolist(), columns["strand"], strict=True))
+    places = Counter(zip(columns["chrom"], columns["input_start"].tolist(), columns[MODEL_STRAND], strict=True))
     again = sum(n - 1 for n in places.values())
     if again:
         yield Check("note", f"regions that repeat another one (same contig, start and strand): {again:,}")

@@ -11,6 +11,7 @@ import numpy as np
 
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.results.layout import Array, Track
+from fastism_cli.results.schema import MODEL_STRAND, STRAND
 from fastism_cli.results.score_blocks import GenomeBlock, importance
 from fastism_cli.results.scores import Scores
 
@@ -78,8 +79,8 @@ class RegionScores:
     Attributes
     ----------
     chrom, start, name : str, int, str
-    strand : str
-        The strand that the model saw, also if the other one is drawn.
+    strand, model_strand : str
+        Of the record, and the one that the model saw, whichever is drawn.
     letters : str
         In the order of the last axis of ``delta``.
     seq : uint8 (W,)
@@ -95,6 +96,7 @@ class RegionScores:
     start: int
     name: str
     strand: str
+    model_strand: str
     letters: str
     seq: Array
     delta: Array
@@ -166,7 +168,7 @@ def _region(scores: Scores, block: GenomeBlock, i: int, k: int, prediction: floa
     columns = {name: values[block.rows[i]] for name, values in scores.regions.items()}
     first = int(columns["start"] - block.start[i])
     stop = first + int(columns["end"] - columns["start"])
-    place = (columns["chrom"], int(columns["start"]), columns["name"], columns["strand"])
+    place = (columns["chrom"], int(columns["start"]), columns["name"], columns[STRAND], columns[MODEL_STRAND])
     return RegionScores(
         *place, scores.letters, block.seq[i, first:stop], block.delta[i, k, first:stop], float(prediction)
     )

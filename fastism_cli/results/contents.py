@@ -64,7 +64,7 @@ class Contents:
     """
 
     path: str
-    format_version: int
+    format_version: float
     complete: bool
     rows: int
     n_total: int
@@ -103,7 +103,7 @@ def contents_of(path: str, *, ranges: bool = True) -> Contents:
         n = scores.n_rows
         return Contents(
             path=path,
-            format_version=int(attrs["format_version"]),
+            format_version=attrs["format_version"],
             complete=file.complete,
             rows=n,
             **{name: int(attrs.get(name, default)) for name, default in _whole(n).items()},

@@ -71,7 +71,7 @@ class IsmFile:
 
     @cached_property
     def regions(self) -> dict[str, Array]:
-        """Columns of ``/regions``, each (N,); chrom, name and strand hold str."""
+        """Columns of ``/regions``, each (N,); chrom, name and both strands hold str."""
         return dict(self.columns)
 
     @cached_property
@@ -158,10 +158,11 @@ def _check_format(path: str, file: h5py.File) -> None:
     if found != schema.FORMAT:
         instead = "it does not say its format" if found is None else f"its format is {found!r}"
         raise UsageError(f"{path} is not a result of fastism run: {instead}, which would be {schema.FORMAT!r}")
-    if version != schema.FORMAT_VERSION:
+    if version not in schema.READABLE_VERSIONS:
+        known = " and ".join(map(str, schema.READABLE_VERSIONS))
         raise UsageError(
-            f"{path} has version {version} of the format {schema.FORMAT}; fastism {__version__} reads version "
-            f"{schema.FORMAT_VERSION}. Read it with the fastism that wrote it: {file.attrs.get('fastism_version')}"
+            f"{path} has version {version} of the format {schema.FORMAT}; fastism {__version__} reads versions "
+            f"{known}. Read it with the fastism that wrote it: {file.attrs.get('fastism_version')}"
         )
 
 

@@ -17,7 +17,7 @@ ROWS_AT_ONCE = 1 << 10  # in a pass over all rows; to read text takes several ti
 
 
 class RegionColumns(Mapping[str, Array]):
-    """Name of a column to its values, (N,); chrom, name and strand hold str.
+    """Name of a column to its values, (N,); chrom, name and both strands hold str.
 
     A column that was read is kept. It can be read while the file is open: ``dict(columns)`` reads all.
     """
@@ -41,7 +41,11 @@ class RegionColumns(Mapping[str, Array]):
     def slice(self, name: str, start: int = 0, stop: int | None = None) -> Array:
         """Rows ``[start, stop)`` of a column; they are not kept."""
         with readable(self._path, f"the column {name!r} of its regions"):
-            return column(self._group[name], start, stop)
+            return column(self._group[self._stored(name)], start, stop)
+
+    def _stored(self, name: str) -> str:
+        """The column that holds ``name``; files of version 1 have one strand, that which the model saw."""
+        return schema.STRAND if name == schema.MODEL_STRAND and name not in self._group else name
 
     def at(self, name: str, rows: Array) -> Array:
         """Values (n,) of some ascending rows; they are not kept, so few rows of a large file take little memory."""

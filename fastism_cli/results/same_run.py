@@ -10,6 +10,7 @@ import numpy as np
 
 # Attributes that decide the numbers of a row, and how a message calls them.
 SAME: dict[str, str] = {
+    "format_version": "the version of the format",
     "fastism_version": "the version of fastism",
     "backend": "the backend",
     "model_sha256": "the model file",

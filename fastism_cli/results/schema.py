@@ -1,7 +1,8 @@
-"""Names, types and chunks of the file format ``fastism-ism``, version 1: writer, reader and tests import them here.
+"""Names, types and chunks of the file format ``fastism-ism``, version 1.1: writer, reader and tests import them here.
 
     attributes       what the file is and how it was made: see ATTRIBUTES
-    /regions/<col>   one value for each row: see REGION_COLUMNS
+    /regions/<col>   one value for each row: see REGION_COLUMNS; strand is that of the record, and model_strand the
+                     one that the model saw, which is the orientation of /seq and /delta
     /genome/         chrom_names, chrom_sizes: every contig of the FASTA, in its order; /regions/chrom has the same
                      names, also where the BED has them with or without "chr" (MT is chrM)
     /outputs/<head>  names (T,) of the targets; attributes name and reduce
@@ -21,7 +22,8 @@ from math import prod
 from typing import NamedTuple
 
 FORMAT = "fastism-ism"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 1.1
+READABLE_VERSIONS = (1, FORMAT_VERSION)  # version 1 has no model_strand: its strand is the one that the model saw
 
 PARTIAL_SUFFIX = ".partial"
 
@@ -35,6 +37,7 @@ DELTA = "delta"
 CHROM_NAMES = "chrom_names"
 CHROM_SIZES = "chrom_sizes"
 TARGET_NAMES = "names"
+STRAND, MODEL_STRAND = "strand", "model_strand"
 
 TEXT = "text"  # variable-length UTF-8: every HDF5 reader has it, and no name is ever cut
 
@@ -43,7 +46,8 @@ REGION_COLUMNS: dict[str, str] = {
     "start": "int64",
     "end": "int64",
     "input_start": "int64",
-    "strand": "S1",
+    STRAND: "S1",
+    MODEL_STRAND: "S1",
     "name": TEXT,
     "bed_row": "int64",
     "status": "uint8",

@@ -26,7 +26,7 @@ from fastism_cli.results.block_reader import stored_blocks
 from fastism_cli.results.ism_file import IsmFile, read_result
 from fastism_cli.results.layout import Array, Track, head_tracks
 from fastism_cli.results.region_columns import ROWS_AT_ONCE, RegionColumns, readable
-from fastism_cli.results.schema import Status
+from fastism_cli.results.schema import MODEL_STRAND, Status
 from fastism_cli.results.score_blocks import ScoreBlock
 
 
@@ -78,12 +78,12 @@ class Scores:
 
     @property
     def regions(self) -> RegionColumns:
-        """Columns of ``/regions``, each (N,), read while the file is open; chrom, name and strand hold str."""
+        """Columns of ``/regions``, each (N,), read while the file is open; chrom, name and both strands hold str."""
         return self.file.columns
 
     def reverse(self, rows: Array) -> Array:
         """Which of some ascending rows the model saw as their reverse complement, bool (n,)."""
-        return np.asarray(self.regions.at("strand", rows) == "-", dtype=bool)
+        return np.asarray(self.regions.at(MODEL_STRAND, rows) == "-", dtype=bool)
 
     def window_start(self, rows: Array) -> Array:
         """First base of the windows of some ascending rows on the + strand, int64 (n,); not clipped to the contig."""

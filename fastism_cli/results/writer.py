@@ -154,7 +154,8 @@ class ResultWriter:
         row_start : int
             Row of the file, from 0.
         regions : mapping of str to (n,)
-            All of :data:`fastism_cli.results.schema.REGION_COLUMNS`.
+            All of :data:`fastism_cli.results.schema.REGION_COLUMNS`; ``model_strand`` may be left out where it is
+            ``strand``.
         seq : uint8 (n, L)
             As the model saw it.
         reference : mapping of head name to (n, T), optional
@@ -210,6 +211,8 @@ class ResultWriter:
             self._chunks.close()
 
     def _all_columns(self, regions: Blocks) -> Blocks:
+        if schema.STRAND in regions:
+            regions = {schema.MODEL_STRAND: regions[schema.STRAND], **regions}
         if set(regions) != set(schema.REGION_COLUMNS):
             raise ValueError(f"regions must have the columns {list(schema.REGION_COLUMNS)}. Received: {list(regions)}")
         return regions
@@ -237,7 +240,9 @@ class ResultWriter:
             self._file = h5py.File(self._disk, "r+")
         except OSError as error:
             raise damaged(self.partial_path, str(error)) from error
-        differ = differences(self._file.attrs, self._attributes, SAME | SAME_ROWS)
+        differ = differences(
+            self._file.attrs, {"format_version": schema.FORMAT_VERSION, **self._attributes}, SAME | SAME_ROWS
+        )
         if differ:
             raise other_configuration(self.partial_path, differ)
         status = self._file[f"{schema.REGIONS}/status"][:]

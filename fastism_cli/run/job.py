@@ -20,7 +20,7 @@ from fastism_cli.results.outputs import check_memory, check_space, memory_of_mac
 from fastism_cli.run.checks import ModelChoices, RegionInputs, RunInputs
 from fastism_cli.run.devices import require_device
 from fastism_cli.run.inputs_and_targets import OtherInputs, fit_inputs, stored_heads
-from fastism_cli.run.region_reader import Reader
+from fastism_cli.run.region_reader import Reader, RecordCounts
 from fastism_cli.run.request import RunRequest
 from fastism_cli.run.start_backend import import_backend
 
@@ -56,6 +56,8 @@ class DryRun:
         Rows of the result.
     output_bytes : int
         Upper estimate of the size of ``output``.
+    warnings : tuple of str
+        What a user may not expect.
     """
 
     model: str
@@ -69,6 +71,7 @@ class DryRun:
     regions: int
     output: str
     output_bytes: int
+    warnings: tuple[str, ...]
 
     def lines(self) -> list[str]:
         """The lines of the log: model and heads; engine, why, and batch; regions and size of the result."""
@@ -95,8 +98,8 @@ class Job:
         Of the result file.
     sequences : int
         How many sequences one call of the engine holds.
-    n_longer : int
-        Records that are longer than the input and not tiled.
+    counts : RecordCounts
+        Of all records of the run, also of other shards.
     """
 
     request: RunRequest
@@ -107,17 +110,36 @@ class Job:
     outputs: tuple[HeadLayout, ...]
     attributes: Mapping[str, Any]
     sequences: int
-    n_longer: int
+    counts: RecordCounts
 
     @property
     def geometry(self) -> Geometry:
         return self.reader.geometry
 
     @property
-    def longer_line(self) -> str:
-        """The warning about intervals of which only the middle is scored."""
+    def n_longer(self) -> int:
+        """Records of which only the middle is scored."""
+        return 0 if self.geometry.tile else self.counts.longer
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A line for each thing that the run does and its user may not expect."""
+        return tuple(filter(None, [self._strand_line(), self._longer_line()]))
+
+    def _strand_line(self) -> str:
+        n = self.counts.minus
+        if not n or self.geometry.stranded or not self.reader.alphabet.has_complement:
+            return ""
         return (
-            f"{self.n_longer:,} of {self.inputs.regions.n_regions:,} intervals of {self.inputs.bed.name} are longer "
+            f"{n:,} of {self.counts.records:,} records {'is' if n == 1 else 'are'} on the - strand; the model sees +; "
+            f"--stranded shows it {'its' if n == 1 else 'their'} reverse complement"
+        )
+
+    def _longer_line(self) -> str:
+        if not self.n_longer:
+            return ""
+        return (
+            f"{self.n_longer:,} of {self.counts.records:,} intervals of {self.inputs.bed.name} are longer "
             f"than the model's input of {self.geometry.length:,} bases: only their middle is scored. "
             "Use --tile to cover all of them."
         )
@@ -170,6 +192,7 @@ class Job:
             self.n_rows,
             self.inputs.output,
             self.output_bytes,
+            self.warnings,
         )
 
 
@@ -262,7 +285,7 @@ def _job(request: RunRequest, inputs: RunInputs, scorer: FastISM) -> Job:
         stored_heads(scorer.heads, choices.target_names),
         _attributes(inputs, scorer, rows, n_total),
         scorer.sequences_per_call(geometry.all_columns),
-        0 if options.tile else reader.n_longer(),
+        reader.count_records(),
     )
 
 

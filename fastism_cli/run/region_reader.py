@@ -25,7 +25,8 @@ N_HINT = "Use --n-policy skip or score."
 class Row(NamedTuple):
     """One row of the result: the columns of ``/regions``.
 
-    ``strand`` is the strand that the model sees. ``status`` is PENDING until the row is scored.
+    ``strand`` is that of the record, ``model_strand`` the one that the model sees. ``status`` is PENDING until the row
+    is scored.
     """
 
     chrom: str
@@ -33,10 +34,19 @@ class Row(NamedTuple):
     end: int
     input_start: int
     strand: str
+    model_strand: str
     name: str
     bed_row: int
     status: Status
     n_padded: int
+
+
+class RecordCounts(NamedTuple):
+    """How many records a run reads; of them, how many are longer than the model's input, and on the - strand."""
+
+    records: int
+    longer: int
+    minus: int
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,7 @@ class Block:
     @property
     def is_reverse(self) -> np.ndarray:
         """Which rows are reverse complements, bool (n,)."""
-        return np.array([row.strand == "-" for row in self.rows])
+        return np.array([row.model_strand == "-" for row in self.rows])
 
     @property
     def columns(self) -> dict[str, np.ndarray]:
@@ -133,9 +143,14 @@ class Reader:
         """Count the rows, in one pass over the records."""
         return sum(1 for _ in self._numbered())
 
-    def n_longer(self) -> int:
-        """Count the records that are longer than the model's input."""
-        return sum(1 for region in self.regions() if region.end - region.start > self.geometry.length)
+    def count_records(self) -> RecordCounts:
+        """Count the records, in one pass over them."""
+        n = longer = minus = 0
+        for region in self.regions():
+            n += 1
+            longer += region.end - region.start > self.geometry.length
+            minus += region.strand == "-"
+        return RecordCounts(n, longer, minus)
 
     def to_score(self) -> Iterator[Block]:
         """The rows to score, each in a block of its own."""
@@ -155,9 +170,10 @@ class Reader:
             yield block_of(rows, start)
 
     def _row(self, number: int, region: Region, place: Placement) -> tuple[Row, Codes]:
-        strand = "-" if self.geometry.reverses(region) else "+"
-        status, codes = self._sequence(region, place, reverse=strand == "-")
-        names = (region.chrom, place.start, place.end, place.input_start, strand, region.name)
+        reverse = self.geometry.reverses(region)
+        status, codes = self._sequence(region, place, reverse=reverse)
+        strands = (region.strand, "-" if reverse else "+")
+        names = (region.chrom, place.start, place.end, place.input_start, *strands, region.name)
         return Row(*names, number, status, place.n_padded), codes
 
     def _sequence(self, region: Region, place: Placement, *, reverse: bool) -> tuple[Status, Codes]:

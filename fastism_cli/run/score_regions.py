@@ -104,10 +104,11 @@ def _score(request: RunRequest, inputs: RunInputs, progress: Progress) -> RunSum
         import_backend(verbose=logger.isEnabledFor(logging.DEBUG))
     with steps.time("load"):
         job = load_job(request, inputs)
-    for line in job.dry_run().lines():
+    plan = job.dry_run()
+    for line in plan.lines():
         logger.info(line)
-    if job.n_longer:
-        logger.warning(job.longer_line)
+    for line in plan.warnings:
+        logger.warning(line)
     checked = ""
     if request.options.check:
         with steps.time("check"):

@@ -136,7 +136,7 @@ def test_the_narrow_peak_beside_it(tmp_path, kind, window):
         assert line[3] == (RECORDS[row].name or ".") and 0 <= summit < end - start
         if on_contig(row, window):
             assert start + summit == RECORDS[row].input_start + LENGTH // 2 == (start + end) // 2
-        assert line[5] == (RECORDS[row].strand if kind == "basenji-h5" else "+")
+        assert line[5] == RECORDS[row].strand
 
 
 def test_no_row_depends_on_how_many_are_read_at_once(tmp_path, monkeypatch):

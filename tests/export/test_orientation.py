@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from fastism_cli.errors import ResourceError, UsageError
+from fastism_cli.export.export_scores import export_scores
+from fastism_cli.report.region import load_region
 from fastism_cli.results import block_reader
 from fastism_cli.results.schema import Status
 from fastism_cli.results.scores import open_scores
@@ -47,6 +49,36 @@ def test_every_score_is_at_its_base(tmp_path, window, alphabet):
                     np.testing.assert_allclose(
                         importance[i, track, column], true_importance(row, position, track), atol=1e-6
                     )
+
+
+def test_the_strand_of_a_record_is_not_that_of_its_scores(tmp_path):
+    path, as_seen = write_result(tmp_path / "r.h5"), write_result(tmp_path / "as_seen.h5")
+    strands = np.resize(["-", "+", "."], len(RECORDS))
+    with h5py.File(path, "r+") as file:
+        file["regions/strand"][:] = strands.astype("S1")
+    with open_scores(path) as scores, open_scores(as_seen) as expected:
+        (block,), (other,) = scores.blocks(), expected.blocks()
+        np.testing.assert_array_equal(block.on_genome().delta, other.on_genome().delta)
+        assert scores.regions["strand"].tolist() == strands.tolist()
+        shown = load_region(scores, 2, scores.tracks[3])
+        assert (shown.strand, shown.model_strand) == (".", "-")
+    export_scores(str(path), str(tmp_path / "out.h5"), kind="basenji-h5")
+    within = [row for row in OK if RECORDS[row].name not in ("before_start", "past_end")]
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file["strand"].asstr()[:].tolist() == [RECORDS[row].strand for row in within]
+    (peaks,) = tmp_path.glob("*.narrowPeak")
+    assert [line.split("\t")[5] for line in peaks.read_text().splitlines()] == strands[within].tolist()
+
+
+def test_a_file_of_version_1_has_one_strand_that_the_model_saw(tmp_path):
+    path, as_now = write_result(tmp_path / "r.h5"), write_result(tmp_path / "now.h5")
+    with h5py.File(path, "r+") as file:
+        del file["regions/model_strand"]
+        file.attrs["format_version"] = 1
+    with open_scores(path) as old, open_scores(as_now) as new:
+        assert old.regions["model_strand"].tolist() == new.regions["strand"].tolist()
+        (block,), (expected,) = old.blocks(), new.blocks()
+        assert block.reverse.tolist() == expected.reverse.tolist() and block.reverse.any()
 
 
 def test_nothing_depends_on_how_many_rows_are_read_at_once(tmp_path, monkeypatch):

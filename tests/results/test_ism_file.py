@@ -125,7 +125,7 @@ def test_header(output, rng):
             result.attrs.items()
             >= {
                 "format": "fastism-ism",
-                "format_version": 1,
+                "format_version": 1.1,
                 "complete": True,
                 "bed_path": "peaks.bed",
                 "config": '{"a": 1}',
@@ -634,7 +634,9 @@ def test_another_version(output, rng):
     write(output, layout, block_of(layout, rng))
     with h5py.File(output, "r+") as file:
         file.attrs["format_version"] = 2
-    with pytest.raises(UsageError, match=r"ism\.h5 has version 2 of the format fastism-ism; .* reads version 1\."):
+    with pytest.raises(
+        UsageError, match=r"ism\.h5 has version 2 of the format fastism-ism; .* reads versions 1 and 1\.1\."
+    ):
         read_result(output)
 
 

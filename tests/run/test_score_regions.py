@@ -74,10 +74,24 @@ def test_every_score_is_that_of_plain_keras(score, folder, stranded):
         np.testing.assert_allclose(result.delta()[i], true_delta(model, codes)[0], **CLOSE)
         known = np.nonzero(codes < 4)[0]
         assert (result.delta()[i][:, known, codes[known]] == 0).all()
-        assert result.regions["strand"][i] == ("-" if reverse else "+")
+        assert (result.regions["strand"][i], result.regions["model_strand"][i]) == (strand, "-" if reverse else "+")
         substitutions += 3 * len(known)
     assert summary.substitutions == substitutions
     assert (summary.regions, summary.failed, summary.unscored) == (6, 0, "1 with too many N")
+
+
+def test_minus_records_that_the_model_sees_on_plus_are_told(score, folder, tmp_path, caplog):
+    line = "3 of 6 records are on the - strand; the model sees +; --stranded shows it their reverse complement"
+    with caplog.at_level("WARNING", "fastism_cli"):
+        score()
+        assert line in caplog.messages
+        caplog.clear()
+        score(name="stranded.h5", stranded=True)
+        assert "strand" not in caplog.text
+    planned = [
+        plan_run(folder.models["plain"], folder.bed, folder.fasta, None, RunOptions(stranded=x)) for x in (False, True)
+    ]
+    assert line in planned[0].warnings and not any("strand" in text for text in planned[1].warnings)
 
 
 def test_rows_keep_the_order_of_the_bed_and_say_where_they_are(score):
