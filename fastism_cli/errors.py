@@ -23,6 +23,10 @@ class SequenceError(UsageError):
     """A FASTA file or a sequence array cannot be used."""
 
 
+class GenomeError(FastISMError, ValueError):
+    """Regions or variants belong to another genome than the FASTA: nothing can be scored rightly."""
+
+
 class ModelError(UsageError):
     """A model cannot be loaded, or has no input that holds a sequence."""
 

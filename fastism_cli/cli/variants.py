@@ -46,6 +46,14 @@ from fastism_cli.options.run_options import RunOptions
     help="Predict one reference for all variants in a stretch of BASES, with the input centred on the stretch.",
 )
 @missing_contig_option
+@click.option(
+    "--ref-mismatch",
+    type=click.Choice(["error", "skip"]),
+    default="error",
+    show_default=True,
+    help="If more than 5 % of the records have a REF that is not in the FASTA, as in a VCF of another genome: "
+    "refused, or kept unscored.",
+)
 @click.option("--targets", multiple=True, metavar="[HEAD=]0,3-5", help="Targets to write, numbered from 0. Repeatable.")
 @target_names_option
 @input_option
@@ -62,7 +70,14 @@ from fastism_cli.options.run_options import RunOptions
 @logging_options
 @click.pass_context
 def variants(
-    ctx: click.Context, model: str, vcf_path: str, fasta: str, output: str | None, share: int, **options: Any
+    ctx: click.Context,
+    model: str,
+    vcf_path: str,
+    fasta: str,
+    output: str | None,
+    share: int,
+    ref_mismatch: str,
+    **options: Any,
 ) -> None:
     """Score the variants of VCF: prediction on each alternate allele minus prediction on the reference.
 
@@ -71,14 +86,18 @@ def variants(
     keeps its length.
 
     The output is the VCF with ISM_DELTA (one value for each allele), ISM_REF and ISM_STATUS in INFO, and a table of the
-    same scores. Symbolic alleles, and records whose REF differs from the FASTA, are kept without a score and counted.
-    Contigs are matched with and without "chr".
+    same scores. All other columns and lines are kept as their text was. Symbolic alleles, and records whose REF differs
+    from the FASTA, are kept without a score and counted. Contigs are matched with and without "chr", unless their
+    lengths differ.
 
-    Exit codes: 0 done; 1 the run or some alleles failed, or no REF is that of the FASTA; 2 wrong input.
+    Exit codes: 0 done; 1 the run or some alleles failed, no allele was scored, or the VCF is one of another genome;
+    2 wrong input.
     """
     from fastism_cli.run.variants.score_variants import score_variants
 
-    report = score_variants(model, vcf_path, fasta, output, RunOptions(**options), share=share)
+    report = score_variants(
+        model, vcf_path, fasta, output, RunOptions(**options), share=share, ref_mismatch=ref_mismatch
+    )
     for line in report.lines:
         LOGGER.info(line)
     if report.fault:

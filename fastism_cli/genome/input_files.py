@@ -65,8 +65,13 @@ def spooled(stream: IO[bytes], name: str, *, suffix: str, until: ExitStack) -> s
     except OSError as error:
         if error.errno is None:  # the stream's own, such as of gzip
             raise
-        raise ResourceError(
-            f"{name} could not be copied to {tempfile.gettempdir()}: {error.strerror}. "
-            "Set TMPDIR to a folder with more space."
-        ) from error
+        raise no_space(name, error) from error
     return copy.name
+
+
+def no_space(name: str, error: OSError) -> ResourceError:
+    """The error of a copy that cannot be written."""
+    return ResourceError(
+        f"{name} could not be copied to {tempfile.gettempdir()}: {error.strerror}. "
+        "Set TMPDIR to a folder with more space."
+    )

@@ -266,18 +266,121 @@ def test_scores_do_not_depend_on_the_other_variants(folder, tmp_path):
     )
 
 
-def test_a_vcf_of_another_genome_is_told(folder, tmp_path):
-    """No REF is in the FASTA: files are written, and nobody takes them for scores."""
-    rows = [(chrom, position, alt, ref) for chrom, position, ref, alt in records()[:3]]
-    result = variants(folder, write_vcf(tmp_path / "v.vcf", rows), "-o", tmp_path / "o.vcf", "--no-check")
-    chrom, position, ref, alt = rows[0]
-    told = f"The first: {chrom}:{position + 1}: REF {ref}, FASTA {alt}"
-    assert result.exit_code == 1 and f"no allele has its REF in the FASTA, as in a VCF of another genome. {told}" in (
-        result.stderr
-    )
-    assert {line["status"] for line in table_of(tmp_path / "o.tsv")} == {"ref_mismatch"}
+def test_a_vcf_of_another_genome_is_refused_unless_asked_to_go_on(folder, tmp_path):
+    """A quarter of the bases fits by chance: nothing is scored. Case 25 of public reports, in small."""
+    rows = [substitution("chrA", position) for position in range(10, 110, 4)]
+    rows = [(chrom, position, "ACGT"[position % 4], "ACGT"[position // 4 % 4]) for chrom, position, *_ in rows]
+    rows = [row for row in rows if row[2] != row[3]]
+    fit = sum(base(chrom, position) == ref for chrom, position, ref, _ in rows)
+    vcf, out = write_vcf(tmp_path / "v.vcf", rows), tmp_path / "o.vcf"
+    result = variants(folder, vcf, "-o", out, "--no-check")
+    assert fit > 0 and result.exit_code == 1 and not out.exists()
+    assert f"REF of {len(rows) - fit} of {len(rows)} records" in result.stderr and len(result.stderr.splitlines()) == 1
+    result = variants(folder, vcf, "-o", out, "--no-check", "--ref-mismatch", "skip")
+    assert result.exit_code == 0 and f"Warning: {vcf}: REF of {len(rows) - fit} of" in result.stderr
+    assert [line["status"] for line in table_of(tmp_path / "o.tsv")].count("ok") == 3 * fit
     result = variants(folder, write_vcf(tmp_path / "w.vcf", [("chrA", 9999, "A", "C")]), "-o", tmp_path / "p.vcf")
     assert result.exit_code == 1 and f"chrA:10000: chrA has {len(contigs()['chrA']):,} bases" in result.stderr
+
+
+NOTHING = {
+    "missing": (
+        [("9", 10, "A", "C")],
+        "the FASTA lacks their contigs, as in a VCF of another genome: the VCF has 9, the",
+    ),
+    "mismatch": (
+        [("chrA", 50, OTHER[base("chrA", 50)], "A")],
+        "REF is not in the FASTA, as in a VCF of another genome",
+    ),
+    "symbolic": ([("chrA", 50, base("chrA", 50), "<DEL>,*")], "their alleles are symbolic, without a sequence"),
+    "letters": ([("chrA", 50, base("chrA", 50), "R")], "their alleles have letters that are not bases"),
+    "no_alt": ([("chrA", 50, base("chrA", 50), ".")], "ALT is . in all of them"),
+}
+
+
+@pytest.mark.parametrize("kind", NOTHING)
+def test_a_run_that_scores_nothing_ends_with_1_and_says_why(folder, tmp_path, kind):
+    rows, message = NOTHING[kind]
+    more = ("--missing-contig", "skip", "--ref-mismatch", "skip", "--targets", "0", "--no-check")
+    result = variants(folder, write_vcf(tmp_path / "v.vcf", rows), "-o", tmp_path / "o.vcf", *more)
+    assert result.exit_code == 1 and f"Error: no allele was scored: {message}" in result.stderr
+    with pysam.VariantFile(str(tmp_path / "o.vcf")) as file:
+        assert len(list(file)) == 1
+
+
+ODD_HEADER = """##fileformat=VCFv4.2
+##contig=<ID=chrA10,length=7>
+##contig=<ID=HLA-DRB1*04:03:01 length=15246>
+##INFO=<ID=AF,Number=A,Type=Float,Description="na\udcefve, \x85 and \u2028">
+##INFO=<ID=RS,Number=1,Type=Integer,Description="dbSNP">
+##INFO=<ID=DB,Number=0,Type=Flag,Description="Flag">
+##ALT=<ID=NON_REF,Description="any">
+##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">
+##FORMAT=<ID=GP,Number=G,Type=Float,Description="Posterior">
+#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tS1\tS\udce9
+"""
+ODD = [  # QUAL, FILTER, INFO, FORMAT, two samples: what htslib reads as numbers and writes back otherwise
+    ("30.0", "PASS", "AF=3.618826", "GT:GP", "0|1:0.12345678,0.5,0.37654322", "0/1"),
+    ("1234567.8", ".", "RS=2148352434;DB", "GT", "1", "./."),
+    ("1e10", "PASS", "RS=1e+06", "GT:GP", "0/1", "0/1:."),
+    ("255.00", "q10;s50", "AF=1.20781e-48", "GT", "1|1", "2|0"),
+    ("0.00001", "PASS", "UNDEFINED=7.123456789;AF=0.30000001192", "GT", "0/1", "."),
+    (".", "PASS", ".", "GT", "0/1", "0/1"),
+    ("007", "PASS", "AF=.;;DB;", "GT", "0/1", "0/1"),
+    ("9", "PASS", "ISM_DELTA_MINE=5;TEXT=na\udcefve a,b:c", "GT", "0/1", "0/1"),
+]
+
+
+def odd_lines() -> list[str]:
+    place = [substitution("chrA", 40 + 2 * i) for i in range(len(ODD))]
+    place[3] = ("chrA", 46, base("chrA", 46).lower(), f"*,{OTHER[base('chrA', 46)].lower()},<NON_REF>")
+    place[5] = ("chrA", 50, base("chrA", 50), ".")
+    return [
+        "\t".join([chrom, f"0{position + 1}", f"rs{i};x", ref, alt, *rest])
+        for i, ((chrom, position, ref, alt), rest) in enumerate(zip(place, ODD, strict=True))
+    ]
+
+
+def as_text(path: Path) -> list[str]:
+    raw = path.read_bytes()
+    raw = gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw
+    return raw.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")
+
+
+@pytest.mark.parametrize(("ends", "output"), [("\n", "o.vcf.gz"), ("\r\n", "o.vcf")])
+def test_all_that_is_not_ours_comes_through_as_its_text_was(folder, tmp_path, ends, output):
+    text = ODD_HEADER + "".join(line + "\n" for line in odd_lines())
+    (tmp_path / "v.vcf").write_bytes(text.replace("\n", ends).encode("utf-8", "surrogateescape"))
+    more = ("--targets", "1", "--no-check")
+    result = variants(folder, str(tmp_path / "v.vcf"), "-o", tmp_path / output, *more)
+    assert result.exit_code == 0, result.stderr
+    lines, header = as_text(tmp_path / output), ODD_HEADER.removesuffix("\n").split("\n")
+    assert lines[: len(header) - 1] == header[:-1] and lines[len(header) + 3] == header[-1]
+    assert lines[len(header) - 1] == "##contig=<ID=chrA,length=300>"  # chrA10 does not hide it
+    assert [line.split(",")[0] for line in lines[len(header) : len(header) + 3]] == [
+        f"##INFO=<ID=ISM_{key}" for key in ("DELTA", "REF", "STATUS")
+    ]
+    written = [line.split("\t") for line in lines[len(header) + 4 :]]
+    for columns, line in zip(written, odd_lines(), strict=True):
+        wanted = line.split("\t")
+        before, _, ours = columns[7].rpartition(";ISM_DELTA=")
+        if wanted[7] == ".":
+            before, ours = ".", columns[7]
+        assert [*columns[:7], before, *columns[8:]] == wanted
+        assert ours.count(",") == {3: 4, 5: 0}.get(odd_lines().index(line), 0)
+    assert written[3][7].endswith(";ISM_STATUS=symbolic,ok,symbolic") and "ISM_DELTA=.,0." in written[3][7].replace(
+        "-", ""
+    )
+    assert written[5][7] == "."
+    again = variants(folder, str(tmp_path / output), "-o", tmp_path / "again.vcf", *more)
+    assert again.exit_code == 0 and "had ISM_DELTA, ISM_REF, ISM_STATUS in INFO: replaced" in again.stderr
+    assert as_text(tmp_path / "again.vcf") == lines
+
+
+def test_a_position_that_no_index_can_hold(folder, tmp_path):
+    rows = [substitution("chrA", 50 + i) for i in range(60)] + [("chrA", 10**11, "A", "C")]
+    result = variants(folder, write_vcf(tmp_path / "v.vcf", rows), "-o", tmp_path / "o.vcf.gz", "--no-check")
+    assert result.exit_code == 0 and "has no index: a POS of 100,000,000,001 does not fit into one" in result.stderr
 
 
 def test_a_gzipped_vcf_is_read_like_a_plain_one(folder, tmp_path):
@@ -295,7 +398,7 @@ def test_a_gzipped_vcf_is_read_like_a_plain_one(folder, tmp_path):
 def test_an_empty_vcf_gives_empty_files(folder, tmp_path):
     vcf = write_vcf(tmp_path / "v.vcf", [])
     result = variants(folder, vcf, "-o", tmp_path / "o.vcf.gz")
-    assert result.exit_code == 0, result.stderr
+    assert result.exit_code == 0 and f"Warning: {vcf} has no records" in result.stderr, result.stderr
     assert list(pysam.VariantFile(str(tmp_path / "o.vcf.gz"))) == [] and table_of(tmp_path / "o.tsv") == []
 
 

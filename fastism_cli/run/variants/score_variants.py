@@ -1,36 +1,39 @@
-"""Score the variants of a VCF: single bases by the engine, insertions and deletions by forward passes."""
+"""Score the variants of a VCF, and write the VCF with added INFO fields, and a table."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastism_cli.errors import RegionError, UsageError
+from fastism_cli.errors import UsageError
 from fastism_cli.genome import vcf_files
-from fastism_cli.genome.fasta import Genome, matched_contigs, open_fasta, renaming_line
-from fastism_cli.genome.vcf_files import VariantSource
+from fastism_cli.genome.alphabet import Alphabet
+from fastism_cli.genome.fasta import Genome, open_fasta
+from fastism_cli.genome.vcf_files import ERRORS, INFO_COLUMN, Variant, VariantSource
 from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.optional import require
-from fastism_cli.options.problems import Listing, Problems
+from fastism_cli.options.problems import Problems
 from fastism_cli.options.run_options import VCF_ENDINGS, RunOptions, stem_of
 from fastism_cli.results.outputs import check_new_file, staged
 from fastism_cli.run.checks import ModelChoices, check_choices
 from fastism_cli.run.inputs_and_targets import fit_inputs, stored_heads
 from fastism_cli.run.inspect_and_verify import check_engine
 from fastism_cli.run.job import load_scorer
+from fastism_cli.run.variants.ref_check import check_genome, contigs_in_fasta
 from fastism_cli.run.variants.variant_block import AlleleStatus, VariantBlock, VariantJob, VariantWindows, blocks_of
-from fastism_cli.run.variants.variant_files import ScoredTable, ScoredVcf
 
 if TYPE_CHECKING:
     from fastism_cli.engine.fastism import FastISM
 
 logger = logging.getLogger(__name__)
+
+REF_MISMATCH = ("error", "skip")
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class VariantReport:
         How many alternate alleles have each status.
     mismatch : str
         The first record whose REF differs from the FASTA; "" if there is none.
+    missing : str
+        Contigs that the FASTA lacks and those that it has, for a message; "" if it has all.
     windows : int
         Reference sequences that were predicted.
     """
@@ -56,15 +61,29 @@ class VariantReport:
     alleles: Mapping[AlleleStatus, int]
     mismatch: str
     windows: int
+    missing: str = ""
 
     @property
     def fault(self) -> str:
         """Why the command ends with an error after all; "" if it does not."""
         if n := self.alleles.get(AlleleStatus.FAILED, 0):
             return f"the model gave NaN or infinity for {n:,} alleles"
-        if self.mismatch and not self.alleles.get(AlleleStatus.OK, 0):
-            return f"no allele has its REF in the FASTA, as in a VCF of another genome. The first: {self.mismatch}"
+        if self.records and not self.alleles.get(AlleleStatus.OK, 0):
+            return f"no allele was scored: {self._why_nothing()}"
         return ""
+
+    def _why_nothing(self) -> str:
+        """The mistake that it looks like."""
+        if not self.alleles:
+            return "ALT is . in all of them"
+        most = max(self.alleles, key=lambda status: self.alleles[status])
+        other = "as in a VCF of another genome"
+        return {
+            AlleleStatus.REF_MISMATCH: f"REF is not in the FASTA, {other}. The first: {self.mismatch}",
+            AlleleStatus.MISSING_CONTIG: f"the FASTA lacks their contigs, {other}: {self.missing}",
+            AlleleStatus.SYMBOLIC: "their alleles are symbolic, without a sequence",
+            AlleleStatus.NOT_BASES: "their alleles have letters that are not bases",
+        }[most]
 
     @property
     def lines(self) -> list[str]:
@@ -92,6 +111,7 @@ def score_variants(
     options: RunOptions | None = None,
     *,
     share: int = 1,
+    ref_mismatch: str = "error",
 ) -> VariantReport:
     """Score the variants of a VCF; write a VCF with the scores in INFO, and a table of them.
 
@@ -99,7 +119,7 @@ def score_variants(
     ----------
     model : path or keras.Model
     vcf_path : str
-        Plain, bgzipped or BCF; "-" is stdin.
+        Plain, compressed by gzip or bgzip, or BCF; "-" is stdin. Every column is written as its text was.
     fasta : str
         The genome, plain or compressed by bgzip.
     output : str, optional
@@ -108,6 +128,8 @@ def score_variants(
     share : int
         Variants in the same stretch of so many bases share a window: see
         :class:`fastism_cli.run.variants.variant_block.VariantWindows`.
+    ref_mismatch : "error" or "skip"
+        If far more REF are not in the FASTA than errors of a genome explain: refused, or a warning.
     options : RunOptions, optional
         The options of ``fastism variants``; others have no effect. ``missing_contig`` "skip" keeps records on contigs
         that the FASTA lacks.
@@ -116,9 +138,13 @@ def score_variants(
     ------
     UsageError
         Lists what is wrong with the inputs, before anything is written.
+    GenomeError
+        If the VCF is one of another genome, before anything is written.
     VerifyError
         If the engine disagrees with plain Keras on the first window.
     """
+    if ref_mismatch not in REF_MISMATCH:
+        raise UsageError(f"--ref-mismatch must be one of {', '.join(REF_MISMATCH)}. Received: {ref_mismatch!r}")
     pysam = require("pysam", wanted_by="fastism variants", extra="export")
     chosen = options or RunOptions()
     source_model = ModelSource.of(model, chosen)
@@ -129,7 +155,10 @@ def score_variants(
         choices = check_choices(problems, source_model, chosen)
         source = problems.check(stack.enter_context, VariantSource(pysam, vcf_path))
         genome = problems.check(lambda: stack.enter_context(open_fasta(fasta)))
-        contigs = problems.check(_contigs, source, genome, chosen) if source and genome else None
+        alphabet = problems.check(Alphabet, chosen.alphabet)
+        contigs = None
+        if source and genome and alphabet:
+            contigs = problems.check(_contigs, source, genome, alphabet, chosen.missing_contig, ref_mismatch)
         for name in (output, table):
             problems.check(check_new_file, name, [source_model.path, vcf_path, fasta], overwrite=chosen.overwrite)
         problems.raise_if_any()
@@ -152,20 +181,15 @@ def output_table(output: str) -> str:
     return output[: output.rindex(".vcf")] + ".tsv"
 
 
-def _contigs(source: VariantSource, genome: Genome, options: RunOptions) -> dict[str, str]:
-    """The name in the FASTA of each contig of the VCF."""
-    found = source.summary.contigs
-    matched = matched_contigs(genome, found)
-    if line := renaming_line(genome, matched, source.name):
-        logger.info(line)
-    missing = {name: number + 1 for name, number in found.items() if name not in matched}
-    if missing and options.missing_contig == "error":
-        problems = Listing(f"record {number:,}: contig {name!r}" for name, number in missing.items())
-        hint = "Use --missing-contig skip."
-        if problems.count == 1:
-            raise RegionError(f"{source.name} {problems.first} is not in {genome.path}. {hint}")
-        raise RegionError(problems.under(f"{problems.count} contigs of {source.name} are not in {genome.path}. {hint}"))
-    return matched
+def _contigs(
+    source: VariantSource, genome: Genome, alphabet: Alphabet, missing_contig: str, ref_mismatch: str
+) -> dict[str, str]:
+    """The name in the FASTA of each contig of the VCF, which is one of this genome."""
+    if not source.summary.count:
+        logger.warning(f"{source.name} has no records: the files that are written have none either")
+    contigs = contigs_in_fasta(source, genome, missing_contig)
+    check_genome(source, genome, contigs, alphabet, ref_mismatch)
+    return contigs
 
 
 def _job(
@@ -204,18 +228,43 @@ def _write(pysam: Any, job: VariantJob, output: str, table: str) -> VariantRepor
         is_plain = output.endswith(".vcf")
         with (
             open(path, "wb") if is_plain else pysam.BGZFile(path, "wb") as file,
-            open(staging.path(table), "w", encoding="utf-8") as lines,
+            open(staging.path(table), "w", encoding="utf-8", errors=ERRORS, newline="") as lines,
         ):
             writers = (ScoredVcf(file, job.source.header, sizes, job.labels), ScoredTable(lines, job.labels))
             for variants in blocks_of(job):
                 block = VariantBlock(job, variants)
                 _score_block(job, block, writers, counts)
                 mismatch, windows = mismatch or block.mismatch, windows + len(block.sequences)
-        if not is_plain and job.source.summary.is_sorted:
-            vcf_files.index(pysam, path, sizes)
-        elif not is_plain:
-            logger.info(f"{job.source.name} is not sorted, so {output} has no index")
-        return VariantReport(tuple(staging.move()), job.source.summary.count, counts, mismatch, windows)
+        if writers[0].replaced:
+            logger.info(f"{job.source.name} had {', '.join(sorted(writers[0].replaced))} in INFO: replaced")
+        if not is_plain:
+            _index(pysam, job.source, path, output, sizes)
+        missing = _missing(job)
+        return VariantReport(tuple(staging.move()), job.source.summary.count, counts, mismatch, windows, missing)
+
+
+def _index(pysam: Any, source: VariantSource, path: str, output: str, sizes: Mapping[str, int]) -> None:
+    """Index a VCF if it can be."""
+    if not source.summary.is_sorted:
+        logger.info(f"{source.name} is not sorted, so {output} has no index")
+        return
+    try:
+        vcf_files.index(pysam, path, sizes, source.summary.largest)
+    except OSError as error:
+        if error.errno:
+            raise
+        logger.warning(f"{output} has no index: a POS of {source.summary.largest:,} does not fit into one")
+
+
+def _missing(job: VariantJob) -> str:
+    missing = [name for name in job.source.summary.contigs if name not in job.contigs]
+    if not missing:
+        return ""
+    return f"the VCF has {_some(missing)}, the FASTA {_some(list(job.genome.sizes))}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
 
 
 def _score_block(
@@ -234,3 +283,100 @@ def _score_block(
         window = block.window_of[record]
         for writer in writers:
             writer.add(variant, nothing if window < 0 else reference[window], delta, statuses)
+
+
+# --- the files -------------------------------------------------------------------------------------------------------
+
+FLOAT = "%.9g"
+COLUMNS = ("chrom", "pos", "id", "ref", "alt", "target", "reference", "delta", "status")
+STATUS = "ISM_STATUS"
+
+
+class ScoredVcf:
+    """Write the VCF with ``ISM_DELTA`` for each allele, ``ISM_REF``, and ``ISM_STATUS`` if an allele has no score.
+
+    All else stays as its text was.
+
+    Attributes
+    ----------
+    replaced : set of str
+        Fields of ours that the VCF had already.
+    """
+
+    def __init__(self, file: Any, header: Sequence[str], contigs: Mapping[str, int], labels: Sequence[str]) -> None:
+        self._file = file
+        self._delta = vcf_files.info_keys("ISM_DELTA", labels)
+        self._reference = vcf_files.info_keys("ISM_REF", labels)
+        self._own = {*self._delta, *self._reference, STATUS}
+        self.replaced: set[str] = set()
+        self._write_header(header, contigs, labels)
+
+    def add(self, variant: Variant, reference: np.ndarray, delta: np.ndarray, statuses: Sequence[AlleleStatus]) -> None:
+        """Write one record with its reference (K,) and delta (alleles, K); NaN where there is no score."""
+        fields = self._kept(variant.columns[INFO_COLUMN])
+        if variant.alts:
+            fields += [f"{key}={','.join(map(number, x))}" for key, x in zip(self._delta, delta.T, strict=True)]
+            fields += [
+                f"{key}={number(x)}" for key, x in zip(self._reference, reference, strict=True) if np.isfinite(x)
+            ]
+        if any(status != AlleleStatus.OK for status in statuses):
+            fields.append(f"{STATUS}={','.join(statuses)}")
+        columns = [*variant.columns[:INFO_COLUMN], ";".join(fields) or ".", *variant.columns[INFO_COLUMN + 1 :]]
+        self._write("\t".join(columns))
+
+    def _kept(self, info: str) -> list[str]:
+        """INFO as its text was, but for fields of ours from an earlier run."""
+        if info == ".":
+            return []
+        fields = info.split(";")
+        ours = self._own.intersection(field.partition("=")[0] for field in fields)
+        if not ours:
+            return [info]
+        self.replaced |= ours
+        rest = [field for field in fields if field.partition("=")[0] not in ours]
+        return [";".join(rest)] if rest else []
+
+    def _write(self, line: str) -> None:
+        self._file.write(f"{line}\n".encode("utf-8", ERRORS))
+
+    def _write_header(self, header: Sequence[str], contigs: Mapping[str, int], labels: Sequence[str]) -> None:
+        lines = [line for line in header[:-1] if not self._is_ours(line)]
+        known = {vcf_files.header_field(line, "ID") for line in lines if line.startswith("##contig=<")}
+        lines += [f"##contig=<ID={name},length={size}>" for name, size in contigs.items() if name not in known]
+        for keys, size, what in (
+            (self._delta, "A", "Prediction on ALT minus prediction on REF"),
+            (self._reference, "1", "Prediction on REF"),
+        ):
+            lines += [
+                vcf_files.info_line(key, size, "Float", f"{what}: {label}")
+                for key, label in zip(keys, labels, strict=True)
+            ]
+        lines.append(vcf_files.info_line(STATUS, "A", "String", "Why an allele has no score; ok if it has"))
+        for line in [*lines, header[-1]]:
+            self._write(line)
+
+    def _is_ours(self, line: str) -> bool:
+        key = vcf_files.header_field(line, "ID") if line.startswith("##INFO=<") else ""
+        self.replaced |= self._own & {key}
+        return key in self._own
+
+
+class ScoredTable:
+    """Write a line for each allele and target; ``pos`` counts from 1; cells without a score are empty."""
+
+    def __init__(self, file: IO[str], labels: Sequence[str]) -> None:
+        self._file, self._labels = file, labels
+        file.write("\t".join(COLUMNS) + "\n")
+
+    def add(self, variant: Variant, reference: np.ndarray, delta: np.ndarray, statuses: Sequence[AlleleStatus]) -> None:
+        """Write the lines of one record."""
+        place = (variant.chrom, str(variant.position + 1), variant.name, variant.ref)
+        for alt, status, values in zip(variant.alts, statuses, delta, strict=True):
+            for label, ref, value in zip(self._labels, reference, values, strict=True):
+                cells = (*place, alt, label, number(ref, ""), number(value, ""), str(status))
+                self._file.write("\t".join(cells) + "\n")
+
+
+def number(value: float, missing: str = ".") -> str:
+    """A float32 as text, with enough digits to read the same float32 back; ``missing`` if it is not finite."""
+    return FLOAT % value if np.isfinite(value) else missing

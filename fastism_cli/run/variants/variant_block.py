@@ -20,6 +20,7 @@ from fastism_cli.genome.placement import window_offset
 from fastism_cli.genome.vcf_files import Variant, VariantSource
 from fastism_cli.results.layout import HeadLayout, head_tracks
 from fastism_cli.run.inputs_and_targets import OtherInputs
+from fastism_cli.run.variants.ref_check import mismatch_text, ref_matches
 
 if TYPE_CHECKING:
     from fastism_cli.engine.fastism import FastISM
@@ -161,7 +162,7 @@ class VariantBlock:
             if self.statuses[record][number] == AlleleStatus.OK:
                 self._ask(job, chrom, record, number)
         if AlleleStatus.REF_MISMATCH in self.statuses[record] and not self.mismatch:
-            self.mismatch = _mismatch(job, chrom, variant)
+            self.mismatch = mismatch_text(job.genome, chrom, variant, job.alphabet)
 
     def _ask(self, job: VariantJob, chrom: str, record: int, number: int) -> None:
         variant, alphabet = self.variants[record], job.alphabet
@@ -211,14 +212,6 @@ def is_symbolic(alt: str) -> bool:
     return not alt.isalpha()
 
 
-def ref_matches(genome: Genome, chrom: str, variant: Variant, alphabet: Alphabet) -> bool:
-    """Whether the FASTA has REF at its place. Case does not matter; letters that are not bases match an N."""
-    stop = variant.position + len(variant.ref)
-    if variant.position < 0 or stop > genome.sizes[chrom]:
-        return False
-    return bool((genome.codes(chrom, variant.position, stop, alphabet) == alphabet.encode(variant.ref)).all())
-
-
 def _status(job: VariantJob, chrom: str, variant: Variant, alt: str) -> AlleleStatus:
     """OK if an allele can be scored, else why not."""
     if is_symbolic(alt):
@@ -226,15 +219,6 @@ def _status(job: VariantJob, chrom: str, variant: Variant, alt: str) -> AlleleSt
     if (job.alphabet.encode(alt) == job.alphabet.unknown).any():
         return AlleleStatus.NOT_BASES
     return AlleleStatus.OK if ref_matches(job.genome, chrom, variant, job.alphabet) else AlleleStatus.REF_MISMATCH
-
-
-def _mismatch(job: VariantJob, chrom: str, variant: Variant) -> str:
-    """The message about a REF that differs from the FASTA."""
-    if not 0 <= variant.position <= job.genome.sizes[chrom] - len(variant.ref):
-        return f"{variant.place}: {chrom} has {job.genome.sizes[chrom]:,} bases"
-    stop = variant.position + min(len(variant.ref), 20)
-    there = job.alphabet.decode(job.genome.codes(chrom, variant.position, stop, job.alphabet))
-    return f"{variant.place}: REF {variant.ref[:20]}, FASTA {there}"
 
 
 def blocks_of(job: VariantJob) -> Iterator[tuple[Variant, ...]]:
