@@ -1,4 +1,4 @@
-"""Read bases of a genome from a plain or bgzip FASTA. An index that is older than the FASTA is never used."""
+"""Read bases of a genome from a plain or bgzip FASTA. What is read is checked: it holds letters only."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ from contextlib import ExitStack
 from functools import cached_property
 
 import numpy as np
-from pyfaidx import Faidx, FetchError
+from pyfaidx import FetchError
 
 from fastism_cli.errors import RegionError, SequenceError
 from fastism_cli.genome.alphabet import DNA, Alphabet, Codes
 from fastism_cli.genome.bed import BedSummary, Region
-from fastism_cli.genome.fasta_index import BGZF_DAMAGE, build_index, find_index, open_faidx
+from fastism_cli.genome.fasta_index import (
+    BYTE_ORDER_MARK,
+    CR_ALONE,
+    IndexedFasta,
+    build_index,
+    find_index,
+    scan,
+)
+from fastism_cli.genome.input_files import GZIP_MAGIC, has_bgzf_header
 from fastism_cli.options.problems import Listing
 
-GZIP_MAGIC = b"\x1f\x8b"
-_HAS_EXTRA_FIELDS = 4
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _BGZF_NAMES = (".gz", ".bgz")  # the names that pyfaidx reads as bgzip
 
@@ -35,9 +41,9 @@ class Genome:
         Length of each contig in bases, in the order of the file.
     """
 
-    def __init__(self, path: str, faidx: Faidx, on_close: ExitStack) -> None:
+    def __init__(self, path: str, faidx: IndexedFasta, on_close: ExitStack) -> None:
         self.path = path
-        self.sizes: dict[str, int] = {name: record.rlen for name, record in faidx.index.items()}
+        self.sizes: dict[str, int] = {record.name: record.length for record in faidx.contents.records}
         self._faidx = faidx
         self._on_close = on_close
 
@@ -77,12 +83,17 @@ class Genome:
             raise RegionError(f"{chrom}:{start}-{end}: start {start} is after end {end}")
         return max(start, 0), min(end, self.sizes[chrom])
 
-    def _bases(self, chrom: str, start: int, end: int) -> str:
+    def _bases(self, chrom: str, start: int, end: int) -> bytes:
         try:
-            bases = str(self._faidx.fetch(chrom, start + 1, end))  # pyfaidx counts from 1 and includes the end
-        except (FetchError, OSError, ValueError, *BGZF_DAMAGE) as error:
+            # pyfaidx counts from 1 and includes the end; with internals, it leaves the line ends in
+            text, facts = self._faidx.from_file(chrom, start + 1, end, internals=True)
+            bases = self._faidx.records[chrom].bases_of(text.encode(), facts.get("bstart", 0))
+        except UnicodeDecodeError:
+            bases = b""
+        except (FetchError, OSError, SequenceError) as error:
             raise SequenceError(f"{self.path}: {chrom}:{start}-{end} cannot be read: {error}") from error
         if len(bases) != end - start:
+            scan(self.path, self._faidx.contents.blocks is not None)  # names the line
             raise SequenceError(
                 f"{self.path}: {chrom}:{start}-{end} holds {len(bases)} bases instead of {end - start}. "
                 f"Is the file truncated? If not, delete its index {self._faidx.indexname}"
@@ -94,21 +105,22 @@ def open_fasta(path: str | os.PathLike[str]) -> Genome:
     """Open a FASTA file, plain or compressed by bgzip. Builds its index if there is no usable one.
 
     An index (``.fai``, and ``.gzi`` for bgzip) is used if it lies beside the file or beside the file that a symbolic
-    link points to, is no older, and fits. Otherwise it is built: beside the file, or in the user's cache folder, or in
-    a temporary folder, the first that can be written. It appears under its name only when it is complete, so that
-    any number of jobs can open one FASTA at once.
+    link points to, is no older, and fits in every record. Otherwise the whole file is checked and the index built:
+    beside the file, or in the user's cache folder, or in a temporary folder, the first that can be written. It appears
+    under its name only when it is complete, so that any number of jobs can open one FASTA at once.
 
     Raises
     ------
     SequenceError
-        If the file is missing, is no FASTA, or is compressed by something other than bgzip.
+        If the file is missing, is no FASTA, holds something that is no base (with its record and line), or is
+        compressed by something other than bgzip.
     """
     name = os.fspath(path)
     is_bgzf = _check_is_fasta(name)
     with ExitStack() as stack:
         index = find_index(name, is_bgzf) or build_index(name, is_bgzf, stack)
         try:
-            faidx = open_faidx(name, index, build=False)
+            faidx = IndexedFasta(name, index)
         except OSError as error:
             raise SequenceError(f"{name} cannot be opened: {error}") from error
         stack.callback(faidx.close)
@@ -208,25 +220,14 @@ def _check_bgzf(path: str, head: bytes, tail: bytes) -> None:
         raise SequenceError(f"{path} is compressed by bgzip, but its name does not end in .gz. Rename it.")
 
 
-def has_bgzf_header(head: bytes) -> bool:
-    """Whether the gzip header has the extra field ``BC`` that bgzip writes: only then can the file be read anywhere."""
-    if len(head) < 12 or not head[3] & _HAS_EXTRA_FIELDS:
-        return False
-    extra = head[12 : 12 + int.from_bytes(head[10:12], "little")]
-    return any(identifier == b"BC" for identifier in _subfields(extra))
-
-
-def _subfields(extra: bytes) -> Iterator[bytes]:
-    while len(extra) >= 4:
-        yield extra[:2]
-        extra = extra[4 + int.from_bytes(extra[2:4], "little") :]
-
-
 def _check_plain(path: str, head: bytes) -> None:
-    if not head.strip():
+    text = head.removeprefix(BYTE_ORDER_MARK).lstrip()
+    if not text:
         raise SequenceError(f"{path} is empty")
-    if head.lstrip()[:1] not in (b">", b";"):  # ';' begins a comment
+    if text[:1] not in (b">", b";"):  # ';' begins a comment
         raise SequenceError(f"{path} does not begin with '>'. Is it a FASTA file?")
+    if b"\r" in text and b"\n" not in head:
+        raise SequenceError(f"{path} line 1: {CR_ALONE}")
     if path.lower().endswith(_BGZF_NAMES):
         raise SequenceError(f"{path} is not compressed, but its name ends as if it were. Rename it.")
 

@@ -1,27 +1,43 @@
-"""Find the index of a FASTA, or build it. An index that is older than its FASTA is never used."""
+"""Find the index of a FASTA, or build it. An index that does not fit its FASTA is never used.
+
+An index is built only of a file that holds nothing but bases in lines of equal length: :func:`scan` reads all of it.
+An index that is found is compared with the file. A small file is read whole for that. In a large one, each record is
+looked at: a header line names it, its first and last lines are as long as the index says, and the next header or the
+end of the file follows.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import os
-import struct
+import string
 import tempfile
-import zlib
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any, NamedTuple, NoReturn
 
-from pyfaidx import BgzfBlock, Faidx, FastaIndexingError
+import numpy as np
+from pyfaidx import BgzfBlock, Faidx, IndexRecord
 
 from fastism_cli.errors import SequenceError
+from fastism_cli.genome.input_files import BgzfFile, Blocks, blocks_of_gzi, read_block
 from fastism_cli.options.choices import cache_folder
 
 logger = logging.getLogger(__name__)
 
-BGZF_DAMAGE = (zlib.error, struct.error, EOFError, RuntimeError)  # as Bio.bgzf reports it
+BASES = (string.ascii_letters + "*-.").encode()  # all that may stand for a base
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+CR_ALONE = "the lines end in carriage returns alone (CR), as on old Macs. Mend them: tr '\\r' '\\n' < OLD > NEW"
+_EQUAL = "Make all lines of a record equally long: seqkit seq -w 60"
+_PIECE = 1 << 22  # bytes that are read at once
+_WINDOW = 1 << 16
+_MAX_HEADER, _MAX_LINE_END = 1 << 24, 1 << 12  # bytes, in a file whose index was found
+_MAX_DIGITS = 15
+READ_WHOLE = {False: 1 << 25, True: 1 << 22}  # bytes of a file, by whether it is bgzip: about a tenth of a second
 
 
 @dataclass(frozen=True)
@@ -45,8 +61,80 @@ class Index:
         return (self.gzi, self.fai) if self.is_bgzf else (self.fai,)
 
 
-def find_index(path: str, is_bgzf: bool) -> Index | None:
-    """The first usable index: beside the file, beside the file that a link points to, or in the user's cache."""
+class Record(NamedTuple):
+    """A line of a ``.fai``: where the bases of a record lie.
+
+    Attributes
+    ----------
+    length : int
+        Bases of the record.
+    offset : int
+        Position of the first base in the file, or in the content of a bgzip file.
+    line_bases, line_bytes : int
+        Of each line but the last, without and with the white space at its end.
+    """
+
+    name: str
+    length: int
+    offset: int
+    line_bases: int
+    line_bytes: int
+
+    @property
+    def last_line(self) -> int:
+        """Position of the line with the last base."""
+        return self.offset + (self.length - 1) // self.line_bases * self.line_bytes
+
+    @property
+    def end(self) -> int:
+        """Position after the last base; of a record without bases, that of the end of its header line."""
+        return self.last_line + (self.length - 1) % self.line_bases + 1 if self.length else self.offset - 1
+
+    def bases_of(self, text: bytes, at: int) -> bytes:
+        """The bases in a piece of the file that begins at ``at``; b"" if some are not where lines have them.
+
+        Parameters
+        ----------
+        text : bytes
+            Bases, and the white space at the end of each line.
+        """
+        columns = (np.arange(len(text)) + (at - self.offset)) % self.line_bytes
+        letters, is_base = np.frombuffer(text, np.uint8), columns < self.line_bases
+        bases, ends = letters[is_base].tobytes(), letters[~is_base].tobytes()
+        n_lines = np.count_nonzero(columns[~is_base] == self.line_bytes - 1)
+        is_regular = not bases.translate(None, BASES) and not ends.strip() and ends.count(b"\n") == n_lines
+        return bases if is_regular else b""
+
+
+class Contents(NamedTuple):
+    """What an index says: records in the order of the file, and the blocks of a bgzip file."""
+
+    records: Sequence[Record]
+    blocks: Blocks | None
+
+    def to_fai(self) -> bytes:
+        """The bytes of a ``.fai``."""
+        return "".join("\t".join(map(str, record)) + "\n" for record in self.records).encode()
+
+
+class UsableIndex(NamedTuple):
+    """An index that fits its FASTA."""
+
+    paths: Index
+    contents: Contents
+
+
+# --- an index that is found ------------------------------------------------------------------------------------------
+
+
+def find_index(path: str, is_bgzf: bool) -> UsableIndex | None:
+    """The first usable index: beside the file, beside the file that a link points to, or in the user's cache.
+
+    Raises
+    ------
+    SequenceError
+        As :func:`scan`, if the file is small.
+    """
     real = Path(os.path.realpath(path))
     candidates = [_beside(path, is_bgzf)]
     if os.path.islink(path):
@@ -54,7 +142,7 @@ def find_index(path: str, is_bgzf: bool) -> Index | None:
     cache = _folder_in_cache(path)
     if cache:
         candidates.append(Index(cache, real.name, is_bgzf))
-    return next((index for index in candidates if _is_current(index, path)), None)
+    return next(filter(None, (_usable(index, path) for index in candidates)), None)
 
 
 def _beside(path: str, is_bgzf: bool) -> Index:
@@ -68,59 +156,155 @@ def _folder_in_cache(path: str) -> Path | None:
     return None if root is None else root / "fasta-index" / key
 
 
-def _is_current(index: Index, path: str) -> bool:
-    """Whether all files of an index exist, are no older than the FASTA, and could be of this FASTA."""
+def _usable(index: Index, path: str) -> UsableIndex | None:
+    """The index with its contents if all its files exist, are no older than the FASTA, and fit it."""
     try:
         fasta = os.stat(path)
         is_newer = all(os.stat(file).st_mtime_ns >= fasta.st_mtime_ns for file in index.files)
-        fits = is_newer and _fits(index, path, fasta.st_size)
+        contents = _fitting_contents(index, path) if is_newer else None
     except OSError:
-        return False
-    if not fits:
+        return None
+    if contents is None:
         logger.warning("%s is older than %s or does not fit it: not used", index.fai, path)
-    return fits
+        return None
+    return UsableIndex(index, contents)
 
 
-def _fits(index: Index, path: str, size: int) -> bool:
-    """Whether the last base of the index is the last base of a plain file: catches a replaced or truncated one."""
+def _fitting_contents(index: Index, path: str) -> Contents | None:
+    """What an index says; None if it is not the index of this FASTA."""
+    fai = index.fai.read_bytes()
+    blocks = blocks_of_gzi(index.gzi.read_bytes(), path) if index.is_bgzf else None
+    if index.is_bgzf and blocks is None:
+        return None
+    if os.stat(path).st_size <= READ_WHOLE[index.is_bgzf]:
+        contents = Contents(scan(path, index.is_bgzf).records, blocks)
+        return contents if _say_the_same(fai, contents) else None
+    records = _records_of_fai(fai)
     try:
-        end = max(_end_of_record(line) for line in index.fai.read_text().splitlines())
-    except ValueError:  # no line, or one that is not of an index
+        with closing(BgzfFile(path, blocks) if blocks else _PlainFile(path)) as file:
+            return Contents(records, blocks) if records and _fit(records, file) else None
+    except SequenceError:  # a damaged block: who builds the index is told
+        return None
+
+
+def _say_the_same(fai: bytes, contents: Contents) -> bool:
+    return fai == contents.to_fai() or list(map(_place, _records_of_fai(fai))) == list(map(_place, contents.records))
+
+
+def _place(record: Record) -> tuple[str, int, int, int]:
+    """What all programs say of a record: they differ in the lines of an empty one, and in a line without line end."""
+    return record[:4] if record.length else (record.name, 0, record.offset, 0)
+
+
+def _records_of_fai(fai: bytes) -> list[Record]:
+    """The records in the order of the FASTA; none if a line is not of an index."""
+    try:
+        return sorted(map(_record_of_line, fai.splitlines()), key=lambda record: record.offset)
+    except ValueError:
+        return []
+
+
+def _record_of_line(line: bytes) -> Record:
+    name, *numbers = line.split(b"\t")
+    if len(numbers) != 4 or not all(number.isdigit() and len(number) <= _MAX_DIGITS for number in numbers):
+        raise ValueError
+    length, offset, line_bases, line_bytes = map(int, numbers)
+    if length and not 0 < line_bases <= min(length, line_bytes):
+        raise ValueError
+    return Record(name.decode(), length, offset, line_bases, line_bytes)
+
+
+class _PlainFile:
+    """A plain file, read from anywhere as :class:`BgzfFile` is."""
+
+    def __init__(self, path: str) -> None:
+        self._file = open(path, "rb", buffering=0)
+        self._start, self._window = 0, b""
+
+    def close(self) -> None:
+        self._file.close()
+
+    def read_at(self, at: int, size: int) -> bytes:
+        """Up to ``size`` bytes from position ``at``; fewer only at the end."""
+        if not self._start <= at <= at + size <= self._start + len(self._window):
+            self._start, self._window = at, os.pread(self._file.fileno(), max(size, _WINDOW), at)
+        return self._window[at - self._start : at - self._start + size]
+
+
+def _fit(records: Sequence[Record], file: _PlainFile | BgzfFile) -> bool:
+    """Whether each record is where the index says, and nothing else is in the file."""
+    end = 0
+    for record in records:
+        if not (_header_fits(record, end, file) and _lines_fit(record, file)):
+            return False
+        end = record.end
+    return not file.read_at(end, _MAX_HEADER).strip()
+
+
+def _header_fits(record: Record, end: int, file: _PlainFile | BgzfFile) -> bool:
+    """Whether the header line of a record follows the record that ends at ``end``, 0 if there is none."""
+    if not 0 < record.offset - end <= _MAX_HEADER:
         return False
-    if index.is_bgzf:
-        return _gzi_fits(index.gzi.read_bytes(), size)
-    with open(path, "rb") as file:
-        file.seek(end - 1)
-        rest = file.read(1 << 12)
-    return end <= size <= end + (1 << 12) - 1 and rest[:1].strip() != b"" and not rest[1:].strip()
+    text = file.read_at(end, record.offset - end)
+    if end == 0:  # only here, comments may come before
+        text = b"\n" + text.removeprefix(BYTE_ORDER_MARK)
+    lines = text.split(b"\n")
+    if len(lines) < 3 or lines[-1]:
+        return False
+    *before, header, _ = lines
+    words = header[1:].split(None, 1)
+    return (
+        all(not line.strip() or (end == 0 and line.startswith(b";")) for line in before)
+        and header.startswith(b">")
+        and b"\r" not in header.rstrip()
+        and words[:1] == [record.name.encode()]
+    )
 
 
-def _gzi_fits(gzi: bytes, size: int) -> bool:
-    """Whether a .gzi holds as many blocks as it says, and the last begins inside the FASTA of ``size`` bytes."""
-    n_blocks = int.from_bytes(gzi[:8], "little")
-    return len(gzi) == 8 + 16 * n_blocks and int.from_bytes(gzi[8:][-16:-8], "little") < size
+def _lines_fit(record: Record, file: _PlainFile | BgzfFile) -> bool:
+    """Whether the first line, the line before the last, and the last base of a record are where they should be."""
+    size = record.line_bytes - record.line_bases
+    if record.length == 0:
+        return True
+    if size > _MAX_LINE_END:
+        return False
+    first = file.read_at(record.offset + record.line_bases - 1, size + 1)
+    if record.length == record.line_bases:  # in the last line of a file, the line end may be missing
+        return _is_base(first[:1]) and not first[1:].strip() and b"\n" not in first[1:-1]
+    before_last = file.read_at(record.last_line - size - 1, size + 1)
+    return _ends_line(first) and _ends_line(before_last) and _is_base(file.read_at(record.end - 1, 1))
 
 
-def _end_of_record(line: str) -> int:
-    """File position after the last base of a record."""
-    length, offset, line_bases, line_bytes = map(int, line.split("\t")[1:5])
-    if length == 0:
-        return offset - 1  # after the last letter of the name
-    full_lines = (length - 1) // line_bases
-    return offset + full_lines * line_bytes + (length - full_lines * line_bases)
+def _is_base(letter: bytes) -> bool:
+    return len(letter) == 1 and letter in BASES
 
 
-def build_index(path: str, is_bgzf: bool, stack: ExitStack) -> Index:
-    """Index the FASTA in the first of three folders that can be written; ``stack`` removes a temporary one."""
+def _ends_line(text: bytes) -> bool:
+    """Whether ``text`` is the last base of a line, white space, and a line end."""
+    return _is_base(text[:1]) and text.find(b"\n") == len(text) - 1 and not text[1:].strip()
+
+
+# --- an index that is built ------------------------------------------------------------------------------------------
+
+
+def build_index(path: str, is_bgzf: bool, stack: ExitStack) -> UsableIndex:
+    """Index the FASTA in the first of three folders that can be written; ``stack`` removes a temporary one.
+
+    Raises
+    ------
+    SequenceError
+        As :func:`scan`, or if there is no such folder.
+    """
     logger.info("indexing %s (once)", path)
+    contents = scan(path, is_bgzf)
     reason: BaseException | None = None
     for index in _places(path, is_bgzf, stack):
         try:
             index.folder.mkdir(parents=True, exist_ok=True)
-            _build_in_place(path, index)
-            return index
+            _write(contents, index, os.stat(path).st_mtime_ns)
+            return UsableIndex(index, contents)
         except OSError as error:
-            reason = error.__context__ or error  # pyfaidx wraps it
+            reason = error
     raise SequenceError(f"{path} cannot be indexed: {reason}. Run samtools faidx on it.")
 
 
@@ -136,14 +320,15 @@ def _places(path: str, is_bgzf: bool, stack: ExitStack) -> Iterator[Index]:
     yield Index(Path(folder), Path(path).name, is_bgzf)
 
 
-def _build_in_place(path: str, index: Index) -> None:
-    """Build in a temporary folder and rename, so that other jobs never see half an index."""
+def _write(contents: Contents, index: Index, fasta_mtime_ns: int) -> None:
+    """Write into a temporary folder and rename, so that other jobs never see half an index."""
     with tempfile.TemporaryDirectory(prefix=".fastism-", dir=index.folder) as folder:
         building = Index(Path(folder), index.stem, index.is_bgzf)
-        open_faidx(path, building, build=True).close()
-        fasta_mtime = os.stat(path).st_mtime_ns
+        building.fai.write_bytes(contents.to_fai())
+        if contents.blocks:
+            building.gzi.write_bytes(contents.blocks.to_gzi())
         for built, final in zip(building.files, index.files, strict=True):
-            _make_no_older(built, fasta_mtime)
+            _make_no_older(built, fasta_mtime_ns)
             os.replace(built, final)
 
 
@@ -153,25 +338,232 @@ def _make_no_older(file: Path, mtime_ns: int) -> None:
         os.utime(file, ns=(mtime_ns, mtime_ns))
 
 
-def open_faidx(path: str, index: Index, *, build: bool) -> Faidx:
-    """Open a FASTA with pyfaidx and raise its errors as :class:`SequenceError`.
+def scan(path: str, is_bgzf: bool) -> Contents:
+    """Read all of a FASTA, check each line, and list its records.
 
-    An OSError means that the index could not be written or read.
+    White space at the end of a line is no sequence. Blank lines may follow a record, and a record may have no bases.
+
+    Raises
+    ------
+    SequenceError
+        At the first fault, with its record and line: a character that is no base, lines of unequal length, a record
+        without a name, two of one name, a damaged block.
     """
-    names = {"indexname": str(index.fai), "gzi_indexname": str(index.gzi)}
+    lines, begins = _Scan(path), list[tuple[int, int]]()
     try:
-        faidx = Faidx(path, **names, as_raw=True, rebuild=build, build_index=build)
-    except FastaIndexingError as error:
-        raise SequenceError(f"{path} cannot be indexed: {' '.join(str(error).split())}{_advice(error)}") from error
-    except UnicodeDecodeError as error:
-        raise SequenceError(f"{path} holds bytes that are not text. Is it a FASTA file?") from error
-    except BGZF_DAMAGE as error:
-        raise SequenceError(f"{path} is a damaged bgzip file ({error}). Make or copy it again.") from error
-    except ValueError as error:
-        raise SequenceError(_duplicates(path, index) or f"{path} cannot be indexed: {error}") from error
-    if index.is_bgzf:
-        faidx.gzi_index = [_Block(*block) for block in faidx.gzi_index]
-    return faidx
+        with open(path, "rb") as file:
+            pieces = _unpacked(file, path, begins) if is_bgzf else iter(lambda: file.read(_PIECE), b"")
+            for chunk in _whole_lines(pieces):
+                lines.read(chunk)
+    except OSError as error:
+        raise SequenceError(f"{path} cannot be read: {error.strerror}") from error
+    return Contents(lines.records(), Blocks(*np.array(begins, dtype=np.int64).T) if is_bgzf else None)
+
+
+def _unpacked(file: IO[bytes], path: str, begins: list[tuple[int, int]]) -> Iterator[bytes]:
+    """The content of each block of a bgzip file; where it begins is added to ``begins``."""
+    packed = unpacked = 0
+    size, content = read_block(file, path)
+    while size:
+        begins.append((packed, unpacked))
+        packed, unpacked = packed + size, unpacked + len(content)
+        yield content
+        size, content = read_block(file, path)
+    while len(begins) > 1 and begins[-1][1] == unpacked:  # the end marker
+        begins.pop()
+
+
+def _whole_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes, cut only after line ends."""
+    rest: list[bytes] = []
+    for piece in pieces:
+        cut = piece.rfind(b"\n") + 1
+        if cut:
+            yield b"".join([*rest, piece[:cut]])
+            rest.clear()
+        rest.append(piece[cut:])
+    yield b"".join(rest)
+
+
+@dataclass
+class _Open:
+    """The record that is being read.
+
+    ``line_end`` is the white space at the end of its first line; ``ended`` says what ended the record and what to do,
+    if another line of bases follows.
+    """
+
+    name: str
+    offset: int
+    length: int = 0
+    line_bases: int = 0
+    line_end: bytes = b""
+    ended: str = ""
+
+    @property
+    def line_bytes(self) -> int:
+        return self.line_bases + len(self.line_end)
+
+    def closed(self) -> Record:
+        return Record(self.name, self.length, self.offset, self.line_bases, self.line_bytes)
+
+    def are_equal(self, lines: bytes) -> bool:
+        """Whether all of ``lines`` hold bases only, and are as long as the first line of the record."""
+        n, size = len(lines) // self.line_bytes, self.line_bytes
+        ends = range(len(self.line_end))
+        return len(lines.translate(None, BASES)) == n * len(ends) and all(
+            lines[self.line_bases + i :: size] == self.line_end[i : i + 1] * n for i in ends
+        )
+
+
+class _Scan:
+    """Goes through the lines of a FASTA: one by one where a record begins or ends, many at once in between."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._records: list[Record] = []
+        self._open: _Open | None = None
+        self._position = self._line = 0
+
+    def read(self, chunk: bytes) -> None:
+        """Read whole lines."""
+        at = 0
+        while at < len(chunk):
+            at += self._equal_lines(chunk, at) or self._one_line(chunk, at)
+
+    def records(self) -> list[Record]:
+        """All records, at the end of the file."""
+        self._close()
+        if not self._records:
+            raise SequenceError(f"{self._path} holds no record: no line begins with '>'. Is it a FASTA file?")
+        names = Counter(record.name for record in self._records)
+        repeated = [name for name, count in names.items() if count > 1]
+        if repeated:
+            listed = ", ".join(map(repr, repeated[:5])) + (", ..." if len(repeated) > 5 else "")
+            raise SequenceError(f"{self._path} has more than one record named {listed}. Names of contigs must differ.")
+        return self._records
+
+    def _equal_lines(self, chunk: bytes, at: int) -> int:
+        """Read lines that are like the first of the record; returns their bytes, 0 if there are less than two."""
+        record = self._open
+        if not record or not record.line_bases or record.ended:
+            return 0
+        stop = chunk.find(b">", at)
+        n = ((len(chunk) if stop < 0 else stop) - at) // record.line_bytes
+        while n > 1 and not record.are_equal(chunk[at : at + n * record.line_bytes]):
+            n //= 2
+        if n < 2:
+            return 0
+        record.length += n * record.line_bases
+        self._line += n
+        self._position += n * record.line_bytes
+        return n * record.line_bytes
+
+    def _one_line(self, chunk: bytes, at: int) -> int:
+        stop = chunk.find(b"\n", at) + 1 or len(chunk)
+        raw = chunk[at:stop]
+        if self._position == 0:
+            raw = raw.removeprefix(BYTE_ORDER_MARK)
+        self._line += 1
+        self._position += stop - at
+        self._read_line(raw.rstrip(), raw)
+        return stop - at
+
+    def _read_line(self, text: bytes, raw: bytes) -> None:
+        if b"\r" in text:
+            self._refuse(CR_ALONE)
+        if text.startswith(b">"):
+            self._close()
+            self._open = _Open(self._name(text), self._position)
+        elif not text:
+            self._end("is blank. Remove blank lines: sed '/^[[:space:]]*$/d'")
+        elif self._open:
+            self._add(self._open, text, raw)
+        elif not text.startswith(b";"):
+            self._refuse("text before the first record. A record begins with '>'; is this a FASTA file?")
+
+    def _close(self) -> None:
+        if self._open:
+            self._records.append(self._open.closed())
+
+    def _name(self, text: bytes) -> str:
+        words = text[1:].split(None, 1)
+        if not words:
+            self._refuse("'>' is followed by no name. Give the record a name.")
+        try:
+            name = words[0].decode()
+        except UnicodeDecodeError:
+            self._refuse(f"the name of the record, {words[0]!r}, is not text (UTF-8). Rename the record.")
+        if not name.isprintable():
+            self._refuse(f"the name of the record, {name!r}, holds characters that cannot be printed. Rename it.")
+        return name
+
+    def _add(self, record: _Open, text: bytes, raw: bytes) -> None:
+        other = text.translate(None, BASES)
+        if other:
+            self._refuse(f"record {record.name!r} holds {_why_no_base(other)}")
+        if record.ended:
+            self._refuse(f"record {record.name!r} goes on after {record.ended}")
+        line_end = raw[len(text) :] or b"\n"
+        if not record.line_bases:
+            record.line_bases, record.line_end = len(text), line_end
+        lengths = f"has {len(text)} bases, and the lines before it have {record.line_bases}. {_EQUAL}"
+        if len(text) > record.line_bases:
+            self._refuse(f"record {record.name!r} {lengths}")
+        if len(text) < record.line_bases:
+            self._end(lengths)
+        elif line_end != record.line_end:
+            self._end("ends in other white space than the lines before it. Remove it: sed 's/[[:space:]]*$//'")
+        record.length += len(text)
+
+    def _end(self, why: str) -> None:
+        """After this line, the record may not go on."""
+        if self._open and not self._open.ended:
+            self._open.ended = f"line {self._line}, which {why}"
+
+    def _refuse(self, problem: str) -> NoReturn:
+        raise SequenceError(f"{self._path} line {self._line}: {problem}")
+
+
+def _why_no_base(other: bytes) -> str:
+    first = other[:1].decode(errors="surrogateescape")
+    problem = f"{other[:1]!r}"[1:] + ", which is no letter, '*', '-' or '.'."
+    if first in (">", ";"):
+        return f"{problem} Only at the beginning of a line it is no sequence: is a line end missing?"
+    if first.isspace():
+        return f"{problem} White space may only end a line. Remove it: sed '/^>/!s/[[:space:]]//g'"
+    return f"{problem} Is the file damaged, or no FASTA?"
+
+
+# --- reading with an index -------------------------------------------------------------------------------------------
+
+
+class IndexedFasta(Faidx):  # type: ignore[misc]
+    """pyfaidx with an index that was read and compared with the file before."""
+
+    def __init__(self, path: str, usable: UsableIndex) -> None:
+        self.contents = usable.contents
+        self.records = {record.name: record for record in usable.contents.records}
+        names = {"indexname": str(usable.paths.fai), "gzi_indexname": str(usable.paths.gzi)}
+        self.file: Any
+        super().__init__(path, **names, as_raw=True, rebuild=False, build_index=False)
+        if self.contents.blocks:
+            self.file.close()
+            self.file = BgzfFile(path, self.contents.blocks)
+
+    def read_fai(self) -> None:
+        """Take the records of the index."""
+        end = 0
+        for name, length, offset, line_bases, line_bytes in self.contents.records:
+            n_lines = -(-length // line_bases) if length else 0
+            after = offset + length + n_lines * (line_bytes - line_bases)
+            self.index[name] = IndexRecord(length, offset, line_bases, line_bytes, after, end)
+            end = after
+
+    def read_gzi(self) -> None:
+        """Take the blocks of the index."""
+        blocks = self.contents.blocks or ()
+        self.gzi_index = [_Block(packed, None, unpacked, None) for packed, unpacked in zip(*blocks, strict=True)]
 
 
 class _Block(BgzfBlock):  # type: ignore[misc]
@@ -185,17 +577,3 @@ class _Block(BgzfBlock):  # type: ignore[misc]
 
     def __lt__(self, position: int) -> bool:
         return bool(self.ustart <= position)
-
-
-def _advice(error: FastaIndexingError) -> str:
-    return " Make all lines of a record equally long: seqkit seq -w 60" if "consistent" in str(error) else ""
-
-
-def _duplicates(path: str, index: Index) -> str:
-    """The message about names that occur twice in an indexed FASTA; "" if there are none."""
-    names = Counter(line.split("\t")[0] for line in index.fai.read_text().splitlines())
-    repeated = [name for name, count in names.items() if count > 1]
-    if not repeated:
-        return ""
-    listed = ", ".join(map(repr, repeated[:5])) + (", ..." if len(repeated) > 5 else "")
-    return f"{path} has more than one record named {listed}. Names of contigs must differ."

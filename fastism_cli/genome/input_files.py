@@ -1,15 +1,21 @@
-"""Input files of any kind: their checksums, and a copy of what can be read only once, such as stdin."""
+"""Input files of any kind: their checksums, a copy of what can be read only once, and blocks of bgzip."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import shutil
+import struct
 import tempfile
+import zlib
+from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import IO
+from typing import IO, NamedTuple
 
-from fastism_cli.errors import ResourceError
+import numpy as np
+import numpy.typing as npt
+
+from fastism_cli.errors import ResourceError, SequenceError
 
 MAX_READ_WHOLE = 1 << 28  # bytes: larger files are known by samples
 SAMPLES, SAMPLE_BYTES = 1024, 1 << 16
@@ -75,3 +81,188 @@ def no_space(name: str, error: OSError) -> ResourceError:
         f"{name} could not be copied to {tempfile.gettempdir()}: {error.strerror}. "
         "Set TMPDIR to a folder with more space."
     )
+
+
+# --- bgzip -----------------------------------------------------------------------------------------------------------
+
+GZIP_MAGIC = b"\x1f\x8b"
+_HAS_EXTRA_FIELDS = 4
+_FIRST_OF_HEADER = 12  # bytes of a gzip header up to its extra fields
+_HEADER = 256  # bytes that hold a block's header, extra fields included
+_LARGEST_BLOCK = 1 << 16
+_GZI_ENTRY = 16
+
+
+def has_bgzf_header(head: bytes) -> bool:
+    """Whether the gzip header has the extra field ``BC`` that bgzip writes: only then can the file be read anywhere."""
+    return _block_size(head) > 0
+
+
+def _block_size(head: bytes) -> int:
+    """Bytes of the bgzip block that begins with ``head``; 0 if none does."""
+    if not head.startswith(GZIP_MAGIC) or len(head) < _FIRST_OF_HEADER or not head[3] & _HAS_EXTRA_FIELDS:
+        return 0
+    extra = head[_FIRST_OF_HEADER : _FIRST_OF_HEADER + int.from_bytes(head[10:12], "little")]
+    sizes = (int.from_bytes(value, "little") + 1 for identifier, value in _subfields(extra) if identifier == b"BC")
+    return next(sizes, 0)
+
+
+def _subfields(extra: bytes) -> Iterator[tuple[bytes, bytes]]:
+    while len(extra) >= 4:
+        end = 4 + int.from_bytes(extra[2:4], "little")
+        yield extra[:2], extra[4:end]
+        extra = extra[end:]
+
+
+def read_block(file: IO[bytes], path: str) -> tuple[int, bytes]:
+    """The bgzip block at the position of a file: its size in the file, and its content; (0, b"") at the end.
+
+    Raises
+    ------
+    SequenceError
+        If it is damaged; with its position.
+    """
+    at = file.tell()
+    head = file.read(_FIRST_OF_HEADER)
+    if not head:
+        return 0, b""
+    head += file.read(int.from_bytes(head[10:12], "little"))
+    size = _block_size(head)
+    body = file.read(max(size - len(head), 0))
+    try:
+        content = zlib.decompress(body[:-8], wbits=-zlib.MAX_WBITS)
+        is_right = struct.unpack("<II", body[-8:]) == (zlib.crc32(content), len(content))
+    except (zlib.error, struct.error):
+        is_right = False
+    if not is_right:
+        raise SequenceError(f"{path} is a damaged bgzip file: no whole block at byte {at}. Make or copy it again.")
+    return size, content
+
+
+class Blocks(NamedTuple):
+    """Where each block of a bgzip file begins, as a ``.gzi`` says: in the file and in its content, int64 (n,) each."""
+
+    packed: npt.NDArray[np.int64]
+    unpacked: npt.NDArray[np.int64]
+
+    def to_gzi(self) -> bytes:
+        """The bytes of a ``.gzi``, which leaves the first block out."""
+        entries = np.stack([self.packed, self.unpacked], axis=1)[1:]
+        return struct.pack("<Q", len(entries)) + entries.astype("<u8").tobytes()
+
+
+def blocks_of_gzi(gzi: bytes, path: str) -> Blocks | None:
+    """The blocks of a ``.gzi``, compared with the headers of the bgzip file; None if it is not the file's.
+
+    Each block is looked at if the file is no larger than 256 MiB, else 1,024 of them; :class:`BgzfFile` looks at each
+    block that it reads.
+    """
+    n = int.from_bytes(gzi[:8], "little")
+    if len(gzi) != 8 + _GZI_ENTRY * n:
+        return None
+    entries = np.frombuffer(gzi, "<u8", offset=8).reshape(n, 2)
+    if n and entries.max() >= 1 << 62:
+        return None
+    packed, unpacked = np.vstack([np.zeros((1, 2), np.int64), entries.astype(np.int64)]).T
+    blocks = Blocks(packed, unpacked)
+    return blocks if _rises(blocks) and _fit_headers(blocks, path) else None
+
+
+def _rises(blocks: Blocks) -> bool:
+    packed, unpacked = np.diff(blocks.packed), np.diff(blocks.unpacked)
+    return bool(np.all((packed > 0) & (unpacked >= 0) & (unpacked <= _LARGEST_BLOCK)))
+
+
+def _fit_headers(blocks: Blocks, path: str) -> bool:
+    n, size = len(blocks.packed), os.stat(path).st_size
+    chosen = range(n) if size <= MAX_READ_WHOLE else np.linspace(0, n - 1, min(n, SAMPLES)).astype(int).tolist()
+    begins = [*zip(blocks.packed.tolist(), blocks.unpacked.tolist(), strict=True), (size, None)]
+    with open(path, "rb", buffering=0) as file:
+        for i in chosen:
+            (at, content_at), (next_at, next_content_at) = begins[i : i + 2]
+            packed, unpacked = _sizes_at(file, at)
+            is_right = next_content_at in (content_at + unpacked, None) and _are_empty(file, at + packed, next_at)
+            if not packed or not is_right:
+                return False
+    return True
+
+
+def _sizes_at(file: IO[bytes], at: int) -> tuple[int, int]:
+    """Sizes of the block at ``at``, packed and unpacked, by its header and its last bytes; zeros if none is there."""
+    packed = _block_size(os.pread(file.fileno(), _HEADER, at))
+    unpacked = os.pread(file.fileno(), 4, at + packed - 4) if packed else b""
+    return packed, int.from_bytes(unpacked, "little")
+
+
+def _are_empty(file: IO[bytes], at: int, end: int) -> bool:
+    """Whether only blocks without content lie between two positions. Programs differ in whether they index these."""
+    while at < end:
+        packed, unpacked = _sizes_at(file, at)
+        if not packed or unpacked:
+            return False
+        at += packed
+    return at == end
+
+
+class BgzfFile:
+    """The content of a bgzip file, read from anywhere. Blocks without content may lie between others.
+
+    Parameters
+    ----------
+    blocks : Blocks
+        Of the same file. Each that is read is compared with the one after it.
+    """
+
+    def __init__(self, path: str, blocks: Blocks) -> None:
+        self._path, self._blocks = path, blocks
+        self._file = open(path, "rb")
+        self._at = self._within = 0
+        self._last: tuple[int, int, bytes] = (-1, 0, b"")  # the block that was read last: position, size, content
+
+    def close(self) -> None:
+        self._file.close()
+
+    def seek(self, virtual: int) -> None:
+        """Go to a virtual offset: 48 bits for the block's position in the file, 16 for the one in its content."""
+        self._at, self._within = virtual >> 16, virtual & 0xFFFF
+
+    def read_at(self, at: int, size: int) -> bytes:
+        """Up to ``size`` bytes from position ``at`` of the content."""
+        i = int(np.searchsorted(self._blocks.unpacked, at, side="right")) - 1
+        self._at, self._within = int(self._blocks.packed[i]), at - int(self._blocks.unpacked[i])
+        return self.read(size)
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes; fewer only at the end.
+
+        Raises
+        ------
+        SequenceError
+            If a block is damaged, or is not where the index says.
+        """
+        parts = []
+        while size > 0:
+            packed, content = self._block()
+            if not packed:
+                break
+            parts.append(content[self._within : self._within + size])
+            size -= len(parts[-1])
+            self._within += len(parts[-1])
+            if size > 0:
+                self._at, self._within = self._at + packed, 0
+        return b"".join(parts)
+
+    def _block(self) -> tuple[int, bytes]:
+        if self._last[0] != self._at:
+            self._file.seek(self._at)
+            packed, content = read_block(self._file, self._path)
+            self._check(self._at, packed, len(content))
+            self._last = (self._at, packed, content)
+        return self._last[1:]
+
+    def _check(self, at: int, packed: int, unpacked: int) -> None:
+        i = int(np.searchsorted(self._blocks.packed, at))
+        begins = [column[i : i + 2].tolist() for column in self._blocks]
+        is_indexed = len(begins[0]) == 2 and begins[0][0] == at  # and not the last one
+        if is_indexed and (begins[0][1] < at + packed or begins[1][1] != begins[1][0] + unpacked):
+            raise SequenceError(f"{self._path} does not match its index (.gzi) at byte {at}. Delete the index.")

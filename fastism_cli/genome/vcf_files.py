@@ -22,8 +22,7 @@ from functools import cached_property
 from typing import IO, Any, NamedTuple, cast
 
 from fastism_cli.errors import SequenceError, UsageError
-from fastism_cli.genome.fasta import GZIP_MAGIC, has_bgzf_header
-from fastism_cli.genome.input_files import STDIN, no_space, spooled
+from fastism_cli.genome.input_files import GZIP_MAGIC, STDIN, has_bgzf_header, no_space, spooled
 from fastism_cli.options.problems import Listing
 from fastism_cli.version import __version__
 

@@ -315,9 +315,12 @@ def test_the_index_can_be_read_by_others(genome_file, tmp_path):
         (b"chr1\t1\t2\n", "does not begin with '>'. Is it a FASTA file?"),
         (b"BZh91AY&SY", "does not begin with '>'. Is it a FASTA file?"),
         (b">a\nAC\n>b\nAC\n>a\nA\n", "has more than one record named 'a'. Names of contigs must differ."),
-        (b">a\nACGT\nAC\nACGT\n", "Inconsistent line found in >a at line 3. Make all lines of a record equally long: "),
-        (b">\nACGT\n", "cannot be indexed: Bad sequence name >"),
-        (b">a\nAC\xff\xfe\n", "holds bytes that are not text. Is it a FASTA file?"),
+        (
+            b">a\nACGT\nAC\nACGT\n",
+            "x.fa line 4: record 'a' goes on after line 3, which has 2 bases, and the lines before it have 4. Make all",
+        ),
+        (b">\nACGT\n", "x.fa line 1: '>' is followed by no name"),
+        (b">a\nAC\xff\xfe\n", "x.fa line 2: record 'a' holds '\\xff', which is no letter"),
     ],
 )
 def test_not_a_fasta(tmp_path, content, problem):
