@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
+import logging
 import os
+import re
 import stat
 import sys
 import zlib
@@ -20,9 +22,24 @@ from fastism_cli.errors import RegionError
 from fastism_cli.genome.input_files import STDIN, file_sha256, spooled
 from fastism_cli.options.problems import Listing
 
+logger = logging.getLogger(__name__)
+
 _MAX_COORDINATE = 2**32 - 1  # of the C++ reader, which has 32 bits
-_NARROWPEAK_COLUMNS = 10
+_MAX_DIGITS = 18  # of what Python is asked to read as a number
+_NARROWPEAK_COLUMNS, _BED12_COLUMNS = 10, 12
 _NO_SUMMIT = -1
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029]")  # no table can hold them; a tab is a column's end
+_BLOCKS = re.compile(r"\d+(,\d+)*,?")  # column 11 or 12 of BED12
+_NOT_PLAIN = (
+    (re.compile(r"""["'].*["']"""), "Write it without quotes: quote=FALSE in R, quoting=3 in pandas"),
+    (
+        re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?"),
+        "Write it as an integer: options(scipen=999) and as.integer() in R, .astype(int) in pandas",
+    ),
+    (re.compile(r"\d{1,3}(,\d{3})+(\.0*)?"), "Write it without commas"),
+    (re.compile(r"\d+L"), "Write it without the L of R's integers"),
+    (re.compile(r"\s*\d+\s*"), "Write it without blanks"),
+)
 
 _Report = Callable[[int, str], None]
 
@@ -37,7 +54,8 @@ class Region(NamedTuple):
     strand : str
         ``"+"``, ``"-"`` or ``"."``.
     summit : int or None
-        Position on the contig, not relative to ``start``; only narrowPeak (10 columns) has one.
+        Position on the contig, not relative to ``start``; only narrowPeak has one, by its column 10. More columns may
+        follow, as IDR and ``bedtools intersect -c`` write them.
     line : int
         Line of the file, counted from 1, headers and blank lines included.
     """
@@ -97,7 +115,7 @@ class BedSource:
 
     def __init__(self, source: str) -> None:
         self.source = os.fspath(source)
-        self.name = "stdin" if self.source == STDIN else self.source
+        self.name = "stdin" if self.source == STDIN else self.source or "''"
         self.path = self.source
         self._exit = ExitStack()
         self._contigs: Mapping[str, str] = {}
@@ -159,20 +177,39 @@ class BedSource:
 
 
 def _summarise(path: str, name: str) -> BedSummary:
-    problems, contigs, count = Listing(), dict[str, int](), 0
-    for region in _regions(path, name, lambda line, problem: problems.add(f"line {line}: {problem}")):
+    problems, unused, contigs, count = Listing(), Listing(), dict[str, int](), 0
+    reports = (_into(problems), _into(unused))
+    for region in _regions(path, name, *reports):
         count += 1
         contigs.setdefault(region.chrom, region.line)
     if problems.count == 1:
         raise RegionError(f"{name} {problems.first}")
     if problems.count:
         raise RegionError(problems.under(f"{problems.count} lines of {name} are not BED:"))
+    if unused.count:
+        logger.warning(
+            "%s: no summit is used of %d records with 10 or more columns, as columns 1-10 are not narrowPeak (%s)",
+            *(name, unused.count, unused.first),
+        )
     return BedSummary(count=count, sha256=file_sha256(path), contigs=contigs)
 
 
-def _regions(path: str, name: str, report: _Report) -> Iterator[Region]:
-    """Records of ``path``; ``report(line, problem)`` is called for each line that is not one."""
-    with closing(_checked_rows(path, name, report)) as rows:
+def _into(listing: Listing) -> _Report:
+    """A report that adds to ``listing``."""
+    return lambda line, problem: listing.add(f"line {line}: {problem}")
+
+
+def _ignore(line: int, problem: str) -> None:
+    """A report that nobody reads."""
+
+
+def _regions(path: str, name: str, report: _Report, unused: _Report = _ignore) -> Iterator[Region]:
+    """Records of ``path``.
+
+    ``report(line, problem)`` is called for each line that is not one, ``unused(line, why)`` for each with ten or more
+    columns that are neither narrowPeak nor BED12.
+    """
+    with closing(_checked_rows(path, name, report, unused)) as rows:
         # By itself, pybedtools names neither file nor line of a fault, drops contigs whose name begins with "track" and
         # takes some BED12 for SAM. So it gets rows of eight checked columns; the last two, summit and line, are ours.
         for interval in IntervalIterator(rows):
@@ -193,13 +230,17 @@ def _to_region(interval: Interval) -> Region:
     )
 
 
-def _checked_rows(path: str, name: str, report: _Report) -> Generator[list[str], None, None]:
+def _checked_rows(path: str, name: str, report: _Report, unused: _Report) -> Generator[list[str], None, None]:
     """chrom, start, end, name, score, strand, summit position, line: all as text, for each record."""
     for line, raw in enumerate(_raw_lines(path, name), start=1):
         try:
             text = _text(raw, is_first=line == 1)
             if text and not _is_header(text):
-                yield [*_columns(text), str(line)]
+                columns = text.split("\t")
+                record = _columns(text, columns)
+                if why := _why_no_summit(columns):
+                    unused(line, why)
+                yield [*record, str(line)]
         except _NotBed as problem:
             report(line, str(problem))
 
@@ -214,24 +255,32 @@ def _text(raw: bytes, *, is_first: bool) -> str:
         text = raw.decode("utf-8-sig" if is_first else "utf-8").rstrip()
     except UnicodeDecodeError as error:
         raise _NotBed("is not text (UTF-8). Is this a BED file?") from error
-    if "\0" in text:  # UTF-16 and many binary files; nor could HDF5 store it
-        raise _NotBed("is not text (UTF-8). Is this a BED file?")
+    if control := _CONTROL.search(text):
+        raise _NotBed(_why_not_text(control[0]))
     return text
+
+
+def _why_not_text(control: str) -> str:
+    if control == "\0":  # UTF-16 and many binary files
+        return "is not text (UTF-8). Is this a BED file?"
+    if control == "\r":
+        return "the lines end in carriage returns alone (CR), as on old Macs. Mend them: tr '\\r' '\\n' < OLD > NEW"
+    return f"holds the control character {control!r}. Remove it."
 
 
 def _is_header(text: str) -> bool:
     return text[0] == "#" or (text[0] in "tb" and text.split(None, 1)[0] in ("track", "browser"))
 
 
-def _columns(text: str) -> list[str]:
+def _columns(text: str, columns: list[str]) -> list[str]:
     """The seven columns that are used, normalised."""
-    columns = text.split("\t")
     if len(columns) < 3 or not columns[0]:
         raise _NotBed(_why_not_three(text, columns))
     chrom, start, end = columns[:3]
+    _check_contig(chrom)
     _check_interval(start, end)
     name = columns[3] if len(columns) > 3 and columns[3] != "." else ""
-    return [chrom, start, end, name, ".", _strand(columns), _summit(columns)]
+    return [chrom, start.lstrip("0") or "0", end.lstrip("0"), name, ".", _strand(columns), _summit(columns)]
 
 
 def _why_not_three(text: str, columns: list[str]) -> str:
@@ -243,29 +292,49 @@ def _why_not_three(text: str, columns: list[str]) -> str:
     return f"{len(columns)} {noun}, but BED needs at least contig, start and end. Received: {_brief(text)}"
 
 
+def _check_contig(chrom: str) -> None:
+    if len(chrom.split()) != 1:
+        raise _NotBed(f"contig {_brief(chrom)} holds blanks, but BED needs tabs between columns")
+    if len(chrom) > 1 and chrom[0] == chrom[-1] and chrom[0] in "\"'":
+        raise _NotBed(f"contig {_brief(chrom)} is in quotes. {_NOT_PLAIN[0][1]}")
+
+
 def _check_interval(start: str, end: str) -> None:
     if not (_is_integer(start) and _is_integer(end)):
         raise _NotBed(_why_no_integers(start, end))
-    first, stop = int(start), int(end)
+    first, stop = _to_int(start), _to_int(end)
+    if first > _MAX_COORDINATE:
+        raise _NotBed(f"start {_shortened(start)} is longer than any contig can be ({_MAX_COORDINATE})")
+    if stop > _MAX_COORDINATE:
+        raise _NotBed(f"end {_shortened(end)} is longer than any contig can be ({_MAX_COORDINATE})")
     if first > stop:
         raise _NotBed(f"start {first} is after end {stop}")
     if first == stop:
         raise _NotBed(f"start and end are both {first}: the region has no bases")
-    if stop > _MAX_COORDINATE:
-        raise _NotBed(f"end {stop} is longer than any contig can be ({_MAX_COORDINATE})")
 
 
 def _is_integer(value: str) -> bool:
     return value.isascii() and value.isdigit()
 
 
+def _to_int(value: str) -> int:
+    """A number of any length; one of more than 18 digits is only known to be large."""
+    digits = value.lstrip("0") or "0"
+    return int(digits) if len(digits) <= _MAX_DIGITS else 10**_MAX_DIGITS
+
+
 def _why_no_integers(start: str, end: str) -> str:
     label, value = ("end", end) if _is_integer(start) else ("start", start)
     if value[:1] == "-" and _is_integer(value[1:]):
-        return f"{label} {value} is negative"
-    names_columns = not any(character.isdigit() for character in start + end)
-    hint = ". A line of column names must begin with '#'" if names_columns else ""
-    return f"{label} {_brief(value)} is not a whole number{hint}"
+        return f"{label} {_shortened(value)} is negative"
+    return f"{label} {_brief(value)} is not a whole number{_cure(value, start + end)}"
+
+
+def _cure(value: str, both: str) -> str:
+    """How R, pandas and spreadsheets are told to write a whole number; ``both`` are start and end."""
+    if not any(character.isdigit() for character in both):
+        return ". A line of column names must begin with '#'"
+    return next((f". {cure}" for pattern, cure in _NOT_PLAIN if pattern.fullmatch(value)), "")
 
 
 def _strand(columns: list[str]) -> str:
@@ -276,20 +345,57 @@ def _strand(columns: list[str]) -> str:
 
 
 def _summit(columns: list[str]) -> str:
-    """Position of the summit on the contig, or -1; BED12 has more columns and no summit."""
-    if len(columns) != _NARROWPEAK_COLUMNS or columns[-1] == str(_NO_SUMMIT):
+    """Position of the summit on the contig, or -1."""
+    if len(columns) < _NARROWPEAK_COLUMNS or _why_no_summit(columns) or _is_bed12(columns):
         return str(_NO_SUMMIT)
-    length = int(columns[2]) - int(columns[1])
-    if not _is_integer(columns[-1]) or int(columns[-1]) >= length:
-        raise _NotBed(
-            f"summit {_brief(columns[-1])} (column 10 of narrowPeak) is neither -1 nor an offset below {length}. "
-            "If this is not narrowPeak: cut -f1-6"
-        )
-    return str(int(columns[1]) + int(columns[-1]))
+    if columns[9] == str(_NO_SUMMIT):
+        return str(_NO_SUMMIT)
+    problem = _why_no_offset(columns)
+    if problem:
+        raise _NotBed(f"{problem}. If this is not narrowPeak: cut -f1-6")
+    return str(_to_int(columns[1]) + _to_int(columns[9]))
+
+
+def _why_no_summit(columns: list[str]) -> str:
+    """Why ten or more columns are not narrowPeak; "" if they are, or if they are BED12, which has no summit."""
+    if len(columns) < _NARROWPEAK_COLUMNS or _is_bed12(columns):
+        return ""
+    other = [f"column {i + 1}, {_brief(columns[i])}, is no number" for i in (6, 7, 8) if not _is_number(columns[i])]
+    if not other and len(columns) > _NARROWPEAK_COLUMNS and columns[9] != str(_NO_SUMMIT):
+        other = [_why_no_offset(columns)]
+    return other[0] if other else ""
+
+
+def _why_no_offset(columns: list[str]) -> str:
+    length = _to_int(columns[2]) - _to_int(columns[1])
+    if _is_integer(columns[9]) and _to_int(columns[9]) < length:
+        return ""
+    return f"summit {_brief(columns[9])} (column 10 of narrowPeak) is neither -1 nor an offset below {length}"
+
+
+def _is_number(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return value in (".", "NA")
+    return True
+
+
+def _is_bed12(columns: list[str]) -> bool:
+    """Whether columns 7 to 12 are those of BED12: the thick part, the colour, and lists of blocks."""
+    if len(columns) < _BED12_COLUMNS:
+        return False
+    sizes, starts = columns[10:12]
+    has_blocks = all(map(_BLOCKS.fullmatch, (sizes, starts))) and ("," in sizes + starts or columns[9] == "1")
+    return has_blocks and all(map(_is_integer, columns[6:8]))
+
+
+def _shortened(value: str) -> str:
+    return value if len(value) <= 40 else value[:37] + "..."
 
 
 def _brief(value: str) -> str:
-    return repr(value if len(value) <= 40 else value[:37] + "...")
+    return repr(_shortened(value))
 
 
 def _raw_lines(path: str, name: str) -> Iterator[bytes]:

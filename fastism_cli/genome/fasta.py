@@ -188,7 +188,7 @@ def _check_is_fasta(path: str) -> bool:
         mode = os.stat(path).st_mode
         head, tail = (b"", b"") if not stat.S_ISREG(mode) else _ends(path)
     except FileNotFoundError as error:
-        raise SequenceError(f"{path} does not exist") from error
+        raise SequenceError(f"{path or repr(path)} does not exist") from error
     except OSError as error:
         raise SequenceError(f"{path} cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(mode):

@@ -98,6 +98,63 @@ def test_bed12_has_no_summit_and_is_not_taken_for_sam(bed):
     assert read(bed(bed12)) == [Region("chr1", 1000, 5000, "7", "+", None, 1)]
 
 
+PEAK = "chr1\t1000\t1900\tp0\t900\t.\t8.1\t12.3\t-1\t120"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "",
+        "\t4",  # bedtools intersect -c
+        "\t2.46\t2.73\t1000\t1900\t620.1\t1120\t1005\t1895\t213.8\t1123",  # IDR
+        "\tchr2\t5\t9\tname\t0\t+\t4",  # bedtools intersect -wo
+        "\t0\t0",
+        "\t",
+    ],
+)
+def test_summits_are_used_whatever_follows_narrowpeak(bed, caplog, more):
+    path = bed(f"{PEAK}{more}\n".replace("\t120", "\t-1") + f"{PEAK}{more}\n")
+    assert [region.summit for region in read(path)] == [None, 1120]
+    assert summary_of(path).count == 2
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("record", "why"),
+    [
+        (
+            "chr1\t1000\t1900\tp0\t900\t.\tchr1\t990\t1200\t7\t0\t+",  # bedtools intersect -wa -wb of two BED6
+            "column 7, 'chr1', is no number",
+        ),
+        ("chr1\t1000\t1900\tp0\t900\t.\t8.1\t12.3\tx\t120", "column 9, 'x', is no number"),
+        (f"{PEAK}0\t4", "summit '1200' (column 10 of narrowPeak) is neither -1 nor an offset below 900"),
+        (f"{PEAK.removesuffix('120')}1.5\t4", "summit '1.5' (column 10 of narrowPeak) is neither"),
+        (f"{PEAK}{'0' * 5000}\t4", "summit '120000"),
+    ],
+)
+def test_columns_that_are_no_narrowpeak_are_told(bed, caplog, record, why):
+    path = bed(f"chr1\t1\t2\n{record}\n{record}\n{PEAK}\n")
+    assert [region.summit for region in read(path)] == [None, None, None, 1120]
+    assert caplog.text == ""  # told once, by the pass over the whole file
+    summary_of(path)
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith(
+        f"{path}: no summit is used of 2 records with 10 or more columns, as columns 1-10 are not narrowPeak (line 2: "
+    )
+    assert why in message
+
+
+@pytest.mark.parametrize(
+    "columns",
+    ["1000\t5000\t0\t2\t567,488,\t0,3512", "0\t0\t255,0,0\t1\t567\t0", "1000\t1000\t0\t3\t5,6\t0,9\tmore\t7"],
+)
+def test_bed12_has_no_summit_and_nothing_is_told(bed, caplog, columns):
+    path = bed(f"chr1\t1000\t5000\t7\t960\t+\t{columns}\n")
+    assert [region.summit for region in read(path)] == [None]
+    assert summary_of(path).count == 1
+    assert caplog.text == ""
+
+
 def test_a_bed_that_looks_like_vcf(bed):
     assert read(bed("chr1\t5\t9\tA\t30\t.\tPASS\tx\n")) == [Region("chr1", 5, 9, "A", ".", None, 1)]
 
@@ -148,6 +205,24 @@ def test_what_is_written_is_read(records):
         ("chr1\t5\t9\tn\t0\t.\t1\t1\t1\t4", "summit '4' (column 10 of narrowPeak) is neither -1 nor an offset below 4"),
         ("chr1\t5\t9\tn\t0\t.\t1\t1\t1\tx", "If this is not narrowPeak: cut -f1-6"),
         ("x" * 100, "Received: '" + "x" * 37 + "...'"),
+        ("chr1\t1e+05\t400", "start '1e+05' is not a whole number. Write it as an integer: options(scipen=999)"),
+        ("chr1\t5\t2.02e+08", "end '2.02e+08' is not a whole number. Write it as an integer: options(scipen=999)"),
+        ("chr1\t1000.0\t1400.0", "in R, .astype(int) in pandas"),
+        ("chr1\t1,000\t4,000", "start '1,000' is not a whole number. Write it without commas"),
+        ("chr1\t5\t1,234,567.00", "Write it without commas"),
+        ("chr1\t1000L\t1400L", "start '1000L' is not a whole number. Write it without the L of R's integers"),
+        ('chr1\t"1000"\t"1400"', "Write it without quotes: quote=FALSE in R, quoting=3 in pandas"),
+        ('"chr1"\t1000\t1400', "contig '\"chr1\"' is in quotes. Write it without quotes: quote=FALSE in R"),
+        ("chr1\t 1000\t1400", "start ' 1000' is not a whole number. Write it without blanks"),
+        ("chr1\t5\t" + "9" * 5000, "end " + "9" * 37 + "... is longer than any contig can be"),
+        ("chr1\t" + "9" * 5000 + "\t7", "start " + "9" * 37 + "... is longer than any contig can be"),
+        ("chr1\t-" + "9" * 5000 + "\t7", "start -" + "9" * 36 + "... is negative"),
+        ("chr1\t5\t9\tn\t0\t.\t1\t1\t1\t" + "9" * 5000, "(column 10 of narrowPeak) is neither -1"),
+        ("chr1\t5\t9\rchr1\t5\t9\rchr1\t5\t9", "the lines end in carriage returns alone (CR), as on old Macs. Mend"),
+        ("chr1\t5\t9\tna\rme", "the lines end in carriage returns alone (CR), as on old Macs"),
+        ("chr1\t5\t9\tna\x0bme", "holds the control character '\\x0b'. Remove it."),
+        ("chr1\t5\t9\tna\u2028me", "holds the control character '\\u2028'. Remove it."),
+        ("chr1\u00a0100\t164\t200", "contig 'chr1\\xa0100' holds blanks, but BED needs tabs between columns"),
     ],
 )  # fmt: skip
 def test_a_faulty_line_is_named(bed, record, problem):
@@ -230,6 +305,26 @@ def test_gzip_is_told_by_content(bed, name):
 def test_damaged_gzip(bed, damage):
     path = bed(damage(gzip.compress(os.urandom(30) + BED6.encode() * 50)), "peaks.bed.gz")
     with pytest.raises(RegionError, match=re.escape(f"{path} is a damaged gzip file (")):
+        summary_of(path)
+
+
+def test_leading_zeros_are_read_as_they_are_meant(bed):
+    path = bed("chr1\t0001000\t" + "0" * 5000 + "1400\nchr1\t000\t01\n")
+    assert [region[:3] for region in read(path)] == [("chr1", 1000, 1400), ("chr1", 0, 1)]
+
+
+def test_no_path_at_all():
+    with pytest.raises(RegionError, match=r"^'' does not exist$"):
+        read("")
+
+
+def test_a_file_that_may_not_be_read(bed, monkeypatch):
+    def refuse(*_args):
+        raise PermissionError(13, "Permission denied")
+
+    path = bed(BED6)
+    monkeypatch.setattr("fastism_cli.genome.bed.open", refuse, raising=False)  # root may read everything
+    with pytest.raises(RegionError, match=rf"^{re.escape(path)} cannot be read: Permission denied$"):
         summary_of(path)
 
 
