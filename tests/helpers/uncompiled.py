@@ -14,7 +14,8 @@ from fastism_cli.model import backend
 def uncompiled(*, graphs: bool = False) -> Iterator[None]:
     """Compute operation by operation.
 
-    With ``graphs``, TensorFlow still traces the outer functions, and hides the number of sequences from Keras. On JAX, where single operations are compiled too, the outer functions stay compiled.
+    With ``graphs``, TensorFlow still traces the outer functions, and hides the number of sequences from Keras. On JAX,
+    where single operations are compiled too, the outer functions stay compiled.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backend, "stage", lambda function: function)
