@@ -15,7 +15,9 @@ from fastism_cli.options.choices import EXPORT_COMPRESSIONS, OVERLAPS
 @click.command(short_help="Write a result in the format of another tool.")
 @result_argument
 @click.option("-t", "--format", "kind", type=click.Choice(list(FORMATS)), required=True, help="Format to write.")
-@click.option("-o", "--output", metavar="OUT", help="File to write.  [default: named after FILE, in this folder]")
+@click.option(
+    "-o", "--output", metavar="OUT", help='File to write; "-" is stdout.  [default: named after FILE, in this folder]'
+)
 @click.option(
     "--targets",
     multiple=True,
@@ -49,16 +51,17 @@ def export(file: str, output: str | None, status: str, **options: Any) -> None:
     Hypothetical importance is delta minus its mean over the four bases; the importance of a base is that of the
     letter that is there. An N is 0 in arrays and missing elsewhere. "pos" counts from 1, as in VCF.
 
-    Beside every export lies a narrowPeak with a line for each region, in the order of the arrays: the window, of even
-    width, with the summit in its middle.
+    Beside every export lies OUT.regions.narrowPeak (OUT without its ending) with a line for each region, in the order
+    of the arrays: the window, of even width, with the summit in its middle. Of an odd window, arrays and narrowPeak
+    leave out the last base.
+
+    bedgraph, tsv and vcf are written to stdout by "-o -", without the narrowPeak. A bedGraph is in the order of bytes
+    of contig and start, which bedGraphToBigWig wants.
 
     Formats that hold one target (modisco-npz, modisco-h5, chrombpnet-h5, bigwig, bedgraph) get a file for each target,
     with its name before the ending.
     """
     from fastism_cli.export.export_scores import export_scores
 
-    summary = export_scores(file, output, **options)
-    if summary.left_out:
-        LOGGER.info(f"left out: {summary.left_out:,} regions whose window passes an end of its contig")
-    targets = "1 target" if summary.targets == 1 else f"{summary.targets:,} targets"
-    LOGGER.info(f"{summary.regions:,} regions, {targets} -> {', '.join(summary.files)}")
+    for line in export_scores(file, output, **options).lines():
+        LOGGER.info(line)

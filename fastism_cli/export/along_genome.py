@@ -35,7 +35,12 @@ class Stretch(NamedTuple):
 
 
 def along_genome(
-    regions: ExportedRegions, tracks: tuple[Track, ...], values_of: Callable[[GenomeBlock], Array], folder: str
+    regions: ExportedRegions,
+    tracks: tuple[Track, ...],
+    values_of: Callable[[GenomeBlock], Array],
+    folder: str | None,
+    *,
+    by_name: bool = False,
 ) -> Iterator[Stretch]:
     """Values of all regions from the first contig to the last, in memory that does not grow with their number.
 
@@ -43,8 +48,10 @@ def along_genome(
     ----------
     values_of : callable
         From a block to its values, float32 (n, K, W, ...).
-    folder : str
-        Where a nameless temporary file may be made, of the size of all values.
+    folder : str or None
+        Where a nameless temporary file may be made, of the size of all values; None is the usual place.
+    by_name : bool
+        Contigs in the order of the bytes of their names, as ``LC_ALL=C sort`` has them, in place of the FASTA's.
     """
     with tempfile.TemporaryFile(dir=folder) as file:
         inner: tuple[int, ...] = ()
@@ -53,11 +60,13 @@ def along_genome(
             file.write(values.data.cast("B"))
             inner = values.shape[1:]
         file.flush()
-        yield from _stretches(regions, _Reader(file.fileno(), inner))
+        yield from _stretches(regions, _Reader(file.fileno(), inner), by_name)
 
 
-def _stretches(regions: ExportedRegions, reader: _Reader) -> Iterator[Stretch]:
+def _stretches(regions: ExportedRegions, reader: _Reader, by_name: bool) -> Iterator[Stretch]:
     places, contigs = regions.whole(), regions.scores.file.genome_sizes
+    if by_name:
+        contigs = dict(sorted(contigs.items(), key=lambda item: item[0].encode()))
     starts = places.start
     for segment in segments(places.chrom, starts, starts + regions.window, contigs):
         reader.keep(segment.covering)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,7 +11,7 @@ import numpy as np
 
 from fastism_cli.export.along_genome import along_genome
 from fastism_cli.export.exported_regions import ExportJob
-from fastism_cli.export.output_files import FLOAT, open_text
+from fastism_cli.export.output_files import FLOAT, open_text, scratch_folder
 from fastism_cli.optional import require
 from fastism_cli.results.layout import Array
 
@@ -38,13 +37,13 @@ def _opened(library: Any, path: str, contigs: list[tuple[str, int]]) -> Any:
 
 
 def write_bedgraph(job: ExportJob) -> None:
-    """bedGraph: one file for each target, sorted by contig and position.
+    """bedGraph: one file for each target, in the order of bytes of contig and start, as bedGraphToBigWig wants.
 
     Neighbouring bases with the same value share a line.
     """
     with ExitStack() as stack:
         files = [stack.enter_context(open_text(paths[0])) for paths in job.paths]
-        for found in importance_along_genome(job):
+        for found in importance_along_genome(job, by_name=True):
             for file, values in zip(files, found.values, strict=True):
                 for offset, known in known_stretches(values):
                     file.write(_lines(found.chrom, found.start + offset, known))
@@ -68,11 +67,12 @@ class Importance(NamedTuple):
     values: Array
 
 
-def importance_along_genome(job: ExportJob) -> Iterator[Importance]:
+def importance_along_genome(job: ExportJob, *, by_name: bool = False) -> Iterator[Importance]:
     """Importance of every base with scores, along the genome; overlapping regions combined by ``job.overlap``."""
-    folder = os.path.dirname(job.paths[0][0])
+    folder = scratch_folder(job.paths[0][0])
     pending: list[Importance] = []
-    for segment, values in along_genome(job.regions, job.tracks, lambda block: block.importance(), folder):
+    stretches = along_genome(job.regions, job.tracks, lambda block: block.importance(), folder, by_name=by_name)
+    for segment, values in stretches:
         found = Importance(segment.chrom, segment.start, merged(values, job.overlap))
         if pending and not _continues(pending, found):
             yield _joined(pending)

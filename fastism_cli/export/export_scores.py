@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import filecmp
-import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +15,20 @@ from fastism_cli.export.narrowpeak import write_peaks
 from fastism_cli.export.output_files import default_output, file_names, split_ending
 from fastism_cli.optional import require
 from fastism_cli.options.choices import EXPORT_COMPRESSIONS, OVERLAPS
-from fastism_cli.results.outputs import Staging, check_new_file, check_space, require_name, staged
+from fastism_cli.results.layout import Track
+from fastism_cli.results.outputs import (
+    Staging,
+    cell,
+    check_new_file,
+    check_space,
+    check_stream,
+    is_stream,
+    require_name,
+    staged,
+)
 from fastism_cli.results.scores import Scores, choose_tracks, open_scores
 
-logger = logging.getLogger(__name__)
+PEAKS_ENDING = ".regions.narrowPeak"  # not that of the user's own peaks
 
 
 @dataclass(frozen=True)
@@ -35,12 +44,36 @@ class ExportSummary:
     left_out : int
         Rows with scores whose window passes an end of its contig, where no narrowPeak could say where they are.
     targets : int
+    window, width : int
+        Bases of each window that have scores, and those in arrays and the narrowPeak: an even number.
+    cut_names : int
+        Names of regions or targets in which tabs or line ends are written as blanks.
     """
 
     files: tuple[str, ...]
     regions: int
     left_out: int
     targets: int
+    window: int
+    width: int
+    cut_names: int = 0
+
+    def lines(self) -> list[str]:
+        """For the log: what was left out, and what was written where."""
+        lines = []
+        if self.left_out:
+            lines.append(f"left out: {self.left_out:,} regions whose window passes an end of its contig")
+        if self.window != self.width:
+            lines.append(
+                f"windows of {self.window:,} bases: arrays and narrowPeak leave out the last base of each, "
+                f"so that the summit is the middle, start + {self.width // 2:,}"
+            )
+        if self.cut_names:
+            lines.append(f"{self.cut_names:,} names hold tabs or line ends, which are written as blanks")
+        if any(map(is_stream, self.files)):
+            lines.append("no narrowPeak of the regions beside a stream: name a file to get one")
+        targets = "1 target" if self.targets == 1 else f"{self.targets:,} targets"
+        return [*lines, f"{self.regions:,} regions, {targets} -> {', '.join(self.files)}"]
 
 
 def export_scores(
@@ -56,13 +89,15 @@ def export_scores(
 ) -> ExportSummary:
     """Write the scores of a result file in the format of another tool, and a narrowPeak of the regions beside it.
 
+    The narrowPeak is called ``<stem>.regions.narrowPeak``.
+
     Parameters
     ----------
     path : str
         A finished result of ``fastism run``.
     output : str, optional
-        The file to write; default: named after ``path``, in the current folder. Several targets, in a format that
-        holds one, get a file each with the target's name in it.
+        The file to write; ``-`` is stdout, for text, without a narrowPeak. Default: named after ``path``, in the
+        current folder. Several targets, in a format that holds one, get a file each with the target's name in it.
     kind : str
         One of :data:`fastism_cli.export.formats.FORMATS`.
     targets : sequence of str
@@ -92,17 +127,29 @@ def export_scores(
     with open_scores(path) as scores:
         scores.require_bases()
         tracks = choose_tracks(scores, targets)
-        names = file_names(output, form, tracks)
-        inputs = [path, scores.file.attrs.get("bed_path", "")]
-        for name in (name for files in names for name in files):
-            check_new_file(name, inputs, overwrite=overwrite)
         regions = _regions(scores, form)
+        options = (overlap, compression, region_columns)
+        if is_stream(output):
+            _check_stream(output, kind, scores, tracks)
+            writer_of(kind)(ExportJob(regions, tracks, [(output,)], *options))
+            return _summary([output], regions, tracks)
+        names = file_names(output, form, tracks)
+        peaks = split_ending(output)[0] + PEAKS_ENDING
+        written = [name for files in names for name in files]
+        for name in [*written, *(name + ending for name in written for ending in form.indexes)]:
+            check_new_file(name, scores.protected, overwrite=overwrite, others=[peaks])
         check_space(output, _wanted(regions, form, len(tracks)) if compression == "none" else 0)
         with staged(output) as staging:
-            _write_peaks(staging, output, regions, inputs, overwrite)
+            n_cut = _write_peaks(staging, peaks, regions, overwrite)
             paths = [tuple(staging.path(name) for name in files) for files in names]
-            writer_of(kind)(ExportJob(regions, tracks, paths, overlap, compression, region_columns))
-            return ExportSummary(tuple(staging.move()), regions.n_rows, regions.n_left_out, len(tracks))
+            writer_of(kind)(ExportJob(regions, tracks, paths, *options))
+            return _summary(staging.move(), regions, tracks, n_cut)
+
+
+def _summary(files: Sequence[str], regions: ExportedRegions, tracks: Sequence[Track], n_cut: int = 0) -> ExportSummary:
+    n_cut += sum(cell(track.label) != track.label for track in tracks)
+    counts = (regions.n_rows, regions.n_left_out, len(tracks), regions.window, regions.even_window)
+    return ExportSummary(tuple(files), *counts, n_cut)
 
 
 def _checked(kind: str, overlap: str, compression: str) -> Format:
@@ -134,12 +181,24 @@ def _wanted(regions: ExportedRegions, form: Format, n_tracks: int) -> int:
     return 4 * prod((regions.n_rows, regions.even_window, 4, n_tracks)) if form.holds == "regions" else 0
 
 
-def _write_peaks(
-    staging: Staging, output: str, regions: ExportedRegions, inputs: Sequence[str], overwrite: bool
-) -> None:
-    name = split_ending(output)[0] + ".narrowPeak"
+def _check_stream(output: str, kind: str, scores: Scores, tracks: Sequence[Track]) -> None:
+    """Refuse what no stream can hold."""
+    if not FORMATS[kind].is_text:
+        text = ", ".join(name for name, form in FORMATS.items() if form.is_text)
+        raise UsageError(f"--output {output}: {kind} cannot be written to stdout or a pipe; {text} can. Name a file.")
+    if FORMATS[kind].per_target and len(tracks) > 1:
+        raise UsageError(
+            f"--output {output}: {kind} has a file for each of the {len(tracks):,} targets. Choose one by --targets."
+        )
+    check_stream(output, scores.protected, option="--output")
+
+
+def _write_peaks(staging: Staging, name: str, regions: ExportedRegions, overwrite: bool) -> int:
+    """Returns how many names of regions were cut."""
     path = staging.path(name)
-    write_peaks(path, regions)
-    # another format of the same result has the same regions
-    if not (os.path.isfile(name) and filecmp.cmp(path, name, shallow=False)):
-        check_new_file(name, inputs, overwrite=overwrite)
+    n_cut = write_peaks(path, regions)
+    if os.path.isfile(name) and filecmp.cmp(path, name, shallow=False):
+        staging.keep(name)  # another format of the same result has the same regions
+    else:
+        check_new_file(name, regions.scores.protected, overwrite=overwrite)
+    return n_cut

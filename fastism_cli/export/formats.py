@@ -28,6 +28,10 @@ class Format:
         all bases that have scores.
     library : str
         Distribution that the extra ``export`` installs for it; "" for none.
+    is_text : bool
+        Whether it can be written to stdout.
+    indexes : tuple of str
+        Ends of the name of an index that may lie beside the file.
     """
 
     module: str
@@ -35,6 +39,8 @@ class Format:
     per_target: bool
     holds: str
     library: str = ""
+    is_text: bool = False
+    indexes: tuple[str, ...] = ()
 
 
 FORMATS = {
@@ -43,10 +49,18 @@ FORMATS = {
     "chrombpnet-h5": Format("attribution_arrays", (".chrombpnet.h5",), per_target=True, holds="regions"),
     "basenji-h5": Format("attribution_arrays", (".basenji.h5",), per_target=False, holds="regions"),
     "bigwig": Format("base_tracks", (".bw",), per_target=True, holds="bases", library="pyBigWig"),
-    "bedgraph": Format("base_tracks", (".bedgraph",), per_target=True, holds="bases"),
-    "tsv": Format("tables", (".tsv",), per_target=False, holds="bases"),
+    "bedgraph": Format("base_tracks", (".bedgraph",), per_target=True, holds="bases", is_text=True),
+    "tsv": Format("tables", (".tsv",), per_target=False, holds="bases", is_text=True),
     "parquet": Format("tables", (".parquet",), per_target=False, holds="bases", library="pyarrow"),
-    "vcf": Format("vcf", (".vcf.gz",), per_target=False, holds="bases", library="pysam"),
+    "vcf": Format(
+        "vcf",
+        (".vcf.gz",),
+        per_target=False,
+        holds="bases",
+        library="pysam",
+        is_text=True,
+        indexes=(".tbi", ".csi"),
+    ),
 }
 
 

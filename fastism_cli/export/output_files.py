@@ -5,13 +5,17 @@ from __future__ import annotations
 import gzip
 import os
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import IO, cast
 
 from fastism_cli.errors import UsageError
 from fastism_cli.export.formats import Format
 from fastism_cli.options.run_options import RESULT_ENDINGS, stem_of
 from fastism_cli.results.layout import Track
+from fastism_cli.results.outputs import is_stream, open_stream, part_of_name
 
 MAX_FILES = 100  # all are open at the same time
 FLOAT = "%.9g"  # every float32 comes back as it was
@@ -39,14 +43,16 @@ def file_names(output: str, kind: Format, tracks: Sequence[Track]) -> list[tuple
             f"an export of {len(tracks):,} targets would be {len(tracks):,} files; at most {MAX_FILES} are written. "
             "Choose some with --targets."
         )
-    labels = unique([re.sub(r"[^\w.+-]+", "_", track.label) for track in tracks])
+    labels = unique([part_of_name(track.label, "_") for track in tracks])
     return [tuple(f"{stem}.{label}{ending}" for ending in endings) for label in labels]
 
 
 def unique(labels: Sequence[str]) -> list[str]:
-    """Labels, numbered where they repeat (letter case aside, as on some file systems)."""
-    lower = [label.lower() for label in labels]
-    return [f"{label}_{i}" if lower.count(label.lower()) > 1 else label for i, label in enumerate(labels)]
+    """Labels, numbered where they repeat (letter case aside, as on some file systems), until all differ."""
+    found = list(labels)
+    while repeated := {name for name, n in Counter(label.lower() for label in found).items() if n > 1}:
+        found = [f"{label}_{i}" if label.lower() in repeated else label for i, label in enumerate(found)]
+    return found
 
 
 def split_ending(output: str) -> tuple[str, str]:
@@ -58,8 +64,25 @@ def split_ending(output: str) -> tuple[str, str]:
     return os.path.join(folder, name[:cut]), name[cut:]
 
 
-def open_text(path: str) -> IO[str]:
-    """Open for writing; a name that ends in .gz is compressed."""
+@contextmanager
+def open_text(path: str) -> Iterator[IO[str]]:
+    """Open for writing; a name that ends in .gz is compressed, a stream never is."""
+    if is_stream(path):
+        with open_stream(path) as stream:
+            text = TextIOWrapper(stream, encoding="utf-8", write_through=True)
+            yield text
+            text.detach()
+        return
+    with _opened(path) as file:
+        yield file
+
+
+def scratch_folder(path: str) -> str | None:
+    """Where a temporary file may lie for an output: beside it, or for a stream in the usual place."""
+    return None if is_stream(path) else os.path.dirname(path)
+
+
+def _opened(path: str) -> IO[str]:
     if path.endswith((".gz", ".bgz")):
         return cast(IO[str], gzip.open(path, "wt", compresslevel=1, encoding="utf-8"))
     return open(path, "w", encoding="utf-8")

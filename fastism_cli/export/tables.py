@@ -15,6 +15,7 @@ from fastism_cli.export.exported_regions import ExportJob
 from fastism_cli.export.output_files import FLOAT, open_text
 from fastism_cli.optional import require
 from fastism_cli.results.layout import Array
+from fastism_cli.results.outputs import cell
 from fastism_cli.results.score_blocks import GenomeBlock
 
 LETTERS = ("A", "C", "G", "T", "N")
@@ -100,7 +101,8 @@ def columns_of(job: ExportJob) -> list[str]:
 
 def names_of(job: ExportJob) -> Names:
     scores = job.regions.scores
-    return Names(list(scores.file.genome_sizes), [track.label for track in job.tracks], scores.regions["name"].tolist())
+    labels, names = [track.label for track in job.tracks], scores.regions["name"].tolist()
+    return Names(list(scores.file.genome_sizes), [*map(cell, labels)], [*map(cell, names)])
 
 
 def substitutions(job: ExportJob) -> Iterator[Substitutions]:

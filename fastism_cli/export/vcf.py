@@ -5,17 +5,18 @@ A base that several regions cover has records for each region, with its row in I
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from fastism_cli.export.along_genome import Stretch, along_genome
 from fastism_cli.export.exported_regions import ExportJob
-from fastism_cli.export.output_files import FLOAT
+from fastism_cli.export.output_files import FLOAT, scratch_folder
 from fastism_cli.genome import vcf_files
 from fastism_cli.optional import require
 from fastism_cli.results.layout import Array
+from fastism_cli.results.outputs import is_stream, open_stream
 from fastism_cli.results.score_blocks import GenomeBlock
 
 LETTERS = np.array(list("ACGTN"), dtype=object)
@@ -31,17 +32,25 @@ def write_vcf(job: ExportJob) -> None:
         vcf_files.info_line(key, "A", "Float", f"Prediction on ALT minus prediction on the reference: {label}")
         for key, label in zip(keys, labels, strict=True)
     ]
-    with pysam.BGZFile(path, "wb") as output:
+    with _opened(pysam, path) as output:
         output.write(vcf_files.header(file.genome_sizes, lines, reference=file.attrs.get("fasta_path", "")).encode())
         for text in _records(job, keys):
             output.write(text.encode())
-    vcf_files.index(pysam, path, file.genome_sizes)
+    if not is_stream(path) and not path.endswith(".vcf"):
+        vcf_files.index(pysam, path, file.genome_sizes)
+
+
+def _opened(pysam: Any, path: str) -> Any:
+    """Compressed by bgzip, but for a stream and a name that ends in .vcf."""
+    if is_stream(path):
+        return open_stream(path)
+    return open(path, "wb") if path.endswith(".vcf") else pysam.BGZFile(path, "wb")
 
 
 def _records(job: ExportJob, keys: list[str]) -> Iterator[str]:
     bed_row = job.regions.whole().column("bed_row")
     info = ";".join(["ROW=%d", *(f"{key}={FLOAT}" for key in keys)])
-    for stretch in along_genome(job.regions, job.tracks, _delta_and_letters, os.path.dirname(job.paths[0][0])):
+    for stretch in along_genome(job.regions, job.tracks, _delta_and_letters, scratch_folder(job.paths[0][0])):
         yield _lines(stretch, bed_row, f"{stretch.segment.chrom}\t%d\t.\t%s\t%s\t.\t.\t{info}\n")
 
 

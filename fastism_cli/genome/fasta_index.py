@@ -309,7 +309,9 @@ def build_index(path: str, is_bgzf: bool, stack: ExitStack) -> UsableIndex:
 
 
 def _places(path: str, is_bgzf: bool, stack: ExitStack) -> Iterator[Index]:
-    yield _beside(path, is_bgzf)
+    beside = _beside(path, is_bgzf)
+    if not any(os.path.lexists(file) for file in beside.files):  # one that is there is somebody's, and stays
+        yield beside
     cache = _folder_in_cache(path)
     if cache:
         yield Index(cache, Path(os.path.realpath(path)).name, is_bgzf)

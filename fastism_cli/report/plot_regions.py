@@ -99,7 +99,7 @@ def plot_regions(
         rows = _rows(scores, options, track)
         files = _files(scores, rows, output, format, options)
         for file in files:
-            check_new_file(file, [path], overwrite=overwrite)
+            check_new_file(file, scores.protected, overwrite=overwrite)
         pictures = (_draw(scores, row, track, options) for row in rows)
         with picture.style(), staged(files[0]) as staging:
             _write(pictures, [staging.path(file) for file in files])

@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from pathlib import Path
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from fastism_cli.report import page
 from fastism_cli.report.page_data import contents, packed_sizes
 from fastism_cli.report.region import ranked
 from fastism_cli.report.survey import Survey, survey
-from fastism_cli.results.outputs import check_new_file, staged
+from fastism_cli.results.outputs import check_written, write_whole
 from fastism_cli.results.scores import Scores, choose_tracks, open_scores
 
 MAP_BYTES = 150  # of a picture beside its letters and deltas
@@ -79,8 +78,8 @@ def write_report(
     UsageError
         If the file is no finished result, has no such target, or the page exists.
     """
-    check_new_file(output, [path], overwrite=overwrite)
     with open_scores(path) as scores:
+        check_written(output, scores.protected, overwrite=overwrite)
         scores.require_bases()
         tracks = choose_tracks(scores, targets)
         shown = tracks if targets else tracks[:REPORT_TARGETS]
@@ -91,9 +90,7 @@ def write_report(
         drawn = _fitting_maps(scores, found, order[:top], size)
         text = page.render(os.path.basename(scores.path), contents(scores, found, rows, drawn))
         counts = (len(rows), scores.n_rows, len(drawn), min(top, len(order)), len(shown), len(tracks))
-    with staged(output) as staging:
-        Path(staging.path(output)).write_text(text, encoding="utf-8")
-        staging.move()
+    write_whole(output, text)
     return ReportSummary(output, len(text.encode()), *counts)
 
 

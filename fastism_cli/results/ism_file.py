@@ -86,6 +86,11 @@ class IsmFile:
         return dict(zip(column(genome[schema.CHROM_NAMES]), genome[schema.CHROM_SIZES][:].tolist(), strict=True))
 
     @property
+    def sources(self) -> list[str]:
+        """The shards that an index reads from, relative to its folder; none of a file that holds its own scores."""
+        return [source.file_name for source in self.seq.virtual_sources()] if self.seq.is_virtual else []
+
+    @property
     def seq(self) -> h5py.Dataset:
         """uint8 (N, L): codes of the alphabet."""
         return self._file[schema.SEQ]

@@ -17,7 +17,7 @@ from fastism_cli.results import schema
 from fastism_cli.results.datasets import write_header
 from fastism_cli.results.ism_file import IsmFile, read_result
 from fastism_cli.results.layout import Layout
-from fastism_cli.results.outputs import check_new_file
+from fastism_cli.results.outputs import check_new_file, inputs_of_result
 from fastism_cli.results.same_run import SAME, differences
 from fastism_cli.results.writer import ResultWriter
 
@@ -45,11 +45,14 @@ def merge_shards(
     UsageError
         If a shard is missing, unfinished, comes twice or is of another configuration.
     """
-    check_new_file(output, paths, overwrite=overwrite, role="one of the shards")
+    check_new_file(output, paths, overwrite=overwrite, role="one of the shards", is_result=True)
     with ExitStack() as stack:
         shards = [stack.enter_context(read_result(path)) for path in existing(paths)]
         shards.sort(key=lambda shard: int(shard.attrs["shard_index"]))
         check_shards(shards)
+        for shard in shards:
+            named = inputs_of_result(shard.path, shard.attrs, shard.sources)
+            check_new_file(output, named, overwrite=overwrite, role="an input of these shards", is_result=True)
         attributes = {**part_attributes(shards), **OWN_ATTRIBUTES, "command": command}
         return join(shards, output, attributes, virtual=virtual, overwrite=overwrite)
 

@@ -2,46 +2,126 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
+import stat
+import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import IO, Any
 
 from fastism_cli.errors import OutputError, ResourceError
-from fastism_cli.genome.input_files import STDIN
+from fastism_cli.genome.input_files import STDIN, content_sha256
+from fastism_cli.options.per_head import split_named
 from fastism_cli.results.crash_safe_file import in_use, is_in_use
 from fastism_cli.results.journal import SUFFIX, read_checkpoint
 from fastism_cli.results.schema import PARTIAL_SUFFIX
 
+INDEXES = (".fai", ".gzi", ".tbi", ".csi")  # of a FASTA or a VCF, beside it
+MAX_MODEL_FILES = 10_000  # of a folder; a SavedModel has a few
+MAX_NAME = 80  # bytes that a name gives to that of a file
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+HDF5 = b"\x89HDF\r\n\x1a\n"
+
 
 def check_new_file(
     output: str,
-    inputs: Sequence[Any],
+    inputs: Iterable[Any],
     *,
     overwrite: bool,
     resume: bool = False,
-    role: str = "an input of this run",
+    role: str = "an input of this command",
+    option: str = "--output",
+    others: Iterable[str] = (),
+    is_result: bool = False,
 ) -> None:
-    """Check that the output can be written, and is none of the inputs.
+    """Check that an output can be written: the one rule for every file of every command.
+
+    It is never an input, nor the index of one; never another output of the same command; and no file that exists,
+    unless that may be replaced.
 
     Parameters
     ----------
-    inputs : sequence of str, path-like or other objects
-        Only paths are compared.
+    inputs : iterable of str, path-like or other objects
+        Only paths are compared: by the file that they lead to, so that links and other ways to write a name are found.
+        A folder stands for all files in it.
     role : str
         What the message calls an input.
+    option : str
+        What chose the name.
+    others : iterable of str
+        Other files that the command writes.
+    is_result : bool
+        Whether the file is a result, which is written under a name of its own until it is complete.
 
     Raises
     ------
     OutputError
     """
-    for path in inputs:
-        is_path = isinstance(path, (str, os.PathLike)) and path != STDIN
-        if is_path and os.path.exists(output) and os.path.exists(path) and os.path.samefile(output, path):
-            raise OutputError(f"{output} is {role}. Choose another --output.")
+    inputs = list(inputs)
+    _refuse_inputs(output, inputs, role, option)
+    for other in others:
+        if _place(output) == _place(other) or _is_same(output, other):
+            raise OutputError(f"{output} is another output of this command ({other}). Choose another {option}.")
+    if not is_result:
+        _check_file(output, overwrite=overwrite or resume, option=option)
+        return
+    for unfinished in unfinished_names(output):
+        _refuse_inputs(unfinished, inputs, role, option)
     check_output(output, overwrite=overwrite, resume=resume)
+
+
+def unfinished_names(output: str) -> tuple[str, str]:
+    """The files of a result that is not complete: rows, and the journal of its checkpoints."""
+    return output + PARTIAL_SUFFIX, output + PARTIAL_SUFFIX + SUFFIX
+
+
+def check_stream(output: str, inputs: Iterable[Any], *, role: str = "an input of this command", option: str) -> None:
+    """Check that what is written into a stream does not get into an input, as ``/dev/stdout > genome.fa`` would.
+
+    Raises
+    ------
+    OutputError
+    """
+    _refuse_inputs("/dev/stdout" if output == STDIN else output, inputs, role, option)
+
+
+def _refuse_inputs(output: str, inputs: Iterable[Any], role: str, option: str) -> None:
+    if "\0" in output or not os.path.exists(output):
+        return
+    for path in inputs:
+        if isinstance(path, Recorded) and path.is_content_of(output):
+            raise OutputError(f"{output} is {role}: it has the content of {path.name}. Choose another {option}.")
+        if isinstance(path, (str, os.PathLike)) and path not in ("", STDIN):
+            found = next((file for file in _files_of(os.fspath(path)) if _is_same(output, file)), None)
+            if found is not None:
+                raise OutputError(f"{output} is {role}. Choose another {option}.")
+
+
+def _files_of(path: str) -> Iterator[str]:
+    """A file and its indexes, or all files of a folder, such as a SavedModel."""
+    if os.path.isdir(path):
+        inside = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
+        yield from islice(inside, MAX_MODEL_FILES)
+    else:
+        yield from (path + ending for ending in ("", *INDEXES))
+
+
+def _is_same(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except (OSError, ValueError):
+        return False
+
+
+def _place(path: str) -> str:
+    """The name in a folder without links: two names of one file that does not exist yet are equal."""
+    return os.path.join(os.path.realpath(os.path.dirname(path) or "."), os.path.basename(path))
 
 
 def check_output(path: str | os.PathLike[str], *, overwrite: bool, resume: bool = False) -> None:
@@ -54,10 +134,68 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool, resume: bool 
         writes it, or an interrupted run has left rows that would be lost.
     """
     name = os.fspath(path)
-    check_place(name, "--output")
-    if os.path.lexists(name) and not (overwrite or resume):
-        raise OutputError(f"{name} exists. Replace it with --overwrite, or choose another --output.")
+    _check_file(name, overwrite=overwrite or resume, option="--output")
     check_partial(name + PARTIAL_SUFFIX, overwrite=overwrite, resume=resume)
+
+
+def _check_file(name: str, *, overwrite: bool, option: str) -> None:
+    check_place(name, option)
+    if os.path.lexists(name) and not overwrite:
+        leads = f", a link to {os.readlink(name)}" if os.path.islink(name) else ""
+        raise OutputError(f"{name} exists{leads}. Replace it with --overwrite, or choose another {option}.")
+
+
+# --- what a result names as its inputs -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """An input that a result knows by name and SHA-256: found wherever it was moved to, with the result or without."""
+
+    name: str
+    sha256: str
+
+    def is_content_of(self, path: str) -> bool:
+        """Whether a file has the name and the content of this input."""
+        if os.path.basename(path) != os.path.basename(self.name) or not os.path.isfile(path):
+            return False
+        try:
+            return content_sha256(path) == self.sha256
+        except OSError:
+            return False
+
+
+def inputs_of_result(path: str, attributes: Mapping[str, Any], sources: Iterable[str] = ()) -> list[str | Recorded]:
+    """What no output may replace: a result, files that it reads from, and those that it names as its inputs.
+
+    A relative name is looked up in the folder of the run, that of the result, and this one.
+
+    Parameters
+    ----------
+    sources : iterable of str
+        Shards that an index reads from, relative to its folder.
+    """
+    own = os.path.dirname(os.path.realpath(path))
+    folders = [str(attributes.get("folder") or own), own, os.getcwd()]
+    named = [name for name in _named_inputs(attributes) if name not in ("", STDIN)]
+    return [
+        path,
+        *(os.path.join(own, source) for source in sources),
+        *(os.path.join(folder, name) for name in named for folder in folders),
+        *(
+            Recorded(str(attributes[f"{name}_path"]), str(attributes[f"{name}_sha256"]))
+            for name in ("model", "fasta", "bed")
+            if attributes.get(f"{name}_path") and attributes.get(f"{name}_sha256")
+        ),
+    ]
+
+
+def _named_inputs(attributes: Mapping[str, Any]) -> list[str]:
+    config = json.loads(attributes.get("config") or "{}")
+    values = [*(config.get("inputs") or ()), *(config.get("target_names") or ())]
+    listed = [*(config.get("custom_objects") or ()), *(config.get("rules") or ()), config.get("weights") or ""]
+    paths = [attributes.get(name) or "" for name in ("model_path", "fasta_path", "bed_path")]
+    return [*map(str, paths), *map(str, listed), *(value for _, value in split_named(values))]
 
 
 def require_name(name: str, option: str) -> None:
@@ -75,6 +213,10 @@ def check_place(name: str, option: str) -> None:
     """
     require_name(name, option)
     folder = os.path.dirname(name) or "."
+    if "\0" in name:
+        raise OutputError(f"{option} holds a NUL. Received: {name!r}")
+    if _names_stream(name) or _is_pipe(name):
+        raise OutputError(f"{option} {name}: this output cannot go to stdout or a pipe. Name a file to write.")
     if os.path.exists(name) and not os.path.isfile(name):
         raise OutputError(f"{name} is a folder or a device. Name a file to write.")
     if os.path.exists(folder) and not os.path.isdir(folder):
@@ -91,12 +233,27 @@ def check_partial(partial: str, *, overwrite: bool, resume: bool) -> None:
         raise in_use(partial)
     if overwrite or not os.path.exists(partial):
         return
+    if not os.path.exists(partial + SUFFIX) and not _may_be_unfinished(partial):
+        raise OutputError(
+            f"{partial} is needed for unfinished rows, but is no unfinished result. "
+            "Move it away, replace it with --overwrite, or choose another --output."
+        )
     checkpoint = read_checkpoint(partial + SUFFIX)
     if checkpoint and checkpoint.rows and not resume:
         raise OutputError(
             f"{partial} holds {checkpoint.rows:,} finished rows of an interrupted run. "
             "Continue it with --resume, or start anew with --overwrite."
         )
+
+
+def _may_be_unfinished(partial: str) -> bool:
+    """Whether a file can be what a run left before its first checkpoint: HDF5, or bytes that were never written."""
+    try:
+        with open(partial, "rb") as file:
+            begin = file.read(len(HDF5))
+    except OSError:
+        return True  # told when it is opened for writing
+    return begin == HDF5 or not begin.strip(b"\0")
 
 
 def check_space(output: str, wanted: int) -> None:
@@ -155,27 +312,128 @@ def size_text(size: float) -> str:
     raise AssertionError
 
 
+# --- stdout and pipes ------------------------------------------------------------------------------------------------
+
+
+STREAMS = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
+
+
+def is_stream(path: str) -> bool:
+    """Whether bytes are written into what is there, as into ``-``, ``/dev/stdout``, ``/dev/null`` or a pipe."""
+    return _names_stream(path) or _is_pipe(path) or stat.S_ISCHR(_mode(path))
+
+
+def _names_stream(path: str) -> bool:
+    return path == STDIN or path.startswith(STREAMS)
+
+
+def _is_pipe(path: str) -> bool:
+    return stat.S_ISFIFO(_mode(path))
+
+
+def _mode(path: str) -> int:
+    try:
+        return os.stat(path).st_mode
+    except (OSError, ValueError):
+        return 0
+
+
+@contextmanager
+def open_stream(path: str, option: str = "--output") -> Iterator[IO[bytes]]:
+    """Open what :func:`is_stream` accepts, for writing. A reader that has gone away raises BrokenPipeError.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be opened.
+    ResourceError
+        If it cannot be written, as on a full disk.
+    """
+    descriptor = None
+    try:
+        descriptor = _descriptor(path)
+        with open(descriptor, "wb") as file:
+            yield file
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        kind = OutputError if descriptor is None else ResourceError
+        raise kind(f"{option} {path} cannot be written: {error.strerror or error}") from error
+
+
+def check_written(output: str, inputs: Iterable[Any], *, overwrite: bool, option: str = "--output") -> None:
+    """Check a file that may be a stream as well: see :func:`check_new_file` and :func:`is_stream`.
+
+    Raises
+    ------
+    OutputError
+    """
+    if is_stream(output):
+        check_stream(output, inputs, option=option)
+    else:
+        check_new_file(output, inputs, overwrite=overwrite, option=option)
+
+
+def write_whole(output: str, text: str, option: str = "--output") -> None:
+    """Write a text into a stream, or into a file that gets its name when it is complete.
+
+    Raises
+    ------
+    OutputError, ResourceError
+        If it cannot be written.
+    """
+    if is_stream(output):
+        with open_stream(output, option) as stream:
+            stream.write(text.encode())
+        return
+    with staged(output, option) as staging:
+        with open(staging.path(output), "w", encoding="utf-8") as file:
+            file.write(text)
+        staging.move()
+
+
+def _descriptor(path: str) -> int:
+    """A descriptor of its own; a file behind ``/dev/stdout`` or ``/dev/fd/3`` is written on, not cut."""
+    numbers = {STDIN: "1", "/dev/stdout": "1", "/dev/stderr": "2"}
+    number = numbers.get(path) or next((path[len(x) :] for x in STREAMS if path.startswith(x)), "")
+    if number.isascii() and number.isdigit() and len(number) < 8:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(AttributeError, ValueError):  # closed, or none
+                stream.flush()
+        return os.dup(int(number))
+    return os.open(path, os.O_WRONLY | getattr(os, "O_CLOEXEC", 0))
+
+
+# --- names only when complete ----------------------------------------------------------------------------------------
+
+
 class Staging:
     """A folder beside the output, in which files have their final names."""
 
     def __init__(self, folder: str, target: str) -> None:
         self.folder = folder
         self.target = target
+        self._kept: set[str] = set()
 
     def path(self, name: str) -> str:
         """Where to write the file that will be called ``name``."""
         return os.path.join(self.folder, os.path.basename(name))
 
+    def keep(self, name: str) -> None:
+        """Leave the file that has this name already as it is: the one in the folder is equal."""
+        self._kept.add(os.path.basename(name))
+
     def move(self) -> list[str]:
         """Give every file its name; returns the names, sorted."""
         names = sorted(os.listdir(self.folder))
         for name in names:
-            os.replace(os.path.join(self.folder, name), os.path.join(self.target, name))
+            if name not in self._kept:
+                os.replace(os.path.join(self.folder, name), os.path.join(self.target, name))
         return [os.path.join(self.target, name) for name in names]
 
 
 @contextmanager
-def staged(output: str) -> Iterator[Staging]:
+def staged(output: str, option: str = "--output") -> Iterator[Staging]:
     """A staging folder beside ``output``, removed at the end, also after an error.
 
     Raises
@@ -189,7 +447,7 @@ def staged(output: str) -> Iterator[Staging]:
     try:
         folder = tempfile.TemporaryDirectory(prefix=".fastism-", dir=target or ".")
     except OSError as error:
-        raise OutputError(f"{output} cannot be written: {error.strerror}. Choose another --output.") from error
+        raise OutputError(f"{output} cannot be written: {error.strerror}. Choose another {option}.") from error
     with folder:
         try:
             yield Staging(folder.name, target)
@@ -198,3 +456,28 @@ def staged(output: str) -> Iterator[Staging]:
                 f"{output} cannot be written: {error.strerror or error}. "
                 "What was unfinished was removed. Free space or choose another --output."
             ) from error
+
+
+# --- names in tables and of files ------------------------------------------------------------------------------------
+
+
+def cell(text: str) -> str:
+    """A name as one cell of a table: tabs, line ends and other control characters become blanks.
+
+    Examples
+    --------
+    >>> cell("CTCF\\tK562\\r")
+    'CTCF K562'
+    """
+    return CONTROL.sub(" ", text).strip() if CONTROL.search(text) else text
+
+
+def part_of_name(text: str, other: str) -> str:
+    """A name as a part of a file name: letters, digits and ``._+-``, all else ``other``; at most 80 bytes, never empty.
+
+    Examples
+    --------
+    >>> part_of_name("K562/CTCF (rep 1)", "_"), part_of_name("../../up", "-")
+    ('K562_CTCF_rep_1_', '..-..-up')
+    """
+    return re.sub(r"[^\w.+-]+", other, text).encode()[:MAX_NAME].decode(errors="ignore") or other

@@ -95,6 +95,7 @@ ATTRIBUTES: dict[str, Attribute] = {
     "fasta_path": Attribute("path of the FASTA as given", is_shown=True),
     "bed_path": Attribute("path of the BED as given; empty if the records of the FASTA were scored", is_shown=True),
     "bed_sha256": Attribute("SHA-256 of the BED", is_shown=True),
+    "folder": Attribute("folder in which the run was started: relative paths are relative to it"),
     "config_sha256": Attribute("SHA-256 of options and inputs: equal for files of the same run", is_shown=True),
     "format": Attribute("fastism-ism", by_writer=True),
     "format_version": Attribute("version of the format", by_writer=True),

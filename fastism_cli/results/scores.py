@@ -25,6 +25,7 @@ from fastism_cli.options.per_head import parse_range, split_named
 from fastism_cli.results.block_reader import stored_blocks
 from fastism_cli.results.ism_file import IsmFile, read_result
 from fastism_cli.results.layout import Array, Track, head_tracks
+from fastism_cli.results.outputs import Recorded, inputs_of_result
 from fastism_cli.results.region_columns import ROWS_AT_ONCE, RegionColumns, readable
 from fastism_cli.results.schema import MODEL_STRAND, Status
 from fastism_cli.results.score_blocks import ScoreBlock
@@ -80,6 +81,11 @@ class Scores:
     def regions(self) -> RegionColumns:
         """Columns of ``/regions``, each (N,), read while the file is open; chrom, name and both strands hold str."""
         return self.file.columns
+
+    @property
+    def protected(self) -> list[str | Recorded]:
+        """What no output may replace: this file, those that it reads from, and the inputs that it names."""
+        return inputs_of_result(self.path, self.file.attrs, self.file.sources)
 
     def reverse(self, rows: Array) -> Array:
         """Which of some ascending rows the model saw as their reverse complement, bool (n,)."""

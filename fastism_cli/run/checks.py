@@ -22,11 +22,12 @@ from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.options.per_head import Units
 from fastism_cli.options.problems import Problems
 from fastism_cli.options.run_options import RunOptions, parse_codes, parse_reduce, parse_tie
-from fastism_cli.results.outputs import check_new_file, check_place
+from fastism_cli.results.outputs import check_new_file, check_stream, is_stream, unfinished_names
 from fastism_cli.run.inputs_and_targets import parse_targets, read_inputs, read_target_names
 from fastism_cli.run.provenance import Watch, other_files, run_attributes
 from fastism_cli.run.region_reader import check_records
 from fastism_cli.run.request import RunRequest
+from fastism_cli.run.summary import is_summary_of
 
 logger = logging.getLogger(__name__)
 
@@ -92,10 +93,7 @@ def check_run(stack: ExitStack, request: RunRequest) -> RunInputs:
     problems, options, fasta = Problems(), request.options, request.fasta
     choices = check_choices(problems, request.model, options)
     regions = open_regions(problems, stack, request.bed, fasta, options)
-    inputs = [request.model.path, request.bed, fasta]
-    problems.check(check_new_file, request.output, inputs, overwrite=options.overwrite, resume=options.resume)
-    if options.summary is not None:
-        problems.check(check_place, options.summary, "--summary")
+    problems.check(check_outputs, request)
     problems.raise_if_any()
     assert regions is not None  # or its problem was raised
     # the files are read from here on: a change between now and the end of the run is noticed
@@ -105,6 +103,34 @@ def check_run(stack: ExitStack, request: RunRequest) -> RunInputs:
     name = source.name if source.path else ""
     attributes = run_attributes(request, bed=name, bed_sha256=source.sha256)
     return RunInputs(regions, choices, request.output, attributes, watch, model_watch)
+
+
+def check_outputs(request: RunRequest) -> None:
+    """Check that the result and the summary of a run can be written, over nothing that must stay.
+
+    A summary that exists is replaced by ``overwrite``, and by ``resume`` if it is one of this output: a job that is
+    started again by the same command writes it again.
+
+    Raises
+    ------
+    OutputError
+    """
+    options, summary = request.options, request.options.summary
+    inputs = input_files(request)
+    check_new_file(request.output, inputs, overwrite=options.overwrite, resume=options.resume, is_result=True)
+    if summary is None:
+        return
+    if is_stream(summary):
+        check_stream(summary, [*inputs, request.output], option="--summary")
+        return
+    is_known = options.resume and is_summary_of(summary, request.output)
+    others = (request.output, *unfinished_names(request.output))
+    check_new_file(summary, inputs, overwrite=options.overwrite or is_known, option="--summary", others=others)
+
+
+def input_files(request: RunRequest) -> list[Any]:
+    """Every file that a run reads."""
+    return [*request.model.files, request.model.path, request.bed, request.fasta, *other_files(request.options)]
 
 
 def open_regions(

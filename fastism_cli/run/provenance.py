@@ -46,6 +46,7 @@ def run_attributes(request: RunRequest, *, bed: str, bed_sha256: str) -> dict[st
         "fasta_sha256": fasta_sha256,
         "files_sha256": files_sha256,
         "bed_path": bed,
+        "folder": os.getcwd(),
         "shard_index": shard.index,
         "num_shards": shard.count,
         "command": request.command,

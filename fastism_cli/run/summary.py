@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from fastism_cli.errors import OutputError
+from fastism_cli.results.outputs import write_whole
 from fastism_cli.results.schema import Status
 
 T = TypeVar("T")
+MAX_SUMMARY = 1 << 24  # characters: more is no summary
 
 
 @dataclass(frozen=True)
@@ -195,17 +196,22 @@ def peak_memory() -> int | None:
 
 
 def write_summary(path: str, summary: RunSummary) -> None:
-    """Write the file of ``--summary``. It gets its name when it is complete.
+    """Write the file of ``--summary``. It gets its name when it is complete; ``-`` is stdout.
 
     Raises
     ------
-    OutputError
+    OutputError, ResourceError
         If it cannot be written.
     """
-    unnamed = f"{path}.partial"
+    write_whole(path, summary.as_json() + "\n", "--summary")
+
+
+def is_summary_of(path: str, output: str) -> bool:
+    """Whether a file is the summary of a run with this output, in whatever folder both were then."""
     try:
-        with open(unnamed, "w") as file:
-            file.write(summary.as_json() + "\n")
-        os.replace(unnamed, path)
-    except OSError as error:
-        raise OutputError(f"--summary {path} cannot be written: {error.strerror}") from error
+        with open(path, encoding="utf-8") as file:
+            found = json.loads(file.read(MAX_SUMMARY))
+    except (OSError, ValueError, RecursionError):
+        return False
+    known = isinstance(found, dict) and {"output", "seconds_by_step", "substitutions_per_second"} <= found.keys()
+    return known and os.path.basename(str(found["output"])) == os.path.basename(output)

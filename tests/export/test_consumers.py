@@ -83,7 +83,17 @@ def test_modisco_finds_the_planted_motif_and_maps_it_back(planted, tmp_path, kin
 
     bed = tmp_path / "seqlets.bed"
     call(
-        modisco, "seqlet-bed", "-i", tmp_path / "motifs.h5", "-p", tmp_path / "x.narrowPeak", "-c", "*", "-o", bed, "-q"
+        modisco,
+        "seqlet-bed",
+        "-i",
+        tmp_path / "motifs.h5",
+        "-p",
+        tmp_path / "x.regions.narrowPeak",
+        "-c",
+        "*",
+        "-o",
+        bed,
+        "-q",
     )
     rows = [line.split("\t") for line in bed.read_text().splitlines() if "pattern_0." in line]
     assert len(rows) == n_seqlets

@@ -127,7 +127,7 @@ def test_the_narrow_peak_beside_it(tmp_path, kind, window):
     source = write_result(tmp_path / "r.ism.h5", window=window)
     export_scores(str(source), str(tmp_path / "out.x"), kind=kind, targets=["count"])
     rows = [row for row in OK if FORMATS[kind].holds == "bases" or on_contig(row, window)]
-    lines = lines_of(tmp_path / "out.narrowPeak")
+    lines = lines_of(tmp_path / "out.regions.narrowPeak")
     assert [line[0] for line in lines] == [RECORDS[row].chrom for row in rows]
     for line, row in zip(lines, rows, strict=True):
         places, size = even_window_of(row, window), len(contigs()[RECORDS[row].chrom])
@@ -144,7 +144,7 @@ def test_no_row_depends_on_how_many_are_read_at_once(tmp_path, monkeypatch):
     for rows in (3, 1000):
         monkeypatch.setattr(scores, "ROWS_AT_ONCE", rows)
         export_scores(source, str(tmp_path / f"{rows}.h5"), kind="modisco-h5", targets=["count"])
-    assert (tmp_path / "3.narrowPeak").read_text() == (tmp_path / "1000.narrowPeak").read_text()
+    assert (tmp_path / "3.regions.narrowPeak").read_text() == (tmp_path / "1000.regions.narrowPeak").read_text()
     assert (tmp_path / "3.h5").read_bytes() == (tmp_path / "1000.h5").read_bytes()
 
 
@@ -205,7 +205,7 @@ def test_bigwig(tmp_path, window, overlap):
     source = write_result(tmp_path / "r.ism.h5", window=window)
     summary = export_scores(str(source), str(tmp_path / "out.bw"), kind="bigwig", overlap=overlap)
     names = [f"out.{label}.bw" for label in ("profile_sum_a", "profile_sum_b", "profile_sum_c", "count")]
-    assert {Path(name).name for name in summary.files} == {*names, "out.narrowPeak"}
+    assert {Path(name).name for name in summary.files} == {*names, "out.regions.narrowPeak"}
     for track, name in enumerate(names):
         file = pyBigWig.open(str(tmp_path / name))
         assert file.chroms() == {chrom: len(sequence) for chrom, sequence in contigs().items()}
@@ -370,17 +370,17 @@ def test_a_result_without_scored_regions_gives_valid_empty_files(tmp_path, kind)
 
 
 def test_nothing_is_replaced_unasked_and_a_second_format_shares_the_peaks(tmp_path):
-    source = str(write_result(tmp_path / "r.ism.h5", bed_path=str(tmp_path / "p.narrowPeak")))
-    (tmp_path / "p.narrowPeak").write_text("chrA\t1\t2\n")
+    source = str(write_result(tmp_path / "r.ism.h5", bed_path=str(tmp_path / "p.regions.narrowPeak")))
+    (tmp_path / "p.regions.narrowPeak").write_text("chrA\t1\t2\n")
     export_scores(source, str(tmp_path / "o.bw"), kind="bigwig", targets=["count"])
     export_scores(source, str(tmp_path / "o.tsv"), kind="tsv", targets=["count"])
     with pytest.raises(UsageError, match=r"o.bw exists. Replace it with --overwrite"):
         export_scores(source, str(tmp_path / "o.bw"), kind="bigwig", targets=["count"])
-    with pytest.raises(UsageError, match=r"p.narrowPeak is an input of this run"):
+    with pytest.raises(UsageError, match=r"p.regions.narrowPeak is an input of this command"):
         export_scores(source, str(tmp_path / "p.bw"), kind="bigwig", targets=["count"], overwrite=True)
-    with pytest.raises(UsageError, match=r"o.narrowPeak exists"):  # other rows: those at the ends are left out
+    with pytest.raises(UsageError, match=r"o.regions.narrowPeak exists"):  # other rows: those at the ends are left out
         export_scores(source, str(tmp_path / "o.h5"), kind="modisco-h5", targets=["count"])
-    assert (tmp_path / "p.narrowPeak").read_text() == "chrA\t1\t2\n"
+    assert (tmp_path / "p.regions.narrowPeak").read_text() == "chrA\t1\t2\n"
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".fastism")]
 
 
