@@ -35,7 +35,7 @@ def check_new_file(
     *,
     overwrite: bool,
     resume: bool = False,
-    role: str = "an input of this command",
+    role: str = "an input of this run",
     option: str = "--output",
     others: Iterable[str] = (),
     is_result: bool = False,
@@ -81,7 +81,7 @@ def unfinished_names(output: str) -> tuple[str, str]:
     return output + PARTIAL_SUFFIX, output + PARTIAL_SUFFIX + SUFFIX
 
 
-def check_stream(output: str, inputs: Iterable[Any], *, role: str = "an input of this command", option: str) -> None:
+def check_stream(output: str, inputs: Iterable[Any], *, role: str = "an input of this run", option: str) -> None:
     """Check that what is written into a stream does not get into an input, as ``/dev/stdout > genome.fa`` would.
 
     Raises

@@ -376,7 +376,7 @@ def test_nothing_is_replaced_unasked_and_a_second_format_shares_the_peaks(tmp_pa
     export_scores(source, str(tmp_path / "o.tsv"), kind="tsv", targets=["count"])
     with pytest.raises(UsageError, match=r"o.bw exists. Replace it with --overwrite"):
         export_scores(source, str(tmp_path / "o.bw"), kind="bigwig", targets=["count"])
-    with pytest.raises(UsageError, match=r"p.regions.narrowPeak is an input of this command"):
+    with pytest.raises(UsageError, match=r"p.regions.narrowPeak is an input of this run"):
         export_scores(source, str(tmp_path / "p.bw"), kind="bigwig", targets=["count"], overwrite=True)
     with pytest.raises(UsageError, match=r"o.regions.narrowPeak exists"):  # other rows: those at the ends are left out
         export_scores(source, str(tmp_path / "o.h5"), kind="modisco-h5", targets=["count"])

@@ -25,6 +25,7 @@ from fastism_cli.run.checks import ModelChoices, check_choices
 from fastism_cli.run.inputs_and_targets import fit_inputs, stored_heads
 from fastism_cli.run.inspect_and_verify import check_engine
 from fastism_cli.run.job import load_scorer
+from fastism_cli.run.provenance import other_files
 from fastism_cli.run.variants.ref_check import check_genome, contigs_in_fasta
 from fastism_cli.run.variants.variant_block import AlleleStatus, VariantBlock, VariantJob, VariantWindows, blocks_of
 
@@ -159,8 +160,10 @@ def score_variants(
         contigs = None
         if source and genome and alphabet:
             contigs = problems.check(_contigs, source, genome, alphabet, chosen.missing_contig, ref_mismatch)
-        for name in (output, table):
-            problems.check(check_new_file, name, [source_model.path, vcf_path, fasta], overwrite=chosen.overwrite)
+        indexes = [] if output.endswith(".vcf") else [f"{output}.tbi", f"{output}.csi"]
+        inputs = [*source_model.files, source_model.path, vcf_path, fasta, *other_files(chosen)]
+        for name in (output, table, *indexes):
+            problems.check(check_new_file, name, inputs, overwrite=chosen.overwrite)
         problems.raise_if_any()
         assert contigs is not None  # or its problem was raised
         job = _job(source, genome, contigs, choices, load_scorer(source_model, choices, chosen), share)
