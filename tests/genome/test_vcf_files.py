@@ -44,7 +44,10 @@ FAULTS = {
     "bom": ("\ufeff" + SOUND, "line 1: byte order mark"),
     "utf16": (SOUND.encode("utf-16"), "line 1: UTF-16 text"),
     "no_fileformat": (SOUND.partition("\n")[2], "line 1: no ##fileformat line"),
-    "other_format": (SOUND.replace("VCFv", "BEDv"), "line 1: '##fileformat=BEDv4.2' names no version of VCF"),
+    "other_format": (
+        SOUND.replace("VCFv", "BEDv"),
+        "line 1: '##fileformat=BEDv4.2' names no version of VCF that can be read",
+    ),
     "no_header": (RECORDS, "line 1: no ##fileformat line and no #CHROM line: the header is missing"),
     "no_names": (META + RECORDS, "line 4: no #CHROM line before 'chr1"),
     "only_meta": (META, "line 3: no #CHROM line, the file ends in its header"),
@@ -149,7 +152,8 @@ def test_a_bcf_has_the_text_that_htslib_makes_of_it(tmp_path):
         for record in file:
             out.write(record)
     written(tmp_path / "u.bcf", gzip.decompress((tmp_path / "v.bcf").read_bytes()))
-    for name in ("v.bcf", "u.bcf"):
+    written(tmp_path / "g.bcf", gzip.compress((tmp_path / "u.bcf").read_bytes()))
+    for name in ("v.bcf", "u.bcf", "g.bcf"):
         header, variants = read(tmp_path / name)
         assert any("na\udcefve" in line for line in header) and header[-1] == NAMES.strip()
         assert [variant.columns[:5] for variant in variants] == [variant.columns[:5] for variant in read(plain)[1]]

@@ -378,9 +378,9 @@ def test_all_that_is_not_ours_comes_through_as_its_text_was(folder, tmp_path, en
 
 
 def test_a_position_that_no_index_can_hold(folder, tmp_path):
-    rows = [substitution("chrA", 50 + i) for i in range(60)] + [("chrA", 10**11, "A", "C")]
+    rows = [substitution("chrA", 50 + i) for i in range(60)] + [("chrA", 9_999_999_998, "A", "C")]
     result = variants(folder, write_vcf(tmp_path / "v.vcf", rows), "-o", tmp_path / "o.vcf.gz", "--no-check")
-    assert result.exit_code == 0 and "has no index: a POS of 100,000,000,001 does not fit into one" in result.stderr
+    assert result.exit_code == 0 and "has no index: a POS of 9,999,999,999 does not fit into one" in result.stderr
 
 
 def test_a_gzipped_vcf_is_read_like_a_plain_one(folder, tmp_path):
