@@ -7,6 +7,9 @@ OUT := examples/out
 JOBS ?= 2
 FUZZ_SECONDS ?= 3600
 FUZZ_SEED ?= 0
+MODEL_SECONDS ?= 300
+ATTACK_SECONDS ?= 300
+ATTACK_SEED ?= 0
 TORCH ?= torch
 TESTS ?= test
 SHARE ?=
@@ -16,7 +19,7 @@ JAX_TESTS := $(patsubst %,tests/%.py,engine/test_fast engine/test_fastism engine
 	model/test_without_tensorflow rules/test_every_layer rules/test_frames rules/test_register_rule rules/test_several_windows)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo logo test test-all coverage mutants test-jax test-consumers test-browser fuzz docs check format bench bench-gpu peers bench-report bench-auto bench-sweeps bench-process bench-batch-size bench-memory bench-scale bench-export test-kill test-slurm test-snakemake test-nextflow train clean
+.PHONY: help demo logo test test-all coverage mutants test-jax test-consumers test-browser fuzz test-attack docs check format bench bench-gpu peers bench-report bench-auto bench-sweeps bench-process bench-batch-size bench-memory bench-scale bench-export test-kill test-slurm test-snakemake test-nextflow train clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,7 +75,10 @@ test-consumers: $(VENV)/installed $(VENV)-consumers/installed  ## exports in the
 	PATH="$(abspath $(BIN)):$$PATH" FASTISM_CONSUMERS=$(abspath $(VENV)-consumers)/bin $(BIN)/python -m pytest -q -rs -m consumers tests/export/test_consumers.py
 
 fuzz: $(VENV)/installed  ## random models from FUZZ_SEED on against plain Keras until FUZZ_SECONDS are over; prints how many
-	$(BIN)/python -m tests.slow.fuzz --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
+	$(BIN)/python -m tests.slow.fuzz --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED) --model-seconds $(MODEL_SECONDS)
+
+test-attack: $(VENV)/installed  ## damaged files of every kind for ATTACK_SECONDS: none read wrong, no raw error; counts (ATTACK_SEED=0)
+	$(BIN)/python -m tests.slow.attack --seconds $(ATTACK_SECONDS) --seed $(ATTACK_SEED)
 
 docs: $(VENV)/installed  ## write docs/layers.md from the rule table
 	$(BIN)/python -m tests.helpers.layers_page

@@ -1,16 +1,20 @@
 """``python -m tests.slow.fuzz --seconds 3600``: random models against plain Keras in float64, while there is time.
 
 Prints how many models were tried, after every seed, and every one that fails as the ``Stack(...)`` that builds it
-again. Seed S of one run is seed S of any other.
+again. Seed S of one run is seed S of any other. A model that takes longer than ``--model-seconds`` is reported and
+counted as wrong, and the next one follows.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import keras
 import numpy as np
@@ -25,6 +29,7 @@ BATCH = 20
 BATCH_SIZES = (6, 30, 97, 300, 2000)
 # From here on there are few calls, for which tracing takes longer than to compute operation by operation.
 FEW_CALLS = 300
+MODEL_SECONDS = 300.0  # for one model; most take less than a second
 
 
 def failure_of(stack: Stack) -> str | None:
@@ -39,7 +44,38 @@ def failure_of(stack: Stack) -> str | None:
     return str(errors)
 
 
-def search(first: int, seconds: float) -> tuple[int, list[str]]:
+class TooLong(BaseException):
+    """A model takes too long. Neither Keras nor Hypothesis catches it, as they do with exceptions."""
+
+
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Raise :class:`TooLong` if the block takes longer, as soon as Python has its turn again."""
+
+    def stop(*_: Any) -> None:
+        raise TooLong
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def fault_of(stack: Stack, seconds: float) -> str | None:
+    """What is wrong with the scores, an error, or that the model takes too long."""
+    try:
+        with at_most(seconds):
+            return failure_of(stack)
+    except TooLong:
+        return f"takes longer than {seconds:g} s"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def search(first: int, seconds: float, model_seconds: float = MODEL_SECONDS) -> tuple[int, list[str]]:
     """Models tried, and the failing ones."""
     tried, failures, stop = 0, list[str](), time.monotonic() + seconds
 
@@ -48,10 +84,7 @@ def search(first: int, seconds: float) -> tuple[int, list[str]]:
         if time.monotonic() > stop:
             return
         tried += 1
-        try:
-            wrong = failure_of(stack)
-        except Exception as error:
-            wrong = f"{type(error).__name__}: {error}"
+        wrong = fault_of(stack, model_seconds)
         if wrong:
             failures.append(f"{stack!r}\n    {wrong[:500]}")
             print(failures[-1], flush=True)
@@ -76,9 +109,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3600)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model-seconds", type=float, default=MODEL_SECONDS, help="for one model")
     given_ = parser.parse_args(arguments)
     print(f"random models from seed {given_.seed} on: `make fuzz FUZZ_SEED={given_.seed}` draws the same", flush=True)
-    tried, failures = search(given_.seed, given_.seconds)
+    tried, failures = search(given_.seed, given_.seconds, given_.model_seconds)
     print(f"{tried} random models, {len(failures)} of them wrong (seed {given_.seed}, {given_.seconds:.0f} s)")
     return 1 if failures or not tried else 0
 
