@@ -220,10 +220,10 @@ def test_what_keras_3_does_not_have(build: Callable[[], Any], ending: str, tmp_p
 
 
 def test_a_twin_that_predicts_something_else_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastism_cli.model.loading import tf_operations
+    from fastism_cli.model.loading import keras2_layers
 
     model = function_without_an_equal()
-    monkeypatch.setitem(tf_operations.OTHERS, "cumsum", lambda x, axis: x)
+    monkeypatch.setitem(keras2_layers.OTHERS, "cumsum", lambda x, axis: x)
     loaded = load_model(saved(model, tmp_path / "m.h5"))
     assert isinstance(loaded, tf_keras.Model)
     assert_same(loaded, model)

@@ -133,6 +133,12 @@ def accepted_arguments(cls: type) -> set[str]:
     return accepted | EVERY_LAYER_TAKES
 
 
+def arguments_from_kwargs(cls: type | None) -> set[str]:
+    """Arguments that a class takes out of ``**kwargs`` by name, such as ``rms_scaling`` of LayerNormalization."""
+    code = getattr(vars(cls or object).get("__init__"), "__code__", None)
+    return {value for value in code.co_consts if isinstance(value, str)} if code else set()
+
+
 def unknown_arguments(layer: Config, context: Context) -> Config:
     """Arguments of a repaired entry that its Keras class will refuse."""
     cls = builtin_class(layer, context)

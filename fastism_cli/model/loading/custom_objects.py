@@ -1,4 +1,4 @@
-"""The user's own layers and functions, imported from what --custom-objects names."""
+"""Names that a model needs: the user's own layers and functions (--custom-objects), and what Lambda layers import."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
 from types import FunctionType, ModuleType
+from typing import Any
 
 from fastism_cli.errors import ModelError
 
@@ -18,6 +20,18 @@ Objects = dict[str, object]
 
 # A file offers what it defines, not what it imports: a `Dense` of Keras 3 would replace that of tf_keras.
 FOREIGN = {"keras", "tf_keras", "tensorflow", "numpy", "jax", "torch", *sys.stdlib_module_names}
+
+# What people import for the code of a Lambda layer, and under which name.
+USUAL_NAMES = {
+    "K": "keras.backend",
+    "keras": "keras",
+    "layers": "keras.layers",
+    "math": "math",
+    "np": "numpy",
+    "ops": "keras.ops",
+    "tf": "tensorflow",
+}
+_LOCK = RLock()
 
 
 def load_custom_objects(specs: Iterable[str]) -> Objects:
@@ -142,3 +156,40 @@ def _registered_names(objects: Objects) -> Objects:
 
     names = {name: keras.saving.get_registered_name(value) for name, value in objects.items()}
     return {names[name]: objects[name] for name in objects if names[name] != name}
+
+
+# --- names for Lambda layers ------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def usual_names() -> Iterator[None]:
+    """Let Lambda layers that Keras reads until the block ends find what people import under these names.
+
+    Keras runs the code among the names of the module that reads it, which lacks them all. Here each function gets a
+    dictionary that has these names too, and keeps it. Afterwards Keras is as it was.
+
+    Why by replacing a function of Keras: it has an argument for the names, ``globs``, but no caller in Keras passes it.
+    The lock keeps two threads from taking each other's function for that of Keras.
+    """
+    from keras.src.utils import python_utils
+
+    with _LOCK:
+        load = python_utils.func_load
+        python_utils.func_load = _with_names(load, vars(python_utils))
+        try:
+            yield
+        finally:
+            python_utils.func_load = load
+
+
+def _with_names(load: Callable[..., Any], names: dict[str, Any]) -> Callable[..., Any]:
+    def func_load(code: Any, defaults: Any = None, closure: Any = None, globs: Any = None) -> Any:
+        return load(code, defaults, closure, _usual() | names if globs is None else globs)
+
+    return func_load
+
+
+def _usual() -> dict[str, Any]:
+    """TensorFlow only where something else has loaded it: with another backend it may be absent."""
+    loaded = {name: module for name, module in USUAL_NAMES.items() if module != "tensorflow" or module in sys.modules}
+    return {name: importlib.import_module(module) for name, module in loaded.items()}

@@ -20,8 +20,8 @@ from fastism_cli.model import backend
 from fastism_cli.model.agreement import agree, random_inputs
 from fastism_cli.model.loading.assign_weights import copy_layer
 from fastism_cli.model.loading.config_entries import Config, plain_name
+from fastism_cli.model.loading.keras2_layers import find_operation
 from fastism_cli.model.loading.repair_config import plain_config
-from fastism_cli.model.loading.tf_operations import find_operation
 
 # Makes a layer of Keras 3 from the configuration of a layer of tf_keras.
 Build = Callable[[Config], Any]

@@ -1,27 +1,26 @@
 """Load a Keras model from a file of any version: with Keras 3, then with repaired metadata, then with tf_keras.
 
 Code in a model file is not run unless the user allows it: a Lambda layer is Python bytecode, and a configuration can
-name any importable function. Both are found in the configuration before anything is built, in every format. The graph
-of a SavedModel is run only if none of its operations reads or writes files or calls Python; those are found by their
-names. TensorFlow itself is no sandbox: run a model from a source that you do not trust in one.
+name any importable function. Both are found in the configuration before anything is built, in every format. Graphs of
+TensorFlow are run only if all their operations are on the list of allowed_operations.py; they are read before
+TensorFlow loads them. TensorFlow itself is no sandbox: run a model from a source that you do not trust in one.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from fastism_cli.errors import ModelError
-from fastism_cli.model.lambda_code import usual_names
+from fastism_cli.errors import FastISMError, ModelError
 from fastism_cli.model.loading.assign_weights import copy_weights, load_weights, under_name
 from fastism_cli.model.loading.config_entries import Config, all_entries, is_foreign
-from fastism_cli.model.loading.custom_objects import load_custom_objects
+from fastism_cli.model.loading.custom_objects import load_custom_objects, usual_names
 from fastism_cli.model.loading.file_kinds import (
     KERAS_FOLDER,
     KERAS_ZIP,
@@ -34,11 +33,13 @@ from fastism_cli.model.loading.repair_config import (
     HARD_SIGMOID,
     keras2_hard_sigmoid,
     plain_config,
+    registered_objects,
     repair_config,
     use_own_functions,
 )
-from fastism_cli.model.loading.saved_model import operations_reaching_out, saved_configs, served
-from fastism_cli.model.loading.stored_code import describe_problems, stored_code
+from fastism_cli.model.loading.saved_model import operations_off_the_list, saved_configs, served
+from fastism_cli.model.loading.sound_files import weights_that_fit
+from fastism_cli.model.loading.stored_code import listed, problems, stored_code
 from fastism_cli.model.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -47,6 +48,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Objects = Mapping[str, object]
+OF_KERAS = "Call arguments received"  # what Keras adds to an error inside a layer
+
+# What Python says of bytecode that another version of it wrote.
+OF_MARSHAL = ("marshal data", "EOF read where", "unknown opcode", "code() argument", "code expected at")
+OTHER_PYTHON = (
+    "another version of Python wrote the code of a Lambda layer; give a function with the layer's name in "
+    "--custom-objects FILE.py, which is run in its place"
+)
+
 Rung = Callable[[ModelFile, Objects, bool], Any]
 
 
@@ -85,10 +95,28 @@ def load_model(
     refuse_keras1(file)
     objects = load_custom_objects(custom_objects)
     if file.config is not None:
-        file = replace(file, config=use_own_functions(file.config, objects))
-        refuse_code(file, objects, allow_lambda)
-    with quiet_libraries(), usual_names():
+        with _one_line(file.path):
+            file = replace(file, config=use_own_functions(file.config, objects))
+            refuse_code(file, objects, allow_lambda)
+    import keras
+
+    with quiet_libraries(), usual_names(), weights_that_fit(keras.layers.Layer, _path_of_weights(file)):
         return _climb(file, objects, allow_lambda)
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """A configuration that is damaged in a way that nobody foresaw is refused, in one line that names the file."""
+    try:
+        yield
+    except FastISMError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{path} has a damaged configuration ({type(error).__name__}: {_summary(error)})") from error
+
+
+def _path_of_weights(file: ModelFile) -> Path:
+    return file.weights.path if file.weights is not None else file.path
 
 
 def refuse_keras1(file: ModelFile) -> None:
@@ -99,18 +127,19 @@ def refuse_keras1(file: ModelFile) -> None:
 
 def refuse_code(file: ModelFile, objects: Objects, allow_lambda: bool) -> None:
     """Raise if building the model would run code or import modules without permission; lists other problems too."""
-    if stored_code(file.config, objects=objects, allow_lambda=allow_lambda):
+    known = {*registered_objects(), *objects}
+    if stored_code(file.config, objects=known, allow_lambda=allow_lambda):
         raise ModelError(_headed(file.path, _problems(file, objects, allow_lambda)))
 
 
-def _problems(file: ModelFile, objects: Objects, allow_lambda: bool) -> list[str]:
+def _problems(file: ModelFile, objects: Objects, allow_lambda: bool) -> dict[str, str]:
     known = {**_legacy_layers(), **objects}
-    return describe_problems(_config(file), keras2=file.is_keras2, objects=known, allow_lambda=allow_lambda)
+    return problems(_config(file), keras2=file.is_keras2, objects=known, allow_lambda=allow_lambda)
 
 
-def _headed(path: Path, lines: list[str]) -> str:
+def _headed(path: Path, lines: Mapping[str, str]) -> str:
     layers = "1 layer" if len(lines) == 1 else f"{len(lines)} layers"
-    return "\n  ".join([f"{layers} cannot be loaded from {path}:", *lines])
+    return "\n  ".join([f"{layers} cannot be loaded from {path}:", *listed(lines)])
 
 
 # --- the ladder -------------------------------------------------------------------------------------------------------
@@ -129,18 +158,24 @@ def _climb(file: ModelFile, objects: Objects, allow_lambda: bool) -> Any:
 
 def _explain(file: ModelFile, objects: Objects, allow_lambda: bool, failures: Mapping[str, Exception]) -> ModelError:
     """The layers at fault if the configuration shows them, else the error of each rung of the ladder."""
-    lines = _problems(file, objects, allow_lambda) if file.config is not None else []
+    lines = _problems(file, objects, allow_lambda) if file.config is not None else {}
     if lines:
         return ModelError(_headed(file.path, lines))
     said = [f"{name}: {_summary(error)}" for name, error in failures.items()]
     own = next((error for error in failures.values() if isinstance(error, ModelError)), None)
-    return ModelError(str(own)) if own else ModelError("\n  ".join([f"{file.path} cannot be loaded:", *said]))
+    return (
+        ModelError(_summary(own) if OF_KERAS in str(own) else str(own))
+        if own
+        else ModelError("\n  ".join([f"{file.path} cannot be loaded:", *said]))
+    )
 
 
 def _summary(error: Exception, limit: int = 300) -> str:
     """The cause inside the nested messages of Keras, as one line without the configuration."""
-    cause = str(error).rpartition("Exception encountered:")[2].strip() or type(error).__name__
+    cause = str(error).rpartition("Exception encountered:")[2].partition(OF_KERAS)[0].strip() or type(error).__name__
     line = " ".join(cause.partition("Full object config:")[0].split())
+    if any(said in line for said in OF_MARSHAL):
+        return OTHER_PYTHON
     return line if len(line) <= limit else f"{line[:limit]}..."
 
 
@@ -164,9 +199,13 @@ def rungs(file: ModelFile) -> dict[str, Rung]:
 def _names_code(file: ModelFile) -> bool:
     """Whether the file names code to run or import. (The configuration in memory names the user's choice instead.)
 
-    Some versions of Keras 3 import the module that a class is said to live in; a repaired configuration names none.
+    Some versions of Keras 3 import the module that a class is said to live in; a repaired configuration names none. An
+    inner model that was compiled names losses and metrics; a repaired configuration does not hold them.
     """
-    return any(entry["class_name"] == "Lambda" or is_foreign(entry) for entry in all_entries(file.config))
+    return any(
+        entry["class_name"] == "Lambda" or is_foreign(entry) or (entry is not file.config and "compile_config" in entry)
+        for entry in all_entries(file.config)
+    )
 
 
 def as_keras3(file: ModelFile, objects: Objects, allow_lambda: bool) -> Any:
@@ -222,7 +261,7 @@ def as_tf_keras(file: ModelFile, objects: Objects, allow_lambda: bool) -> Any:
     config = plain_config(_config(file), objects)
     # Lambda layers use names that their module in Keras 2 imports.
     own = {"K": tf_keras.backend, "keras": tf_keras, **objects} if allow_lambda else dict(objects)
-    with _safe_mode(allow_lambda):
+    with _safe_mode(allow_lambda), weights_that_fit(tf_keras.layers.Layer, _path_of_weights(file)):
         model = tf_keras.models.model_from_json(json.dumps(config), custom_objects=own)
     if file.weights is not None:
         load_weights(model, config, file.weights)
@@ -233,17 +272,20 @@ def from_saved_model(file: ModelFile, objects: Objects, allow_lambda: bool) -> A
     """Rung 3 for a SavedModel folder: its layers, or the graph that it serves if it lists no layers."""
     tf_keras = _import_tf_keras()
     configs = saved_configs(file.path)
-    lines = stored_code(configs, objects=objects, allow_lambda=allow_lambda)
+    known = {*registered_objects(), *objects}
+    with _one_line(file.path):
+        lines = stored_code(configs, objects=known, allow_lambda=allow_lambda)
     if lines:
         raise ModelError(_headed(file.path, lines))
-    if not allow_lambda and (names := operations_reaching_out(file.path)):
+    if not allow_lambda and (found := operations_off_the_list(file.path)):
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         raise ModelError(
-            f"{file.path} holds TensorFlow operations that reach out of the model ({', '.join(names)}); "
+            f"{file.path} holds TensorFlow operations that are no plain arithmetic: {', '.join(found[:3])}{more}; "
             "pass --allow-lambda if you trust it"
         )
     if not configs:
         return served(file.path)
-    with _safe_mode(allow_lambda):
+    with _safe_mode(allow_lambda), weights_that_fit(tf_keras.layers.Layer, file.path):
         model = tf_keras.models.load_model(file.path, custom_objects=_fit_for_tf_keras(objects), compile=False)
     return lifted(model, objects, allow_lambda)
 

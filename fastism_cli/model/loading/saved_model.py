@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from fastism_cli.errors import ModelError
+from fastism_cli.model.loading.allowed_operations import OPERATIONS, SAVER_OPERATIONS
 from fastism_cli.model.loading.config_entries import Config
-
-# Operations that reach out of the graph: to files, to Python, to libraries. Those that save and restore the variables
-# are in every SavedModel and are not listed.
-REACHING_OUT = frozenset(
-    "ReadFile WriteFile MatchingFiles PrintV2 PyFunc PyFuncStateless EagerPyFunc LoadLibrary OneShotIterator "
-    "TextLineDataset TFRecordDataset FixedLengthRecordDataset WholeFileReader WholeFileReaderV2 DebugIdentity "
-    "WriteSummary WriteGraphSummary SummaryWriter CreateSummaryFileWriter CreateSummaryDbWriter XlaLaunch RpcCall "
-    "RpcServerStart RpcClient SaveDatasetV2 LoadDataset".split()
-)
+from fastism_cli.model.loading.file_kinds import json_of
 
 
 def saved_configs(folder: Path) -> list[Config]:
@@ -26,39 +18,111 @@ def saved_configs(folder: Path) -> list[Config]:
 
     metadata = folder / "keras_metadata.pb"
     if metadata.is_file():
-        nodes = saved_metadata_pb2.SavedMetadata.FromString(metadata.read_bytes()).nodes
-        return _decoded(node.metadata for node in nodes)
+        nodes = _parsed(saved_metadata_pb2.SavedMetadata, metadata).nodes
+        return _decoded((node.metadata for node in nodes), metadata)
     # TensorFlow 2.0 to 2.4 kept the configurations inside the graph.
     saved = _saved_model(folder)
     nodes = (node for graph in saved.meta_graphs for node in graph.object_graph_def.nodes)
-    return _decoded(node.user_object.metadata for node in nodes)
+    return _decoded((node.user_object.metadata for node in nodes), folder / "saved_model.pb")
 
 
-def _decoded(texts: Iterable[str]) -> list[Config]:
-    return [json.loads(text) for text in texts if text.lstrip().startswith("{")]
-
-
-def _saved_model(folder: Path) -> Any:
+def _parsed(message: Any, path: Path) -> Any:
     from google.protobuf.message import DecodeError
-    from tensorflow.core.protobuf import saved_model_pb2
 
-    path = folder / "saved_model.pb"
     try:
-        return saved_model_pb2.SavedModel.FromString(path.read_bytes())
+        return message.FromString(path.read_bytes())
     except (DecodeError, OSError) as error:
         raise ModelError(f"{path} is damaged or incomplete: {error}") from error
 
 
-def operations_reaching_out(folder: Path) -> list[str]:
-    """Names of the operations in a SavedModel's graphs that read or write files, or call Python."""
-    return sorted({name for name in _operations(_saved_model(folder)) if name in REACHING_OUT})
+def _decoded(texts: Iterable[str], path: Path) -> list[Config]:
+    return [json_of(text, path) for text in texts if text.lstrip().startswith("{")]
 
 
-def _operations(saved: Any) -> Iterator[str]:
-    for graph in (meta.graph_def for meta in saved.meta_graphs):
-        yield from (node.op for node in graph.node)
-        for function in graph.library.function:
-            yield from (node.op for node in function.node_def)
+def _saved_model(folder: Path) -> Any:
+    """The parsed file, read as TensorFlow will read it (there are three names for it). Nothing of it runs."""
+    from google.protobuf.message import DecodeError
+    from tensorflow.python.saved_model.loader_impl import parse_saved_model
+
+    try:
+        return parse_saved_model(str(folder))
+    except (DecodeError, OSError, ValueError, ImportError) as error:
+        line = " ".join(str(error).split())
+        raise ModelError(f"{folder / 'saved_model.pb'} is damaged or incomplete: {line}") from error
+
+
+# --- operations that are not on the list ------------------------------------------------------------------------------
+
+
+def operations_off_the_list(folder: Path) -> list[str]:
+    """Operations of a SavedModel's graphs and functions that are no arithmetic: ``ReadFile ('node' in 'function')``."""
+    found = (line for meta in _saved_model(folder).meta_graphs for line in _off_the_list(meta))
+    return list(dict.fromkeys(found))
+
+
+def _off_the_list(meta: Any) -> Iterator[str]:
+    library = {function.signature.name: function.node_def for function in meta.graph_def.library.function}
+    savers = _functions_of_saver(meta)
+    in_use = _used_outside_of_saver(meta)
+    for node in meta.graph_def.node:
+        of_saver = node.op in SAVER_OPERATIONS or not savers.isdisjoint(_called(node))
+        allowed = node.name not in in_use if of_saver else _is_allowed(node, library)
+        if not allowed:
+            yield f"{node.op} ('{node.name}' in the main graph)"
+    called = set(meta.object_graph_def.concrete_functions)
+    for name, nodes in library.items():
+        alone = name in savers and name not in called
+        for node in nodes:
+            if not (_is_allowed(node, library) or (alone and node.op in SAVER_OPERATIONS)) or _called(node) & savers:
+                yield f"{node.op} ('{node.name}' in function '{name}')"
+
+
+def _is_allowed(node: Any, library: Collection[str]) -> bool:
+    """An operation of the list, or a call of a function of the file, which is looked at by itself."""
+    from tensorflow.python.framework import op_def_registry
+
+    return node.op in OPERATIONS or (node.op in library and op_def_registry.get(node.op) is None)
+
+
+def _called(node: Any) -> set[str]:
+    """Names of the functions that a node calls: by its attributes, or as its operation."""
+    values = node.attr.values()
+    return {node.op, *(value.func.name for value in values), *(f.name for value in values for f in value.list.func)}
+
+
+def _saver_nodes(meta: Any) -> set[str]:
+    saver = meta.saver_def
+    return {name.partition(":")[0] for name in (saver.save_tensor_name, saver.restore_op_name) if name}
+
+
+def _functions_of_saver(meta: Any) -> set[str]:
+    """Functions that write and read the variables: those that the two nodes of the saver call."""
+    saver = _saver_nodes(meta)
+    nodes = [node for node in meta.graph_def.node if node.name in saver]
+    return {value.func.name for node in nodes for value in node.attr.values() if value.func.name}
+
+
+def _used_outside_of_saver(meta: Any) -> set[str]:
+    """Nodes of the main graph that something needs besides saving and restoring variables."""
+    inputs = {node.name: [_node_of(name) for name in node.input] for node in meta.graph_def.node}
+    of_saver = _ancestors(_saver_nodes(meta), inputs)
+    ends = (info for signature in meta.signature_def.values() for info in signature.outputs.values())
+    return _ancestors({name for name in inputs if name not in of_saver} | {_node_of(end.name) for end in ends}, inputs)
+
+
+def _ancestors(nodes: set[str], inputs: Mapping[str, list[str]]) -> set[str]:
+    seen: set[str] = set()
+    waiting = list(nodes)
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting.extend(inputs.get(name, ()))
+    return seen
+
+
+def _node_of(tensor: str) -> str:
+    return tensor.removeprefix("^").partition(":")[0]
 
 
 def served(folder: Path) -> Any:

@@ -6,9 +6,11 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from fastism_cli.model.loading.allowed_operations import OPERATIONS, PROPERTIES, is_function
 from fastism_cli.model.loading.config_entries import (
     Config,
     Context,
+    arguments_from_kwargs,
     builtin_class,
     function_name,
     is_bytecode,
@@ -19,8 +21,15 @@ from fastism_cli.model.loading.config_entries import (
 )
 from fastism_cli.model.loading.repair_config import HARD_SIGMOID, plain_config, registered_objects, repair_config
 
-# Layers that run code of the file: Python bytecode, a pickled module, another file.
+# Layers that run code of the file: Python bytecode, a pickled module, another file, columns that read files.
 CODE_LAYERS = {"Lambda", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer", "ClassMethod", "InstanceMethod"}
+CODE_LAYERS |= {"DenseFeatures", "SequenceFeatures", "FeatureSpace"}
+
+# Layers whose vocabulary can be the name of a file.
+LOOKUP_LAYERS = {"StringLookup", "IntegerLookup", "TextVectorization", "IndexLookup"}
+
+# Layers of Keras 2 that name one function, operation or property of TensorFlow.
+FUNCTION_LAYERS = {"TFOpLambda", "SlicingOpLambda"}
 
 # Layers of Keras 2 that Keras 3 lacks and tf_keras reads.
 KERAS2_ONLY = {"LocallyConnected1D", "LocallyConnected2D", "ThresholdedReLU", "TFOpLambda", "SlicingOpLambda"}
@@ -34,20 +43,14 @@ KERAS_MODULE = re.compile(
 FUNCTION_MODULE = re.compile(r"(tf_)?keras(\.src)?\.(activations|constraints|initializers|ops|regularizers)(\.\w+)*")
 KERAS_PACKAGES = {"keras_hub", "keras_nlp", "keras_cv"}
 
-# TensorFlow functions that a TFOpLambda can name: arithmetic. Others write files, load libraries or call Python.
-TENSOR_NAMESPACES = {"math", "nn", "linalg", "signal", "image", "bitwise", "random", "__operators__"}
-TENSOR_FUNCTIONS = set(
-    "abs add add_n argmax argmin argsort boolean_mask broadcast_to cast clip_by_norm clip_by_value concat constant "
-    "convert_to_tensor cos cumsum divide einsum ensure_shape equal exp expand_dims eye fill floor gather gather_nd "
-    "greater greater_equal identity less less_equal linspace logical_and logical_not logical_or matmul maximum minimum "
-    "multiply negative norm not_equal one_hot ones ones_like pad pow range rank realdiv reduce_all reduce_any "
-    "reduce_logsumexp reduce_max reduce_mean reduce_min reduce_prod reduce_sum repeat reshape reverse roll round "
-    "saturate_cast scalar_mul scatter_nd searchsorted sequence_mask shape sigmoid sign sin size slice sort split sqrt "
-    "square squeeze stack stop_gradient strided_slice subtract tan tanh tensordot tile transpose truediv unstack where "
-    "zeros zeros_like".split()
-)
+# Names in the modules of functions that are no functions on tensors.
+NO_TENSOR_FUNCTIONS = {"get", "serialize", "deserialize", "serialize_keras_object", "deserialize_keras_object"}
 
 RUNS_CODE = "a {cls} layer runs code stored in the file; pass --allow-lambda if you trust it"
+RUNS_OPERATION = (
+    "a {cls} layer runs {operation} of TensorFlow, which is no plain arithmetic; pass --allow-lambda if you trust it"
+)
+READS_FILE = "a {cls} layer reads another file, {name}; pass --allow-lambda if you trust it"
 UNKNOWN_CLASS = "class {cls} is not known; pass --custom-objects FILE.py"
 UNKNOWN_FUNCTION = "{argument} {name} is not known; pass --custom-objects FILE.py"
 UNKNOWN_ARGUMENTS = "{cls} does not take {arguments}; a class of that name in --custom-objects FILE.py may"
@@ -65,7 +68,8 @@ def entries_in(config: Any, layer: str = "model") -> Iterator[Entry]:
     for entry in objects_in(config):
         name = _name(entry) or layer
         yield Entry(name, entry)
-        for inner in (entry["config"], entry.get("inbound_nodes"), entry.get("items")):
+        parts = (value for key, value in entry.items() if key != "compile_config")  # which is never given to Keras
+        for inner in parts:
             yield from entries_in(inner, name)
 
 
@@ -75,8 +79,8 @@ def _name(entry: Config) -> str:
     return name if isinstance(name, str) else ""
 
 
-def stored_code(config: Any, *, objects: Collection[str] = (), allow_lambda: bool = False) -> list[str]:
-    """Code that a configuration would run or import if it were built: one line per layer, none if it is safe.
+def stored_code(config: Any, *, objects: Collection[str] = (), allow_lambda: bool = False) -> dict[str, str]:
+    """Code that a configuration would run or import if it were built: a line for each layer, none if it is safe.
 
     Parameters
     ----------
@@ -87,51 +91,102 @@ def stored_code(config: Any, *, objects: Collection[str] = (), allow_lambda: boo
     allow_lambda : bool
         The user trusts the code in the file: only imports from other packages are then reported.
     """
-    lines = _code_by_layer(config, set(objects), allow_lambda)
-    return [f"'{layer}': {line}" for layer, line in lines.items()]
-
-
-def _code_by_layer(config: Any, objects: set[str], allow_lambda: bool) -> dict[str, str]:
     lines: dict[str, str] = {}
     for layer, entry in entries_in(config):
-        line = _unsafe(entry, objects, allow_lambda)
+        line = _unsafe(entry, set(objects), allow_lambda)
         if line:
             lines.setdefault(layer, line)
     return lines
 
 
+def listed(lines: Mapping[str, str]) -> list[str]:
+    """``'name': what, and the flag that helps``: one line for all layers with the same fault."""
+    layers: dict[str, list[str]] = {}
+    for layer, line in lines.items():
+        layers.setdefault(line, []).append(layer)
+    return [f"{_few(names)}: {line}" for line, names in layers.items()]
+
+
+def _few(names: list[str]) -> str:
+    if len(names) == 1:
+        return f"'{names[0]}'"
+    shown = ", ".join(f"'{name}'" for name in names[:3])
+    return f"{len(names)} layers ({shown}{', ...' if len(names) > 3 else ''})"
+
+
 def _unsafe(entry: Config, objects: set[str], allow_lambda: bool) -> str:
-    name = entry["class_name"]
-    given = {name, entry.get("registered_name")} & objects
+    given = {entry["class_name"], str(entry.get("registered_name"))} & objects
+    module, name = _place(entry)
     if name == "function":
         return "" if function_name(entry) in objects else _unsafe_function(entry)
-    if _runs_code(entry, objects):
-        return "" if allow_lambda or given else RUNS_CODE.format(cls="Lambda" if name == "__lambda__" else name)
-    return UNKNOWN_CLASS.format(cls=name) if _is_elsewhere(entry) and not given else ""
+    code = "" if given else _code(name, entry["config"], objects)
+    if code:
+        return "" if allow_lambda else code
+    return "" if given or _is_of_keras(module, name) else UNKNOWN_CLASS.format(cls=entry["class_name"])
 
 
-def _runs_code(entry: Config, objects: set[str]) -> bool:
-    name, config = entry["class_name"], entry["config"]
+def _place(entry: Config) -> tuple[str, str]:
+    """Module and class. Keras joins the two: ``layers.Lambda`` of ``keras`` is ``Lambda`` of ``keras.layers``."""
+    module, _, name = f"{entry.get('module') or ''}.{entry['class_name']}".rpartition(".")
+    return module.removeprefix("."), name
+
+
+def _code(name: str, config: Any, objects: set[str]) -> str:
+    """What code a layer runs that only the file, or something outside of it, defines; "" if none."""
+    config = config if isinstance(config, dict) else {}
     if name == "Lambda":
         stored = any(is_bytecode(config.get(part)) for part in ("function", "output_shape", "mask"))
-        return stored or function_name(config.get("function")) not in objects
-    if name == "TFOpLambda":
-        return not is_tensor_function(str(config.get("function")))
-    return name in CODE_LAYERS or name == "__lambda__"
+        return RUNS_CODE.format(cls=name) if stored or function_name(config.get("function")) not in objects else ""
+    if name in LOOKUP_LAYERS and isinstance(config.get("vocabulary"), str):
+        return READS_FILE.format(cls=name, name=config["vocabulary"])
+    if name in CODE_LAYERS or name == "__lambda__":
+        return RUNS_CODE.format(cls=name if name in CODE_LAYERS else "Lambda")
+    operation = _operation_off_the_list(name, config)
+    return RUNS_OPERATION.format(cls=name, operation=operation) if operation else _code_in_activation(config)
 
 
-def is_tensor_function(symbol: str) -> bool:
-    """Whether a TensorFlow name, as a TFOpLambda stores it, is arithmetic on tensors."""
-    symbol = symbol.removeprefix("compat.v1.")
-    namespace, _, name = symbol.rpartition(".")
-    return namespace.partition(".")[0] in TENSOR_NAMESPACES if namespace else name in TENSOR_FUNCTIONS
+def _operation_off_the_list(name: str, config: Config) -> str:
+    """The function, property or operation of TensorFlow that a layer names, if it is no arithmetic; else ""."""
+    if name in FUNCTION_LAYERS:
+        symbol = str(config.get("function") or "a function without a name")
+        return "" if is_function(symbol) else symbol
+    if name == "InstanceProperty":
+        attribute = str(config.get("attr_name"))
+        return "" if attribute in PROPERTIES else attribute
+    if name == "TensorFlowOpLayer":
+        operation, calls = _node(config.get("node_def"))
+        return operation if operation not in OPERATIONS or calls else ""
+    return ""
+
+
+def _node(stored: Any) -> tuple[str, bool]:
+    """The operation of a stored node, and whether it calls functions, which no Keras file holds."""
+    from google.protobuf import json_format
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.framework.node_def_pb2 import NodeDef
+
+    try:
+        if isinstance(stored, str):
+            node = NodeDef.FromString(stored.encode())
+        else:
+            node = json_format.ParseDict(stored, NodeDef())
+    except (DecodeError, json_format.ParseError, AttributeError, TypeError, ValueError):
+        return "an operation that cannot be read", True
+    return node.op, any(value.HasField("func") or value.list.func for value in node.attr.values())
+
+
+def _code_in_activation(config: Config) -> str:
+    for argument, name in config.items():
+        if argument.endswith("activation") and isinstance(name, str) and name in NO_TENSOR_FUNCTIONS:
+            return UNKNOWN_FUNCTION.format(argument=argument, name=name)
+    return ""
 
 
 def _unsafe_function(entry: Config) -> str:
-    name, module = str(entry["config"]), entry.get("module") or "builtins"
+    name, module = str(entry["config"]), str(entry.get("module") or "builtins")
     if module == "builtins" and _is_activation(name):
         return ""
-    if FUNCTION_MODULE.fullmatch(module):
+    if FUNCTION_MODULE.fullmatch(module) and name.rpartition(".")[2] not in NO_TENSOR_FUNCTIONS:
         return ""
     return UNKNOWN_FUNCTION.format(argument="function", name=name)
 
@@ -139,15 +194,26 @@ def _unsafe_function(entry: Config) -> str:
 def _is_activation(name: str) -> bool:
     import keras
 
-    return callable(getattr(keras.activations, name, None)) and name not in ("get", "serialize", "deserialize")
+    return name not in NO_TENSOR_FUNCTIONS and callable(getattr(keras.activations, name, None))
 
 
-def _is_elsewhere(entry: Config) -> bool:
-    """Whether building the entry would import a module outside Keras."""
-    module = entry.get("module")
-    if not module or module in ("builtins",):
-        return False
-    return not KERAS_MODULE.fullmatch(module) and module.partition(".")[0] not in KERAS_PACKAGES
+def _is_of_keras(module: str, name: str) -> bool:
+    """Whether building it imports nothing but Keras, and takes a class of a model's parts there."""
+    if not module or module == "builtins":
+        return True
+    if module.partition(".")[0] in KERAS_PACKAGES:
+        return True
+    return bool(KERAS_MODULE.fullmatch(module)) and not _is_function_of_keras(module, name)
+
+
+def _is_function_of_keras(module: str, name: str) -> bool:
+    """Whether the place holds a function, such as ``load_model``. A file can have a function called like a layer."""
+    import keras
+
+    found: Any = keras
+    for part in (*module.split(".")[1:], name):
+        found = getattr(found, part, None)
+    return found is not None and not isinstance(found, type)
 
 
 # --- layers that cannot be loaded ------------------------------------------------------------------------------------
@@ -160,7 +226,18 @@ def describe_problems(
     objects: Mapping[str, object] | None = None,
     allow_lambda: bool = False,
 ) -> list[str]:
-    """Why a model cannot be loaded: ``'name': what, and the flag that helps``, one line per layer.
+    """Why a model cannot be loaded: ``'name': what, and the flag that helps``, one line for each fault."""
+    return listed(problems(config, keras2=keras2, objects=objects, allow_lambda=allow_lambda))
+
+
+def problems(
+    config: Config,
+    *,
+    keras2: bool = True,
+    objects: Mapping[str, object] | None = None,
+    allow_lambda: bool = False,
+) -> dict[str, str]:
+    """What is wrong with each layer that cannot be loaded, and the flag that helps.
 
     Parameters
     ----------
@@ -171,15 +248,15 @@ def describe_problems(
     objects : mapping, optional
         The user's classes and functions by name.
     """
-    lines = _code_by_layer(config, set(objects or ()), allow_lambda)
     context = Context({**registered_objects(), **(objects or {})}, keras2)
+    lines = stored_code(config, objects=context.objects, allow_lambda=allow_lambda)
     for layer, entry in entries_in(_repaired(config, context)):
         line = _problem(entry, context) if is_layer_entry(entry) and isinstance(entry["config"], dict) else ""
         if line:
             lines.setdefault(layer, line)
     order = [layer for layer, _ in entries_in(config)]
     found = sorted(lines, key=lambda layer: order.index(layer) if layer in order else len(order))
-    return [f"'{layer}': {lines[layer]}" for layer in found]
+    return {layer: lines[layer] for layer in found}
 
 
 def _repaired(config: Config, context: Context) -> Config:
@@ -198,12 +275,14 @@ def _problem(entry: Config, context: Context) -> str:
         if name and builtin_class(entry, context) and not _is_known_function(name, context):
             return UNKNOWN_FUNCTION.format(argument=argument, name=name)
     refused = unknown_arguments(entry, context) if entry.get("module") else {}  # else it was not repaired
+    taken = arguments_from_kwargs(builtin_class(entry, context))
+    refused = {name: value for name, value in refused.items() if name not in taken}
     arguments = ", ".join(f"{name}={value!r}" for name, value in refused.items())
     return UNKNOWN_ARGUMENTS.format(cls=cls, arguments=arguments) if refused else ""
 
 
 def _is_unknown_class(entry: Config, context: Context) -> bool:
-    if {entry["class_name"], entry.get("registered_name")} & set(context.objects):
+    if {entry["class_name"], str(entry.get("registered_name"))} & set(context.objects):
         return False
     if is_custom(entry, context):
         return True

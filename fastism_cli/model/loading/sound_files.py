@@ -1,0 +1,230 @@
+"""Check that a file of a model is sound before it is read: nothing outside of it, nothing without end or measure.
+
+HDF5 is a program's memory on a disk. A damaged file can make the library crash or run for ever, and no thread can stop
+it. So a child process reads each file first, with a limit of processor time; what it finds is one line.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import functools
+import inspect
+import io
+import math
+import os
+import resource
+import signal
+import stat
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import h5py
+
+from fastism_cli.errors import ModelError
+
+SECONDS, BYTES_PER_SECOND = 3, 50 << 20  # of processor time: for any file, and for each more bytes of it
+SMALL = 64 << 20  # bytes; below this, nobody minds how small it was when packed
+MAX_EXPANSION = 1000  # about what gzip reaches at best
+WELL_PACKED = 20  # numbers of a byte each, in a byte of the file: few weights can be packed as well
+MAX_OBJECTS = 1_000_000
+MAX_DEPTH = 100
+WEIGHTS = ".h5"
+
+
+def check_hdf5(path: Path) -> None:
+    """Raise :class:`ModelError` unless all of an HDF5 file can be read, lies in it, and has the size that it says."""
+    _raise(path, _fault_of_hdf5(path, *_identity(path)))
+
+
+def check_archive(path: Path) -> None:
+    """Raise :class:`ModelError` unless a zip archive and the weights in it are sound."""
+    _raise(path, _fault_of_archive(path, *_identity(path)))
+
+
+def _raise(path: Path, fault: str) -> None:
+    if fault:
+        raise ModelError(f"{path}{fault}")
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=64)
+def _fault_of_hdf5(path: Path, *identity: int) -> str:
+    return _in_child(lambda: _read_hdf5(path), path.stat().st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _fault_of_archive(path: Path, *identity: int) -> str:
+    return _in_child(lambda: _read_archive(path), path.stat().st_size)
+
+
+# --- the child process ------------------------------------------------------------------------------------------------
+
+
+def _in_child(find: Callable[[], str], size: int) -> str:
+    """The fault that ``find`` returns in a process of its own, or what became of that process."""
+    receive, send = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of forks beside threads: the child touches none of them, h5py holds its lock
+        child = os.fork()
+    if child == 0:
+        _answer(find, send, SECONDS + size // BYTES_PER_SECOND)
+    os.close(send)
+    with os.fdopen(receive, "rb") as pipe:
+        answer = pipe.read()
+    _, status = os.waitpid(child, 0)
+    return answer.decode(errors="surrogateescape") if status == 0 else _end(status)
+
+
+def _answer(find: Callable[[], str], send: int, seconds: int) -> None:
+    faulthandler.disable()
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        used = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
+        resource.setrlimit(resource.RLIMIT_CPU, (used + seconds, resource.RLIM_INFINITY))
+        os.write(send, _one_line(find())[:4000].encode(errors="surrogateescape"))
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+def _end(status: int) -> str:
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
+        return " is damaged: reading it does not end"
+    return " is damaged: it makes the library that reads it crash"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split(" ")) if "\n" not in text else " ".join(text.split())
+
+
+# --- HDF5 -------------------------------------------------------------------------------------------------------------
+
+
+def _read_hdf5(source: Path | IO[bytes]) -> str:
+    options: dict[str, Any] = {"locking": False} if isinstance(source, Path) else {}
+    try:
+        with h5py.File(source, "r", **options) as file:
+            return next(_faults(file), "")
+    except Exception as error:  # a damaged file can make HDF5 raise anything
+        return f" is damaged or incomplete: {_one_line(str(error))}"
+
+
+def _faults(file: h5py.File) -> Iterator[str]:
+    """Read every attribute, link and dataset (but not what lies there in one piece), and say what is wrong."""
+    groups, seen = [("", file, 0)], {file.id}
+    while groups:
+        place, group, depth = groups.pop()
+        dict(group.attrs)
+        if depth > MAX_DEPTH or len(seen) > MAX_OBJECTS:
+            yield f" is damaged: {place} is one of too many groups inside each other"
+        for name in group:
+            inside = f"{place}/{name}"
+            link = group.get(name, getlink=True)
+            if not isinstance(link, h5py.HardLink):
+                yield f": {inside} {_target(link)}, which is not followed"
+            found = group[name]
+            if isinstance(found, h5py.Group) and found.id not in seen:
+                groups.append((inside, found, depth + 1))
+            elif isinstance(found, h5py.Dataset):
+                dict(found.attrs)
+                yield from _faults_of_dataset(inside, found)
+            seen.add(found.id)
+
+
+def _target(link: Any) -> str:
+    return "lies in another file" if isinstance(link, h5py.ExternalLink) else "is a link to another place"
+
+
+def _faults_of_dataset(place: str, dataset: h5py.Dataset) -> Iterator[str]:
+    if dataset.external or dataset.is_virtual:
+        yield f": {place} lies in another file, which is not followed"
+    declared, stored = math.prod(dataset.shape or ()) * dataset.dtype.itemsize, dataset.id.get_storage_size()
+    if declared > SMALL and declared > MAX_EXPANSION * stored:
+        yield f": {place} says that it holds {declared:,} bytes, but the file has {stored:,} for it"
+    if dataset.chunks is not None:
+        dataset[()]
+
+
+# --- zip archives -----------------------------------------------------------------------------------------------------
+
+
+def _read_archive(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            fault = next(_faults_of_members(archive.infolist()), "")
+            return fault or next(_faults_of_weights(archive), "")
+    except Exception as error:  # a damaged archive can make zipfile raise anything
+        return f" is damaged or incomplete: {_one_line(str(error))}"
+
+
+def _faults_of_members(members: list[zipfile.ZipInfo]) -> Iterator[str]:
+    names = [member.filename for member in members]
+    if len(names) > len(set(names)):
+        yield f" holds {next(name for name in names if names.count(name) > 1)} twice, which is not read"
+    for member in members:
+        if member.filename.startswith(("/", "\\")) or ".." in member.filename.replace("\\", "/").split("/"):
+            yield f" holds {member.filename!r}, a path that leads out of the archive"
+        if stat.S_ISLNK(member.external_attr >> 16):
+            yield f" holds {member.filename}, a link, which is not followed"
+        if member.flag_bits & 1:
+            yield f" holds {member.filename} encrypted: a model must be saved without a password"
+        if member.file_size > SMALL and member.file_size > MAX_EXPANSION // 10 * member.compress_size:
+            packed = f"{member.compress_size:,} bytes unpack to {member.file_size:,}"
+            yield f" holds {member.filename}, whose {packed}, which is not read"
+
+
+def _faults_of_weights(archive: zipfile.ZipFile) -> Iterator[str]:
+    """Read the weights to their end, where their checksum is compared, then as HDF5."""
+    for member in archive.infolist():
+        if member.filename.endswith(WEIGHTS):
+            with archive.open(member) as file:
+                while file.read(1 << 20):
+                    pass
+            with archive.open(member) as file:
+                packed = member.compress_type != zipfile.ZIP_STORED
+                fault = _read_hdf5(io.BytesIO(file.read()) if packed else file)
+            if fault:
+                yield f", {member.filename}{fault}"
+
+
+# --- sizes that a configuration asks for ------------------------------------------------------------------------------
+
+
+@contextmanager
+def weights_that_fit(layer_class: Any, path: Path) -> Iterator[None]:
+    """Until the block ends, a layer with a weight that the file at ``path`` cannot hold is refused.
+
+    A damaged number of units would otherwise take all memory, as layers make their weights before any is read.
+    """
+    add_weight, limit = layer_class.add_weight, _numbers_in(path)
+
+    def checked(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        bound = inspect.signature(add_weight).bind(layer, *args, **kwargs).arguments
+        shape = bound.get("shape") or ()
+        if math.prod(int(n or 1) for n in (shape if isinstance(shape, (list, tuple)) else ())) > limit:
+            wanted = f"layer '{layer.name}' asks for a weight of shape {tuple(shape)}"
+            raise ModelError(f"{path}: {wanted}, which the file is too small for")
+        return add_weight(layer, *args, **kwargs)
+
+    layer_class.add_weight = checked
+    try:
+        yield
+    finally:
+        layer_class.add_weight = add_weight
+
+
+def _numbers_in(path: Path) -> int:
+    """How many numbers a file of weights can hold at most: one a byte, packed well."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return max(SMALL, WELL_PACKED * sum(file.stat().st_size for file in files if file.is_file()))
