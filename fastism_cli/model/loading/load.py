@@ -153,7 +153,9 @@ def _climb(file: ModelFile, objects: Objects, allow_lambda: bool) -> Any:
         except Exception as error:  # an old file can make Keras raise anything
             failures[name] = error
     first = next(iter(failures.values()))
-    raise _explain(file, objects, allow_lambda, failures) from first
+    with _one_line(file.path):
+        explained = _explain(file, objects, allow_lambda, failures)
+    raise explained from first
 
 
 def _explain(file: ModelFile, objects: Objects, allow_lambda: bool, failures: Mapping[str, Exception]) -> ModelError:
