@@ -377,6 +377,30 @@ def test_all_that_is_not_ours_comes_through_as_its_text_was(folder, tmp_path, en
     assert as_text(tmp_path / "again.vcf") == lines
 
 
+def test_every_allele_has_a_value_and_symbols_have_none(folder, tmp_path):
+    """Stars, NON_REF, breakends, lower case: as many values as ALT, in its order. Other readers read them."""
+    five = base("chrA", 40)
+    rows = [
+        ("chrA", 40, five, f"*,{five}AC,{OTHER[five]},{five}AAAGAACT,<NON_REF>"),
+        ("chrA", 50, bases("chrA", 50, 55), f"{base('chrA', 50)},*{bases('chrA', 51, 55)}"),
+        ("chrA", 60, base("chrA", 60).lower(), f"{OTHER[base('chrA', 60)].lower()},<*>"),
+        ("chrA", 61, base("chrA", 61), f"<DEL>,{OTHER[base('chrA', 61)]},<INS:ME:ALU>"),
+        ("chrA", 62, base("chrA", 62), "."),
+        ("chrA", 63, base("chrA", 63), f"{base('chrA', 63)}[chrB:5["),
+        ("chrA", 64, base("chrA", 64), f".{base('chrA', 64)}"),
+        ("chrA", 65, base("chrA", 65), base("chrA", 65)),
+        ("chrA", 66, base("chrA", 66), f"{OTHER[base('chrA', 66)]},N"),
+    ]
+    out = tmp_path / "o.vcf.gz"
+    assert variants(folder, write_vcf(tmp_path / "v.vcf", rows), "-o", out, "--targets", "0").exit_code == 0
+    scored = [(0, 1, 1, 1, 0), (1, 0), (1, 0), (0, 1, 0), (), (0,), (0,), (1,), (1, 0)]
+    with pysam.VariantFile(str(out)) as file:
+        for record, wanted in zip(file, scored, strict=True):
+            delta, status = record.info.get("ISM_DELTA", ()), record.info.get("ISM_STATUS", ("ok",) * len(wanted))
+            assert tuple(int(x is not None) for x in delta) == tuple(int(x == "ok") for x in status) == wanted
+    assert [line["status"] == "ok" for line in table_of(tmp_path / "o.tsv")] == [bool(x) for row in scored for x in row]
+
+
 def test_a_position_that_no_index_can_hold(folder, tmp_path):
     rows = [substitution("chrA", 50 + i) for i in range(60)] + [("chrA", 9_999_999_998, "A", "C")]
     result = variants(folder, write_vcf(tmp_path / "v.vcf", rows), "-o", tmp_path / "o.vcf.gz", "--no-check")
