@@ -33,7 +33,7 @@ _BLOCKS = re.compile(r"\d+(,\d+)*,?")  # column 11 or 12 of BED12
 _NOT_PLAIN = (
     (re.compile(r"""["'].*["']"""), "Write it without quotes: quote=FALSE in R, quoting=3 in pandas"),
     (
-        re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?"),
+        re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?", re.ASCII),
         "Write it as an integer: options(scipen=999) and as.integer() in R, .astype(int) in pandas",
     ),
     (re.compile(r"\d{1,3}(,\d{3})+(\.0*)?"), "Write it without commas"),
@@ -327,13 +327,13 @@ def _why_no_integers(start: str, end: str) -> str:
     label, value = ("end", end) if _is_integer(start) else ("start", start)
     if value[:1] == "-" and _is_integer(value[1:]):
         return f"{label} {_shortened(value)} is negative"
-    return f"{label} {_brief(value)} is not a whole number{_cure(value, start + end)}"
+    names_columns = not any(character.isdigit() for character in start + end)
+    hint = ". A line of column names must begin with '#'" if names_columns else _cure(value)
+    return f"{label} {_brief(value)} is not a whole number{hint}"
 
 
-def _cure(value: str, both: str) -> str:
-    """How R, pandas and spreadsheets are told to write a whole number; ``both`` are start and end."""
-    if not any(character.isdigit() for character in both):
-        return ". A line of column names must begin with '#'"
+def _cure(value: str) -> str:
+    """How R, pandas and spreadsheets are told to write a whole number."""
     return next((f". {cure}" for pattern, cure in _NOT_PLAIN if pattern.fullmatch(value)), "")
 
 
@@ -352,7 +352,9 @@ def _summit(columns: list[str]) -> str:
         return str(_NO_SUMMIT)
     problem = _why_no_offset(columns)
     if problem:
-        raise _NotBed(f"{problem}. If this is not narrowPeak: cut -f1-6")
+        raise _NotBed(
+            f"{problem}{'' if _is_integer(columns[9]) else _cure(columns[9])}. If this is not narrowPeak: cut -f1-6"
+        )
     return str(_to_int(columns[1]) + _to_int(columns[9]))
 
 

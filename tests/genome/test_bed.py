@@ -218,6 +218,7 @@ def test_what_is_written_is_read(records):
         ("chr1\t" + "9" * 5000 + "\t7", "start " + "9" * 37 + "... is longer than any contig can be"),
         ("chr1\t-" + "9" * 5000 + "\t7", "start -" + "9" * 36 + "... is negative"),
         ("chr1\t5\t9\tn\t0\t.\t1\t1\t1\t" + "9" * 5000, "(column 10 of narrowPeak) is neither -1"),
+        ("chr1\t5\t9\tn\t0\t.\t1\t1\t1\t2.0", "an offset below 4. Write it as an integer: options(scipen=999)"),
         ("chr1\t5\t9\rchr1\t5\t9\rchr1\t5\t9", "the lines end in carriage returns alone (CR), as on old Macs. Mend"),
         ("chr1\t5\t9\tna\rme", "the lines end in carriage returns alone (CR), as on old Macs"),
         ("chr1\t5\t9\tna\x0bme", "holds the control character '\\x0b'. Remove it."),
