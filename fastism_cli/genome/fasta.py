@@ -106,8 +106,8 @@ def open_fasta(path: str | os.PathLike[str]) -> Genome:
 
     An index (``.fai``, and ``.gzi`` for bgzip) is used if it lies beside the file or beside the file that a symbolic
     link points to, is no older, and fits in every record. Otherwise the whole file is checked and the index built:
-    beside the file, or in the user's cache folder, or in a temporary folder, the first that can be written. It appears
-    under its name only when it is complete, so that any number of jobs can open one FASTA at once.
+    beside the file if none is there, or in the user's cache folder, or in a temporary folder, where it can be written.
+    It appears under its name only when it is complete, so that any number of jobs can open one FASTA at once.
 
     Raises
     ------

@@ -165,7 +165,7 @@ def _usable(index: Index, path: str) -> UsableIndex | None:
     except OSError:
         return None
     if contents is None:
-        logger.warning("%s is older than %s or does not fit it: not used", index.fai, path)
+        logger.warning("%s is older than %s or does not fit it: not used. Run samtools faidx again.", index.fai, path)
         return None
     return UsableIndex(index, contents)
 
@@ -289,6 +289,8 @@ def _ends_line(text: bytes) -> bool:
 
 def build_index(path: str, is_bgzf: bool, stack: ExitStack) -> UsableIndex:
     """Index the FASTA in the first of three folders that can be written; ``stack`` removes a temporary one.
+
+    An index that lies beside the FASTA and does not fit it is not replaced.
 
     Raises
     ------
