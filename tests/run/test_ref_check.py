@@ -119,7 +119,7 @@ def test_lengths_of_contigs_are_told_and_are_evidence(tmp_path, fasta, caplog):
         check(tmp_path, fasta, records, contigs=contigs)
 
 
-def test_a_name_like_that_of_a_contig_of_another_length_is_another_contig(tmp_path, fasta):
+def test_a_name_like_that_of_a_contig_of_another_length_is_another_contig(tmp_path, fasta, caplog):
     """MT of 16,569 bases is not chrM of 16,571."""
     records = rows(OWN, 5, chrom="MT")
     assert check(tmp_path, fasta, records) == check(tmp_path, fasta, records, contigs=[("MT", SIZE)]) == {"MT": "chrM"}
@@ -128,6 +128,7 @@ def test_a_name_like_that_of_a_contig_of_another_length_is_another_contig(tmp_pa
     ):
         check(tmp_path, fasta, records, contigs=[("MT", SIZE - 2)])
     assert check(tmp_path, fasta, records, contigs=[("MT", SIZE - 2)], missing_contig="skip") == {}
+    assert "contig 'MT' is kept unscored (3,998 bases in its ##contig line" in caplog.text
 
 
 def test_several_lengths_are_counted(tmp_path, fasta):

@@ -63,6 +63,9 @@ def contigs_in_fasta(source: VariantSource, genome: Genome, missing_contig: str)
         if problems.count == 1:
             raise RegionError(f"{source.name} {problems.first} is not in {genome.path}. {hint}")
         raise RegionError(problems.under(f"{problems.count} contigs of {source.name} are not in {genome.path}. {hint}"))
+    for name, why in others.items():
+        if why:
+            logger.warning(f"{source.name}: contig {name!r} is kept unscored{why}")
     return matched
 
 
