@@ -4,27 +4,113 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from math import nan
 from typing import Any
 
 import click
 
 from fastism_cli.cli.messages import start_logging
+from fastism_cli.options.choices import MOST_BASES, MOST_IN_A_CALL, whole_number
+from fastism_cli.options.problems import brief
 from fastism_cli.options.run_options import CHOICES, RunOptions, flag
 
 Command = Callable[..., Any]
+MOST_DIGITS = 40  # that a number is written in
 
 
-class AutoOrInt(click.ParamType):
-    """``auto`` or a whole number from 1 on."""
+class Strict(click.Command):
+    """A command that takes no option twice, unless its values add up, and no empty value.
 
-    name = "auto|int"
+    Click lets the last value win, so that a second ``--model`` would replace the first without a word. A flag may be
+    repeated; a flag and its opposite may not be combined.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for argument in args:
+            if "\0" in argument:
+                raise click.UsageError(f"{brief(argument)} holds a NUL character, which no value has.", ctx)
+        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        repeated = [param for param in dict.fromkeys(order) if order.count(param) > 1 and _holds_one(param)]
+        if repeated and not any(param.is_eager for param in order):
+            flags = "/".join([*repeated[0].opts, *repeated[0].secondary_opts])
+            times = order.count(repeated[0])
+            raise click.UsageError(f"{flags} is given {times} times, and takes one value. Give it once.", ctx)
+        rest = super().parse_args(ctx, args)
+        self._refuse_empty(ctx)
+        return rest
+
+    def _refuse_empty(self, ctx: click.Context) -> None:
+        for param in self.params:
+            value = ctx.params.get(str(param.name))
+            if value == "" or (isinstance(value, tuple) and "" in value):
+                name = param.make_metavar(ctx) if isinstance(param, click.Argument) else param.opts[-1]
+                cure = "Name a file to write." if param.name == "output" else "Give a value, or leave it out."
+                raise click.UsageError(f"{name} is empty. {cure}", ctx)
+
+
+def _holds_one(param: click.Parameter) -> bool:
+    if not isinstance(param, click.Option) or param.multiple or param.count:
+        return False
+    return bool(param.secondary_opts) or not param.is_flag
+
+
+class Whole(click.IntRange):
+    """A whole number of a range; the most is for safety and not shown by --help."""
+
+    def __init__(self, least: int, most: int = MOST_BASES) -> None:
+        super().__init__(min=least)
+        self.most = most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "auto" or isinstance(value, int):
-            return value
-        if not (value.isascii() and value.isdigit()) or int(value) < 1:
-            self.fail(f"{value!r} is neither auto nor a whole number from 1 on.", param, ctx)
-        return int(value)
+        if isinstance(value, str) and not _is_plain_number(value):
+            self.fail(f"{brief(value)!r} is not a whole number from {self.min} to {self.most}.", param, ctx)
+        number: int = super().convert(value, param, ctx)
+        if number > self.most:
+            self.fail(f"{number} is too large: the most is {self.most}.", param, ctx)
+        return number
+
+
+class Real(click.FloatRange):
+    """A finite number of a range."""
+
+    def __init__(self, least: float, most: float, *, is_share: bool = False) -> None:
+        super().__init__(min=least, max=most if is_share else None)
+        self.most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number: float = super().convert(value, param, ctx) if _is_plain_number(str(value)) else nan
+        if not number <= self.most:
+            self.fail(f"{brief(value)!r} is not a number from {self.min:g} to {self.most:g}.", param, ctx)
+        return number
+
+
+def _is_plain_number(text: str) -> bool:
+    """Whether Python reads it as people do: not thousands of digits, digits of other scripts, or underscores."""
+    return text.isascii() and "_" not in text and len(text) <= MOST_DIGITS
+
+
+class WordOrWhole(click.ParamType):
+    """A word, or a whole number from 1 on.
+
+    Parameters
+    ----------
+    word : str
+    means : object
+        What the command is given for the word.
+    """
+
+    def __init__(self, word: str, means: Any, most: int) -> None:
+        self.word, self.means, self.most = word, means, most
+        self.name = f"{word}|int"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == self.word or value == self.means:
+            return self.means
+        number = whole_number(value, least=1, most=self.most) if isinstance(value, str) else value
+        if number is None:
+            limit = f", up to {self.most}" if value.strip("0").isdigit() else ""
+            self.fail(f"{brief(value)!r} is neither {self.word} nor a whole number from 1 on{limit}.", param, ctx)
+        return number
 
 
 class NameOrIndex(click.ParamType):
@@ -33,7 +119,8 @@ class NameOrIndex(click.ParamType):
     name = "name|index"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+        number = whole_number(value, most=MOST_IN_A_CALL) if isinstance(value, str) else None
+        return value if number is None else number
 
 
 def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -103,7 +190,7 @@ loading_options = together(
     ),
     click.option(
         "--length",
-        type=click.IntRange(min=1),
+        type=Whole(1),
         help="Length of a variable-length input.  [default: that of the records, if all have the same]",
     ),
     click.option(
@@ -155,7 +242,7 @@ precision_option = choice_option("precision", "Type of the numbers that the mode
 
 batch_option = click.option(
     "--batch-size",
-    type=AutoOrInt(),
+    type=WordOrWhole("auto", "auto", MOST_IN_A_CALL),
     default=default_of("batch_size"),
     show_default=True,
     help="Substituted sequences in one call.",

@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from fastism_cli.cli.click_options import logging_options, result_argument
+from fastism_cli.cli.click_options import Strict, logging_options, result_argument
 from fastism_cli.cli.messages import LOGGER
 from fastism_cli.export.formats import FORMATS
 from fastism_cli.options.choices import EXPORT_COMPRESSIONS, OVERLAPS
 
 
-@click.command(short_help="Write a result in the format of another tool.")
+@click.command(cls=Strict, short_help="Write a result in the format of another tool.")
 @result_argument
 @click.option("-t", "--format", "kind", type=click.Choice(list(FORMATS)), required=True, help="Format to write.")
 @click.option(

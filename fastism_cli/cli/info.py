@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fastism_cli.cli.click_options import logging_options, result_argument
+from fastism_cli.cli.click_options import Strict, logging_options, result_argument
 from fastism_cli.cli.messages import aligned
 from fastism_cli.results.schema import Status
 
@@ -19,7 +19,7 @@ MAX_TARGETS = 20  # of each head, that the text lists
 MAX_STRETCHES = 10  # of missing rows
 
 
-@click.command(short_help="Show the contents of a result file.")
+@click.command(cls=Strict, short_help="Show the contents of a result file.")
 @result_argument
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout in place of the text; lists every target.")
 @click.option("--ranges/--no-ranges", default=True, show_default=True, help="Read all scores for their ranges.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastism_cli.cli.click_options import loading_options, logging_options
+from fastism_cli.cli.click_options import Strict, loading_options, logging_options
 from fastism_cli.cli.messages import aligned, human
 from fastism_cli.options.run_options import RunOptions
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 HEADER = ("node", "class", "output", "rule", "window", "multiply-adds", "of a forward pass")
 
 
-@click.command(short_help="Show what the engine does with a model.")
+@click.command(cls=Strict, short_help="Show what the engine does with a model.")
 @click.argument("model")
 @loading_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the table.")

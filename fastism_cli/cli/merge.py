@@ -7,11 +7,11 @@ import sys
 
 import click
 
-from fastism_cli.cli.click_options import logging_options
+from fastism_cli.cli.click_options import Strict, logging_options
 from fastism_cli.cli.messages import LOGGER
 
 
-@click.command(short_help="Join the shards of a run into one file.")
+@click.command(cls=Strict, short_help="Join the shards of a run into one file.")
 @click.argument("shards", nargs=-1, required=True, metavar="SHARD...")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Result.")
 @click.option("--virtual", is_flag=True, help="Write no copy but an index that reads from the shards, which must stay.")

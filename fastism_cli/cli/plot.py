@@ -6,29 +6,16 @@ from typing import Any
 
 import click
 
-from fastism_cli.cli.click_options import logging_options, result_argument
+from fastism_cli.cli.click_options import Strict, Whole, WordOrWhole, logging_options, result_argument
 from fastism_cli.cli.messages import LOGGER
-from fastism_cli.options.choices import PICTURE_BASES, PICTURE_FORMATS, PICTURE_STRANDS
+from fastism_cli.options.choices import MOST_BASES, PICTURE_BASES, PICTURE_FORMATS, PICTURE_STRANDS
 
 
-class BasesOrAll(click.ParamType):
-    """``all`` (None) or a whole number from 1 on."""
-
-    name = "int|all"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "all":
-            return None
-        if not str(value).isdecimal() or int(value) < 1:
-            self.fail(f"{value!r} is neither all nor a whole number from 1 on.", param, ctx)
-        return int(value)
-
-
-@click.command(short_help="Draw the logo and heat map of regions.")
+@click.command(cls=Strict, short_help="Draw the logo and heat map of regions.")
 @result_argument
 @click.option("--region", metavar="CHROM:START-END", help="These bases, counted from 0 as in BED.")
 @click.option("--name", "names", multiple=True, metavar="NAME", help="The region of this name. Repeatable.")
-@click.option("--top", type=click.IntRange(min=1), help="The regions with the strongest sites.")
+@click.option("--top", type=Whole(1), help="The regions with the strongest sites.")
 @click.option(
     "--target",
     "--targets",
@@ -39,7 +26,7 @@ class BasesOrAll(click.ParamType):
 )
 @click.option(
     "--bases",
-    type=BasesOrAll(),
+    type=WordOrWhole("all", None, MOST_BASES),
     default=PICTURE_BASES,
     show_default=True,
     help="Bases shown of a longer region, around its strongest site; --region shows all that it names.",

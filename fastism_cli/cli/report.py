@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from fastism_cli.cli.click_options import logging_options, result_argument
+from fastism_cli.cli.click_options import Real, Strict, Whole, logging_options, result_argument
 from fastism_cli.cli.messages import LOGGER
-from fastism_cli.options.choices import REPORT_MEGABYTES, REPORT_REGIONS, REPORT_TARGETS
+from fastism_cli.options.choices import MOST_MEGABYTES, REPORT_MEGABYTES, REPORT_REGIONS, REPORT_TARGETS
 
 
-@click.command(short_help="Write a page to look at a result in a browser.")
+@click.command(cls=Strict, short_help="Write a page to look at a result in a browser.")
 @result_argument
 @click.option("-o", "--output", default="report.html", show_default=True, metavar="HTML", help="Page to write.")
 @click.option(
@@ -23,14 +23,14 @@ from fastism_cli.options.choices import REPORT_MEGABYTES, REPORT_REGIONS, REPORT
 )
 @click.option(
     "--top",
-    type=click.IntRange(min=0),
+    type=Whole(0),
     default=REPORT_REGIONS,
     show_default=True,
     help="Regions to draw: those with the strongest sites.",
 )
 @click.option(
     "--max-size",
-    type=click.FloatRange(min=0.1),
+    type=Real(0.1, MOST_MEGABYTES),
     default=REPORT_MEGABYTES,
     show_default=True,
     metavar="MB",

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastism_cli.cli.click_options import (
+    Real,
+    Strict,
+    Whole,
     batch_option,
     choice_option,
     default_of,
@@ -24,6 +27,7 @@ from fastism_cli.cli.click_options import (
     together,
 )
 from fastism_cli.cli.messages import LOGGER
+from fastism_cli.options.choices import MOST_SECONDS
 from fastism_cli.options.run_options import RunOptions
 
 if TYPE_CHECKING:
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
 what_options = together(
     click.option(
         "--window",
-        type=click.IntRange(min=1),
+        type=Whole(1),
         help="Substitute only so many bases, in the middle of the input.  [default: all of it]",
     ),
     choice_option(
@@ -40,7 +44,7 @@ what_options = together(
     ),
     click.option(
         "--max-n",
-        type=click.FloatRange(0, 1),
+        type=Real(0, 1, is_share=True),
         default=default_of("max_n"),
         show_default=True,
         help="Score only inputs with at most this share of N.",
@@ -51,7 +55,7 @@ what_options = together(
         is_flag=True,
         help="Cover intervals of any length with several inputs: every base is scored once.",
     ),
-    click.option("--limit", type=click.IntRange(min=1), help="Score only the first records."),
+    click.option("--limit", type=Whole(1), help="Score only the first records."),
     click.option(
         "--targets",
         multiple=True,
@@ -103,7 +107,7 @@ output_options = together(
     ),
     click.option(
         "--checkpoint",
-        type=click.FloatRange(min=0),
+        type=Real(0, MOST_SECONDS),
         default=default_of("checkpoint"),
         show_default=True,
         metavar="SECONDS",
@@ -122,7 +126,7 @@ output_options = together(
 )
 
 
-@click.command(short_help="Score every substitution in the regions of a BED.")
+@click.command(cls=Strict, short_help="Score every substitution in the regions of a BED.")
 @model_option
 @click.option(
     "-b",

@@ -7,6 +7,8 @@ from typing import Any
 import click
 
 from fastism_cli.cli.click_options import (
+    Strict,
+    Whole,
     batch_option,
     fasta_option,
     input_option,
@@ -21,7 +23,7 @@ from fastism_cli.cli.messages import LOGGER
 from fastism_cli.options.run_options import RunOptions
 
 
-@click.command(short_help="Score the variants of a VCF.")
+@click.command(cls=Strict, short_help="Score the variants of a VCF.")
 @model_option
 @click.option(
     "--vcf",
@@ -39,7 +41,7 @@ from fastism_cli.options.run_options import RunOptions
 )
 @click.option(
     "--share",
-    type=click.IntRange(min=1),
+    type=Whole(1),
     default=1,
     show_default=True,
     metavar="BASES",

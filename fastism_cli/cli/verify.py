@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastism_cli.cli.click_options import (
+    Real,
+    Strict,
+    Whole,
     batch_option,
     choice_option,
     input_option,
@@ -17,6 +20,7 @@ from fastism_cli.cli.click_options import (
     precision_option,
 )
 from fastism_cli.cli.messages import aligned
+from fastism_cli.options.choices import MOST_SEQUENCES, MOST_TOLERANCE
 from fastism_cli.options.run_options import RunOptions
 
 if TYPE_CHECKING:
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 HEADER = ("head", "largest delta", "engine's error", "plain Keras' error", "tolerance", "")
 
 
-@click.command(short_help="Compare the engine with plain Keras in float64.")
+@click.command(cls=Strict, short_help="Compare the engine with plain Keras in float64.")
 @model_option
 @click.option(
     "-b",
@@ -44,21 +48,21 @@ HEADER = ("head", "largest delta", "engine's error", "plain Keras' error", "tole
 @loading_options
 @click.option(
     "--sequences",
-    type=click.IntRange(min=1),
+    type=Whole(1, MOST_SEQUENCES),
     default=2,
     show_default=True,
     help="How many sequences to compare.",
 )
 @click.option(
     "--positions",
-    type=click.IntRange(min=3),
+    type=Whole(3),
     default=30,
     show_default=True,
     help="How many positions of each sequence to compare: a third at each end, a third in the middle.",
 )
 @click.option(
     "--tolerance",
-    type=click.FloatRange(min=0),
+    type=Real(0, MOST_TOLERANCE),
     help="Largest error that passes, in the model's output units.  [default: see above]",
 )
 @choice_option("engine", "The engine to verify.", default="fast")

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fastism_cli.errors import UsageError
+from fastism_cli.options.problems import brief
 
 CENTERS = ("auto", "midpoint", "summit")
 EDGES = ("pad", "skip", "error")
@@ -30,6 +31,26 @@ REPORT_REGIONS = 100  # that are drawn
 REPORT_TARGETS = 12  # that are shown of a file with more
 REPORT_MEGABYTES = 5.0
 
+# The largest numbers that options take: no contig is longer, and no call of a model holds more.
+MOST_BASES = 2**32 - 1
+MOST_IN_A_CALL = 2**31 - 1
+MOST_TARGETS = 10**6  # of one head
+MOST_SECONDS = 1e9
+MOST_MEGABYTES = 1e6
+MOST_TOLERANCE = 1e30
+MOST_SEQUENCES = 10_000  # that verify compares
+
+
+def whole_number(text: str, *, least: int = 0, most: int) -> int | None:
+    """``"12" -> 12``; None if it is not written in digits alone, or not in the range.
+
+    Python refuses to read thousands of digits, and takes digits of other scripts and underscores: none of these is a
+    number here.
+    """
+    if not (text.isascii() and text.isdigit() and len(text.lstrip("0")) <= len(str(most))):
+        return None
+    return number if least <= (number := int(text.lstrip("0") or "0")) <= most else None
+
 
 def reductions_of(head: str | None, texts: Iterable[str]) -> tuple[str, ...]:
     """``["sum,jsd", "max"] -> ("sum", "jsd", "max")``, each once.
@@ -48,10 +69,10 @@ def reductions_of(head: str | None, texts: Iterable[str]) -> tuple[str, ...]:
 def check_reduction(head: str | None, kind: str) -> None:
     """Raise :class:`UsageError` if there is no such reduction, or ``center:W`` has no number of positions."""
     name, colon, width = kind.partition(":")
-    is_center = name == "center" and width.isascii() and width.isdigit() and int(width) > 0
+    is_center = name == "center" and whole_number(width, least=1, most=MOST_BASES) is not None
     if not (is_center if colon or name == "center" else kind in REDUCTIONS):
         what = kind if head is None else f"{head}={kind}"
-        raise UsageError(f"--reduce {what}: not known. Choose one of: {', '.join(REDUCTIONS)}.")
+        raise UsageError(f"--reduce {brief(what)}: not known. Choose one of: {', '.join(REDUCTIONS)}.")
 
 
 VARIABLE = "FASTISM_CACHE"  # a folder, or "off"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from fastism_cli.errors import UsageError
+from fastism_cli.options.choices import MOST_TARGETS, whole_number
 
 T = TypeVar("T")
 Units = tuple[int, ...]  # numbers of the targets of a head, from 0
@@ -17,12 +18,13 @@ def split_named(values: Sequence[str]) -> list[tuple[str | None, str]]:
 
 
 def parse_range(item: str) -> range | None:
-    """``"3-5" -> range(3, 6)``, ``"4" -> range(4, 5)``; empty if it ends before it starts, None if it is neither."""
+    """``"3-5" -> range(3, 6)``, ``"4" -> range(4, 5)``; empty if it ends before it starts, None if it is neither.
+
+    Numbers that no head can have are no numbers here.
+    """
     first, dash, last = item.partition("-")
-    ends = [first, last if dash else first]
-    if not all(end.isascii() and end.isdigit() for end in ends):
-        return None
-    return range(int(ends[0]), int(ends[1]) + 1)
+    start, end = (whole_number(text, most=MOST_TARGETS - 1) for text in (first, last if dash else first))
+    return None if start is None or end is None else range(start, end + 1)
 
 
 def by_head(option: str, known: Iterable[str], given: Mapping[str | None, T]) -> dict[str, T]:

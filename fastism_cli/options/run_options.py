@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from math import isnan
 from typing import Any, NamedTuple
 
 from fastism_cli.errors import UsageError
@@ -18,11 +17,16 @@ from fastism_cli.options.choices import (
     EDGES,
     ENGINES,
     MISSING_CONTIG,
+    MOST_BASES,
+    MOST_IN_A_CALL,
+    MOST_SECONDS,
     N_POLICIES,
     PRECISIONS,
     reductions_of,
+    whole_number,
 )
 from fastism_cli.options.per_head import split_named
+from fastism_cli.options.problems import brief
 from fastism_cli.options.shard import Shard, parse_shard
 
 # Options with a fixed set of values.
@@ -91,19 +95,19 @@ class RunOptions:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UsageError(f"{flag(name)} must be one of {', '.join(choices)}. Received: {getattr(self, name)!r}")
-        for name in ("window", "limit", "length"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{flag(name)} must be at least 1. Received: {value}")
-        if isnan(self.max_n) or not 0 <= self.max_n <= 1:
+        for name, most in {"window": MOST_BASES, "limit": MOST_BASES, "length": MOST_BASES}.items():
+            _check_number(name, getattr(self, name), most)
+        if self.batch_size != "auto":
+            _check_number("batch_size", self.batch_size, MOST_IN_A_CALL)
+        if not 0 <= self.max_n <= 1:
             raise UsageError(f"--max-n is a share from 0 to 1. Received: {self.max_n}")
         parse_shard(self.shard)
         if self.resume and self.overwrite:
             raise UsageError("--resume continues a result and --overwrite replaces it: give one of the two.")
         if self.tile and self.center == "summit":
             raise UsageError("--tile covers whole intervals, --center summit one place of each: give one of the two.")
-        if not self.checkpoint >= 0:
-            raise UsageError(f"--checkpoint is a number of seconds. Received: {self.checkpoint}")
+        if not 0 <= self.checkpoint <= MOST_SECONDS:
+            raise UsageError(f"--checkpoint is a number of seconds up to {MOST_SECONDS:g}. Received: {self.checkpoint}")
 
     def config(self) -> str:
         """The options that decide what the file holds, as JSON with sorted keys."""
@@ -117,6 +121,16 @@ class RunOptions:
             "sequence_input": self.sequence_input,
             "n_policy": "score" if self.n_policy == "score" else "skip",
         }
+
+
+def _check_number(name: str, value: Any, most: int) -> None:
+    if value is None or (isinstance(value, int) and 1 <= value <= most):
+        return
+    if isinstance(value, int):
+        shown = f"a number of {value.bit_length():,} bits"  # Python writes no number of thousands of digits
+        fault = "must be at least 1" if value < 1 else f"must be at most {most}"
+        raise UsageError(f"{flag(name)} {fault}. Received: {value if abs(value) <= most else shown}")
+    raise UsageError(f"{flag(name)} must be a whole number. Received: {brief(repr(value))}")
 
 
 def flag(name: str) -> str:
@@ -157,7 +171,9 @@ def parse_tie(text: str | None) -> tuple[Tied, ...]:
         return ()
     tied = tuple(Tied(name.removesuffix(":rc"), name.endswith(":rc")) for name in text.split(","))
     if len({tie.name for tie in tied}) < max(len(tied), 2) or not all(tie.name for tie in tied):
-        raise UsageError(f"--tie must be two names or more, each once: NAME1,NAME2 or NAME1,NAME2:rc. Received: {text}")
+        raise UsageError(
+            f"--tie must be two names or more, each once: NAME1,NAME2 or NAME1,NAME2:rc. Received: {brief(text)}"
+        )
     return tied
 
 
@@ -172,11 +188,12 @@ def parse_codes(text: str | None) -> dict[str, int] | None:
     if text is None:
         return None
     pairs = [item.partition("=") for item in text.upper().split(",")]
-    if not all(letter and code.isascii() and code.isdigit() for letter, _, code in pairs):
-        raise UsageError(f"--codes must be LETTER=NUMBER,... as in A=1,C=2,G=3,T=4,N=0. Received: {text}")
-    codes = {letter: int(code) for letter, _, code in pairs}
+    numbers = [whole_number(code, most=MOST_IN_A_CALL) for _, _, code in pairs]
+    codes = {letter: code for (letter, _, _), code in zip(pairs, numbers, strict=True) if letter and code is not None}
+    if not all(letter for letter, _, _ in pairs) or None in numbers:
+        raise UsageError(f"--codes must be LETTER=NUMBER,... as in A=1,C=2,G=3,T=4,N=0. Received: {brief(text)}")
     if len(codes) < len(pairs) or len(set(codes.values())) < len(codes):
-        raise UsageError(f"--codes: every letter and every number may come once. Received: {text}")
+        raise UsageError(f"--codes: every letter and every number may come once. Received: {brief(text)}")
     return codes
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fastism_cli.errors import UsageError
+from fastism_cli.options.problems import brief
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,9 @@ def parse_shard(text: str | None) -> Shard:
     """
     if text is None:
         return Shard()
-    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text, re.ASCII)
     if not match:
-        raise UsageError(f"--shard must be I/K, such as 0/10 for the first of ten. Received: {text}")
+        raise UsageError(f"--shard must be I/K, such as 0/10 for the first of ten. Received: {brief(text)}")
     return Shard(int(match[1]), int(match[2]))
 
 

@@ -22,6 +22,7 @@ from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import DNA, RNA
 from fastism_cli.genome.placement import window_offset
 from fastism_cli.options.per_head import parse_range, split_named
+from fastism_cli.options.problems import brief
 from fastism_cli.results.block_reader import stored_blocks
 from fastism_cli.results.ism_file import IsmFile, read_result
 from fastism_cli.results.layout import Array, Track, head_tracks
@@ -215,10 +216,14 @@ def _listed(scores: Scores, head: str | None, text: str, option: str) -> list[Tr
         head, text = text, "all"
     if head is None and len(heads) > 1:
         if not (text[:1].isdigit() or text in {track.name for track in scores.tracks}):
-            raise UsageError(f"{option}: {scores.path} has no head or target {text!r}. Its heads: {', '.join(heads)}.")
-        raise UsageError(f"{option} {text}: {scores.path} has several heads. Write HEAD={text}: {', '.join(heads)}.")
+            raise UsageError(
+                f"{option}: {scores.path} has no head or target {brief(text)!r}. Its heads: {', '.join(heads)}."
+            )
+        raise UsageError(
+            f"{option} {brief(text)}: {scores.path} has several heads. Write HEAD={brief(text)}: {', '.join(heads)}."
+        )
     if head is not None and head not in heads:
-        raise UsageError(f"{option}: {scores.path} has no head {head!r}. Its heads: {', '.join(heads)}.")
+        raise UsageError(f"{option}: {scores.path} has no head {brief(head)!r}. Its heads: {', '.join(heads)}.")
     tracks = scores.tracks_of(head or heads[0])
     if text == "all":
         return list(tracks)
@@ -239,5 +244,5 @@ def _item(item: str, by_name: dict[str, Track], where: str) -> list[Track]:
         tracks = [track for track in by_name.values() if track.unit in numbers]
     if not numbers or len(tracks) < len(numbers):
         shown = ", ".join([*by_name][:10]) + (", ..." if len(by_name) > 10 else "")
-        raise UsageError(f"{where} has no target {item!r}. Those of this head: {shown}.")
+        raise UsageError(f"{where} has no target {brief(item)!r}. Those of this head: {shown}.")
     return tracks

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Mapping
 
 from fastism_cli.errors import UsageError
+from fastism_cli.options.problems import brief
 
 CPU = "cpu"
 GIVEN = "FASTISM_DEVICE"  # tells a process which device it was given
@@ -27,7 +28,7 @@ def parse_devices(asked: str | None) -> list[str]:
         return visible_gpus() or [CPU]
     names = [name.strip() for name in asked.split(",")]
     if not all(names):
-        raise UsageError(f"--devices is all, or a list such as 0,1. Received: {asked!r}")
+        raise UsageError(f"--devices is all, or a list such as 0,1. Received: {brief(asked)!r}")
     return names
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,7 +11,9 @@ import numpy as np
 
 from fastism_cli.engine.score_arrays import check_all_given
 from fastism_cli.errors import UsageError
+from fastism_cli.options.choices import MOST_TARGETS
 from fastism_cli.options.per_head import Units, by_head, parse_range, split_named
+from fastism_cli.options.problems import brief
 from fastism_cli.results.layout import HeadLayout
 
 CONSTANTS = {"zeros": 0.0, "ones": 1.0}
@@ -163,9 +166,9 @@ def parse_targets(values: Sequence[str]) -> dict[str | None, Units | None]:
 
 def _units(text: str) -> Units:
     units = tuple(unit for item in text.split(",") for unit in _range(item.strip(), text))
-    repeated = sorted({unit for unit in units if units.count(unit) > 1}) if len(set(units)) < len(units) else []
+    repeated = sorted(unit for unit, count in Counter(units).items() if count > 1)
     if repeated:
-        raise UsageError(f"--targets {text}: {', '.join(map(str, repeated[:5]))} comes twice.")
+        raise UsageError(f"--targets {brief(text)}: {', '.join(map(str, repeated[:5]))} comes twice.")
     return units
 
 
@@ -173,10 +176,11 @@ def _range(item: str, text: str) -> range:
     units = parse_range(item)
     if units is None:
         raise UsageError(
-            f"--targets {text}: {item!r} is neither a number nor a range. Write 0,3-5, HEAD=0,3-5 or HEAD=all."
+            f"--targets {brief(text)}: {brief(item)!r} is neither a number nor a range. "
+            f"Write 0,3-5, HEAD=0,3-5 or HEAD=all; numbers are below {MOST_TARGETS:,}."
         )
     if not units:
-        raise UsageError(f"--targets {text}: {item} ends before it starts.")
+        raise UsageError(f"--targets {brief(text)}: {item} ends before it starts.")
     return units
 
 

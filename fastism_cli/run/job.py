@@ -224,6 +224,24 @@ def load_job(request: RunRequest, inputs: RunInputs) -> Job:
     return job
 
 
+def check_batch(scorer: FastISM, batch_size: str | int, available: int | None) -> None:
+    """Refuse a ``--batch-size`` whose tensors do not fit into memory.
+
+    Raises
+    ------
+    UsageError
+        Says both numbers.
+    """
+    if not isinstance(batch_size, int) or available is None:
+        return
+    wanted = 4 * scorer.prepared.plan.working_set * batch_size
+    if wanted > available:
+        raise UsageError(
+            f"--batch-size {batch_size}: a call of so many substitutions takes about {size_text(int(wanted))}; this "
+            f"machine has {size_text(available)}. Give a smaller one, or leave it out."
+        )
+
+
 def load_scorer(
     source: ModelSource, choices: ModelChoices, options: RunOptions, regions: RegionInputs | None = None
 ) -> FastISM:
@@ -243,7 +261,9 @@ def load_scorer(
     chosen = options.scorer_options()
     if regions is not None and options.length is None and has_variable_length(model):
         chosen["length"] = common_length(regions, options.limit)
-    return FastISM(model, reduce=choices.reduce or None, targets=choices.targets, **chosen)
+    scorer = FastISM(model, reduce=choices.reduce or None, targets=choices.targets, **chosen)
+    check_batch(scorer, options.batch_size, memory_of_machine())
+    return scorer
 
 
 def common_length(regions: RegionInputs, limit: int | None) -> int | None:
