@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from fastism_cli.cli.messages import start_logging
-from fastism_cli.options.choices import MOST_BASES, MOST_IN_A_CALL, whole_number
+from fastism_cli.options.choices import MOST_BASES, MOST_IN_A_CALL, MOST_LENGTH, whole_number
 from fastism_cli.options.problems import brief
 from fastism_cli.options.run_options import CHOICES, RunOptions, flag
 
@@ -190,7 +190,7 @@ loading_options = together(
     ),
     click.option(
         "--length",
-        type=Whole(1),
+        type=Whole(1, MOST_LENGTH),
         help="Length of a variable-length input.  [default: that of the records, if all have the same]",
     ),
     click.option(

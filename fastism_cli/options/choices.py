@@ -38,7 +38,8 @@ MOST_TARGETS = 10**6  # of one head
 MOST_SECONDS = 1e9
 MOST_MEGABYTES = 1e6
 MOST_TOLERANCE = 1e30
-MOST_SEQUENCES = 10_000  # that verify compares
+MOST_LENGTH = 10**7  # of a model's input: ten times that of the largest published one
+MOST_SEQUENCES = 1_000  # that verify compares
 
 
 def whole_number(text: str, *, least: int = 0, most: int) -> int | None:

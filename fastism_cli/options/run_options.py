@@ -19,6 +19,7 @@ from fastism_cli.options.choices import (
     MISSING_CONTIG,
     MOST_BASES,
     MOST_IN_A_CALL,
+    MOST_LENGTH,
     MOST_SECONDS,
     N_POLICIES,
     PRECISIONS,
@@ -95,7 +96,7 @@ class RunOptions:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UsageError(f"{flag(name)} must be one of {', '.join(choices)}. Received: {getattr(self, name)!r}")
-        for name, most in {"window": MOST_BASES, "limit": MOST_BASES, "length": MOST_BASES}.items():
+        for name, most in {"window": MOST_BASES, "limit": MOST_BASES, "length": MOST_LENGTH}.items():
             _check_number(name, getattr(self, name), most)
         if self.batch_size != "auto":
             _check_number("batch_size", self.batch_size, MOST_IN_A_CALL)
