@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastism_cli.errors import OutputError
+from fastism_cli.results.intact import is_text, note_text
 from fastism_cli.results.layout import Array
 
 Offset = tuple[int, ...]
@@ -39,6 +40,8 @@ class ChunkWriter:
             return
         if not _is_packed_here(dataset):
             dataset[start : start + len(rows)] = rows
+            if is_text(dataset):
+                note_text(dataset, start, rows)
             return
         offsets, chunks = zip(*_chunks(dataset, start, rows), strict=True)
         level, size = dataset.compression_opts, dataset.dtype.itemsize

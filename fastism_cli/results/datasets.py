@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from fastism_cli.results import schema
+from fastism_cli.results.intact import add_text_sums, note_text
 from fastism_cli.results.layout import Layout
 from fastism_cli.version import __version__
 
@@ -41,7 +42,8 @@ def write_header(
         file.attrs[name] = "" if value is None else value
     genome = file.create_group(schema.GENOME)
     _write_text(genome, schema.CHROM_NAMES, list(genome_sizes))
-    genome.create_dataset(schema.CHROM_SIZES, data=np.array(list(genome_sizes.values()), schema.CHROM_SIZE_DTYPE))
+    sizes = np.array(list(genome_sizes.values()), schema.CHROM_SIZE_DTYPE)
+    genome.create_dataset(schema.CHROM_SIZES, data=sizes, fletcher32=True if len(sizes) else None)
     outputs = file.create_group(schema.OUTPUTS, track_order=True)
     for head in layout.heads:
         group = outputs.create_group(head.key)
@@ -50,7 +52,9 @@ def write_header(
 
 
 def _write_text(group: h5py.Group, name: str, values: Sequence[str]) -> None:
-    group.create_dataset(name, data=np.array(values, dtype=object), dtype=h5py.string_dtype())
+    dataset = group.create_dataset(name, data=np.array(values, dtype=object), dtype=h5py.string_dtype())
+    add_text_sums(dataset)
+    note_text(dataset, 0, values)
 
 
 def dataset_names(layout: Layout) -> list[str]:
@@ -60,11 +64,15 @@ def dataset_names(layout: Layout) -> list[str]:
     return [*columns, f"/{schema.SEQ}", *heads]
 
 
+def create_columns(file: h5py.File, layout: Layout) -> None:
+    """Create the columns of ``/regions``, empty."""
+    for column, dtype in schema.REGION_COLUMNS.items():
+        _create(file, f"{schema.REGIONS}/{column}", (layout.n_rows,), dtype, layout)
+
+
 def create_datasets(file: h5py.File, layout: Layout) -> None:
     """Create all datasets that have a row for each region, empty."""
-    n = layout.n_rows
-    for column, dtype in schema.REGION_COLUMNS.items():
-        _create(file, f"{schema.REGIONS}/{column}", (n,), dtype, layout)
+    create_columns(file, layout)
     _create(file, schema.SEQ, layout.seq_shape, schema.SEQ_DTYPE, layout, fillvalue=len(layout.alphabet))
     for head in layout.heads:
         name = f"{schema.REF}/{head.key}"
@@ -93,11 +101,15 @@ def _create(
         options["chunks"] = chunks or schema.row_chunk(shape, stored.itemsize)
         # text lies outside of its dataset, where no filter reaches it
         options |= {} if is_text else _filters(layout.compression)
-    file.create_dataset(name, **options)
+    dataset = file.create_dataset(name, **options)
+    if is_text:
+        add_text_sums(dataset)
 
 
 def _filters(compression: str) -> dict[str, Any]:
+    """Each has a checksum of every chunk: that of gzip, Adler-32, or fletcher32 of HDF5."""
     if compression == "none":
-        return {}
-    level = {"compression_opts": schema.GZIP_LEVEL} if compression == "gzip" else {}
-    return {"compression": compression, "shuffle": True, **level}
+        return {"fletcher32": True}
+    if compression == "gzip":
+        return {"compression": "gzip", "shuffle": True, "compression_opts": schema.GZIP_LEVEL}
+    return {"compression": compression, "shuffle": True, "fletcher32": True}

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
 import h5py
 import numpy as np
 
-from fastism_cli.errors import OutputError, UsageError
+from fastism_cli.errors import OutputError, ResourceError, UsageError
 from fastism_cli.options.shard import array_expression
 from fastism_cli.results import schema
-from fastism_cli.results.datasets import write_header
+from fastism_cli.results.chunk_writer import ChunkWriter
+from fastism_cli.results.crash_safe_file import open_disk
+from fastism_cli.results.datasets import create_columns, write_header
+from fastism_cli.results.intact import readable, seal
 from fastism_cli.results.ism_file import IsmFile, read_result
-from fastism_cli.results.layout import Layout
+from fastism_cli.results.layout import Array, Layout
 from fastism_cli.results.outputs import check_new_file, inputs_of_result
 from fastism_cli.results.same_run import SAME, differences
 from fastism_cli.results.writer import ResultWriter
@@ -46,20 +50,69 @@ def merge_shards(
         If a shard is missing, unfinished, comes twice or is of another configuration.
     """
     check_new_file(output, paths, overwrite=overwrite, role="one of the shards", is_result=True)
-    with ExitStack() as stack:
-        shards = [stack.enter_context(read_result(path)) for path in existing(paths)]
-        shards.sort(key=lambda shard: int(shard.attrs["shard_index"]))
-        check_shards(shards)
-        for shard in shards:
-            named = inputs_of_result(shard.path, shard.attrs, shard.sources)
-            check_new_file(output, named, overwrite=overwrite, role="an input of these shards", is_result=True)
-        attributes = {**part_attributes(shards), **OWN_ATTRIBUTES, "command": command}
-        return join(shards, output, attributes, virtual=virtual, overwrite=overwrite)
+    shards = parts_of(existing(paths))
+    shards.sort(key=lambda shard: shard.number("shard_index"))
+    check_shards(shards)
+    for shard in shards:
+        named = inputs_of_result(shard.path, shard.attrs, shard.sources)
+        check_new_file(output, named, overwrite=overwrite, role="an input of these shards", is_result=True)
+    attributes = {**part_attributes(shards), **OWN_ATTRIBUTES, "command": command}
+    return join(shards, output, attributes, virtual=virtual, overwrite=overwrite)
 
 
-def join(
-    parts: Sequence[IsmFile], output: str, attributes: Mapping[str, Any], *, virtual: bool, overwrite: bool
-) -> int:
+@dataclass(frozen=True)
+class Part:
+    """A file that becomes a part of another one; it is opened for the time that it is read, and no other with it."""
+
+    path: str
+    attrs: Mapping[str, Any]
+    layout: Layout
+    sources: Sequence[str]  # that an index reads from
+
+    @property
+    def n_rows(self) -> int:
+        return self.layout.n_rows
+
+    def number(self, attribute: str) -> int:
+        """An attribute that every shard has.
+
+        Raises
+        ------
+        UsageError
+            If this file does not have it.
+        """
+        if attribute not in self.attrs:
+            raise UsageError(f"{self.path} is no shard: its attribute {attribute} is missing.")
+        return int(self.attrs[attribute])
+
+    def open(self) -> IsmFile:
+        """Open the file.
+
+        Raises
+        ------
+        UsageError
+            If it is not what it was.
+        """
+        file = read_result(self.path)
+        if file.attrs != self.attrs:
+            file.close()
+            raise UsageError(f"{self.path} has changed while it was read. Merge again.")
+        return file
+
+
+def parts_of(paths: Sequence[str]) -> list[Part]:
+    """Read the headers of files, one after the other."""
+    parts: list[Part] = []
+    for path in paths:
+        with read_result(path) as file:
+            layout = file.layout
+            if parts and layout.heads == parts[0].layout.heads:  # the names of the targets are kept once
+                layout = replace(layout, heads=parts[0].layout.heads)
+            parts.append(Part(path, file.attrs, layout, file.sources))
+    return parts
+
+
+def join(parts: Sequence[Part], output: str, attributes: Mapping[str, Any], *, virtual: bool, overwrite: bool) -> int:
     """Write parts that fit together, in their order, into one file."""
     layout = joined_layout(parts)
     if virtual:
@@ -69,24 +122,27 @@ def join(
     return layout.n_rows
 
 
-def copy(
-    parts: Sequence[IsmFile], output: str, layout: Layout, attributes: Mapping[str, Any], *, overwrite: bool
-) -> None:
+def copy(parts: Sequence[Part], output: str, layout: Layout, attributes: Mapping[str, Any], *, overwrite: bool) -> None:
     """Copy block by block: memory does not grow with the number of rows."""
-    sizes = parts[0].genome_sizes
+    with parts[0].open() as file:
+        sizes = file.genome_sizes
     with ResultWriter(output, layout, attributes=attributes, genome_sizes=sizes, overwrite=overwrite) as writer:
         start = 0
         for part in parts:
-            for rows in blocks_of(part, layout):
-                writer.write_rows(
-                    start + rows.start,
-                    regions={name: column[rows] for name, column in part.regions.items()},
-                    seq=part.seq[rows],
-                    reference={head.name: part.reference(head.name)[rows] for head in layout.heads},
-                    delta={head.name: part.delta(head.name)[rows] for head in layout.heads},
-                )
-            writer.n_clipped += int(part.attrs["n_clipped"])
-            start += len(part.seq)
+            with part.open() as file:
+                _copy_part(file, layout, writer, start)
+            start += part.n_rows
+
+
+def _copy_part(file: IsmFile, layout: Layout, writer: ResultWriter, start: int) -> None:
+    for rows in blocks_of(file, layout):
+        regions = {name: column[rows] for name, column in file.regions.items()}
+        with readable(file.path, f"the scores of rows {rows.start:,} to {rows.stop - 1:,}"):
+            seq = file.seq[rows]
+            reference = {head.name: file.reference(head.name)[rows] for head in layout.heads}
+            delta = {head.name: file.delta(head.name)[rows] for head in layout.heads}
+        writer.write_rows(start + rows.start, regions=regions, seq=seq, reference=reference, delta=delta)
+    writer.n_clipped += int(file.attrs["n_clipped"])
 
 
 def blocks_of(part: IsmFile, layout: Layout) -> Iterator[slice]:
@@ -96,7 +152,7 @@ def blocks_of(part: IsmFile, layout: Layout) -> Iterator[slice]:
     return (slice(i, min(i + step, n)) for i in range(0, n, step))
 
 
-def joined_layout(parts: Sequence[IsmFile]) -> Layout:
+def joined_layout(parts: Sequence[Part]) -> Layout:
     """Layout of the first part, with the rows of all parts."""
     layouts = [part.layout for part in parts]
     for part, layout in zip(parts, layouts, strict=True):
@@ -120,7 +176,7 @@ def joined_layout(parts: Sequence[IsmFile]) -> Layout:
 # --- an index of the parts -------------------------------------------------------------------------------------------
 
 
-def write_virtual(parts: Sequence[IsmFile], path: str, layout: Layout, attributes: Mapping[str, Any]) -> None:
+def write_virtual(parts: Sequence[Part], path: str, layout: Layout, attributes: Mapping[str, Any]) -> None:
     """Write an index that reads from the parts; their paths are stored relative to its folder.
 
     The columns of ``/regions`` are small and hold text, which a virtual dataset may not: they are copied.
@@ -129,41 +185,66 @@ def write_virtual(parts: Sequence[IsmFile], path: str, layout: Layout, attribute
     ------
     OutputError
         If it cannot be written.
+    ResourceError
+        If the disk is full.
     """
     unnamed = path + schema.PARTIAL_SUFFIX
+    disk = open_disk(unnamed)
     try:
-        with h5py.File(unnamed, "w") as file:
-            write_header(file, layout, attributes, parts[0].genome_sizes)
-            _copy_columns(file, parts)
-            _link(file, f"/{schema.SEQ}", parts, layout.seq_shape, schema.SEQ_DTYPE, len(layout.alphabet), path)
-            for head in layout.heads:
-                for group, shape, dtype in (
-                    (schema.REF, layout.ref_shape(head), schema.REF_DTYPE),
-                    (schema.DELTA, layout.delta_shape(head), layout.delta_dtype),
-                ):
-                    _link(file, f"/{group}/{head.key}", parts, shape, dtype, np.nan, path)
-            file.attrs["n_clipped"] = sum(int(part.attrs["n_clipped"]) for part in parts)
-            file.attrs["complete"] = True
+        disk.start_anew()
+        with h5py.File(disk, "w", libver=schema.LIBVER) as file:
+            _write_index(file, parts, path, layout, attributes)
+        disk.sync()
+        if disk.failure is not None:
+            raise ResourceError(
+                f"{path} cannot be written: {disk.failure.strerror}. Free space or choose another --output."
+            )
         os.replace(unnamed, path)
-    except OSError as error:
+    except BaseException as error:
         with suppress(OSError):
             os.unlink(unnamed)
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+        if isinstance(error, OSError):
+            raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise
+    finally:
+        disk.close()
 
 
-def _copy_columns(file: h5py.File, parts: Sequence[IsmFile]) -> None:
-    group = file.create_group(schema.REGIONS)
-    for name, dtype in schema.REGION_COLUMNS.items():
-        column = np.concatenate([part.regions[name] for part in parts])
-        is_text = dtype == schema.TEXT
-        stored = column if is_text else column.astype(dtype)
-        group.create_dataset(name, data=stored, dtype=h5py.string_dtype() if is_text else dtype)
+def _write_index(
+    file: h5py.File, parts: Sequence[Part], path: str, layout: Layout, attributes: Mapping[str, Any]
+) -> None:
+    with parts[0].open() as first:
+        write_header(file, layout, attributes, first.genome_sizes)
+    create_columns(file, layout)
+    _copy_columns(file[schema.REGIONS], parts)
+    _link(file, f"/{schema.SEQ}", parts, layout.seq_shape, schema.SEQ_DTYPE, len(layout.alphabet), path)
+    for head in layout.heads:
+        for group, shape, dtype in (
+            (schema.REF, layout.ref_shape(head), schema.REF_DTYPE),
+            (schema.DELTA, layout.delta_shape(head), layout.delta_dtype),
+        ):
+            _link(file, f"/{group}/{head.key}", parts, shape, dtype, np.nan, path)
+    file.attrs["n_clipped"] = sum(int(part.attrs["n_clipped"]) for part in parts)
+    file.attrs["complete"] = True
+    seal(file)
+
+
+def _copy_columns(group: h5py.Group, parts: Sequence[Part]) -> None:
+    columns: dict[str, list[Array]] = {name: [] for name in schema.REGION_COLUMNS}
+    for part in parts:
+        with part.open() as file:
+            for name, column in file.regions.items():
+                columns[name].append(column)
+    with closing(ChunkWriter()) as chunks:
+        for name, pieces in columns.items():
+            dataset = group[name]
+            chunks.write(dataset, 0, np.concatenate(pieces).astype(dataset.dtype))
 
 
 def _link(
     file: h5py.File,
     name: str,
-    parts: Sequence[IsmFile],
+    parts: Sequence[Part],
     shape: tuple[int, ...],
     dtype: str,
     fillvalue: float,
@@ -175,7 +256,7 @@ def _link(
     layout, start = h5py.VirtualLayout(shape, dtype), 0
     folder = os.path.dirname(os.path.realpath(path))
     for part in parts:
-        n = len(part.seq)
+        n = part.n_rows
         if n:
             source = os.path.relpath(os.path.realpath(part.path), folder)
             layout[start : start + n] = h5py.VirtualSource(source, name, (n, *shape[1:]), dtype)
@@ -203,10 +284,10 @@ def existing(paths: Sequence[str]) -> list[str]:
 def _says_what_is_missing(present: Sequence[str]) -> bool:
     """Whether the files that exist say how many are missing, so that their numbers can be listed."""
     with read_result(present[0]) as first:
-        return int(first.attrs["num_shards"]) > len(present)
+        return int(first.attrs.get("num_shards", 1)) > len(present)
 
 
-def check_shards(shards: Sequence[IsmFile]) -> None:
+def check_shards(shards: Sequence[Part]) -> None:
     """Refuse shards, sorted by number, that do not make up one run.
 
     Raises
@@ -226,30 +307,30 @@ def check_shards(shards: Sequence[IsmFile]) -> None:
     _check_each_once(shards)
     rows = 0
     for shard in shards:
-        start, stop = int(shard.attrs["row_start"]), int(shard.attrs["row_stop"])
-        if start != rows or stop - start != len(shard.seq):
+        start, stop = shard.number("row_start"), shard.number("row_stop")
+        if start != rows or stop - start != shard.n_rows:
             raise UsageError(f"{shard.path} holds rows {start} to {stop}, but row {rows} comes next. Make it again.")
         rows = stop
-    if rows != int(first.attrs["n_total"]):
+    if rows != first.number("n_total"):
         raise UsageError(f"the shards hold {rows} of {first.attrs['n_total']} rows. Make them again.")
 
 
-def _check_each_once(shards: Sequence[IsmFile]) -> None:
+def _check_each_once(shards: Sequence[Part]) -> None:
     found: dict[int, str] = {}
     for shard in shards:
-        index = int(shard.attrs["shard_index"])
+        index = shard.number("shard_index")
         if index in found:
             raise UsageError(f"{found[index]} and {shard.path} are both shard {index}. Give one of them.")
         found[index] = shard.path
-    count = int(shards[0].attrs["num_shards"])
+    count = shards[0].number("num_shards")
     missing = [index for index in range(count) if index not in found]
     if missing:
         noun = "shard is" if len(missing) == 1 else "shards are"
         raise UsageError(f"{len(missing)} of {count} {noun} missing: run --array={array_expression(missing)}")
 
 
-def part_attributes(parts: Sequence[IsmFile]) -> dict[str, Any]:
+def part_attributes(parts: Sequence[Part]) -> dict[str, Any]:
     """Attributes of the joined file: those of the first part, and the end of the last."""
     copied = {name for name, known in schema.ATTRIBUTES.items() if not known.by_writer}
     attributes = {name: value for name, value in parts[0].attrs.items() if name in copied}
-    return {**attributes, "row_stop": parts[-1].attrs["row_stop"]}
+    return {**attributes, "row_stop": parts[-1].number("row_stop")}

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 
 import h5py
 import numpy as np
 
-from fastism_cli.errors import ResourceError
 from fastism_cli.results import schema
+from fastism_cli.results.intact import ROWS_AT_ONCE, check_text, damaged, is_text, readable, text_chunks
 from fastism_cli.results.layout import Array
-
-ROWS_AT_ONCE = 1 << 10  # in a pass over all rows; to read text takes several times its memory
 
 
 class RegionColumns(Mapping[str, Array]):
@@ -26,6 +22,7 @@ class RegionColumns(Mapping[str, Array]):
         self._path = path
         self._group = group
         self._read: dict[str, Array] = {}
+        self._checked: set[tuple[str, int]] = set()  # chunks of text that are as they were written
 
     def __getitem__(self, name: str) -> Array:
         if name not in self._read:
@@ -41,11 +38,25 @@ class RegionColumns(Mapping[str, Array]):
     def slice(self, name: str, start: int = 0, stop: int | None = None) -> Array:
         """Rows ``[start, stop)`` of a column; they are not kept."""
         with readable(self._path, f"the column {name!r} of its regions"):
-            return column(self._group[self._stored(name)], start, stop)
+            dataset = self._group[self._stored(name)]
+            stop = len(dataset) if stop is None else stop
+            self._check_text(name, dataset, start, stop)
+            values = column(dataset, start, stop)
+        if name == "status" and len(values) and values.max() >= len(schema.Status):
+            raise damaged(self._path, f"{values.max()} is no status of a region")
+        return values
 
     def _stored(self, name: str) -> str:
         """The column that holds ``name``; files of version 1 have one strand, that which the model saw."""
         return schema.STRAND if name == schema.MODEL_STRAND and name not in self._group else name
+
+    def _check_text(self, name: str, dataset: h5py.Dataset, start: int, stop: int) -> None:
+        if not is_text(dataset):
+            return
+        for chunk in text_chunks(dataset, start, stop):
+            if (name, chunk) not in self._checked:
+                check_text(self._path, dataset, chunk)
+                self._checked.add((name, chunk))
 
     def at(self, name: str, rows: Array) -> Array:
         """Values (n,) of some ascending rows; they are not kept, so few rows of a large file take little memory."""
@@ -71,20 +82,3 @@ class _Texts(dict[bytes, str]):
     def __missing__(self, raw: bytes) -> str:
         self[raw] = text = raw.decode()
         return text
-
-
-@contextmanager
-def readable(path: str, what: str) -> Iterator[None]:
-    """Report a damaged result: the context in which ``what`` is read from it.
-
-    Raises
-    ------
-    ResourceError
-        If a chunk cannot be read or decompressed.
-    """
-    try:
-        yield
-    except (OSError, zlib.error) as error:
-        raise ResourceError(
-            f"{path}: {what} cannot be read ({error}). The file is damaged: copy it again, or run again."
-        ) from error

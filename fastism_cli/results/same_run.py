@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
+from fastism_cli.results.intact import plain
 
 # Attributes that decide the numbers of a row, and how a message calls them.
 SAME: dict[str, str] = {
@@ -37,11 +37,6 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], names: Mappin
         both = plain(before[name]), plain(now[name])
         found += _options(*both) if name == "config" else [_phrase(word, *both)]
     return found
-
-
-def plain(value: Any) -> Any:
-    """An attribute as a Python value."""
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _options(before: str, now: str) -> list[str]:

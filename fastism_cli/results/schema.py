@@ -11,6 +11,9 @@
     /delta/<head>    float32 or float16 (N, T, L, 4): substituted - reference; 0 at the reference base, NaN where not
                      computed
 
+Everything has a checksum, whatever the compression: see :mod:`fastism_cli.results.intact`. The files are of version
+1.10 of HDF5's own format.
+
 N counts rows, L bases, T targets. A positional head that was not reduced has its axes in place of T.
 """
 
@@ -58,6 +61,7 @@ SEQ_DTYPE = "uint8"
 REF_DTYPE = "float32"
 CHROM_SIZE_DTYPE = "int64"
 
+LIBVER = ("v110", "v110")  # the first format of HDF5 whose own tables all have checksums
 GZIP_LEVEL = 1  # higher levels make deltas, whose last bits are noise, hardly smaller, but take much longer
 
 
@@ -71,11 +75,17 @@ class Attribute(NamedTuple):
         Whether the writer fills it in; a value from the caller takes precedence.
     is_shown : bool
         Whether ``fastism info`` lists it as a part of how the file was made.
+    kind : type
+        str, int, bool or float.
+    is_in_first : bool
+        Whether every file of version 0.1 has it; False for each that is added later.
     """
 
     meaning: str
     by_writer: bool = False
     is_shown: bool = False
+    kind: type = str
+    is_in_first: bool = True
 
 
 # Every attribute of a result that ``fastism run`` writes, in the order in which ``fastism info`` shows them.
@@ -98,24 +108,28 @@ ATTRIBUTES: dict[str, Attribute] = {
     "folder": Attribute("folder in which the run was started: relative paths are relative to it"),
     "config_sha256": Attribute("SHA-256 of options and inputs: equal for files of the same run", is_shown=True),
     "format": Attribute("fastism-ism", by_writer=True),
-    "format_version": Attribute("version of the format", by_writer=True),
-    "complete": Attribute("whether every row is final", by_writer=True),
+    "format_version": Attribute("version of the format", by_writer=True, kind=float),
+    "complete": Attribute("whether every row is final", by_writer=True, kind=bool),
     "alphabet": Attribute("letters, in the order of the last axis of delta", by_writer=True),
     "score": Attribute("what the scores are: delta", by_writer=True),
-    "n_clipped": Attribute("deltas that were too large for float16", by_writer=True),
+    "n_clipped": Attribute("deltas that were too large for float16", by_writer=True, kind=int),
     "tensorflow_version": Attribute("version of TensorFlow; empty if it is not installed"),
     "config": Attribute("the options that decide what the file holds, as JSON"),
     "fasta_sha256": Attribute("SHA-256 of the FASTA"),
     "files_sha256": Attribute("SHA-256 of the files of --input, --target-names, --custom-objects and --rules"),
-    "n_total": Attribute("rows of the whole run"),
-    "row_start": Attribute("first row that this file holds"),
-    "row_stop": Attribute("row after the last one that this file holds"),
-    "shard_index": Attribute("number of the shard, from 0"),
-    "num_shards": Attribute("how many shards the run has"),
-    "input_length": Attribute("length of the model's input"),
-    "stranded": Attribute("whether the model saw the reverse complement of - records"),
+    "n_total": Attribute("rows of the whole run", kind=int),
+    "row_start": Attribute("first row that this file holds", kind=int),
+    "row_stop": Attribute("row after the last one that this file holds", kind=int),
+    "shard_index": Attribute("number of the shard, from 0", kind=int),
+    "num_shards": Attribute("how many shards the run has", kind=int),
+    "input_length": Attribute("length of the model's input", kind=int),
+    "stranded": Attribute("whether the model saw the reverse complement of - records", kind=bool),
     "verify": Attribute("comparison with plain Keras on the first region, as JSON; empty without --check"),
 }
+
+KINDS = {str: "text", float: "number", int: "whole number", bool: "truth value"}
+CHECKSUMS = "checksums"  # attribute of the file: of all other attributes, as JSON
+TEXT_SUMS = "crc32"  # attribute of a dataset of text: for each of its chunks
 
 CHUNK_BYTES = 1 << 20
 COLUMN_CHUNK_ROWS = 1 << 14

@@ -24,10 +24,11 @@ from fastism_cli.genome.placement import window_offset
 from fastism_cli.options.per_head import parse_range, split_named
 from fastism_cli.options.problems import brief
 from fastism_cli.results.block_reader import stored_blocks
+from fastism_cli.results.intact import ROWS_AT_ONCE, readable
 from fastism_cli.results.ism_file import IsmFile, read_result
 from fastism_cli.results.layout import Array, Track, head_tracks
 from fastism_cli.results.outputs import Recorded, inputs_of_result
-from fastism_cli.results.region_columns import ROWS_AT_ONCE, RegionColumns, readable
+from fastism_cli.results.region_columns import RegionColumns
 from fastism_cli.results.schema import MODEL_STRAND, Status
 from fastism_cli.results.score_blocks import ScoreBlock
 

@@ -21,6 +21,7 @@ from fastism_cli.results import schema
 from fastism_cli.results.chunk_writer import ChunkWriter, RowBuffer
 from fastism_cli.results.crash_safe_file import open_disk
 from fastism_cli.results.datasets import create_datasets, dataset_names, write_header
+from fastism_cli.results.intact import seal
 from fastism_cli.results.journal import damaged, sync_folder
 from fastism_cli.results.layout import Array, Layout
 from fastism_cli.results.outputs import check_output
@@ -231,13 +232,13 @@ class ResultWriter:
     def _create(self) -> None:
         self._disk.start_anew()
         self._is_ours = True
-        self._file = h5py.File(self._disk, "w")
+        self._file = h5py.File(self._disk, "w", libver=schema.LIBVER)
         write_header(self._file, self.layout, self._attributes, self._genome_sizes)
         create_datasets(self._file, self.layout)
 
     def _continue(self) -> None:
         try:
-            self._file = h5py.File(self._disk, "r+")
+            self._file = h5py.File(self._disk, "r+", libver=schema.LIBVER)
         except OSError as error:
             raise damaged(self.partial_path, str(error)) from error
         differ = differences(
@@ -267,6 +268,7 @@ class ResultWriter:
         with self._disk_errors():
             self._flush()
             self._file.attrs["complete"] = True
+            seal(self._file)
             self._file.close()
             if (
                 self._disk.rows
@@ -282,6 +284,7 @@ class ResultWriter:
         for rows in self._rows.values():
             rows.flush()
         self._file.attrs["n_clipped"] = self.n_clipped
+        seal(self._file)
 
     def _rename(self) -> None:
         try:

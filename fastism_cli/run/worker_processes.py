@@ -22,7 +22,7 @@ from fastism_cli.errors import FastISMError, UsageError
 from fastism_cli.options.run_options import RunOptions
 from fastism_cli.options.shard import Shard
 from fastism_cli.results.ism_file import read_result
-from fastism_cli.results.merge_shards import join, part_attributes
+from fastism_cli.results.merge_shards import join, part_attributes, parts_of
 from fastism_cli.results.schema import Status
 from fastism_cli.run.checks import RunInputs, check_run
 from fastism_cli.run.devices import environment, parse_devices
@@ -83,11 +83,11 @@ def _score(request: RunRequest, inputs: RunInputs, devices: Sequence[str]) -> Ru
     specs = [_spec(request, inputs, part, Shard(i, len(devices))) for i, part in enumerate(parts)]
     _run([_start(spec, device) for spec, device in zip(specs, devices, strict=True)], devices)
     inputs.watch.check()
-    with ExitStack() as stack:
-        files = [stack.enter_context(read_result(part)) for part in parts]
-        statuses = Counter(Status(int(s)) for file in files for s in file.regions["status"])
-        clipped = sum(int(file.attrs["n_clipped"]) for file in files)
-        n = join(files, inputs.output, part_attributes(files), virtual=False, overwrite=request.options.overwrite)
+    files = parts_of(parts)
+    n = join(files, inputs.output, part_attributes(files), virtual=False, overwrite=request.options.overwrite)
+    with read_result(inputs.output) as file:
+        statuses = Counter(Status(int(s)) for s in file.regions["status"])
+        clipped = int(file.attrs["n_clipped"])
     summaries = [_take_summary(part) for part in parts]
     for part in parts:
         os.unlink(part)

@@ -11,7 +11,15 @@ from click.testing import CliRunner
 from fastism_cli.cli import main
 from fastism_cli.results.contents import contents_of
 from fastism_cli.results.schema import Status
-from tests.helpers.result_files import LENGTH, RECORDS, bases_seen, true_delta, window_of, write_result
+from tests.helpers.result_files import (
+    LENGTH,
+    RECORDS,
+    bases_seen,
+    edited,
+    true_delta,
+    window_of,
+    write_result,
+)
 
 
 def info(*arguments: object) -> str:
@@ -72,7 +80,7 @@ def test_no_ranges_reads_no_scores(tmp_path, monkeypatch):
 
 def test_an_unfinished_file_tells_its_missing_rows(tmp_path):
     path = write_result(tmp_path / "r.h5")
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         file.attrs["complete"] = False
         status = file["regions/status"][:]
         status[[2, 3, 4, 7]] = 0

@@ -31,6 +31,7 @@ from tests.helpers.result_files import (
     RECORDS,
     base,
     contigs,
+    edited,
     true_delta,
     true_importance,
     window_of,
@@ -314,7 +315,7 @@ def test_targets(tmp_path, targets, chosen):
 
 def test_a_name_that_looks_like_a_number_is_a_name(tmp_path):
     source = write_result(tmp_path / "r.ism.h5")
-    with h5py.File(source, "r+") as file:
+    with edited(source) as file:
         file["outputs/profile_sum/names"][:] = np.array(["2", "5", "6"], dtype=object)
     for asked, chosen in {"2": ["2"], "5-6": ["5", "6"], "1": ["5"]}.items():
         export_scores(str(source), str(tmp_path / f"{asked}.h5"), kind="basenji-h5", targets=[f"profile/sum={asked}"])

@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from fastism_cli.errors import ResourceError, UsageError
+from fastism_cli.errors import UsageError
 from fastism_cli.export.export_scores import export_scores
 from fastism_cli.report.region import load_region
 from fastism_cli.results import block_reader
@@ -16,6 +16,7 @@ from tests.helpers.result_files import (
     LETTERS,
     RECORDS,
     base,
+    edited,
     true_delta,
     true_importance,
     window_of,
@@ -72,7 +73,7 @@ def test_the_strand_of_a_record_is_not_that_of_its_scores(tmp_path):
 
 def test_a_file_of_version_1_has_one_strand_that_the_model_saw(tmp_path):
     path, as_now = write_result(tmp_path / "r.h5"), write_result(tmp_path / "now.h5")
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         del file["regions/model_strand"]
         file.attrs["format_version"] = 1
     with open_scores(path) as old, open_scores(as_now) as new:
@@ -116,7 +117,7 @@ def test_rows_are_found_by_status_name_and_place(tmp_path):
 
 def test_a_head_that_kept_its_positions_has_a_track_for_each(tmp_path):
     path = write_result(tmp_path / "r.h5")
-    with h5py.File(path, "r+") as file:  # 3 targets -> 1 target at 3 positions
+    with edited(path) as file:  # 3 targets -> 1 target at 3 positions
         for group in ("ref", "delta"):
             values = file[f"{group}/profile_sum"][:]
             del file[f"{group}/profile_sum"]
@@ -132,7 +133,7 @@ def test_a_head_that_kept_its_positions_has_a_track_for_each(tmp_path):
 
 def test_repeated_target_names_are_numbered(tmp_path):
     path = write_result(tmp_path / "r.h5")
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         file["outputs/profile_sum/names"][:] = np.array(["x", "y", "x"], dtype=object)
     with open_scores(path) as scores:
         assert [track.name for track in scores.tracks_of(HEADS[0].name)] == ["x#0", "y#1", "x#2"]
@@ -140,7 +141,7 @@ def test_repeated_target_names_are_numbered(tmp_path):
 
 def test_a_file_without_bases_is_refused(tmp_path):
     path = write_result(tmp_path / "r.h5")
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         file.attrs["alphabet"] = "ACDE"
     with open_scores(path) as scores, pytest.raises(UsageError, match="with the alphabet ACDE; only ACGT lies on a"):
         scores.require_bases()
@@ -155,7 +156,7 @@ def test_a_damaged_file_is_told(tmp_path, dataset):
         raw.seek(chunk.byte_offset)
         raw.write(b"\x55" * chunk.size)
     message = r"r\.h5: the scores of rows 0 to \d+ cannot be read \(.*\)\. The file is damaged: copy it again"
-    with open_scores(path) as scores, pytest.raises(ResourceError, match=message):
+    with open_scores(path) as scores, pytest.raises(UsageError, match=message):
         list(scores.blocks())
 
 

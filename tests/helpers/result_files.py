@@ -6,12 +6,16 @@ end of a contig, rows without scores between others.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import h5py
 import numpy as np
 
 from fastism_cli.genome.alphabet import Alphabet
+from fastism_cli.results.intact import add_text_sums, is_text, note_text, seal
 from fastism_cli.results.layout import HeadLayout, Layout
 from fastism_cli.results.schema import Status
 from fastism_cli.results.writer import ResultWriter
@@ -19,6 +23,18 @@ from fastism_cli.results.writer import ResultWriter
 LETTERS = "ACGT"
 COMPLEMENT = dict(zip("ACGTN", "TGCAN", strict=True))
 LENGTH = 20
+
+
+@contextmanager
+def edited(path: Path) -> Iterator[h5py.File]:
+    """Change a result as its writer might have written it: the checksums are those of the new contents."""
+    with h5py.File(path, "r+") as file:
+        yield file
+        columns = [dataset for dataset in file["regions"].values() if is_text(dataset)]
+        for dataset in (file["genome/chrom_names"], *(head["names"] for head in file["outputs"].values()), *columns):
+            add_text_sums(dataset)
+            note_text(dataset, 0, dataset[:])
+        seal(file)
 
 
 class Record(NamedTuple):

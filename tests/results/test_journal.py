@@ -173,7 +173,7 @@ def test_a_cut_file_is_refused(output, rng, size):
     check_output(output, overwrite=True)
 
 
-@pytest.mark.parametrize("n_bytes", [55_000, 60_000, 70_000])
+@pytest.mark.parametrize("n_bytes", [40_000, 45_000, 50_000])
 def test_a_full_disk_keeps_what_was_made_to_last(output, rng, n_bytes):
     block = block_of(LAYOUT, rng)
     with files_of_at_most(n_bytes), pytest.raises(ResourceError) as caught:
