@@ -31,6 +31,9 @@ from fastism_cli.options.choices import MOST_SECONDS
 from fastism_cli.options.run_options import RunOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fastism_cli.results.schema import Status
     from fastism_cli.run.summary import RunSummary
 
 what_options = together(
@@ -155,7 +158,7 @@ def run(
     Without --bed, every record of FASTA is scored from its first base on. Shorter records are padded with N (see
     --edge); longer records are not scored.
 
-    Exit codes: 0 done; 1 the run or some regions failed; 2 wrong input.
+    Exit codes: 0 done; 1 the run or some regions failed, or no region has scores; 2 wrong input.
     """
     from fastism_cli.cli.progress import shown_progress
     from fastism_cli.run.score_regions import plan_run
@@ -168,10 +171,30 @@ def run(
             click.echo(line, err=True)
         for line in plan.warnings:
             LOGGER.warning(line)
+        if plan.unscored:
+            click.echo(f"regions that will not be scored: {plan.unscored}", err=True)
+        end_without_scores(ctx, plan.statuses, bed, fasta, is_part=chosen.shard is not None)
         return
     with shown_progress() as progress:
         summary = score_on_devices(model, bed, fasta, output, chosen, command=command, progress=progress)
     report(ctx, summary)
+    end_without_scores(ctx, summary.statuses, bed, fasta, is_part=chosen.shard is not None)
+
+
+def end_without_scores(
+    ctx: click.Context, statuses: Mapping[Status, int], bed: str | None, fasta: str, *, is_part: bool
+) -> None:
+    """Exit with code 1 if no region has scores; a shard of which this holds may be one of many that do."""
+    from fastism_cli.run.summary import nothing_scored_line
+
+    if not statuses and not is_part:
+        LOGGER.warning(f"{bed or fasta} holds no region: there is nothing to score")
+    line = nothing_scored_line(statuses, bed, fasta)
+    if line and is_part:
+        LOGGER.warning(line)
+    elif line:
+        click.echo(f"Error: {line}", err=True)
+        ctx.exit(1)
 
 
 def report(ctx: click.Context, summary: RunSummary) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from fastism_cli.options.run_options import RunOptions
 from fastism_cli.options.shard import parse_shard
 from fastism_cli.results.layout import HeadLayout, Layout
 from fastism_cli.results.outputs import check_memory, check_space, memory_of_machine, size_text, unfinished_bytes
+from fastism_cli.results.schema import Status
 from fastism_cli.run.checks import ModelChoices, RegionInputs, RunInputs
 from fastism_cli.run.devices import require_device
 from fastism_cli.run.inputs_and_targets import OtherInputs, fit_inputs, stored_heads
@@ -58,6 +59,8 @@ class DryRun:
         Upper estimate of the size of ``output``.
     warnings : tuple of str
         What a user may not expect.
+    statuses : mapping of Status to int
+        How many rows will have each status, PENDING those that will be scored; empty if they were not counted.
     """
 
     model: str
@@ -72,6 +75,13 @@ class DryRun:
     output: str
     output_bytes: int
     warnings: tuple[str, ...]
+    statuses: Mapping[Status, int] = field(default_factory=dict)
+
+    @property
+    def unscored(self) -> str:
+        """``3 on a missing contig, 1 with too many N``: rows that will have no scores."""
+        found = sorted((status, n) for status, n in self.statuses.items() if status != Status.PENDING)
+        return ", ".join(f"{n:,} {status.phrase}" for status, n in found)
 
     def lines(self) -> list[str]:
         """The lines of the log: model and heads; engine, why, and batch; regions and size of the result."""

@@ -43,7 +43,8 @@ def plan_run(
     """
     request = RunRequest.of(model, bed, fasta, output, options)
     with ExitStack() as stack:
-        return load_job(request, check_run(stack, request)).dry_run()
+        job = load_job(request, check_run(stack, request))
+        return replace(job.dry_run(), statuses=Counter(row.status for row, _ in job.reader.rows()))
 
 
 def score_regions(

@@ -127,6 +127,29 @@ class RunSummary:
         )
 
 
+LOOKS_LIKE = {
+    Status.MISSING_CONTIG: "It looks like the BED of another genome, or one whose contigs have other names",
+    Status.EDGE: "It looks like the BED of another genome or build, or of contigs that are shorter than the input",
+    Status.TOO_MANY_N: "It looks like a masked FASTA, or like another build than that of the BED",
+}
+
+
+def nothing_scored_line(statuses: Mapping[Status, int], bed: str | None, fasta: str) -> str:
+    """What is wrong if no region has scores, and which mistake it looks like; empty otherwise, and without regions.
+
+    Regions that failed have a line of their own.
+    """
+    counts = {Status(status): n for status, n in statuses.items() if n}
+    if not counts or counts.keys() - LOOKS_LIKE.keys():
+        return ""
+    why = ", ".join(f"{n:,} {status.phrase}" for status, n in sorted(counts.items()))
+    most = max(counts, key=lambda status: counts[status])
+    return (
+        f"none of the {sum(counts.values()):,} regions of {bed or fasta} has scores: {why}. "
+        f"{LOOKS_LIKE[most]}: compare it with {fasta}."
+    )
+
+
 class Progress(Protocol):
     """Is called as a run goes on, from the thread that writes."""
 

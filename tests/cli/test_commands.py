@@ -124,8 +124,47 @@ def test_failed_regions_are_told_and_exit_1(folder, here):
         assert written.complete
 
 
+UNSCORED = {
+    "missing contigs": (["chrX 1 2", "chrY 1 2"], "2 on a missing contig. It looks like the BED of another genome"),
+    "past the ends": (
+        ["chrA 9000 9010", "chrB 900 910"],
+        "2 past the end of their contig, or longer than the input. It",
+    ),
+    "only N": (["chrA 200 240", "chrA 205 235"], "2 with too many N. It looks like a masked FASTA, or like another bu"),
+    "mixed": (
+        ["chrX 1 2", "chrA 200 240", "chrX 1 9"],
+        "2 on a missing contig, 1 with too many N. It looks like the BE",
+    ),
+}
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]], ids=["run", "dry-run"])
+@pytest.mark.parametrize("case", UNSCORED)
+def test_a_run_without_any_score_exits_1_and_says_what_it_looks_like(folder, here, case, dry):
+    records, words = UNSCORED[case]
+    bed = folder.bed_of("unscored.bed", *records)
+    result = run(folder, "--missing-contig", "skip", "--no-check", *dry, bed=bed)
+    last = result.stderr.splitlines()[-1]
+    assert result.exit_code == 1 and last.startswith(f"Error: none of the {len(records)} regions of {bed} has scores: ")
+    assert words in last and folder.fasta in last
+
+
+def test_a_shard_without_any_score_is_a_warning(folder, here):
+    bed = folder.bed_of("half.bed", "chrA 200 240", "chrA 30 71")
+    result = run(folder, "--no-check", "--shard", "0/2", bed=bed)
+    assert result.exit_code == 0 and "Warning: none of the 1 regions of " in result.stderr
+
+
+def test_a_dry_run_counts_what_will_not_be_scored(folder, here):
+    result = run(folder, "--dry-run", "--missing-contig", "skip", bed=folder.bed_of("two.bed", *RECORDS, "chrX 1 2"))
+    assert result.exit_code == 0
+    assert result.stderr.splitlines()[-1] == "regions that will not be scored: 1 on a missing contig, 1 with too many N"
+    assert "records are on the - strand" in result.stderr and "are longer than the model's input" in result.stderr
+
+
 def test_an_empty_bed_is_no_error(folder, here):
     result = run(folder, bed=folder.bed_of("empty.bed"))
+    assert "Warning: " in result.stderr and "empty.bed holds no region: there is nothing to score" in result.stderr
     assert result.exit_code == 0 and "0 regions, 0 substitutions -> empty.ism.h5" in result.stderr
 
 
