@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
@@ -48,12 +49,15 @@ class Tries:
             self._prepared[name] = self._kinds[name].prepare(folder)
 
     def outcome(self, name: str, seed: int, number: int) -> Outcome:
-        """One try; its files stay in ``folder_of`` until the next one of its kind."""
+        """One try; its files stay in ``folder_of`` until the next one of its kind. An error of the judge is raw, too."""
         self.prepare(name)
         folder = self.folder_of(name)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        return self._kinds[name].attempt(self._prepared[name], random.Random(f"{seed} {name} {number}"), folder)
+        try:
+            return self._kinds[name].attempt(self._prepared[name], random.Random(f"{seed} {name} {number}"), folder)
+        except Exception:
+            return Outcome(RAW, f"the try itself failed: {traceback.format_exc()[-600:]}")
 
     def folder_of(self, name: str) -> Path:
         return self._folder / name
