@@ -49,7 +49,7 @@ class Tries:
             self._prepared[name] = self._kinds[name].prepare(folder)
 
     def outcome(self, name: str, seed: int, number: int) -> Outcome:
-        """One try; its files stay in ``folder_of`` until the next one of its kind. An error of the judge is raw, too."""
+        """One try; its files stay in ``folder_of`` until the next of its kind. An error of the judge is raw, too."""
         self.prepare(name)
         folder = self.folder_of(name)
         shutil.rmtree(folder, ignore_errors=True)
