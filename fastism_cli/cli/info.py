@@ -10,6 +10,7 @@ import click
 
 from fastism_cli.cli.click_options import Strict, logging_options, result_argument
 from fastism_cli.cli.messages import aligned
+from fastism_cli.results.outputs import cell
 from fastism_cli.results.schema import Status
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _listed(found: Contents) -> str:
 def _head(head: HeadContents) -> list[str]:
     reduced = "" if head.reduce == "none" else f", positions by {head.reduce}"
     rows = [("target", "reference", "", "delta", "")]
-    rows += [(t.name, *_ends(t.reference), *_ends(t.delta)) for t in head.targets[:MAX_TARGETS]]
+    rows += [(cell(t.name), *_ends(t.reference), *_ends(t.delta)) for t in head.targets[:MAX_TARGETS]]
     more = len(head.targets) - MAX_TARGETS
     lines = aligned(rows, right=range(1, 5))
     return [

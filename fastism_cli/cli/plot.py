@@ -13,7 +13,11 @@ from fastism_cli.options.choices import MOST_BASES, PICTURE_BASES, PICTURE_FORMA
 
 @click.command(cls=Strict, short_help="Draw the logo and heat map of regions.")
 @result_argument
-@click.option("--region", metavar="CHROM:START-END", help="These bases, counted from 0 as in BED.")
+@click.option(
+    "--region",
+    metavar="CHROM:START-END",
+    help="These bases, counted from 1, with the last one, as in samtools and IGV.",
+)
 @click.option("--name", "names", multiple=True, metavar="NAME", help="The region of this name. Repeatable.")
 @click.option("--top", type=Whole(1), help="The regions with the strongest sites.")
 @click.option(

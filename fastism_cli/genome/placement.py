@@ -13,6 +13,7 @@ from typing import NamedTuple
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.bed import Region
 
+FIRST = 1  # the number of a contig's first base for people; it is 0 in the program
 SPAN = re.compile(r"(?P<chrom>\S+):(?P<start>[0-9,]{1,20})-(?P<end>[0-9,]{1,20})")
 
 
@@ -181,7 +182,7 @@ def span_text(chrom: str, start: int, end: int) -> str:
     >>> span_text("chr1", 999, 1200), span_text("chr2", 3499, 3500)
     ('chr1:1,000-1,200', 'chr2:3,500-3,500')
     """
-    return f"{chrom}:{start + 1:,}-{end:,}" if start < end else f"{chrom}:{start + 1:,} (no base)"
+    return f"{chrom}:{start + FIRST:,}-{end:,}" if start < end else f"{chrom}:{start + FIRST:,} (no base)"
 
 
 def parse_span(text: str) -> tuple[str, int, int]:
@@ -197,8 +198,8 @@ def parse_span(text: str) -> tuple[str, int, int]:
     if match is None or not all(digits):
         raise UsageError(f"a place is CHROM:START-END, such as chr1:1,000-1,200. Received: {text[:60]!r}")
     first, last = map(int, digits)
-    if first < 1:
+    if first < FIRST:
         raise UsageError(f"{text}: positions count from 1, as in samtools. Received: {first}")
     if first > last:
         raise UsageError(f"{text}: the end comes before the start. Give the first and the last base.")
-    return match["chrom"], first - 1, last
+    return match["chrom"], first - FIRST, last

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from fastism_cli.errors import UsageError
+from fastism_cli.genome.placement import parse_span
 from fastism_cli.options.problems import MAX_SHOWN
 from fastism_cli.report.region import Interval, ranked, strongest_sites
 from fastism_cli.results.layout import Track
 from fastism_cli.results.schema import Status
 from fastism_cli.results.scores import Scores, choose_tracks
 
-RANGE = re.compile(r"(?P<chrom>.+):(?P<start>[\d,]+)-(?P<end>[\d,]+)")
-
 
 def parse_interval(text: str) -> Interval:
-    """``chr1:1,000-1,200`` as in BED: counted from 0, without the end.
+    """``chr1:1,000-1,200`` as samtools takes it: counted from 1, with the last base.
 
     Raises
     ------
     UsageError
         If it is not of that form, or holds no base.
     """
-    match = RANGE.fullmatch(text.strip())
-    if match is None:
-        raise UsageError(f"--region is CHROM:START-END, such as chr1:1000-1200. Received: {text!r}")
-    start, end = (int(match[name].replace(",", "") or "0") for name in ("start", "end"))
-    if start >= end:
-        raise UsageError(f"--region {text}: the end must come after the start, which counts from 0 as in BED.")
-    return Interval(match["chrom"], start, end)
+    try:
+        return Interval(*parse_span(text))
+    except UsageError as error:
+        raise UsageError(f"--region: {error}") from error
 
 
 def only_track(scores: Scores, targets: Sequence[str]) -> Track:

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from fastism_cli.genome.placement import FIRST
 from fastism_cli.optional import require
 from fastism_cli.report.region import Interval, RegionScores
 from fastism_cli.results.layout import Array, Track
+from fastism_cli.results.outputs import cell
 
 COLOURS = {"A": "#2a8a3a", "C": "#2459c4", "G": "#d18b00", "T": "#c92a2a", "U": "#c92a2a"}
 NOT_COMPUTED = "#c9ced6"
@@ -83,10 +85,10 @@ def _axes(figure: Any) -> list[Any]:
 
 
 def _title(whole: RegionScores, track: Track) -> str:
-    name = f"{whole.name}   " if whole.name else ""
+    name = f"{cell(whole.name)}   " if whole.name else ""
     as_expected = (whole.model_strand == "-") == (whole.strand == "-")
     seen = "" if as_expected else f", scored on {whole.model_strand}"
-    return f"{name}{whole.interval} ({whole.strand}{seen})   {track.label}: {whole.prediction:.4g}"
+    return f"{name}{whole.interval} ({whole.strand}{seen})   {cell(track.label)}: {whole.prediction:.4g}"
 
 
 def _largest(delta: Array) -> float:
@@ -106,10 +108,10 @@ def _draw_strip(axes: Any, whole: RegionScores, view: Interval) -> None:
     from matplotlib.ticker import StrMethodFormatter
 
     kept = _strongest_of_groups(whole.importance)
-    positions, values = whole.positions[kept], np.nan_to_num(whole.importance[kept])
+    positions, values = whole.positions[kept] + FIRST, np.nan_to_num(whole.importance[kept])
     axes.vlines(positions, np.minimum(values, 0), np.maximum(values, 0), color="#39424e", linewidth=0.6)
-    axes.axvspan(view.start - 0.5, view.end - 0.5, color="#f0c75e", alpha=0.35, linewidth=0)
-    ends = (whole.start - 0.5, whole.end - 0.5)
+    axes.axvspan(view.start + FIRST - 0.5, view.end + FIRST - 0.5, color="#f0c75e", alpha=0.35, linewidth=0)
+    ends = (whole.start + FIRST - 0.5, whole.end + FIRST - 0.5)
     axes.set_xlim(*(ends[::-1] if whole.reverse else ends))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.locator_params(axis="x", integer=True)
@@ -175,11 +177,12 @@ def _draw_heat(axes: Any, bar: Any, part: RegionScores, view: Interval, *, large
 def _number_places(axes: Any, part: RegionScores, view: Interval, inches: float) -> None:
     """Numbers at round positions of the contig, under the bases that have them."""
     every = _round_step((view.end - view.start) / max(inches / TICK_INCHES, 1))
-    places = np.arange(-(-view.start // every) * every, view.end, every)
+    numbers = np.arange(-(-(view.start + FIRST) // every) * every, view.end + FIRST, every)
+    places = numbers - FIRST
     columns = view.end - 1 - places if part.reverse else places - view.start
-    axes.set_xticks(columns, [f"{place:,}" for place in places])
+    axes.set_xticks(columns, [f"{number:,}" for number in numbers])
     strand = "-" if part.reverse else "+"
-    axes.set_xlabel(f"{part.chrom}, {strand} strand, base counted from 0")
+    axes.set_xlabel(f"{part.chrom}, {strand} strand, base counted from {FIRST}")
 
 
 def _round_step(least: float) -> int:

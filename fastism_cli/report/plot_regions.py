@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,9 @@ from fastism_cli.options.choices import PICTURE_BASES, PICTURE_FORMATS
 from fastism_cli.options.run_options import RESULT_ENDINGS, stem_of
 from fastism_cli.report import picture
 from fastism_cli.report.choose import only_track, parse_interval, row_over, rows_by_name, strongest_rows
-from fastism_cli.report.region import load_region
+from fastism_cli.report.region import Interval, load_region
 from fastism_cli.results.layout import Track
-from fastism_cli.results.outputs import check_new_file, staged
+from fastism_cli.results.outputs import check_new_file, part_of_name, staged
 from fastism_cli.results.scores import Scores, open_scores
 
 DPI = 150
@@ -30,7 +29,7 @@ class PlotOptions:
     Attributes
     ----------
     region : str or None
-        ``chr1:1000-1200``
+        ``chr1:1000-1200``, from 1 with the last base
     names : sequence of str
     top : int or None
     targets : sequence of str
@@ -175,12 +174,12 @@ def _in_folder(scores: Scores, rows: Sequence[int], folder: str, format: str) ->
 
 def _label(scores: Scores, row: int) -> str:
     columns = scores.regions
-    return columns["name"][row] or f"{columns['chrom'][row]}-{columns['start'][row]}-{columns['end'][row]}"
+    return columns["name"][row] or str(Interval(columns["chrom"][row], columns["start"][row], columns["end"][row]))
 
 
 def _safe(text: str) -> str:
-    """A name as a part of a file name: letters, digits, ``._+-``, at most 80 of them."""
-    return re.sub(r"[^\w.+-]+", "-", text.replace(",", "")).strip(".-")[:80] or "region"
+    """A name as a part of a file name, without commas, and neither hidden nor with a dot or dash at its ends."""
+    return part_of_name(text.replace(",", ""), "-").strip(".-") or "region"
 
 
 def _write(pictures: Iterator[Any], files: Sequence[str]) -> None:

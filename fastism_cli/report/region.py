@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastism_cli.genome.alphabet import Alphabet
+from fastism_cli.genome.placement import span_text
 from fastism_cli.results.layout import Array, Track
 from fastism_cli.results.schema import MODEL_STRAND, STRAND
 from fastism_cli.results.score_blocks import GenomeBlock, importance
@@ -19,14 +20,14 @@ SITE = 11  # bases, about a motif: with one base, noise would rank above a motif
 
 
 class Interval(NamedTuple):
-    """Bases ``[start, end)`` of a contig, counted from 0."""
+    """Bases ``[start, end)`` of a contig, counted from 0; as a text, from 1 with the last base."""
 
     chrom: str
     start: int
     end: int
 
     def __str__(self) -> str:
-        return f"{self.chrom}:{self.start:,}-{self.end:,}"
+        return span_text(*self)
 
 
 def strongest_sites(importance: Array) -> tuple[Array, Array]:

@@ -228,9 +228,77 @@ def test_bedgraph(tmp_path, name):
     expected = true_track(LENGTH, 3, "mean")
     assert found.keys() == expected.keys()
     np.testing.assert_allclose([found[place] for place in expected], [*expected.values()], atol=1e-6)
-    places = [(list(contigs()).index(line[0]), int(line[1]), int(line[2])) for line in lines]
+    places = [(line[0], int(line[1]), int(line[2])) for line in lines]
     assert places == sorted(places)
     assert all(a[2] <= b[1] for a, b in pairwise(places) if a[0] == b[0])
+
+
+def write_named(path: Path, contigs: list[str], names: list[str], targets: tuple[str, ...] = ("0",)) -> Path:
+    """A result with a region of each name, on each contig in turn, all of whose scores are 1."""
+    n = len(names)
+    layout = Layout(n, 10, (HeadLayout("out", (len(targets),), targets),))
+    chrom = [contigs[i % len(contigs)] for i in range(n)]
+    start = 100 - 20 * (np.arange(n) // len(contigs))
+    with ResultWriter(path, layout, attributes={"config": "{}"}, genome_sizes=dict.fromkeys(contigs, 106)) as writer:
+        regions = {"chrom": chrom, "start": start, "end": np.minimum(start + 10, 106), "input_start": start}
+        regions |= {"strand": ["-"] * n, "model_strand": ["+"] * n, "name": names, "bed_row": np.arange(n)}
+        regions |= {"status": [int(Status.OK)] * n, "n_padded": 0 * start}
+        seq, delta = np.zeros((n, 10), np.uint8), np.ones((n, len(targets), 10, 4), np.float32)
+        delta[..., 0] = 0
+        writer.write_rows(
+            0, regions=regions, seq=seq, reference={"out": np.zeros((n, len(targets)))}, delta={"out": delta}
+        )
+    return path
+
+
+def test_a_bedgraph_is_in_the_order_of_bytes_and_ends_with_the_contig(tmp_path):
+    names = ["chr1", "chr2", "chr10", "chrX", "GL000008.2", "chr1_KI270706v1_random", "MT"]
+    source = write_named(tmp_path / "r.h5", names, ["x"] * 14)
+    export_scores(str(source), str(tmp_path / "o.bedgraph"), kind="bedgraph")
+    places = [(line[0].encode(), int(line[1])) for line in lines_of(tmp_path / "o.bedgraph")]
+    assert places == sorted(places) and len({chrom for chrom, _ in places}) == 7
+    assert max(int(line[2]) for line in lines_of(tmp_path / "o.bedgraph")) == 106
+    assert "nan" not in (tmp_path / "o.bedgraph").read_text().lower()
+
+
+def test_names_do_not_break_a_table(tmp_path):
+    names = ["a\tb", "c\r", "d\ne", "x\x0by\x85z", "plain name"]
+    source = write_named(tmp_path / "r.h5", ["chr1"], names, ("K562\tCTCF", "K562 CTCF"))
+    expected = ["a b", "c", "d e", "x y z", "plain name"]
+    summary = export_scores(str(source), str(tmp_path / "o.tsv"), kind="tsv", region_columns=True)
+    rows = [line.split("\t") for line in (tmp_path / "o.tsv").read_text().splitlines()]
+    assert {len(row) for row in rows} == {8} and {row[4] for row in rows[1:]} == {"out/K562 CTCF"}
+    assert list(dict.fromkeys(row[7] for row in rows[1:])) == expected
+    peaks = [line.split("\t") for line in (tmp_path / "o.regions.narrowPeak").read_text().splitlines()]
+    assert [(len(row), row[3], row[5]) for row in peaks] == [(10, name, "-") for name in expected]
+    assert "5 names hold tabs or line ends, which are written as blanks" in summary.lines()
+    export_scores(str(source), str(tmp_path / "o.parquet"), kind="parquet", region_columns=True)
+    assert set(pyarrow.parquet.read_table(tmp_path / "o.parquet")["name"].to_pylist()) == set(expected)
+
+
+@pytest.mark.parametrize(
+    ("targets", "files"),
+    [
+        (("K562/CTCF (rep 1)", "K562_CTCF_rep_1_"), ["out_K562_CTCF_rep_1__0", "out_K562_CTCF_rep_1__1"]),
+        (("a", "A", "a_0"), ["out_a_0_0", "out_A_1", "out_a_0_2"]),
+        (("../../up", "/vol/x"), ["out_.._.._up", "out_vol_x"]),
+        (("y" * 300, "y" * 301), ["out_" + 76 * "y" + "_0", "out_" + 76 * "y" + "_1"]),
+    ],
+)
+def test_each_target_has_a_file_in_the_folder(tmp_path, targets, files):
+    (tmp_path / "here").mkdir()
+    source = write_named(tmp_path / "r.h5", ["chr1"], ["x"], targets)
+    export_scores(str(source), str(tmp_path / "here/o.bw"), kind="bigwig")
+    expected = {f"here/o.{name}.bw" for name in files} | {"here/o.regions.narrowPeak", "r.h5"}
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == expected
+
+
+def test_an_odd_window_says_which_base_is_left_out(tmp_path):
+    source = str(write_result(tmp_path / "r.ism.h5", window=7))
+    summary = export_scores(source, str(tmp_path / "o.h5"), kind="modisco-h5", targets=["count"])
+    assert any("windows of 7 bases: arrays and narrowPeak leave out the last base" in line for line in summary.lines())
+    source = str(write_result(tmp_path / "even.ism.h5", window=8))
+    assert len(export_scores(source, str(tmp_path / "e.h5"), kind="modisco-h5", targets=["count"]).lines()) == 2
 
 
 # --- one line a substitution ------------------------------------------------------------------------------------------

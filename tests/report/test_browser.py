@@ -129,13 +129,13 @@ def assert_right(text: str, truth: Truth, row: int, track: int, *, flipped: bool
     found = CHANGE.match(text)
     assert found, text
     position, ref, alt, delta, importance = found.groups()
-    at = int(position.replace(",", "")) - truth.start[row]
+    at = int(position.replace(",", "")) - 1 - truth.start[row]
     codes = "TGCA" if flipped else "ACGT"
     assert codes[truth.seq[row, at]] == ref
     expected = truth.delta[row, track, at, codes.index(alt)]
     assert float(delta) == pytest.approx(rounded(expected), rel=1.1e-3), "four digits, the last off by one at most"
     assert float(importance) == pytest.approx(truth.importance(row, track)[at], rel=1e-3, abs=1e-7)
-    return int(position.replace(",", ""))
+    return int(position.replace(",", "")) - 1
 
 
 # --- the page as it opens --------------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def test_the_table_sorts_by_keyboard(opened):
     driver.execute_script("document.querySelector('[data-sort=place]').focus()")
     press(driver, "\ue007")  # enter
     places = [int(text.split(":")[1].split("-")[0].replace(",", "")) for text in column(driver, 2)]
-    assert places == sorted(places) and places[0] == 0
+    assert places == sorted(places) and places[0] == 1
     assert driver.execute_script("return document.activeElement.dataset.sort") == "place"
 
 
@@ -298,7 +298,7 @@ def test_an_n_is_not_computed(opened):
     open_region(driver, 1)  # three N from column 7 on
     find(driver, "#zoom-all").click()
     text = hover(driver, 8.5 / LENGTH, HEAT_TOP + 5)
-    assert text == f"chr1:{truth.start[1] + 8:,} N  not computed"
+    assert text == f"chr1:{truth.start[1] + 9:,} N  not computed"
 
 
 def test_the_region_at_the_end_of_a_contig_begins_with_its_first_base(opened):
@@ -340,7 +340,7 @@ def test_the_picture_is_used_by_keyboard(opened):
         press(driver, "\ue015")  # down
     assert seen == {int(truth.start[88])}
     press(driver, "\ue010")  # end
-    assert f"chr1:{truth.start[88] + LENGTH - 1:,} " in texts(driver, "#readout")[0]
+    assert f"chr1:{truth.start[88] + LENGTH:,} " in texts(driver, "#readout")[0]
     press(driver, "0")
     assert in_view(driver) == (LENGTH, LENGTH)
     press(driver, "+", "+")

@@ -13,6 +13,7 @@ import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from matplotlib.figure import Figure
 
 from fastism_cli.cli import main
 from fastism_cli.engine.verify import HeadCheck, VerifyReport
@@ -26,9 +27,11 @@ from fastism_cli.report.region import SITE, Interval, load_region, load_regions,
 from fastism_cli.report.survey import BINS, survey
 from fastism_cli.report.write_report import write_report
 from fastism_cli.results.layout import HeadLayout, Layout
+from fastism_cli.results.outputs import cell
 from fastism_cli.results.schema import Status
 from fastism_cli.results.scores import open_scores
 from fastism_cli.results.writer import ResultWriter
+from tests.export.test_export_scores import write_named
 from tests.helpers import report_files, result_files
 from tests.helpers.report_files import HOSTILE, LABELS, LENGTH, LETTERS, SITE_AT, write_look
 
@@ -163,13 +166,13 @@ def test_the_errors_of_the_check_are_shown_if_the_file_has_them(tmp_path, error,
 # --- what to look at -------------------------------------------------------------------------------------------------
 
 
-def test_an_interval_is_that_of_a_bed():
-    assert parse_interval("chr1:1,000-1,200") == Interval("chr1", 1000, 1200)
-    assert parse_interval("HLA-A*01:01:01-2:5-6") == Interval("HLA-A*01:01:01-2", 5, 6)
-    assert str(Interval("chr1", 1000, 1200)) == "chr1:1,000-1,200"
+def test_an_interval_is_read_and_written_as_in_samtools():
+    assert parse_interval("chr1:1,000-1,200") == Interval("chr1", 999, 1200)
+    assert parse_interval("HLA-A*01:01:01-2:5-6") == Interval("HLA-A*01:01:01-2", 4, 6)
+    assert str(Interval("chr1", 999, 1200)) == "chr1:1,000-1,200"
 
 
-@pytest.mark.parametrize("text", ["chr1", "chr1:5", "chr1:5-", "chr1:9-9", "chr1:9-3", ":1-2", "chr1:a-b", "chr1:,-5x"])
+@pytest.mark.parametrize("text", ["chr1", "chr1:5", "chr1:5-", "chr1:0-9", "chr1:9-3", ":1-2", "chr1:a-b", "chr1:,-5x"])
 def test_what_is_no_interval_is_refused(text):
     with pytest.raises(UsageError, match="--region"):
         parse_interval(text)
@@ -181,7 +184,7 @@ def test_rows_are_found_by_place_and_name(tmp_path):
         assert row_over(scores, Interval("chrA", 28, 37)) == 2
         assert rows_by_name(scores, ["late", "plus", "late"]) == [0, 1]
         assert rows_by_name(scores, ["late", "plus"], Interval("chrA", 0, 11)) == [1]
-        with pytest.raises(UsageError, match=r"no region named late overlaps chrA:0-11: chrB:30-50\."):
+        with pytest.raises(UsageError, match=r"no region named late overlaps chrA:1-11: chrB:31-50\."):
             rows_by_name(scores, ["late"], Interval("chrA", 0, 11))
         with pytest.raises(UsageError, match=r"no region named 'gone'\. Names there: late, plus, minus, \.\.\."):
             rows_by_name(scores, ["gone"])
@@ -189,9 +192,9 @@ def test_rows_are_found_by_place_and_name(tmp_path):
             UsageError, match=r"region 'all_n' of .* has no scores: it is one of those with too many N\."
         ):
             rows_by_name(scores, ["all_n"])
-        with pytest.raises(UsageError, match=r"overlaps chrA:82-90\. The nearest: chrA:60-80\."):
+        with pytest.raises(UsageError, match=r"overlaps chrA:83-90\. The nearest: chrA:61-80\."):
             row_over(scores, Interval("chrA", 82, 90))
-        with pytest.raises(UsageError, match=r"overlaps chrQ:1-2\. It has scores on chrB, chrA\."):
+        with pytest.raises(UsageError, match=r"overlaps chrQ:2-2\. It has scores on chrB, chrA\."):
             row_over(scores, Interval("chrQ", 1, 2))
 
 
@@ -278,13 +281,15 @@ def test_the_picture_has_every_score_over_its_number(looked, row, reverse):
     ticks = dict(zip((text.get_text() for text in heat.get_xticklabels()), heat.get_xticks(), strict=True))
     assert len(ticks) >= 4
     for label, column in ticks.items():
-        at = int(label.replace(",", "")) - start
+        at = int(label.replace(",", "")) - 1 - start
         expected = truth.delta[row, 0, at, ::-1] if reverse else truth.delta[row, 0, at]
         np.testing.assert_array_equal(values[:, int(column)], expected)
-    assert heat.get_xlabel() == f"chr1, {'-' if reverse else '+'} strand, base counted from 0"
+    assert heat.get_xlabel() == f"chr1, {'-' if reverse else '+'} strand, base counted from 1"
     assert [text.get_text() for text in heat.get_yticklabels()] == list("ACGT")
     assert logo.get_xlim() == (-0.5, 70.5) and bar.get_ylabel() == "delta"
-    assert figure.get_suptitle().startswith(f"{truth.names[row]}   chr1:{start:,}-{start + LENGTH:,} ({'+-'[row % 2]})")
+    assert figure.get_suptitle().startswith(
+        f"{cell(truth.names[row])}   chr1:{start + 1:,}-{start + LENGTH:,} ({'+-'[row % 2]})"
+    )
 
 
 def test_the_letters_of_the_logo_are_as_tall_as_the_importance(looked):
@@ -353,6 +358,32 @@ def test_default_names(looked, here):
     plot_regions(looked[0], PlotOptions(targets=["count"], region="chr1:2,060-2,100"))
     plot_regions(looked[0], PlotOptions(targets=["count"], names=["peak_4"], strand="region"), format="svg")
     assert sorted(path.name for path in here.iterdir()) == ["peaks.chr1-2060-2100.png", "peaks.peak_4.svg"]
+
+
+def test_pictures_of_names_with_paths_lie_in_the_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(picture, "draw", lambda *_: Figure(figsize=(0.1, 0.1)))  # names of files are looked at
+    names = [
+        "/vol1/lab/peak_3a",
+        "/vol1/lab/peak_3b",
+        "../../up",
+        "same",
+        "same",
+        "a" * 300,
+        "peak 7;x",
+        "Peak_1",
+        "peak_1",
+        ".",
+    ]
+    source = write_named(tmp_path / "r.ism.h5", ["chr1", "chr2", "chr3"], names, ("a/b", "a_b"))
+    before = {path for path in tmp_path.rglob("*")}
+    assert len(plot_regions(source, PlotOptions(top=10, targets=["0"]), "pics/")) == 10
+    assert len({path.name.lower() for path in (tmp_path / "pics").iterdir()}) == 10
+    assert len(plot_regions(source, PlotOptions(names=["same"], targets=["0"]), "same/")) == 2
+    assert plot_regions(source, PlotOptions(names=["/vol1/lab/peak_3a"], targets=["0"])) == ["r.vol1-lab-peak_3a.png"]
+    assert plot_regions(source, PlotOptions(names=["../../up"], targets=["0"])) == ["r.up.png"]
+    made = {path.relative_to(tmp_path).parts[0] for path in set(tmp_path.rglob("*")) - before}
+    assert made == {"pics", "same", "r.vol1-lab-peak_3a.png", "r.up.png"}
 
 
 REFUSED = {

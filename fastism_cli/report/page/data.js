@@ -22,7 +22,10 @@ function number(value) {
 
 function thousands(integer) { return integer.toString().replace(/\B(?=(\d{3})+$)/g, ","); }
 
-function place(chrom, start, end) { return `${chrom}:${thousands(start)}-${thousands(end)}`; }
+// Data count positions from 0 and exclude ends; people read and type them from 1 with the last base: only here.
+function shown(position) { return position + 1; }
+function place(chrom, start, end) { return `${chrom}:${thousands(shown(start))}-${thousands(end)}`; }
+function typed(number) { return number - 1; }
 
 /** Floats of 24 bits, the upper three bytes of a float32, least first. */
 function floats(base64) {

@@ -172,9 +172,9 @@ function paintPlaces(context, region, from, to, x, step) {
   context.textBaseline = "top";
   for (let column = from; column < to; column++) {
     const middle = x(column) + step / 2;
-    if (region.position(column) % every || middle < MARGIN || middle > context.canvas.clientWidth - 30) continue;
+    if (shown(region.position(column)) % every || middle < MARGIN || middle > context.canvas.clientWidth - 30) continue;
     context.fillRect(middle - 0.5, y, 1, 5);
-    context.fillText(thousands(region.position(column)), middle, y + 8);
+    context.fillText(thousands(shown(region.position(column))), middle, y + 8);
   }
   context.textAlign = "left";
   context.fillText(`${region.map.chrom}, ${view.flipped ? "-" : "+"} strand`, MARGIN, y + 23);

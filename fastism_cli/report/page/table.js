@@ -9,7 +9,7 @@ function columns() {
   const scores = data.tracks[state.track].scores;
   const at = (i) => {
     const change = scores.change[i];
-    return change === null ? "-" : `${rows.chrom[i]}:${thousands(scores.at[i])} ${change}`;
+    return change === null ? "-" : `${rows.chrom[i]}:${thousands(shown(scores.at[i]))} ${change}`;
   };
   return [
     { key: "name", title: "Name", of: (i) => rows.name[i] },
@@ -47,7 +47,8 @@ function sorted(wanted) {
 function matcher(query) {
   const tests = query.trim().toLowerCase().split(/\s+/).filter(Boolean).map((word) => {
     const range = /^(.+):([\d,]+)(?:-([\d,]+))?$/.exec(word);
-    const [start, end] = range ? [range[2], range[3]].map((x) => x && Number(x.replaceAll(",", ""))) : [];
+    const [first, end] = range ? [range[2], range[3]].map((x) => x && Number(x.replaceAll(",", ""))) : [];
+    const start = typed(first);
     const stop = end === undefined ? start + 1 : end;
     const covers = (i) => range && rows.chrom[i].toLowerCase() === range[1] && rows.start[i] < stop && rows.end[i] > start;
     return (i) => covers(i) || searched[i].includes(word);
@@ -56,7 +57,7 @@ function matcher(query) {
 }
 
 const searched = rows.name.map((name, i) =>
-  [name, `${rows.chrom[i]}:${rows.start[i]}-${rows.end[i]}`, place(rows.chrom[i], rows.start[i], rows.end[i]), rows.status[i]].join("\n").toLowerCase());
+  [name, `${rows.chrom[i]}:${shown(rows.start[i])}-${rows.end[i]}`, place(rows.chrom[i], rows.start[i], rows.end[i]), rows.status[i]].join("\n").toLowerCase());
 
 function refreshTable() {
   const wanted = Array.from({ length: count }, (_, i) => i).filter(matcher(byId("search").value));

@@ -81,7 +81,7 @@ function point(column, letter) {
 
 /** ``chr2:3,469 T>A  delta -1.234  importance of T 0.5`` */
 function words(region, column, letter) {
-  const base = region.base(column), where = `${region.map.chrom}:${thousands(region.position(column))}`;
+  const base = region.base(column), where = `${region.map.chrom}:${thousands(shown(region.position(column)))}`;
   const importance = `importance of ${base} ${number(region.importance(column))}`;
   if (letter === null) return `${where} ${base}  ${importance}`;
   const alternate = letters[letter];

@@ -20,7 +20,7 @@ from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.optional import require
 from fastism_cli.options.problems import Problems
 from fastism_cli.options.run_options import VCF_ENDINGS, RunOptions, stem_of
-from fastism_cli.results.outputs import check_new_file, staged
+from fastism_cli.results.outputs import cell, check_new_file, staged
 from fastism_cli.run.checks import ModelChoices, check_choices
 from fastism_cli.run.inputs_and_targets import fit_inputs, stored_heads
 from fastism_cli.run.inspect_and_verify import check_engine
@@ -368,7 +368,7 @@ class ScoredTable:
     """Write a line for each allele and target; ``pos`` counts from 1; cells without a score are empty."""
 
     def __init__(self, file: IO[str], labels: Sequence[str]) -> None:
-        self._file, self._labels = file, labels
+        self._file, self._labels = file, [*map(cell, labels)]
         file.write("\t".join(COLUMNS) + "\n")
 
     def add(self, variant: Variant, reference: np.ndarray, delta: np.ndarray, statuses: Sequence[AlleleStatus]) -> None:
