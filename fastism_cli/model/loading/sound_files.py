@@ -28,7 +28,7 @@ from fastism_cli.errors import ModelError
 
 SECONDS, BYTES_PER_SECOND = 3, 50 << 20  # of processor time: for any file, and for each more bytes of it
 SMALL = 64 << 20  # bytes; below this, nobody minds how small it was when packed
-MAX_EXPANSION = 1000  # about what gzip reaches at best
+MAX_EXPANSION = 100  # times what is stored; weights are hardly ever packed to less than half
 WELL_PACKED = 20  # numbers of a byte each, in a byte of the file: few weights can be packed as well
 MAX_OBJECTS = 1_000_000
 MAX_DEPTH = 100
@@ -76,7 +76,10 @@ def _in_child(find: Callable[[], str], size: int) -> str:
     receive, send = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of forks beside threads: the child touches none of them, h5py holds its lock
-        child = os.fork()
+        try:
+            child = os.fork()
+        except OSError:  # no memory, or too many processes: read it here
+            return find()
     if child == 0:
         _answer(find, send, SECONDS + size // BYTES_PER_SECOND)
     os.close(send)
@@ -152,8 +155,9 @@ def _faults_of_dataset(place: str, dataset: h5py.Dataset) -> Iterator[str]:
     declared, stored = math.prod(dataset.shape or ()) * dataset.dtype.itemsize, dataset.id.get_storage_size()
     if declared > SMALL and declared > MAX_EXPANSION * stored:
         yield f": {place} says that it holds {declared:,} bytes, but the file has {stored:,} for it"
-    if dataset.chunks is not None:
-        dataset[()]
+    if dataset.chunks is not None and dataset.size:
+        for chunk in dataset.iter_chunks():  # one at a time: together they may be large
+            dataset[chunk]
 
 
 # --- zip archives -----------------------------------------------------------------------------------------------------
@@ -179,7 +183,7 @@ def _faults_of_members(members: list[zipfile.ZipInfo]) -> Iterator[str]:
             yield f" holds {member.filename}, a link, which is not followed"
         if member.flag_bits & 1:
             yield f" holds {member.filename} encrypted: a model must be saved without a password"
-        if member.file_size > SMALL and member.file_size > MAX_EXPANSION // 10 * member.compress_size:
+        if member.file_size > SMALL and member.file_size > MAX_EXPANSION * member.compress_size:
             packed = f"{member.compress_size:,} bytes unpack to {member.file_size:,}"
             yield f" holds {member.filename}, whose {packed}, which is not read"
 

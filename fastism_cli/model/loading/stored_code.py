@@ -41,7 +41,7 @@ KERAS_MODULE = re.compile(
     rf"(tf_)?keras(\.src)?(\.({MODEL_PARTS}|engine|mixed_precision|regularizers|optimizers)(\.\w+)*)?"
 )
 FUNCTION_MODULE = re.compile(r"(tf_)?keras(\.src)?\.(activations|constraints|initializers|ops|regularizers)(\.\w+)*")
-KERAS_PACKAGES = {"keras_hub", "keras_nlp", "keras_cv"}
+KERAS_PACKAGES = re.compile(r"keras_(hub|nlp|cv)(\.src)?\.(layers|models)(\.\w+)*")
 
 # Names in the modules of functions that are no functions on tensors.
 NO_TENSOR_FUNCTIONS = {"get", "serialize", "deserialize", "serialize_keras_object", "deserialize_keras_object"}
@@ -201,7 +201,7 @@ def _is_of_keras(module: str, name: str) -> bool:
     """Whether building it imports nothing but Keras, and takes a class of a model's parts there."""
     if not module or module == "builtins":
         return True
-    if module.partition(".")[0] in KERAS_PACKAGES:
+    if KERAS_PACKAGES.fullmatch(module):
         return True
     return bool(KERAS_MODULE.fullmatch(module)) and not _is_function_of_keras(module, name)
 
