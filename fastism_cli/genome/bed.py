@@ -188,7 +188,7 @@ def _summarise(path: str, name: str) -> BedSummary:
         raise RegionError(problems.under(f"{problems.count} lines of {name} are not BED:"))
     if unused.count:
         logger.warning(
-            "%s: no summit is used of %d records with 10 or more columns, as columns 1-10 are not narrowPeak (%s)",
+            "%s: no summit is used of %d records with more than 10 columns, as columns 1-10 are not narrowPeak (%s)",
             *(name, unused.count, unused.first),
         )
     return BedSummary(count=count, sha256=file_sha256(path), contigs=contigs)
@@ -206,8 +206,8 @@ def _ignore(line: int, problem: str) -> None:
 def _regions(path: str, name: str, report: _Report, unused: _Report = _ignore) -> Iterator[Region]:
     """Records of ``path``.
 
-    ``report(line, problem)`` is called for each line that is not one, ``unused(line, why)`` for each with ten or more
-    columns that are neither narrowPeak nor BED12.
+    ``report(line, problem)`` is called for each line that is not one, ``unused(line, why)`` for each with more than
+    ten columns that are neither narrowPeak nor BED12.
     """
     with closing(_checked_rows(path, name, report, unused)) as rows:
         # By itself, pybedtools names neither file nor line of a fault, drops contigs whose name begins with "track" and
@@ -238,7 +238,7 @@ def _checked_rows(path: str, name: str, report: _Report, unused: _Report) -> Gen
             if text and not _is_header(text):
                 columns = text.split("\t")
                 record = _columns(text, columns)
-                if why := _why_no_summit(columns):
+                if why := _why_no_narrowpeak(columns):
                     unused(line, why)
                 yield [*record, str(line)]
         except _NotBed as problem:
@@ -346,24 +346,21 @@ def _strand(columns: list[str]) -> str:
 
 def _summit(columns: list[str]) -> str:
     """Position of the summit on the contig, or -1."""
-    if len(columns) < _NARROWPEAK_COLUMNS or _why_no_summit(columns) or _is_bed12(columns):
+    problem = _why_no_narrowpeak(columns)
+    if problem and len(columns) == _NARROWPEAK_COLUMNS:
+        cure = "" if _is_integer(columns[9]) else _cure(columns[9])
+        raise _NotBed(f"{problem}{cure}. If this is not narrowPeak: cut -f1-6")
+    if problem or len(columns) < _NARROWPEAK_COLUMNS or _is_bed12(columns) or columns[9] == str(_NO_SUMMIT):
         return str(_NO_SUMMIT)
-    if columns[9] == str(_NO_SUMMIT):
-        return str(_NO_SUMMIT)
-    problem = _why_no_offset(columns)
-    if problem:
-        raise _NotBed(
-            f"{problem}{'' if _is_integer(columns[9]) else _cure(columns[9])}. If this is not narrowPeak: cut -f1-6"
-        )
     return str(_to_int(columns[1]) + _to_int(columns[9]))
 
 
-def _why_no_summit(columns: list[str]) -> str:
-    """Why ten or more columns are not narrowPeak; "" if they are, or if they are BED12, which has no summit."""
+def _why_no_narrowpeak(columns: list[str]) -> str:
+    """Why the first ten columns are not narrowPeak; "" if they are, if there are less, and for BED12."""
     if len(columns) < _NARROWPEAK_COLUMNS or _is_bed12(columns):
         return ""
     other = [f"column {i + 1}, {_brief(columns[i])}, is no number" for i in (6, 7, 8) if not _is_number(columns[i])]
-    if not other and len(columns) > _NARROWPEAK_COLUMNS and columns[9] != str(_NO_SUMMIT):
+    if not other and columns[9] != str(_NO_SUMMIT):
         other = [_why_no_offset(columns)]
     return other[0] if other else ""
 

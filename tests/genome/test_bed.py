@@ -126,7 +126,7 @@ def test_summits_are_used_whatever_follows_narrowpeak(bed, caplog, more):
             "chr1\t1000\t1900\tp0\t900\t.\tchr1\t990\t1200\t7\t0\t+",  # bedtools intersect -wa -wb of two BED6
             "column 7, 'chr1', is no number",
         ),
-        ("chr1\t1000\t1900\tp0\t900\t.\t8.1\t12.3\tx\t120", "column 9, 'x', is no number"),
+        ("chr1\t1000\t1900\tp0\t900\t.\t8.1\t12.3\tx\t120\t4", "column 9, 'x', is no number"),
         (f"{PEAK}0\t4", "summit '1200' (column 10 of narrowPeak) is neither -1 nor an offset below 900"),
         (f"{PEAK.removesuffix('120')}1.5\t4", "summit '1.5' (column 10 of narrowPeak) is neither"),
         (f"{PEAK}{'0' * 5000}\t4", "summit '120000"),
@@ -139,7 +139,7 @@ def test_columns_that_are_no_narrowpeak_are_told(bed, caplog, record, why):
     summary_of(path)
     (message,) = [record.getMessage() for record in caplog.records]
     assert message.startswith(
-        f"{path}: no summit is used of 2 records with 10 or more columns, as columns 1-10 are not narrowPeak (line 2: "
+        f"{path}: no summit is used of 2 records with more than 10 columns, as columns 1-10 are not narrowPeak (line"
     )
     assert why in message
 
@@ -203,6 +203,7 @@ def test_what_is_written_is_read(records):
         ("chr1\t5\t99999999999", "end 99999999999 is longer than any contig can be (4294967295)"),
         ("chr1\t5\t400\tn\t0\t1", "strand '1' is not '+', '-' or '.'. If column 6 is no strand: cut -f1-5"),
         ("chr1\t5\t9\tn\t0\t.\t1\t1\t1\t4", "summit '4' (column 10 of narrowPeak) is neither -1 nor an offset below 4"),
+        ("chr1\t5\t9\tn\t0\t.\tchr1\t1\t1\t3", "column 7, 'chr1', is no number. If this is not narrowPeak: cut"),
         ("chr1\t5\t9\tn\t0\t.\t1\t1\t1\tx", "If this is not narrowPeak: cut -f1-6"),
         ("x" * 100, "Received: '" + "x" * 37 + "...'"),
         ("chr1\t1e+05\t400", "start '1e+05' is not a whole number. Write it as an integer: options(scipen=999)"),
