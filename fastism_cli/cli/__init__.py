@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from fastism_cli.cli.exit_codes import exit_code_of_errors
+from fastism_cli.cli.exit_codes import exit_code_of_errors, told_if_stdout_fails
 from fastism_cli.version import __version__
 
 COMMANDS = ("run", "merge", "info", "export", "plot", "report", "variants", "inspect", "verify")
@@ -25,6 +25,10 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = getattr(import_module(f"fastism_cli.cli.{cmd_name}"), cmd_name)
         return command
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        with told_if_stdout_fails():
+            return super().main(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         with exit_code_of_errors(ctx):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+import os
 import re
 import signal
+import sys
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -16,8 +20,10 @@ import click
 from fastism_cli.cli.messages import is_verbose
 from fastism_cli.errors import FastISMError
 
-SIGINT_CODE, SIGTERM_CODE = 130, 143
-STOPPING = ("SIGTERM", "SIGUSR1")  # scripts ask SLURM for the second before a job's time is up
+SIGHUP_CODE, SIGINT_CODE, SIGTERM_CODE = 129, 130, 143
+# A terminal that is closed, a scheduler, and what schedulers send before a job's time is up.
+STOPPING = ("SIGHUP", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+SECONDS_TO_END = 30.0  # in which another signal does not interrupt that rows are saved and files removed
 
 
 class Terminated(BaseException):
@@ -28,10 +34,11 @@ class Terminated(BaseException):
 def exit_code_of_errors(ctx: click.Context) -> Iterator[None]:
     """Run a command; end the process with an exit code that says whether to try again.
 
-    2: the call or its inputs are wrong, as for click; the same call fails again. 1: the run failed. 130 and 143:
-    stopped by SIGINT or SIGTERM, 128 plus the signal's number as shells report it; a scheduler can run it again.
+    2: the call or its inputs are wrong, as for click; the same call fails again. 1: the run failed. 129, 130 and 143:
+    stopped by SIGHUP, SIGINT, or SIGTERM and its like, 128 plus the signal's number as shells report it; a scheduler
+    can run it again.
     """
-    with _stopped_by_signals(), warnings.catch_warnings():
+    with _stopped_by_signals() as stop, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             yield
@@ -46,18 +53,47 @@ def exit_code_of_errors(ctx: click.Context) -> Iterator[None]:
             ctx.exit(SIGINT_CODE)
         except Terminated as error:
             _tell(f"stopped by {error}")
-            ctx.exit(SIGTERM_CODE)
+            ctx.exit(_code_of(str(error)))
         except (click.exceptions.Exit, click.ClickException, BrokenPipeError):
             raise
         except Exception as error:
-            _tell(_unexpected(error))
+            if stop.name:  # the terminal is closed: to write to it failed on the way out
+                ctx.exit(_code_of(stop.name))
+            _tell(_stdout_fault(error) or _unexpected(error))
             ctx.exit(1)
 
 
+@contextmanager
+def told_if_stdout_fails() -> Iterator[None]:
+    """End the process with one line where not even --help can be written."""
+    try:
+        yield
+    except OSError as error:
+        _tell(_stdout_fault(error) or _unexpected(error))
+        sys.exit(1)
+
+
+def _stdout_fault(error: Exception) -> str | None:
+    """Why stdout cannot be written, if that is the error. What it still holds is dropped: Python would try again."""
+    where = traceback.extract_tb(error.__traceback__)[-1].filename
+    if not isinstance(error, OSError) or where != inspect.getfile(click.echo):
+        return None
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    return f"stdout cannot be written: {error.strerror or error}"
+
+
+def _code_of(name: str) -> int:
+    return SIGHUP_CODE if name == "SIGHUP" else SIGTERM_CODE
+
+
 def _tell(message: str) -> None:
-    if is_verbose():
-        click.echo(traceback.format_exc(), err=True)
-    click.echo(f"Error: {message}", err=True)
+    with suppress(OSError):  # stderr is a terminal that is closed, or a full disk
+        if is_verbose():
+            click.echo(traceback.format_exc(), err=True)
+        click.echo(f"Error: {message}", err=True)
 
 
 def _unexpected(error: Exception) -> str:
@@ -70,20 +106,35 @@ def _unexpected(error: Exception) -> str:
     return f"{type(error).__name__}: {said} (run again with -v for the traceback)"
 
 
+class _Stop:
+    """Turns the first signal into an exception; those that follow it closely are ignored."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self._last = -SECONDS_TO_END
+
+    def __call__(self, number: int, frame: Any) -> None:
+        now = time.monotonic()
+        if now - self._last >= SECONDS_TO_END:
+            self._last, self.name = now, signal.Signals(number).name
+            raise Terminated(self.name)
+
+
 @contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """Turn the signals of a scheduler into an exception, so that everything is cleaned up."""
+def _stopped_by_signals() -> Iterator[_Stop]:
+    """Turn the signals of a terminal or a scheduler into an exception, so that everything is cleaned up.
+
+    A signal that is ignored at the start stays so: nohup.
+    """
+    stop = _Stop()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield stop
         return
     numbers = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
-    before = {number: signal.signal(number, _raise) for number in numbers}
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in heard}
     try:
-        yield
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _raise(number: int, frame: Any) -> None:
-    raise Terminated(signal.Signals(number).name)

@@ -126,7 +126,9 @@ def copy(parts: Sequence[Part], output: str, layout: Layout, attributes: Mapping
     """Copy block by block: memory does not grow with the number of rows."""
     with parts[0].open() as file:
         sizes = file.genome_sizes
-    with ResultWriter(output, layout, attributes=attributes, genome_sizes=sizes, overwrite=overwrite) as writer:
+    with ResultWriter(
+        output, layout, attributes=attributes, genome_sizes=sizes, overwrite=overwrite, keeps_rows=False
+    ) as writer:
         start = 0
         for part in parts:
             with part.open() as file:

@@ -53,6 +53,8 @@ class ResultWriter:
         Continue the file that an earlier writer left; ``rows_done`` says how far it came.
     checkpoint_seconds : float
         Time between checkpoints: a kill loses at most this much work, and the current block.
+    keeps_rows : bool
+        Whether an exception leaves the rows so far.
     guard : callable, optional
         Called before a checkpoint; if the inputs have changed it raises, and there is no checkpoint.
 
@@ -96,6 +98,7 @@ class ResultWriter:
         overwrite: bool = False,
         resume: bool = False,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        keeps_rows: bool = True,
         guard: Callable[[], None] = lambda: None,
     ) -> None:
         check_output(path, overwrite=overwrite, resume=resume)
@@ -107,6 +110,7 @@ class ResultWriter:
         self._attributes = attributes
         self._genome_sizes = genome_sizes
         self._resume, self._seconds, self._guard = resume, checkpoint_seconds, guard
+        self._keeps_rows = keeps_rows
         self._file: Any = None
         self._is_open = self._is_ours = False
         self._rows: dict[str, RowBuffer] = {}
@@ -301,7 +305,8 @@ class ResultWriter:
             return
         self._is_open = False
         with suppress(Exception):  # report the error that led here
-            if self._file and self._rows_written > self.rows_done and self._disk.failure is None:
+            is_more = self._rows_written > self.rows_done and self._keeps_rows
+            if self._file and is_more and self._disk.failure is None:
                 self._guard()
                 self._checkpoint()
         self._disk.forget()

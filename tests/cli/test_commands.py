@@ -330,6 +330,7 @@ def test_an_unknown_command_is_one_line():
     [
         (KeyboardInterrupt(), 130, "Error: interrupted\n"),
         (Terminated("SIGTERM"), 143, "Error: stopped by SIGTERM\n"),
+        (Terminated("SIGHUP"), 129, "Error: stopped by SIGHUP\n"),
         (MemoryError(), 1, "Error: out of memory."),
         (
             NameError(
@@ -341,7 +342,7 @@ def test_an_unknown_command_is_one_line():
         ),
         (ZeroDivisionError("a\nb"), 1, "Error: ZeroDivisionError: a (run again with -v for the traceback)\n"),
     ],
-    ids=["interrupt", "terminate", "memory", "in_a_layer", "bug"],
+    ids=["interrupt", "terminate", "hang_up", "memory", "in_a_layer", "bug"],
 )
 def test_how_other_ends_are_told(folder, monkeypatch, error, code, message):
     def fail(*args: object, **options: object) -> None:
@@ -372,7 +373,7 @@ def start(folder: Folder, *more: str, cwd: Path) -> subprocess.Popen:
     )
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_keeps_the_rows_so_far(folder, here, number, code):
     bed = folder.bed_of("long.bed", *(50_000 * [RECORDS[0]]))
     process = start(folder, "-b", bed, "--no-check", "--checkpoint", "0", cwd=here)
