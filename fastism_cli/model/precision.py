@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -58,6 +59,34 @@ def _default_policy(dtype: str) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
+
+
+@contextmanager
+def usual_defaults() -> Iterator[None]:
+    """Let layers that do not say ``data_format``, ``dtype`` or ``epsilon`` have the defaults of Keras in the block.
+
+    A program can have set others, or have them from the user's ``keras.json``; they would change what a file of
+    Keras 2.0 means.
+    """
+    before = (keras.config.floatx(), keras.config.epsilon(), keras.config.image_data_format())
+    _set_defaults("float32", 1e-7, "channels_last")
+    try:
+        with _default_policy("float32"):
+            yield
+    finally:
+        _set_defaults(*before)
+
+
+def _set_defaults(floatx: str, epsilon: float, data_format: str) -> None:
+    """Set them in Keras 3, and in tf_keras where it is loaded."""
+    keras.config.set_floatx(floatx)
+    keras.config.set_epsilon(epsilon)
+    keras.config.set_image_data_format(data_format)
+    tf_keras = sys.modules.get("tf_keras")
+    if tf_keras is not None:
+        tf_keras.backend.set_floatx(floatx)
+        tf_keras.backend.set_epsilon(epsilon)
+        tf_keras.backend.set_image_data_format(data_format)
 
 
 def _from_config(model: Any, dtype: str) -> Any:

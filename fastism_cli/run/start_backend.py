@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import json
+import logging
 import os
 import platform
 import shutil
@@ -19,10 +20,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
+from fastism_cli.errors import UsageError
 from fastism_cli.model.quiet import log_errors_only
 from fastism_cli.options.choices import cache_folder
 from fastism_cli.version import __version__
+
+logger = logging.getLogger(__name__)
 
 
 def import_backend(*, verbose: bool = False) -> None:
@@ -31,15 +36,69 @@ def import_backend(*, verbose: bool = False) -> None:
     TensorFlow logs before its own log level applies, so file descriptor 2 leads to a temporary file for these seconds.
     If the import fails, that file is shown. Later, TensorFlow logs fatal errors only: it logs an error for anything
     unusual in its compile cache, and real failures are exceptions.
+
+    Raises
+    ------
+    UsageError
+        If the backend that ``KERAS_BACKEND`` names does not exist or cannot be imported.
     """
+    ignore_settings_of_home()
     use_compile_cache()
     if not verbose:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         log_errors_only()
-    with held_back_stderr(show=verbose):
-        from fastism_cli.model import backend
+    try:
+        with held_back_stderr(show=verbose):
+            from fastism_cli.model import backend
 
-        backend.device_kind()
+            backend.device_kind()
+    except (ImportError, ValueError) as error:
+        chosen = os.environ.get("KERAS_BACKEND") or "tensorflow"
+        raise UsageError(
+            f"Keras cannot be imported with the backend {chosen!r} ({_first_line(error)}). "
+            "Choose another that is installed: KERAS_BACKEND=tensorflow or KERAS_BACKEND=jax"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+# --- what lies in the user's home -------------------------------------------------------------------------------------
+
+# Keras reads keras.json in this folder, and writes one if there is none: nothing can lie or be written in a device.
+NO_FOLDER = os.devnull
+USUAL_SETTINGS = {"backend": "tensorflow", "floatx": "float32", "epsilon": 1e-7, "image_data_format": "channels_last"}
+# Variables that only training uses, or that replace the variables of Keras by those of another library.
+IGNORED_VARIABLES = ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_NNX_ENABLED")
+
+
+def ignore_settings_of_home() -> None:
+    """Keep Keras and tf_keras from the ``keras.json`` of the user: a result depends on its command and inputs alone.
+
+    Call it before they are imported. The backend is still that of ``KERAS_BACKEND``. What the file says otherwise than
+    the defaults is logged.
+    """
+    path = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "keras.json"
+    if said := unusual_settings(path):
+        logger.info("%s is not read (it says %s); KERAS_BACKEND chooses the backend", path, said)
+    os.environ["KERAS_HOME"] = NO_FOLDER
+    for name in IGNORED_VARIABLES:
+        os.environ.pop(name, None)
+
+
+def unusual_settings(path: Path) -> str:
+    """What a ``keras.json`` says otherwise than the defaults of Keras, in words; empty if nothing."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return ""
+    differing = {name: value for name, value in _mapping(found).items() if USUAL_SETTINGS.get(name, value) != value}
+    return ", ".join(f"{name} {value!r}" for name, value in differing.items())
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,7 +100,10 @@ def load_model(
             refuse_code(file, objects, allow_lambda)
     import keras
 
-    with quiet_libraries(), usual_names(), weights_that_fit(keras.layers.Layer, _path_of_weights(file)):
+    from fastism_cli.model.precision import usual_defaults
+
+    fitting = weights_that_fit(keras.layers.Layer, _path_of_weights(file))
+    with quiet_libraries(), usual_names(), usual_defaults(), fitting:
         return _climb(file, objects, allow_lambda)
 
 
@@ -302,11 +305,15 @@ def _fit_for_tf_keras(objects: Objects) -> dict[str, object]:
     return {name: value for name, value in objects.items() if not is_keras3(value)}
 
 
-def _safe_mode(allow_lambda: bool) -> AbstractContextManager[None]:
-    """A second check: tf_keras refuses bytecode, too."""
+@contextmanager
+def _safe_mode(allow_lambda: bool) -> Iterator[None]:
+    """A second check: tf_keras refuses bytecode, too. It has its usual defaults: its import reads ``keras.json``."""
     from tf_keras.src.saving.serialization_lib import SafeModeScope
 
-    return SafeModeScope(not allow_lambda)
+    from fastism_cli.model.precision import usual_defaults
+
+    with SafeModeScope(not allow_lambda), usual_defaults():
+        yield
 
 
 def _import_tf_keras() -> Any:
