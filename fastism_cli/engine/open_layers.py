@@ -20,7 +20,7 @@ import keras
 from fastism_cli.model import backend
 from fastism_cli.model.agreement import agree, random_inputs
 from fastism_cli.model.graph import Input, LayerGraph, Node, Tensor
-from fastism_cli.model.keras_graph import layer_graph
+from fastism_cli.model.keras_graph import at_inference, layer_graph
 from fastism_cli.rules.table import rule_of
 
 OPERATORS = ("__add__", "__sub__", "__mul__", "__truediv__", "__matmul__", "__pow__")
@@ -73,7 +73,7 @@ def _traced(node: Node, given: Sequence[Tensor]) -> keras.Model:
     args, kwargs = keras.tree.map_structure(lambda x: symbols[x.number] if isinstance(x, Input) else x, node.arguments)
     if "training" in inspect.signature(node.layer.call).parameters:
         kwargs = {**kwargs, "training": False}
-    with _weights_give_way():
+    with _weights_give_way(), at_inference(node.layer):
         return keras.Model(symbols, keras.tree.flatten(node.layer.call(*args, **kwargs)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,11 +17,13 @@ from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.model.adapt import as_functional, as_sequence_model, require_length_fits
 from fastism_cli.model.graph import LayerGraph, Shape
 from fastism_cli.model.heads import Head, Reduce, choose_heads
-from fastism_cli.model.keras_graph import input_names, layer_graph, output_names
+from fastism_cli.model.keras_graph import input_names, layer_graph, output_names, saved_in_training
 from fastism_cli.model.precision import dtype_of, with_dtype
 from fastism_cli.model.sequence_inputs import Views, find_views, with_views
 from fastism_cli.options.per_head import Units
 from fastism_cli.options.run_options import parse_codes, parse_tie
+
+logger = logging.getLogger(__name__)
 
 MIN_GAIN = 1.2  # with a smaller predicted speed-up, forward passes are as fast
 PLANNED_POSITIONS = 256  # at most, of the chunk that the estimates are made for
@@ -50,6 +53,8 @@ class Prepared:
         Positions after which the plan repeats itself: the least number of positions that moves every frame by a whole
         number of rows. A frame's ``step`` is rows for each position of the input, 1/2 after a stride of 2; the period
         is the least common multiple of the denominators of all steps.
+    in_training : tuple of str
+        Layers that the model calls with ``training=True``. They are run with ``training=False``.
     """
 
     model: Any
@@ -60,6 +65,7 @@ class Prepared:
     heads: tuple[Head, ...]
     plan: Plan
     period: int
+    in_training: tuple[str, ...] = ()
 
     @property
     def sequence_index(self) -> int:
@@ -131,7 +137,17 @@ def prepare(
     graph = with_windows_apart(rewritten(graph, heads), sequence)
     period = period_of(graph, sequence)
     plan = _plan_of_the_middle(graph, sequence, length, period)
-    return Prepared(run, precision, letters, graph, views, tuple(heads), plan, period)
+    in_training = tuple(dict.fromkeys([*saved_in_training(model), *saved_in_training(run)]))
+    if in_training:
+        logger.warning(training_line(in_training))
+    return Prepared(run, precision, letters, graph, views, tuple(heads), plan, period, in_training)
+
+
+def training_line(names: Sequence[str]) -> str:
+    """The warning about layers that were saved with ``training=True``."""
+    was, it_is = ("was", "it is") if len(names) == 1 else ("were", "they are")
+    listed = ", ".join(f"'{name}'" for name in names)
+    return f"{listed} {was} saved with training=True; {it_is} run with training=False"
 
 
 def _sequence_model(model: Any, alphabet: Alphabet, inputs: Sequence[str | int | None], length: int | None) -> Any:

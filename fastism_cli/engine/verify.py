@@ -7,7 +7,7 @@ precision of the run if the model cannot be rebuilt in float64.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from fastism_cli.engine.score_arrays import check_all_given, fill_up, letters_of
 from fastism_cli.errors import ModelError, VerifyError
 from fastism_cli.genome.alphabet import Codes
 from fastism_cli.model import backend
+from fastism_cli.model.keras_graph import kept_as_graphs, layer_graph
 from fastism_cli.model.precision import with_dtype
 
 ABSOLUTE, RELATIVE = 1e-6, 1e-5  # error that a right float32 engine can have; the second times the largest delta
@@ -152,10 +153,14 @@ def verify(
         If an input of the model has no values.
     SequenceError
         If a row of ``one_hot`` is neither one-hot nor an N, or an array has a wrong shape.
+    ModelError
+        If the model draws random numbers, or a prediction depends on the other sequences of its batch.
     """
     scorer = model if isinstance(model, FastISM) else FastISM(model)
     others = other_inputs or {}
     check_all_given(others, scorer.other_shapes)
+    if len(one_hot):
+        require_steady(scorer, _inputs(scorer, one_hot, others, 0))
     judge = Judge(scorer)
     rows = [_inputs(scorer, one_hot, others, i) for i in range(len(one_hot))]
     wanted = per_sequence if positions is None else positions
@@ -190,6 +195,55 @@ def _tolerance(judge: Judge, check: HeadCheck) -> float:
         return max(TIMES_NAIVE * check.naive_error, floor)
     # the judge has rounded two values of this size itself
     return floor + 16 * coarser * float(np.finfo("float32").eps) * check.largest_value
+
+
+# --- one sequence, one prediction -------------------------------------------------------------------------------------
+
+
+def require_steady(scorer: FastISM, inputs: Arrays) -> None:
+    """Raise :class:`ModelError` unless a sequence has the same prediction in every call and beside every other one.
+
+    Names the layer that is at fault. ``inputs`` has one sequence, ``(1, ...)`` for each input.
+    """
+    pair = [ops.concatenate([x, ops.flip(x, 1) if x.ndim > 1 else x]) for x in scorer.forward.tensors(_as_list(inputs))]
+    with backend.matrix_precision(scorer.precision):
+        if _unsteadiness(scorer.forward.predict, pair) is None:
+            return
+        raise ModelError(_unsteady_layer(scorer, scorer.prepared.views.expand(pair)))
+
+
+def _as_list(inputs: Arrays) -> list[np.ndarray]:
+    return [np.asarray(x) for x in inputs.values()]
+
+
+def _unsteadiness(function: Callable[[list[Any]], Sequence[Any]], pair: list[Any]) -> str | None:
+    """How the first of two rows depends on more than its inputs, in words; None if it does not."""
+    first, again = ([np.asarray(backend.to_numpy(y), "float64") for y in function(pair)] for _ in range(2))
+    if not all(_agree(y, x) for x, y in zip(first, again, strict=True)):
+        return "gives other values at each call: it draws random numbers"
+    alone = [np.asarray(backend.to_numpy(y), "float64") for y in function([x[:1] for x in pair])]
+    if not all(_agree(y, x[:1]) for x, y in zip(first, alone, strict=True)):
+        return "gives a sequence other values beside other sequences: it uses the statistics of the batch"
+    return None
+
+
+def _unsteady_layer(scorer: FastISM, arrays: Sequence[Any]) -> str:
+    """The message about the first layer of the model at fault."""
+    graph = layer_graph(scorer.model, length=scorer.input_length)
+    values = graph.run(arrays)
+    for node in graph.nodes:
+        given = [values[t] for t in node.inputs]
+        fault = _unsteadiness(node.call, given)
+        if fault is not None:
+            inside = backend.training_operations(node.call, given)
+            place = f", in {inside[0]}" if inside else ""
+            graphs = ", ".join(f"'{name}'" for name in kept_as_graphs(node.layer))
+            kept = f" (kept as graphs: {graphs})" if graphs else ""
+            return (
+                f"layer '{node.name}' ({node.class_name}) {fault}{place}{kept}. Mutagenesis needs a model at "
+                "inference: save it without training=True"
+            )
+    return f"model '{scorer.model.name}' predicts other values at each call, or beside other sequences"
 
 
 # --- the scores that are compared ------------------------------------------------------------------------------------

@@ -88,6 +88,36 @@ def allow_float64() -> None:
         dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
 
 
+def training_operations(function: Callable[[Sequence[Any]], Any], inputs: Sequence[Any]) -> list[str]:
+    """Names of the operations in a TensorFlow graph that draw random numbers or normalise with the batch's statistics.
+
+    Parameters
+    ----------
+    function : callable
+        From a list of arrays to arrays.
+    inputs : sequence of arrays
+
+    Returns
+    -------
+    list of str
+        As TensorFlow names them, the layer first: "model/mc_dropout/dropout/random_uniform/RandomUniform". Empty on
+        other backends.
+    """
+    if BACKEND != "tensorflow":
+        return []
+    import tensorflow as tf
+
+    graph = tf.function(function, autograph=False).get_concrete_function(list(inputs)).graph.as_graph_def()
+    nodes = [*graph.node, *(node for inner in graph.library.function for node in inner.node_def)]
+    return list(dict.fromkeys(node.name for node in nodes if _is_of_training(node)))
+
+
+def _is_of_training(node: Any) -> bool:
+    name = node.op.lower()
+    is_random = any(word in name for word in ("random", "truncatednormal", "multinomial"))
+    return is_random or ("fusedbatchnorm" in name and node.attr["is_training"].b)
+
+
 def to_numpy(x: Any) -> np.ndarray:
     return np.asarray(x) if BACKEND == "jax" else keras.ops.convert_to_numpy(x)
 

@@ -7,11 +7,13 @@ one layer in several nodes.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache, partial, wraps
+from threading import RLock
+from types import FunctionType
 from typing import Any
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 import keras
 from keras.src.models.functional import Functional
@@ -54,6 +56,18 @@ def input_shapes(model: Any) -> list[tuple[int | None, ...]]:
 def all_layers(model: Any) -> list[Any]:
     """Every layer at any depth: of nested models, of wrappers such as Bidirectional, cells of recurrent ones."""
     return list(model._flatten_layers()) if isinstance(model, keras.Layer) else []
+
+
+def every_layer(model: Any) -> list[Any]:
+    """As :func:`all_layers`, also of a model of tf_keras, and with layers that were borrowed from one."""
+    layers = list(model._flatten_layers()) if of_tf_keras(model) else all_layers(model)
+    borrowed = [layer.borrowed for layer in layers if getattr(layer, "borrowed", None) is not None]
+    return layers + [inner for layer in borrowed for inner in every_layer(layer)]
+
+
+def kept_as_graphs(layer: Any) -> list[str]:
+    """Names of the layers inside whose class was not known, so that a SavedModel's graph takes its place."""
+    return [x.name for x in every_layer(layer) if type(x).__module__.startswith("tf_keras.src.saving")]
 
 
 def has_variable_length(model: Any) -> bool:
@@ -123,7 +137,8 @@ def _single_node(model: Any, length: int | None) -> LayerGraph:
     """The graph of a model that is not opened: one node, which calls it."""
     _require_length(model, length)
     inputs = [tuple(n if n is not None else length or 0 for n in shape) for shape in input_shapes(model)]
-    outputs = [tuple(y.shape[1:]) for y in keras.tree.flatten(model(_zeros(model, inputs), training=False))]
+    with at_inference(model):
+        outputs = [tuple(y.shape[1:]) for y in keras.tree.flatten(model(_zeros(model, inputs), training=False))]
     dtypes = [x.dtype.name for x in (*model.inputs, *model.outputs)]
     tensors = tuple(Tensor(*pair) for pair in zip((*inputs, *outputs), dtypes, strict=True))
     first, last = tuple(range(len(inputs))), tuple(range(len(inputs), len(tensors)))
@@ -192,7 +207,7 @@ class _Builder:
         return (
             len(inputs) == len(nested.inputs)
             and set(node.arguments.kwargs) <= {"training", "mask"}
-            and not any(node.arguments.kwargs.values())
+            and node.arguments.kwargs.get("mask") is None
             and all(_fits(a, tuple(b.shape[1:])) for a, b in zip(shapes, nested.inputs, strict=True))
         )
 
@@ -271,23 +286,94 @@ def _caller(node: Any) -> Callable[..., list[Any]]:
 
     def call(arrays: Sequence[Any], operation: Any = node.operation) -> list[Any]:
         args, kwargs = node.arguments.fill_in({id(x): a for x, a in zip(node.input_tensors, arrays, strict=True)})
-        with without_state(operation):
+        with at_inference(operation):
             return list(keras.tree.flatten(operation(*args, **{**kwargs, **extra})))
 
     return call
 
 
 @contextmanager
-def without_state(model: Any) -> Iterator[None]:
-    """Run stateful recurrent layers as stateless ones, so that sequences do not affect each other."""
-    stateful = [layer for layer in all_layers(model) if getattr(layer, "stateful", False)]
+def at_inference(model: Any) -> Iterator[None]:
+    """Run a model or a layer at inference, whatever it was saved with: every sequence by itself, nothing random.
+
+    Stateful recurrent layers run as stateless ones, and every layer is called with ``training=False``, even where the
+    code of another layer passes ``training=True`` on.
+    """
+    layers = every_layer(model)
+    stateful = [layer for layer in layers if getattr(layer, "stateful", False)]
     for layer in stateful:
         layer.stateful = False
     try:
-        yield
+        with _without_training({cls for layer in layers for cls in type(layer).__mro__}):
+            yield
     finally:
         for layer in stateful:
             layer.stateful = True
+
+
+_CALLS_LOCK = RLock()
+# Layers that were called with training=True inside of `at_inference`.
+_SAVED_IN_TRAINING: WeakSet[Any] = WeakSet()
+
+
+@contextmanager
+def _without_training(classes: Collection[type]) -> Iterator[None]:
+    """Let ``call`` of these classes have ``training=False`` until the block ends.
+
+    Why by changing the classes: a layer can call ``super().call(x, training=True)``, which no object can step into. The
+    lock keeps two threads from taking each other's methods for those of the class.
+    """
+    with _CALLS_LOCK:
+        methods = {cls: vars(cls)["call"] for cls in classes if _takes_training(vars(cls).get("call"))}
+        try:
+            for cls, method in methods.items():
+                setattr(cls, "call", _called_at_inference(method))  # noqa: B010 - mypy: a method is not assigned to
+            yield
+        finally:
+            for cls, method in methods.items():
+                setattr(cls, "call", method)  # noqa: B010
+
+
+def _takes_training(method: Any) -> bool:
+    return isinstance(method, FunctionType) and "training" in inspect.signature(method).parameters
+
+
+def _called_at_inference(method: Callable[..., Any]) -> Callable[..., Any]:
+    place = list(inspect.signature(method).parameters).index("training")
+
+    @wraps(method)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        given = args[place] if len(args) > place else kwargs.get("training")
+        if _is_true(given):
+            _SAVED_IN_TRAINING.add(args[0])
+        if len(args) > place:
+            args = (*args[:place], False, *args[place + 1 :])
+        else:
+            kwargs = {**kwargs, "training": False}
+        return method(*args, **kwargs)
+
+    return call
+
+
+def _is_true(value: Any) -> bool:
+    """Whether a ``training`` argument is True or 1, and no tensor."""
+    return isinstance(value, (bool, int)) and bool(value)
+
+
+def saved_in_training(model: Any) -> list[str]:
+    """Names of the layers that a model calls with ``training=True``, in the order of the model.
+
+    Those that the code of other layers calls are found once that code has run inside :func:`at_inference`.
+    """
+    called = [layer.name for layer in every_layer(model) if layer in _SAVED_IN_TRAINING]
+    return list(dict.fromkeys([*_graph_calls_in_training(function_of(model)), *called]))
+
+
+def _graph_calls_in_training(function: Any) -> Iterator[str]:
+    for node in _calls(function) if function is not None else ():
+        if _is_true(node.arguments.kwargs.get("training")):
+            yield node.operation.name
+        yield from _graph_calls_in_training(function_of(node.operation))
 
 
 # Traced calls of each model by the shapes of its inputs. Tracing takes as long as a prediction.
@@ -305,7 +391,7 @@ def call_model(model: Any, arrays: Sequence[Any]) -> list[Any]:
 
 def _predictions(model: Callable[[], Any], arrays: Sequence[Any]) -> list[Any]:
     called = model()
-    with without_state(called):
+    with at_inference(called):
         return list(keras.tree.flatten(called(pack_inputs(called, arrays), training=False)))
 
 

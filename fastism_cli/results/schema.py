@@ -124,6 +124,9 @@ ATTRIBUTES: dict[str, Attribute] = {
     "num_shards": Attribute("how many shards the run has", kind=int),
     "input_length": Attribute("length of the model's input", kind=int),
     "stranded": Attribute("whether the model saw the reverse complement of - records", kind=bool),
+    "run_at_inference": Attribute(
+        "layers that the model file calls with training=True, run with False; joined by commas"
+    ),
     "verify": Attribute("comparison with plain Keras on the first region, as JSON; empty without --check"),
 }
 

@@ -338,4 +338,5 @@ def _attributes(inputs: RunInputs, scorer: FastISM, rows: range, n_total: int) -
         "row_stop": rows.stop,
         "input_length": scorer.input_length,
         "engine": scorer.engine,
+        "run_at_inference": ",".join(scorer.prepared.in_training),
     }

@@ -18,6 +18,7 @@ import tf_keras
 from fastism_cli.errors import ModelError
 from fastism_cli.model import backend
 from fastism_cli.model.agreement import agree, random_inputs
+from fastism_cli.model.keras_graph import at_inference
 from fastism_cli.model.loading.assign_weights import copy_layer
 from fastism_cli.model.loading.config_entries import Config, plain_name
 from fastism_cli.model.loading.keras2_layers import find_operation
@@ -33,9 +34,10 @@ LENGTHS_TO_TRY = (64, 1024, 8192)  # for inputs of variable length
 class Borrowed(keras.layers.Layer):
     """A layer or a function of TensorFlow inside a model of Keras 3, computed in the type that it was saved in."""
 
-    def __init__(self, function: Call, name: str) -> None:
+    def __init__(self, function: Call, name: str, borrowed: Any = None) -> None:
         super().__init__(name=name, trainable=False)
         self._run = function
+        vars(self)["borrowed"] = borrowed  # the layer or model of tf_keras; Keras need not look into it
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         return self._run(*args, **kwargs)
@@ -60,7 +62,7 @@ def lift(model: Any, build: Build) -> keras.Model:
     specs = _input_specs(model)
     inputs = [keras.Input(spec.shape[1:], dtype=spec.dtype.name, name=name) for name, spec in specs]
     call = _at_inference(model)
-    outputs = Borrowed(lambda *x: call(list(x) if len(x) > 1 else x[0]), plain_name(model.name))(*inputs)
+    outputs = Borrowed(lambda *x: call(list(x) if len(x) > 1 else x[0]), plain_name(model.name), model)(*inputs)
     return keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs)
 
 
@@ -90,13 +92,20 @@ def _input_kind(symbol: Any, length: int) -> tuple[list[int], str]:
 
 
 def _predictions(model: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    found = model(list(inputs) if len(inputs) > 1 else inputs[0], training=False)
+    with at_inference(model):
+        found = model(list(inputs) if len(inputs) > 1 else inputs[0], training=False)
     return [np.asarray(y) for y in tf.nest.flatten(found)]
 
 
 def _at_inference(layer: Any) -> Call:
     takes_training = bool(getattr(layer, "_expects_training_arg", False))
-    return (lambda *args, **kwargs: layer(*args, **{**kwargs, "training": False})) if takes_training else layer
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        given = {name: value for name, value in kwargs.items() if name != "training"}
+        with at_inference(layer):
+            return layer(*args, **given, **({"training": False} if takes_training else {}))
+
+    return call
 
 
 class _Lift:
@@ -121,7 +130,9 @@ class _Lift:
 
     def _call(self, node: Any, symbols: dict[int, Any]) -> None:
         args, kwargs = tf.nest.map_structure(lambda x: symbols.get(id(x), x), (node.call_args, node.call_kwargs))
-        given = {n: value for n, value in kwargs.items() if value is not None and n not in ("name", "training")}
+        given = {n: value for n, value in kwargs.items() if value is not None and n != "name"}
+        if not given.get("training"):  # True stays in the graph, which says so; it is run with False
+            given.pop("training", None)
         outputs = keras.tree.flatten(self._twin(node.layer)(*args, **given))
         symbols.update(zip(map(id, tf.nest.flatten(node.outputs)), outputs, strict=True))
 
@@ -146,7 +157,7 @@ class _Lift:
                     return equal(*args, **kwargs)
                 except Exception:  # arguments of one Keras can make the other raise anything
                     pass
-            return Borrowed(_at_inference(layer), self._name(layer.name))(*args, **kwargs)
+            return Borrowed(_at_inference(layer), self._name(layer.name), layer)(*args, **kwargs)
 
         return call
 
