@@ -45,7 +45,8 @@ def _may_be_opened(node: Node) -> bool:
     cls = type(node.layer)
     if cls is not keras.layers.Lambda and (cls.__module__ + ".").startswith(NOT_OPENED):
         return False
-    return isinstance(node.layer, keras.Layer) and node.role == "layer" and rule_of(node) is None
+    is_readable = isinstance(node.layer, keras.Layer) and not node.layer.dtype_policy.quantization_mode
+    return is_readable and node.role == "layer" and rule_of(node) is None
 
 
 def _inside(node: Node, graph: LayerGraph) -> LayerGraph | None:

@@ -17,8 +17,8 @@ from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.model.adapt import as_functional, as_sequence_model, require_length_fits
 from fastism_cli.model.graph import LayerGraph, Shape
 from fastism_cli.model.heads import Head, Reduce, choose_heads
-from fastism_cli.model.keras_graph import input_names, layer_graph, output_names, saved_in_training
-from fastism_cli.model.precision import dtype_of, with_dtype
+from fastism_cli.model.keras_graph import input_names, layer_graph, output_names, quantised_layers, saved_in_training
+from fastism_cli.model.precision import dtype_of, require_precision, with_dtype
 from fastism_cli.model.sequence_inputs import Views, find_views, with_views
 from fastism_cli.options.per_head import Units
 from fastism_cli.options.run_options import parse_codes, parse_tie
@@ -126,6 +126,7 @@ def prepare(
     """
     letters, tied, integers = Alphabet(alphabet), parse_tie(tie), parse_codes(codes)
     model = _sequence_model(model, letters, [view.name for view in tied] or [sequence_input], length)
+    require_precision(model, precision)
     run = with_dtype(model, dtype_of(precision))
     graph = with_layers_opened(layer_graph(run, length=length)).renamed(input_names(model), output_names(model))
     views = find_views(graph, letters, chosen=sequence_input, tied=tied, codes=integers)
@@ -175,12 +176,14 @@ class EngineChoice(NamedTuple):
 def choose_engine(prepared: Prepared, asked: str) -> EngineChoice:
     """Choose the engine for ``--engine``: the one asked for, or for "auto" the one with the smaller estimate.
 
-    A model that passes masks on is always computed by forward passes.
+    A model that passes masks on is always computed by forward passes, a quantised one unless "fast" is asked for.
     """
     if prepared.graph.keeps_masks:
         return EngineChoice("naive", "a layer passes a mask on, which only forward passes follow")
     if asked != "auto":
         return EngineChoice(asked, "as asked")
+    if quantised_layers(prepared.model):
+        return EngineChoice("naive", "quantised layers round: another order of the same sums can round otherwise")
     gain = prepared.plan.predicted_speedup
     if gain < MIN_GAIN:
         return EngineChoice("naive", f"delta propagation would save no time (estimate {gain:.2f}x)")

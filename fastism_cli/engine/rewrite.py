@@ -218,6 +218,6 @@ def with_sums_first(graph: LayerGraph) -> LayerGraph:
 
 
 def _is_linear_convolution(node: Node) -> bool:
-    if type(node.layer) is not keras.layers.Conv1D or node.role == "activation":
+    if type(node.layer) is not keras.layers.Conv1D or node.role == "activation" or rule_of(node) is None:
         return False
     return node.role == "linear" or node.layer.activation in (None, keras.activations.linear)

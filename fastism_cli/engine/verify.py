@@ -19,12 +19,13 @@ from fastism_cli.engine.score_arrays import check_all_given, fill_up, letters_of
 from fastism_cli.errors import ModelError, VerifyError
 from fastism_cli.genome.alphabet import Codes
 from fastism_cli.model import backend
-from fastism_cli.model.keras_graph import kept_as_graphs, layer_graph
+from fastism_cli.model.keras_graph import kept_as_graphs, layer_graph, quantised_layers
 from fastism_cli.model.precision import with_dtype
 
 ABSOLUTE, RELATIVE = 1e-6, 1e-5  # error that a right float32 engine can have; the second times the largest delta
 TIMES_NAIVE = 3  # times the error of plain Keras that the engine can have
 COARSER = {"float32": 1.0, "float64": 1.0, "tf32": 2.0**13, "bfloat16": 2.0**16}  # rounding error, in that of float32
+QUANTISED = 2.0**-7  # a step of int8, in the largest value
 NAIVE_BATCH = 8  # substituted sequences in one forward pass
 
 Arrays = Mapping[str, np.ndarray]
@@ -193,6 +194,8 @@ def _tolerance(judge: Judge, check: HeadCheck) -> float:
     floor = ABSOLUTE + RELATIVE * coarser * check.largest_delta
     if judge.is_precise:
         return max(TIMES_NAIVE * check.naive_error, floor)
+    if judge.scorer.engine == "fast" and quantised_layers(judge.scorer.model):
+        floor += QUANTISED * check.largest_delta  # the last bit of a sum can decide to which integer it is rounded
     # the judge has rounded two values of this size itself
     return floor + 16 * coarser * float(np.finfo("float32").eps) * check.largest_value
 

@@ -65,6 +65,26 @@ def every_layer(model: Any) -> list[Any]:
     return layers + [inner for layer in borrowed for inner in every_layer(layer)]
 
 
+def quantisation(layer: Any) -> str | None:
+    """How a layer, or one inside of it, is quantised: "int8", "int4", "float8", ...; None if it is not."""
+    return next((mode for inner in all_layers(layer) if (mode := _quantisation_of(inner))), None)
+
+
+def _quantisation_of(layer: Any) -> str | None:
+    policy = getattr(layer, "dtype_policy", None)
+    return getattr(layer, "quantization_mode", None) or getattr(policy, "quantization_mode", None)
+
+
+def quantised_layers(model: Any) -> list[str]:
+    """Names of the quantised layers of a model, at any depth."""
+    return [layer.name for layer in all_layers(model) if layer is not model and _quantisation_of(layer)]
+
+
+def has_own_call(layer: Any) -> bool:
+    """Whether the ``call`` of this object was replaced, so that its class does not say what it computes."""
+    return "call" in getattr(layer, "__dict__", {})
+
+
 def kept_as_graphs(layer: Any) -> list[str]:
     """Names of the layers inside whose class was not known, so that a SavedModel's graph takes its place."""
     return [x.name for x in every_layer(layer) if type(x).__module__.startswith("tf_keras.src.saving")]

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FunctionType
 from typing import Any
 
 import keras
 
-from fastism_cli.errors import ModelError
+from fastism_cli.errors import ModelError, UsageError
 from fastism_cli.model import backend
 from fastism_cli.model.graph import LayerGraph, Port
-from fastism_cli.model.keras_graph import all_layers, is_tf_keras, layer_graph
+from fastism_cli.model.keras_graph import all_layers, is_tf_keras, layer_graph, quantised_layers
 from fastism_cli.model.loading.custom_objects import usual_names
 
 _FLOATS = frozenset({"float16", "bfloat16", "float32", "float64", "mixed_float16", "mixed_bfloat16"})
@@ -23,6 +23,17 @@ _FLOATS = frozenset({"float16", "bfloat16", "float32", "float64", "mixed_float16
 def dtype_of(precision: str) -> str:
     """The floating-point type of a ``--precision``. For tf32 it is float32; the device rounds it."""
     return "float32" if precision == "tf32" else precision
+
+
+def require_precision(model: Any, precision: str) -> None:
+    """Raise :class:`UsageError` for a ``--precision`` that means nothing for the model."""
+    if precision != "float32" and (names := quantised_layers(model)):
+        raise UsageError(f"--precision {precision}: {_quantised_text(names)}. Leave --precision out.")
+
+
+def _quantised_text(names: Sequence[str]) -> str:
+    few = ", ".join(f"'{name}'" for name in names[:3]) + (", ..." if len(names) > 3 else "")
+    return f"the model is quantised (layers: {few}) and can be computed in float32 only"
 
 
 def with_dtype(model: Any, dtype: str) -> Any:
@@ -37,6 +48,8 @@ def with_dtype(model: Any, dtype: str) -> Any:
         if dtype != "float32":
             raise ModelError(f"Model {model.name!r} is one of tf_keras: it can be computed in float32 only.")
         return model
+    if dtype != "float32" and (names := quantised_layers(model)):
+        raise ModelError(_quantised_text(names))
     if {variable.dtype for variable in model.variables} & _FLOATS <= {dtype} and _policies(model) <= {dtype}:
         return model
     if dtype == "float64":
@@ -161,7 +174,8 @@ def _operations(model: Any) -> list[Any]:
 
 def _policies(model: Any) -> set[str]:
     policies = (getattr(operation, "dtype_policy", None) for operation in _operations(model))
-    names = {policy.name for policy in policies if policy is not None}
+    # the name of a quantised policy ends in the one that it began with: "int8_from_float32"
+    names = {policy.name.rpartition("_from_")[2] for policy in policies if policy is not None}
     return names & _FLOATS
 
 
@@ -177,8 +191,9 @@ def _recast(config: Any, dtype: str) -> Any:
     """A copy of a configuration in which every float type is ``dtype``."""
     if isinstance(config, dict):
         policy = config.get("class_name") == "DTypePolicy"
+        names = {"dtype", "source_name", "default_policy", *(["name"] if policy else [])}
         return {
-            key: dtype if (key == "dtype" or (policy and key == "name")) and _is_float(value) else _recast(value, dtype)
+            key: dtype if key in names and _is_float(value) else _recast(value, dtype)
             for key, value in ((k, _policy_config(k, v, dtype) if policy else v) for k, v in config.items())
         }
     if isinstance(config, (list, tuple)):

@@ -1,7 +1,8 @@
 """The rule table: which rule each Keras layer and each operation of ``keras.ops`` has, and why the others have none.
 
 ``LAYERS`` and ``OPERATIONS`` are the whole mapping, family by family; the files beside this one hold the rules.
-Classes are looked up exactly, never by ``isinstance``: a subclass may override ``call``.
+Classes are looked up exactly, never by ``isinstance``: a subclass may override ``call``. A layer that is quantised, or
+whose ``call`` was replaced, computes something else than its class: it has no rule.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from keras import layers
 
 from fastism_cli.errors import RuleError
 from fastism_cli.model.graph import Input, Node
-from fastism_cli.model.keras_graph import operation_class
+from fastism_cli.model.keras_graph import has_own_call, operation_class, quantisation
 from fastism_cli.model.loading.keras2_layers import ThresholdedReLU
 from fastism_cli.model.reductions import L2, Center, Jsd, LogSumExp, Max, Mean, Profile, Select, Sum
 from fastism_cli.model.sequence_inputs import LetterIntegers
@@ -291,6 +292,8 @@ def rule_of(node: Node) -> Rule | None:
     """The rule of this node; None if it has none, so that it is opaque."""
     if node.role == "activation":
         return ACTIVATION
+    if quantisation(node.layer) or has_own_call(node.layer):
+        return None
     choice = RULES.get(type(node.layer)) or _named(type(node.layer))
     return choice if choice is None or isinstance(choice, Rule) else choice(node)
 
@@ -304,6 +307,10 @@ def why_opaque(layer: Any) -> str:
     cls = type(layer)
     if isinstance(layer, SumOfWindows):
         return layer.why_opaque
+    if mode := quantisation(layer):
+        return f"quantised: every output may change ({mode}, scaled by the largest of its inputs)"
+    if has_own_call(layer):
+        return f"the call of this {cls.__name__} was replaced"
     if cls in REASONS:
         return REASONS[cls]
     if cls.__module__.startswith(("keras.", "tf_keras.")):
