@@ -8,6 +8,7 @@ from typing import Any
 from fastism_cli.engine.fastism import FastISM
 from fastism_cli.engine.plan import Step
 from fastism_cli.model.graph import REFERENCE, Node, Shape
+from fastism_cli.model.loading.config_entries import written_name
 from fastism_cli.rules.base import Window
 from fastism_cli.rules.several_windows import FurtherWindow, MaximumOverWindows, SumOfWindows
 
@@ -104,10 +105,10 @@ def inspect_scorer(scorer: FastISM) -> Inspection:
 def _node_report(scorer: FastISM, node: Node, step: Step | None) -> NodeReport:
     output = scorer.prepared.graph.tensors[node.outputs[0]].shape
     if step is None:
-        return NodeReport(node.name, _class_text(node), output, UNCHANGED, None, None, None, 0, 0)
+        return NodeReport(written_name(node.name), _class_text(node), output, UNCHANGED, None, None, None, 0, 0)
     frame = step.output.frame if isinstance(step.output, Window) else None
     return NodeReport(
-        node.name,
+        written_name(node.name),
         _class_text(node),
         output,
         _state(step),

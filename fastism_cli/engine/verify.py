@@ -20,6 +20,7 @@ from fastism_cli.errors import ModelError, VerifyError
 from fastism_cli.genome.alphabet import Codes
 from fastism_cli.model import backend
 from fastism_cli.model.keras_graph import kept_as_graphs, layer_graph, quantised_layers
+from fastism_cli.model.loading.config_entries import written_name
 from fastism_cli.model.precision import with_dtype
 
 ABSOLUTE, RELATIVE = 1e-6, 1e-5  # error that a right float32 engine can have; the second times the largest delta
@@ -243,7 +244,7 @@ def _unsteady_layer(scorer: FastISM, arrays: Sequence[Any]) -> str:
             graphs = ", ".join(f"'{name}'" for name in kept_as_graphs(node.layer))
             kept = f" (kept as graphs: {graphs})" if graphs else ""
             return (
-                f"layer '{node.name}' ({node.class_name}) {fault}{place}{kept}. Mutagenesis needs a model at "
+                f"layer '{written_name(node.name)}' ({node.class_name}) {fault}{place}{kept}. Mutagenesis needs a model at "
                 "inference: save it without training=True"
             )
     return f"model '{scorer.model.name}' predicts other values at each call, or beside other sequences"

@@ -20,6 +20,7 @@ from fastism_cli.model.keras_graph import (
     output_names,
     pack_inputs,
 )
+from fastism_cli.model.loading.config_entries import plain_name
 
 Axis = int | None
 
@@ -107,5 +108,7 @@ def _reshaped(model: Any, number: int, n_letters: int) -> Any:
     x = keras.layers.Reshape([-1 if n is None else n for n in shape])(x) if len(shape) > 2 else x
     given = [x if i == number else symbol for i, symbol in enumerate(symbols)]
     outputs = keras.tree.flatten(model(pack_inputs(model, given)))
-    named = [keras.layers.Identity(name=name)(y) for name, y in zip(output_names(model), outputs, strict=True)]
+    named = [
+        keras.layers.Identity(name=plain_name(name))(y) for name, y in zip(output_names(model), outputs, strict=True)
+    ]
     return keras.Model(symbols, named if len(named) > 1 else named[0], name=model.name)

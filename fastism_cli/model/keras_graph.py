@@ -22,6 +22,7 @@ from keras.src.ops.numpy import Flip
 from fastism_cli.errors import ModelError
 from fastism_cli.model import backend
 from fastism_cli.model.graph import Arguments, Input, LayerGraph, Node, Port, Shape, Tensor
+from fastism_cli.model.loading.config_entries import written_name
 
 
 def function_of(model: Any) -> Any | None:
@@ -45,7 +46,9 @@ def of_tf_keras(model: Any) -> bool:
 
 def input_names(model: Any) -> list[str]:
     """Names of the inputs, in the model's order."""
-    return list(model.input_names) if is_tf_keras(model) else [x.name for x in model.inputs]
+    return [
+        written_name(name) for name in (model.input_names if is_tf_keras(model) else [x.name for x in model.inputs])
+    ]
 
 
 def input_shapes(model: Any) -> list[tuple[int | None, ...]]:
@@ -105,6 +108,7 @@ def output_names(model: Any) -> list[str]:
     given = getattr(function, "_outputs_struct", None)
     if isinstance(given, dict) and len(given) == len(names):
         names = [str(key) for key in keras.tree.flatten({key: key for key in given})]
+    names = [written_name(name) for name in names]
     if not names:
         names = [f"output_{i}" for i, _ in enumerate(keras.tree.flatten(getattr(model, "outputs", None) or [None]))]
     return [name if names.count(name) == 1 else f"{name}_{names[:i].count(name)}" for i, name in enumerate(names)]
@@ -386,7 +390,7 @@ def saved_in_training(model: Any) -> list[str]:
     Those that the code of other layers calls are found once that code has run inside :func:`at_inference`.
     """
     called = [layer.name for layer in every_layer(model) if layer in _SAVED_IN_TRAINING]
-    return list(dict.fromkeys([*_graph_calls_in_training(function_of(model)), *called]))
+    return [written_name(name) for name in dict.fromkeys([*_graph_calls_in_training(function_of(model)), *called])]
 
 
 def _graph_calls_in_training(function: Any) -> Iterator[str]:

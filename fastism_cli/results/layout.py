@@ -124,8 +124,12 @@ class Layout:
         _check_choice("delta_dtype", self.delta_dtype, DELTA_DTYPES)
         _check_choice("compression", self.compression, COMPRESSIONS)
         keys = [head.key for head in self.heads]
-        if len(set(keys)) < len(keys):
-            raise OutputError(f"two heads would have the same name in the file. Received: {keys}")
+        same = [head.name for head in self.heads if keys.count(head.key) > 1]
+        if same:
+            raise OutputError(
+                f"the heads {', '.join(map(repr, same))} would have the same name in a file: "
+                "score each in a run of its own, --targets HEAD=all"
+            )
 
     @property
     def delta_bytes(self) -> int:

@@ -86,8 +86,18 @@ def known_names(entry: Config) -> tuple[Any, ...]:
     return entry.get("registered_name"), entry["class_name"], entry["class_name"].rpartition(">")[2]
 
 
+# In the place of a slash, which Keras 3 refuses in the name of a layer: no other name of Keras 2 has this character.
+SLASH = ">"
+
+
 def plain_name(name: str) -> str:
-    return name.replace("/", "_")
+    """The name of a layer as Keras 3 takes it: without slashes, and no two names become one."""
+    return name.replace("/", SLASH)
+
+
+def written_name(name: str) -> str:
+    """The name that the layer has in its file."""
+    return name.replace(SLASH, "/")
 
 
 def is_custom(layer: Config, context: Context) -> bool:
