@@ -188,6 +188,11 @@ class FastISM:
         pairs = zip(self.input_names, self.input_shapes, strict=True)
         return {name: shape for i, (name, shape) in enumerate(pairs) if i != self.sequence_index}
 
+    @property
+    def sequence_text(self) -> str:
+        """Name and shape of the input that is the sequence: "'dna' (64, 4)"."""
+        return f"{self.input_names[self.sequence_index]!r} {self.input_shapes[self.sequence_index]}"
+
     def sequences_per_call(self, columns: range) -> int:
         """How many sequences one call holds when it scores the positions ``columns``."""
         positions = np.arange(columns.start, columns.stop)

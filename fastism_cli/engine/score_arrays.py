@@ -102,13 +102,17 @@ def one_ahead(items: Iterator[T]) -> Iterator[T]:
         waiting = following
 
 
-def check_all_given(given: Mapping[str, object], wanted: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise :class:`UsageError` if an input that is not the sequence has no values."""
+def check_all_given(given: Mapping[str, object], wanted: Mapping[str, tuple[int, ...]], *, sequence: str = "") -> None:
+    """Raise :class:`UsageError` if an input that is not the sequence has no values.
+
+    ``sequence`` is the name and the shape of the input that holds the sequence, for the message.
+    """
     missing = {name: shape for name, shape in wanted.items() if name not in given}
     if missing:
         listing = ", ".join(f"{name!r} {shape}" for name, shape in missing.items())
         noun = "an input" if len(missing) == 1 else f"{len(missing)} inputs"
-        raise UsageError(f"The model has {noun} beside the sequence: {listing}. Give each its values: {HOW}.")
+        of = f" in {sequence}" if sequence else ""
+        raise UsageError(f"The model has {noun} beside the sequence{of}: {listing}. Give each its values: {HOW}.")
 
 
 def fill_up(array: np.ndarray, multiple: int) -> np.ndarray:

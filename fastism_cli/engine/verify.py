@@ -160,7 +160,7 @@ def verify(
     """
     scorer = model if isinstance(model, FastISM) else FastISM(model)
     others = other_inputs or {}
-    check_all_given(others, scorer.other_shapes)
+    check_all_given(others, scorer.other_shapes, sequence=scorer.sequence_text)
     if len(one_hot):
         require_steady(scorer, _inputs(scorer, one_hot, others, 0))
     judge = Judge(scorer)
@@ -244,8 +244,8 @@ def _unsteady_layer(scorer: FastISM, arrays: Sequence[Any]) -> str:
             graphs = ", ".join(f"'{name}'" for name in kept_as_graphs(node.layer))
             kept = f" (kept as graphs: {graphs})" if graphs else ""
             return (
-                f"layer '{written_name(node.name)}' ({node.class_name}) {fault}{place}{kept}. Mutagenesis needs a model at "
-                "inference: save it without training=True"
+                f"layer '{written_name(node.name)}' ({node.class_name}) {fault}{place}{kept}. Mutagenesis needs a "
+                "model at inference: save it without training=True"
             )
     return f"model '{scorer.model.name}' predicts other values at each call, or beside other sequences"
 

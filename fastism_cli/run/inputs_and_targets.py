@@ -80,7 +80,11 @@ def _array(path: str) -> np.ndarray:
 
 
 def fit_inputs(
-    given: Mapping[str, np.ndarray | float], wanted: Mapping[str, tuple[int, ...]], n_regions: int
+    given: Mapping[str, np.ndarray | float],
+    wanted: Mapping[str, tuple[int, ...]],
+    n_regions: int,
+    *,
+    sequence: str = "",
 ) -> OtherInputs:
     """Check that every input of the model has values of the right shape.
 
@@ -92,6 +96,8 @@ def fit_inputs(
         The inputs that are not the sequence, without the batch axis.
     n_regions : int
         Records of the BED.
+    sequence : str
+        Name and shape of the input that holds the sequence, for messages.
 
     Raises
     ------
@@ -104,7 +110,7 @@ def fit_inputs(
         raise UsageError(
             f"--input {unknown[0]}: the model has no such input beside the sequence. Those it has: {others}."
         )
-    check_all_given(given, wanted)
+    check_all_given(given, wanted, sequence=sequence)
     constant, by_row = {}, {}
     for name, shape in wanted.items():
         value = given[name]

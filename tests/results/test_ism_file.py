@@ -352,7 +352,7 @@ def test_too_large_for_float16(output, rng):
         (lambda: layout_of(1, delta_dtype="float64"), "delta_dtype must be one of float32, float16. Received: "),
         (lambda: layout_of(1, compression="zstd"), "compression must be one of gzip, lzf, none. Received: "),
         (lambda: HeadLayout("y", (2,), ("a",)), "head 'y' has 2 targets. Received: 1 names for them"),
-        (lambda: layout_of(1, heads=(HeadLayout("a/b", (1,)), HeadLayout("a_b", (1,)))), "['a_b', 'a_b']"),
+        (lambda: layout_of(1, heads=(HeadLayout("a/b", (1,)), HeadLayout("a_b", (1,)))), "the heads 'a/b', 'a_b'"),
     ],
 )
 def test_bad_layout(make, message):

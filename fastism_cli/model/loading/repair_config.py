@@ -281,6 +281,12 @@ def gru_of_keras2(layer: Config, context: Context) -> None:
         layer["config"].setdefault("reset_after", False)
 
 
+def forget_state(layer: Config, context: Context) -> None:
+    """Sequences are scored one by one. Keras 3 builds a stateful layer only for a fixed number of them."""
+    if layer["config"].get("stateful") and builtin_class(layer, context):
+        layer["config"]["stateful"] = False
+
+
 def slope_of_leaky_relu(layer: Config, context: Context) -> None:
     if layer["class_name"] == "LeakyReLU" and "alpha" in layer["config"] and builtin_class(layer, context):
         layer["config"]["negative_slope"] = layer["config"].pop("alpha")
@@ -344,6 +350,7 @@ LAYER_REPAIRS = (
     Repair("unknown initializers, regularizers, constraints, losses", forget_training),
     Repair("functions by name; hard_sigmoid meant something else", activation_of_keras2),
     Repair("GRU without reset_after", gru_of_keras2),
+    Repair("stateful recurrent layers", forget_state),
     Repair("LeakyReLU(alpha)", slope_of_leaky_relu),
     Repair("Lambda as Keras 2 wrote it", function_of_lambda),
     Repair("arguments that are gone", drop_harmless),

@@ -128,10 +128,13 @@ def _node_of(tensor: str) -> str:
 def served(folder: Path) -> Any:
     """A Keras 3 model with one opaque node, which calls the graph that a SavedModel serves.
 
+    Its inputs and heads have the names of the signature. A graph that takes a fixed number of sequences is called once
+    for so many.
+
     Raises
     ------
     ModelError
-        If it serves nothing, or several things.
+        If it serves nothing or several things, or its inputs or outputs are no arrays with one row for each sequence.
     """
     import keras
     import tensorflow as tf
@@ -139,19 +142,68 @@ def served(folder: Path) -> Any:
     from fastism_cli.model.loading.from_tf_keras import Borrowed
 
     loaded = tf.saved_model.load(str(folder))
-    signatures = loaded.signatures
-    call = signatures.get("serving_default") or (next(iter(signatures.values())) if len(signatures) == 1 else None)
-    if call is None:
-        names = ", ".join(signatures) or "none"
-        raise ModelError(f"{folder} has no layers and no single graph for serving (signatures: {names})")
-    specs = call.structured_input_signature[1]
+    call = _signature(loaded.signatures, folder)
+    specs, heads = call.structured_input_signature[1], sorted(call.structured_outputs)
+    for name, spec in (*specs.items(), *call.structured_outputs.items()):
+        _require_rows(name, spec, folder)
+    size = _batch_size(specs, folder)
     inputs = [keras.Input(spec.shape[1:], dtype=spec.dtype.name, name=name) for name, spec in specs.items()]
-    heads = sorted(call.structured_outputs)
 
     def run(*arrays: Any, owner: Any = loaded) -> list[Any]:  # keeps its variables alive
-        found = call(**dict(zip(specs, arrays, strict=True)))
+        given = {name: tf.cast(x, specs[name].dtype) for name, x in zip(specs, arrays, strict=True)}
+        found = call(**given) if size is None else _in_batches(call, given, size)
         return [found[head] for head in heads]
 
-    outputs = Borrowed(run, "saved_model")(*inputs)
-    named = [keras.layers.Identity(name=head)(y) for head, y in zip(heads, outputs, strict=True)]
-    return keras.Model(inputs if len(inputs) > 1 else inputs[0], named if len(named) > 1 else named[0])
+    outputs = keras.tree.flatten(Borrowed(run, "saved_model")(*inputs))
+    model = keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs if len(outputs) > 1 else outputs[0])
+    model.output_names = heads
+    return model
+
+
+def _signature(signatures: Mapping[str, Any], folder: Path) -> Any:
+    """The graph to serve: the default, or the only one."""
+    if "serving_default" in signatures or len(signatures) == 1:
+        return signatures.get("serving_default") or next(iter(signatures.values()))
+    if not signatures:
+        raise ModelError(
+            f"{folder} has no layers and serves no graph (no signature): "
+            "save it with tf.saved_model.save(model, folder, signatures=function)"
+        )
+    names = ", ".join(repr(name) for name in sorted(signatures))
+    raise ModelError(
+        f"{folder} serves {len(signatures)} graphs: {names}. Choose one: load it and save it again with "
+        "tf.saved_model.save(model, folder, signatures=model.signatures[NAME])"
+    )
+
+
+def _require_rows(name: str, spec: Any, folder: Path) -> None:
+    """Raise unless an input or output is an array of numbers whose first axis is that of the sequences."""
+    is_number = spec.dtype.is_floating or spec.dtype.is_integer or spec.dtype.is_bool
+    if spec.shape.rank and is_number:
+        return
+    raise ModelError(
+        f"{folder}: {name!r} of its graph is {spec.dtype.name} of shape {spec.shape}, not numbers with one row for "
+        "each sequence"
+    )
+
+
+def _batch_size(specs: Mapping[str, Any], folder: Path) -> int | None:
+    """How many sequences the graph takes at a time; None for any number."""
+    sizes = {spec.shape[0] for spec in specs.values()} - {None}
+    if len(sizes) > 1:
+        listing = ", ".join(f"{name!r} {spec.shape}" for name, spec in specs.items())
+        raise ModelError(f"{folder}: the inputs of its graph have different numbers of rows: {listing}")
+    return next(iter(sizes), None)
+
+
+def _in_batches(call: Any, given: Mapping[str, Any], size: int) -> Mapping[str, Any]:
+    """Call a graph that takes ``size`` rows for any number of rows; the last row fills up the last call."""
+    import tensorflow as tf
+
+    n = tf.shape(next(iter(given.values())))[0]
+    calls = (n + size - 1) // size
+    rows = tf.minimum(tf.range(calls * size), n - 1)
+    chunks = {x: tf.reshape(tf.gather(y, rows), (calls, size, *y.shape[1:])) for x, y in given.items()}
+    specs = {head: tf.TensorSpec(y.shape, y.dtype) for head, y in call.structured_outputs.items()}
+    found = tf.map_fn(lambda chunk: call(**chunk), chunks, fn_output_signature=specs, parallel_iterations=1)
+    return {head: tf.reshape(y, (calls * size, *y.shape[2:]))[:n] for head, y in found.items()}
