@@ -125,7 +125,7 @@ ATTRIBUTES: dict[str, Attribute] = {
     "input_length": Attribute("length of the model's input", kind=int),
     "stranded": Attribute("whether the model saw the reverse complement of - records", kind=bool),
     "run_at_inference": Attribute(
-        "layers that the model file calls with training=True, run with False; joined by commas"
+        "layers that the model file calls with training=True, run with False; joined by commas", is_in_first=False
     ),
     "verify": Attribute("comparison with plain Keras on the first region, as JSON; empty without --check"),
 }
