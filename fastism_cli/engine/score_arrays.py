@@ -111,8 +111,8 @@ def check_all_given(given: Mapping[str, object], wanted: Mapping[str, tuple[int,
     if missing:
         listing = ", ".join(f"{name!r} {shape}" for name, shape in missing.items())
         noun = "an input" if len(missing) == 1 else f"{len(missing)} inputs"
-        of = f" in {sequence}" if sequence else ""
-        raise UsageError(f"The model has {noun} beside the sequence{of}: {listing}. Give each its values: {HOW}.")
+        where = f" The sequence is in {sequence}." if sequence else ""
+        raise UsageError(f"The model has {noun} beside the sequence: {listing}. Give each its values: {HOW}.{where}")
 
 
 def fill_up(array: np.ndarray, multiple: int) -> np.ndarray:

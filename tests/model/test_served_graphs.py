@@ -76,7 +76,7 @@ def test_heads_and_inputs_by_name_for_any_number_of_rows(batch, dtype, tmp_path)
 
 
 def test_missing_values_are_asked_for_with_both_shapes(tmp_path):
-    with pytest.raises(UsageError, match=r"beside the sequence in 'dna' \(20, 4\): 'expression' \(6,\)"):
+    with pytest.raises(UsageError, match=r"sequence: 'expression' \(6,\).*The sequence is in 'dna' \(20, 4\)"):
         verify(FastISM(save(tmp_path / "m")), one_hot(1))
 
 
