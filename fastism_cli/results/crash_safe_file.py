@@ -64,6 +64,10 @@ class Disk(io.RawIOBase):
         checkpoint = read_checkpoint(self._journal)
         if checkpoint is None:
             return False
+        if checkpoint.size and not os.fstat(self._descriptor).st_size:
+            raise damaged(
+                self._journal.removesuffix(SUFFIX), "bytes after 0 are not as written, only its journal is there"
+            )
         self._size = checkpoint.size
         self._held = {number: bytearray(page) for number, page in checkpoint.pages.items()}
         for i, known in enumerate(checkpoint.sums):

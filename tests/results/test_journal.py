@@ -240,3 +240,59 @@ def test_clipped_values_are_counted_over_interrupts(output, rng):
             pass
     with read_result(output) as result:
         assert result.attrs["n_clipped"] == 8
+
+
+# --- a part of what is needed ----------------------------------------------------------------------------------------
+
+
+def test_a_file_without_its_journal_begins_anew_and_says_so(output, rng, caplog):
+    block = block_of(LAYOUT, rng)
+    with pytest.raises(KeyboardInterrupt):
+        go_on(output, block, stop=2 * STEP)
+    os.unlink(f"{output}.partial.journal")
+    caplog.clear()
+    assert go_on(output, block, stop=LAYOUT.n_rows) == 0
+    assert "ism.h5.partial.journal: the run begins anew. If it came from another folder, bring both." in caplog.text
+    assert_holds(output, LAYOUT, block)
+
+
+def test_a_journal_without_its_file_is_refused(output, rng):
+    block = block_of(LAYOUT, rng)
+    with pytest.raises(KeyboardInterrupt):
+        go_on(output, block, stop=2 * STEP)
+    os.unlink(f"{output}.partial")
+    with pytest.raises(OutputError, match=r"ism\.h5\.partial is damaged: bytes after 0 .*, only its journal"):
+        go_on(output, block, stop=LAYOUT.n_rows)
+
+
+def test_the_journal_of_another_run_is_refused(output, rng, tmp_path):
+    other = tmp_path / "other" / "ism.h5"
+    other.parent.mkdir()
+    for path in (output, other):
+        with pytest.raises(KeyboardInterrupt):
+            go_on(path, block_of(LAYOUT, rng), stop=2 * STEP)
+    shutil.copy(f"{other}.partial.journal", f"{output}.partial.journal")
+    with pytest.raises(OutputError, match=r"ism\.h5\.partial is damaged: bytes after .* are not as written"):
+        go_on(output, block_of(LAYOUT, rng), stop=LAYOUT.n_rows)
+
+
+def test_flipped_bits_of_a_journal_are_refused(output, rng):
+    block = block_of(LAYOUT, rng)
+    with pytest.raises(KeyboardInterrupt):
+        go_on(output, block, stop=2 * STEP)
+    files = [f"{output}.partial", f"{output}.partial.journal"]
+    intact = [Path(name).read_bytes() for name in files]
+    for which in (0, 1):
+        for at in rng.integers(0, 8 * len(intact[which]), 10):
+            data = bytearray(intact[which])
+            data[at // 8] ^= 1 << (at % 8)
+            Path(files[which]).write_bytes(data)
+            try:
+                go_on(output, block, stop=LAYOUT.n_rows)
+            except OutputError as error:
+                assert "ism.h5.partial is damaged" in str(error) and "\n" not in str(error)
+            else:
+                assert_holds(output, LAYOUT, block)  # a page that the journal holds anyway
+                output.unlink()
+            for name, content in zip(files, intact, strict=True):
+                Path(name).write_bytes(content)
