@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -34,6 +35,8 @@ class _Formatter(logging.Formatter):
 
 def start_logging(*, quiet: bool, verbose: bool) -> None:
     """Send the package's messages to stderr: warnings only if ``quiet``, everything if ``verbose``."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that is not UTF-8, or a locale without it
+        sys.stdout.reconfigure(errors="backslashreplace")
     for handler in list(LOGGER.handlers):
         if isinstance(handler, _Stderr):
             LOGGER.removeHandler(handler)

@@ -8,7 +8,6 @@ import logging
 import os
 import re
 import stat
-import sys
 import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -19,7 +18,7 @@ from typing import IO, NamedTuple
 from pybedtools import Interval, IntervalIterator
 
 from fastism_cli.errors import RegionError
-from fastism_cli.genome.input_files import STDIN, file_sha256, spooled
+from fastism_cli.genome.input_files import STDIN, file_sha256, spooled, stdin_bytes
 from fastism_cli.options.problems import Listing
 
 logger = logging.getLogger(__name__)
@@ -122,7 +121,7 @@ class BedSource:
 
     def __enter__(self) -> BedSource:
         if self.source == STDIN:
-            self._spool(sys.stdin.buffer)
+            self._spool(stdin_bytes())
         elif not _is_regular_file(self.path):
             with _open(self.path, self.name) as pipe:
                 self._spool(pipe)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import struct
+import sys
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from typing import IO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastism_cli.errors import ResourceError, SequenceError
+from fastism_cli.errors import ResourceError, SequenceError, UsageError
 
 MAX_READ_WHOLE = 1 << 28  # bytes: larger files are known by samples
 SAMPLES, SAMPLE_BYTES = 1024, 1 << 16
@@ -44,6 +45,21 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 
 
 STDIN = "-"
+
+
+def stdin_bytes() -> IO[bytes]:
+    """The standard input, for an option that is ``-``.
+
+    Raises
+    ------
+    UsageError
+        If it is closed, or a terminal, where nothing would come.
+    """
+    if sys.stdin is None or sys.stdin.closed:
+        raise UsageError('"-" reads stdin, which is closed. Pipe a file into the command, or name it.')
+    if sys.stdin.isatty():
+        raise UsageError('"-" reads stdin, which is a terminal. Pipe a file into the command, or name it.')
+    return sys.stdin.buffer
 
 
 def spooled(stream: IO[bytes], name: str, *, suffix: str, until: ExitStack) -> str:

@@ -12,7 +12,6 @@ import io
 import os
 import re
 import stat
-import sys
 import tempfile
 import zlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from functools import cached_property
 from typing import IO, Any, NamedTuple, cast
 
 from fastism_cli.errors import SequenceError, UsageError
-from fastism_cli.genome.input_files import GZIP_MAGIC, STDIN, has_bgzf_header, no_space, spooled
+from fastism_cli.genome.input_files import GZIP_MAGIC, STDIN, has_bgzf_header, no_space, spooled, stdin_bytes
 from fastism_cli.options.problems import Listing
 from fastism_cli.version import __version__
 
@@ -196,7 +195,7 @@ class VariantSource:
     def _settle(self, until: ExitStack) -> None:
         """Find the file that is read, and what kind of file it is."""
         if self.path == STDIN:
-            self.path = spooled(sys.stdin.buffer, self.name, suffix=".vcf", until=until)
+            self.path = spooled(stdin_bytes(), self.name, suffix=".vcf", until=until)
         elif os.path.exists(self.path) and stat.S_ISFIFO(os.stat(self.path).st_mode):
             with open(self.path, "rb") as stream:
                 self.path = spooled(stream, self.name, suffix=".vcf", until=until)

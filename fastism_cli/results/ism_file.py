@@ -297,7 +297,7 @@ def read_result(path: str | os.PathLike[str], *, allow_incomplete: bool = False)
 def _open_hdf5(path: str) -> h5py.File:
     try:
         # unlocked: nobody changes a file that has its name, and read-only file systems refuse locks
-        file = h5py.File(path, "r", locking=False)
+        file = h5py.File(os.fsencode(path), "r", locking=False)
     except FileNotFoundError as error:
         is_unfinished = os.path.exists(path + schema.PARTIAL_SUFFIX)
         hint = f", but {path}{schema.PARTIAL_SUFFIX} does: its run is not finished" if is_unfinished else ""

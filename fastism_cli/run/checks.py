@@ -130,7 +130,16 @@ def check_outputs(request: RunRequest) -> None:
 
 def input_files(request: RunRequest) -> list[Any]:
     """Every file that a run reads."""
-    return [*request.model.files, request.model.path, request.bed, request.fasta, *other_files(request.options)]
+    return [*_model_files(request.model), request.bed, request.fasta, *other_files(request.options)]
+
+
+def _model_files(model: ModelSource) -> list[Any]:
+    """The files of a model; none of a folder that holds no model, which may be the root of all files."""
+    try:
+        model.check()
+    except ModelError:
+        return []
+    return [*model.files, model.path]
 
 
 def open_regions(

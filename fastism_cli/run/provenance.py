@@ -40,7 +40,7 @@ def run_attributes(request: RunRequest, *, bed: str, bed_sha256: str) -> dict[st
     fasta_sha256, files_sha256 = content_sha256(fasta), sha256_of(other_files(options))
     config, shard = options.config(), parse_shard(options.shard)
     asked = "\n".join([config, model_sha256, bed_sha256, fasta_sha256, files_sha256])
-    return {
+    attributes = {
         "fastism_version": __version__,
         "fasta_path": fasta,
         "fasta_sha256": fasta_sha256,
@@ -60,6 +60,12 @@ def run_attributes(request: RunRequest, *, bed: str, bed_sha256: str) -> dict[st
         "tensorflow_version": installed("tensorflow"),
         "keras_version": installed("keras"),
     }
+    return {name: storable(value) for name, value in attributes.items()}
+
+
+def storable(value: Any) -> Any:
+    """An attribute as HDF5 holds it: bytes of a path that are not UTF-8 are written as ``\\xff``."""
+    return os.fsencode(value).decode("utf-8", "backslashreplace") if isinstance(value, str) else value
 
 
 def installed(distribution: str) -> str:

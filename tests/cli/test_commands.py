@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import keras
@@ -95,6 +96,35 @@ def test_quiet_says_nothing(folder, here):
 def test_stdin(folder, here):
     result = run(folder, bed="-", input=Path(folder.bed).read_text())
     assert result.exit_code == 0 and (here / "stdin.ism.h5").exists()
+
+
+@pytest.mark.parametrize("command", [["run", "-b", "-"], ["verify", "-b", "-"], ["variants", "--vcf", "-"]], ids=str)
+@pytest.mark.parametrize("stdin, words", [(None, "which is closed"), ("terminal", "which is a terminal")])
+def test_stdin_that_cannot_be_read_is_told(folder, here, capsys, monkeypatch, command, stdin, words):
+    terminal = SimpleNamespace(closed=False, isatty=lambda: True)
+    monkeypatch.setattr(sys, "stdin", terminal if stdin else None)
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "-m", folder.models["plain"], "-f", folder.fasta], prog_name="fastism")
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and words in said and "Traceback" not in said and list(here.iterdir()) == []
+
+
+def test_names_that_are_not_utf8_are_names(folder, here):
+    names = [os.fsdecode(name) for name in (b"m\xff.keras", b"b\xff.bed", b"g\xff.fa", b"o\xff.h5")]
+    for name, source in zip(names, (folder.models["plain"], folder.bed, folder.fasta), strict=False):
+        Path(name).write_bytes(Path(source).read_bytes())
+    model, bed, fasta, output = names
+    result = fastism("run", "-m", model, "-b", bed, "-f", fasta, "-o", output, "--no-check", "--limit", 1)
+    assert result.exit_code == 0, result.stderr
+    assert fastism("info", output).exit_code == 0
+    with read_result(output) as written:
+        assert written.attrs["bed_path"] == "b\\xff.bed"
+
+
+@pytest.mark.parametrize("path", ["/", "."])
+def test_a_folder_without_a_model_is_refused_before_anything_looks_into_it(here, path):
+    result = fastism("run", "-m", path, "-b", "gone.bed", "-f", "gone.fa")
+    assert result.exit_code == 2 and f"{path} is a folder without saved_model.pb" in result.stderr
 
 
 def test_every_option_is_an_environment_variable(folder, here):
