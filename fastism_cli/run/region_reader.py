@@ -14,7 +14,7 @@ from fastism_cli.errors import RegionError, SequenceError
 from fastism_cli.genome.alphabet import Alphabet, Codes
 from fastism_cli.genome.bed import BedSource, Region
 from fastism_cli.genome.fasta import Genome, RecordSource, where
-from fastism_cli.genome.placement import Geometry, Placement
+from fastism_cli.genome.placement import Geometry, Placement, span_text
 from fastism_cli.options.problems import refuse_regions
 from fastism_cli.results.schema import REGION_COLUMNS, Status
 
@@ -210,7 +210,7 @@ class Reader:
             problems = (f"{where(r)}: {self._past_end(r, p)}" for r, p in self._placed() if self._does_not_fit(r, p))
             refuse_regions(problems, RegionError, bed=self.bed.name, fault=PAST_END, hint=EDGE_HINT)
         if self.n_policy == "error":
-            problems = (f"{where(r)}: {n} N in the input {span(r.chrom, *ends)}" for r, ends, n in self._with_n())
+            problems = (f"{where(r)}: {n} N in the input {span_text(r.chrom, *ends)}" for r, ends, n in self._with_n())
             fault = f"hold N in {self.genome.path}"
             refuse_regions(problems, SequenceError, bed=self.bed.name, fault=fault, hint=N_HINT)
 
@@ -235,7 +235,9 @@ class Reader:
             return f"{region.end} letters, where the model takes {self.geometry.length}"
         size = self.genome.sizes[region.chrom]
         ends = (place.input_start, place.input_start + self.geometry.length)
-        return f"the input {span(region.chrom, *ends)} passes {_passed(region.chrom, *ends, size, self.genome.path)}"
+        return (
+            f"the input {span_text(region.chrom, *ends)} passes {_passed(region.chrom, *ends, size, self.genome.path)}"
+        )
 
     def _with_n(self) -> Iterator[tuple[Region, tuple[int, int], int]]:
         """Records whose input holds an N of the contig: region, part of the input on the contig, number of N.
@@ -281,13 +283,8 @@ def _past_end(bed: BedSource | RecordSource, genome: Genome, limit: int | None) 
 
 
 def _too_long(r: Region, genome: Genome) -> str:
-    return f"{span(*r[:3])} passes {_passed(*r[:3], genome.sizes[r.chrom], genome.path)}"
+    return f"{span_text(*r[:3])} passes {_passed(*r[:3], genome.sizes[r.chrom], genome.path)}"
 
 
 def _passed(chrom: str, start: int, end: int, size: int, fasta: str) -> str:
     return f"the end of {chrom} ({size} in {fasta})" if end > size else f"the start of {chrom}"
-
-
-def span(chrom: str, start: int, end: int) -> str:
-    """``chr1:100-200``, as it stands in messages."""
-    return f"{chrom}:{start}-{end}"

@@ -216,17 +216,17 @@ REFUSED = {
     ),
     "record passes the end": (
         ["-b", "{}/past.bed", "--edge", "error"],
-        "{}/past.bed line 1: chrB:40-70 passes the end of chrB (60 in {}/genome.fa). Use --edge pad or --edge skip.",
+        "{}/past.bed line 1: chrB:41-70 passes the end of chrB (60 in {}/genome.fa). Use --edge pad or --edge skip.",
     ),
     "input passes the ends": (
         ["--edge", "error"],
         "2 regions of {}/peaks.bed pass an end of their contig. Use --edge pad or --edge skip.\n"
-        "  line 3: the input chrA:-15-25 passes the start of chrA\n"
-        "  line 4: the input chrB:35-75 passes the end of chrB (60 in {}/genome.fa)",
+        "  line 3: the input chrA:-14-25 passes the start of chrA\n"
+        "  line 4: the input chrB:36-75 passes the end of chrB (60 in {}/genome.fa)",
     ),
     "N is refused": (
         ["--n-policy", "error", "--limit", "3"],
-        "{}/peaks.bed line 2: 4 N in the input chrA:100-140. Use --n-policy skip or score.",
+        "{}/peaks.bed line 2: 4 N in the input chrA:101-140. Use --n-policy skip or score.",
     ),
     "no summit": (
         ["--center", "summit", "--limit", "1"],
