@@ -523,6 +523,11 @@ def test_one_line_for_each_class_and_no_false_alarm() -> None:
     ]
 
 
+def test_a_listed_name_has_no_control_characters() -> None:
+    entry = {"class_name": "Own", "module": "lab", "config": {"name": "a\n\x1b[2J"}}
+    assert describe_problems(entry) == ["'a??[2J': class Own is not known; pass --custom-objects FILE.py"]
+
+
 def test_names_registered_by_an_imported_module_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The module that is named imports the one that registers, and defines another thing itself."""
 

@@ -39,7 +39,7 @@ from fastism_cli.model.loading.repair_config import (
 )
 from fastism_cli.model.loading.saved_model import operations_off_the_list, saved_configs, served
 from fastism_cli.model.loading.sound_files import weights_that_fit
-from fastism_cli.model.loading.stored_code import listed, problems, stored_code
+from fastism_cli.model.loading.stored_code import listed, printable, problems, stored_code
 from fastism_cli.model.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _explain(file: ModelFile, objects: Objects, allow_lambda: bool, failures: Ma
 def _summary(error: Exception, limit: int = 300) -> str:
     """The cause inside the nested messages of Keras, as one line without the configuration."""
     cause = str(error).rpartition("Exception encountered:")[2].partition(OF_KERAS)[0].strip() or type(error).__name__
-    line = " ".join(cause.partition("Full object config:")[0].split())
+    line = printable(" ".join(cause.partition("Full object config:")[0].split()))
     if any(said in line for said in OF_MARSHAL):
         return OTHER_PYTHON
     return line if len(line) <= limit else f"{line[:limit]}..."

@@ -104,7 +104,12 @@ def listed(lines: Mapping[str, str]) -> list[str]:
     layers: dict[str, list[str]] = {}
     for layer, line in lines.items():
         layers.setdefault(line, []).append(layer)
-    return [f"{_few(names)}: {line}" for line, names in layers.items()]
+    return [printable(f"{_few(names)}: {line}") for line, names in layers.items()]
+
+
+def printable(text: str) -> str:
+    """Without control characters, which names in a damaged file can hold."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _few(names: list[str]) -> str:
