@@ -104,13 +104,13 @@ def numbers(path: Path, folder: Path) -> dict[str, Any]:
             "window": scores.window,
             "sizes": scores.file.genome_sizes,
             "heads": scores.file.heads,
-            "seq": scores.file.seq[:],
             **{f"regions/{name}": scores.regions[name] for name in schema.REGION_COLUMNS},
         }
         for head in scores.file.heads:
             found[f"ref/{head.name}"] = scores.reference(np.arange(scores.n_rows), scores.tracks_of(head.name))
-            found[f"delta/{head.name}"] = scores.file.delta(head.name)[:]
-        found |= {f"block/{i}": block.on_genome().importance() for i, block in enumerate(scores.blocks())}
+        for i, block in enumerate(scores.blocks(np.arange(scores.n_rows))):
+            found |= {f"seq/{i}": block.seq, f"delta/{i}": block.delta}
+            found |= {f"importance/{i}": block.on_genome().importance()}
     found["info"] = {
         name: value for name, value in asdict(contents_of(str(path))).items() if name not in ("made", "path")
     }
