@@ -202,7 +202,7 @@ def test_an_empty_bed_is_no_error(folder, here):
 
 REFUSED = {
     "model is missing": (["-m", "gone.h5"], "gone.h5: no such file or folder"),
-    "model is none": (["-m", "{}/text.h5"], "{}/text.h5 is not a Keras model; give a .keras or .h5 file"),
+    "model is none": (["-m", "{}/text.h5"], "{}/text.h5 is not a Keras model but text; give a .keras or .h5 file"),
     "weights are missing": (["--weights", "gone.h5"], "gone.h5: no such file or folder"),
     "custom objects are missing": (["--custom-objects", "gone.py"], "--custom-objects gone.py: no such file"),
     "BED is missing": (["-b", "gone.bed"], "gone.bed does not exist"),
