@@ -26,6 +26,7 @@ from pyfaidx import BgzfBlock, Faidx, IndexRecord
 from fastism_cli.errors import SequenceError
 from fastism_cli.genome.input_files import BgzfFile, Blocks, blocks_of_gzi, read_block
 from fastism_cli.options.choices import cache_folder
+from fastism_cli.options.problems import Listing
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +88,8 @@ class Record(NamedTuple):
 
     @property
     def end(self) -> int:
-        """Position after the last base; of a record without bases, that of the end of its header line."""
-        return self.last_line + (self.length - 1) % self.line_bases + 1 if self.length else self.offset - 1
+        """Position after the last base."""
+        return self.last_line + (self.length - 1) % self.line_bases + 1
 
     def bases_of(self, text: bytes, at: int) -> bytes:
         """The bases in a piece of the file that begins at ``at``; b"" if some are not where lines have them.
@@ -192,14 +193,15 @@ def _say_the_same(fai: bytes, contents: Contents) -> bool:
 
 
 def _place(record: Record) -> tuple[str, int, int, int]:
-    """What all programs say of a record: they differ in the lines of an empty one, and in a line without line end."""
-    return record[:4] if record.length else (record.name, 0, record.offset, 0)
+    """What all programs say of a record: they differ in the bytes of a line without line end."""
+    return record[:4]
 
 
 def _records_of_fai(fai: bytes) -> list[Record]:
     """The records in the order of the FASTA; none if a line is not of an index."""
     try:
-        return sorted(map(_record_of_line, fai.splitlines()), key=lambda record: record.offset)
+        records = map(_record_of_line, fai.splitlines())
+        return sorted((record for record in records if record.length), key=lambda record: record.offset)
     except ValueError:
         return []
 
@@ -238,7 +240,8 @@ def _fit(records: Sequence[Record], file: _PlainFile | BgzfFile) -> bool:
         if not (_header_fits(record, end, file) and _lines_fit(record, file)):
             return False
         end = record.end
-    return not file.read_at(end, _MAX_HEADER).strip()
+    rest = file.read_at(end, _MAX_HEADER).split(b"\n")
+    return not rest[0].strip() and all(not line.strip() or line.startswith(b">") for line in rest)
 
 
 def _header_fits(record: Record, end: int, file: _PlainFile | BgzfFile) -> bool:
@@ -254,7 +257,8 @@ def _header_fits(record: Record, end: int, file: _PlainFile | BgzfFile) -> bool:
     *before, header, _ = lines
     words = header[1:].split(None, 1)
     return (
-        all(not line.strip() or (end == 0 and line.startswith(b";")) for line in before)
+        not before[0].strip()
+        and all(not line.strip() or line.startswith(b">") or (end == 0 and line.startswith(b";")) for line in before)
         and header.startswith(b">")
         and b"\r" not in header.rstrip()
         and words[:1] == [record.name.encode()]
@@ -264,8 +268,6 @@ def _header_fits(record: Record, end: int, file: _PlainFile | BgzfFile) -> bool:
 def _lines_fit(record: Record, file: _PlainFile | BgzfFile) -> bool:
     """Whether the first line, the line before the last, and the last base of a record are where they should be."""
     size = record.line_bytes - record.line_bases
-    if record.length == 0:
-        return True
     if size > _MAX_LINE_END:
         return False
     first = file.read_at(record.offset + record.line_bases - 1, size + 1)
@@ -345,7 +347,8 @@ def _make_no_older(file: Path, mtime_ns: int) -> None:
 def scan(path: str, is_bgzf: bool) -> Contents:
     """Read all of a FASTA, check each line, and list its records.
 
-    White space at the end of a line is no sequence. Blank lines may follow a record, and a record may have no bases.
+    White space at the end of a line is no sequence. Blank lines may follow a record. A record without bases is left
+    out with a warning, as by samtools.
 
     Raises
     ------
@@ -361,7 +364,10 @@ def scan(path: str, is_bgzf: bool) -> Contents:
                 lines.read(chunk)
     except OSError as error:
         raise SequenceError(f"{path} cannot be read: {error.strerror}") from error
-    return Contents(lines.records(), Blocks(*np.array(begins, dtype=np.int64).T) if is_bgzf else None)
+    records = lines.records()
+    if lines.empty.count:
+        logger.warning("%s: %d records without bases are left out (%s)", path, lines.empty.count, lines.empty.first)
+    return Contents(records, Blocks(*zip(*begins, strict=True)) if is_bgzf else None)
 
 
 def _unpacked(file: IO[bytes], path: str, begins: list[tuple[int, int]]) -> Iterator[bytes]:
@@ -426,6 +432,8 @@ class _Scan:
     def __init__(self, path: str) -> None:
         self._path = path
         self._records: list[Record] = []
+        self._names = Counter[str]()
+        self.empty = Listing()
         self._open: _Open | None = None
         self._position = self._line = 0
 
@@ -439,9 +447,8 @@ class _Scan:
         """All records, at the end of the file."""
         self._close()
         if not self._records:
-            raise SequenceError(f"{self._path} holds no record: no line begins with '>'. Is it a FASTA file?")
-        names = Counter(record.name for record in self._records)
-        repeated = [name for name, count in names.items() if count > 1]
+            raise SequenceError(f"{self._path} holds no record with bases. Is it a FASTA file?")
+        repeated = [name for name, count in self._names.items() if count > 1]
         if repeated:
             listed = ", ".join(map(repr, repeated[:5])) + (", ..." if len(repeated) > 5 else "")
             raise SequenceError(f"{self._path} has more than one record named {listed}. Names of contigs must differ.")
@@ -479,6 +486,7 @@ class _Scan:
         if text.startswith(b">"):
             self._close()
             self._open = _Open(self._name(text), self._position)
+            self._names[self._open.name] += 1
         elif not text:
             self._end("is blank. Remove blank lines: sed '/^[[:space:]]*$/d'")
         elif self._open:
@@ -487,8 +495,10 @@ class _Scan:
             self._refuse("text before the first record. A record begins with '>'; is this a FASTA file?")
 
     def _close(self) -> None:
-        if self._open:
+        if self._open and self._open.length:
             self._records.append(self._open.closed())
+        elif self._open:
+            self.empty.add(repr(self._open.name))
 
     def _name(self, text: bytes) -> str:
         words = text[1:].split(None, 1)

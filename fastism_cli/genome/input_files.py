@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
+import itertools
 import os
 import shutil
 import struct
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import IO, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
 
 from fastism_cli.errors import ResourceError, SequenceError, UsageError
 
@@ -156,15 +155,15 @@ def read_block(file: IO[bytes], path: str) -> tuple[int, bytes]:
 
 
 class Blocks(NamedTuple):
-    """Where each block of a bgzip file begins, as a ``.gzi`` says: in the file and in its content, int64 (n,) each."""
+    """Where each block of a bgzip file begins, as a ``.gzi`` says: in the file and in its content."""
 
-    packed: npt.NDArray[np.int64]
-    unpacked: npt.NDArray[np.int64]
+    packed: Sequence[int]
+    unpacked: Sequence[int]
 
     def to_gzi(self) -> bytes:
         """The bytes of a ``.gzi``, which leaves the first block out."""
-        entries = np.stack([self.packed, self.unpacked], axis=1)[1:]
-        return struct.pack("<Q", len(entries)) + entries.astype("<u8").tobytes()
+        entries = list(itertools.chain.from_iterable(zip(self.packed[1:], self.unpacked[1:], strict=True)))
+        return struct.pack(f"<{1 + len(entries)}Q", len(entries) // 2, *entries)
 
 
 def blocks_of_gzi(gzi: bytes, path: str) -> Blocks | None:
@@ -176,28 +175,31 @@ def blocks_of_gzi(gzi: bytes, path: str) -> Blocks | None:
     n = int.from_bytes(gzi[:8], "little")
     if len(gzi) != 8 + _GZI_ENTRY * n:
         return None
-    entries = np.frombuffer(gzi, "<u8", offset=8).reshape(n, 2)
-    if n and entries.max() >= 1 << 62:
-        return None
-    packed, unpacked = np.vstack([np.zeros((1, 2), np.int64), entries.astype(np.int64)]).T
-    blocks = Blocks(packed, unpacked)
-    return blocks if _rises(blocks) and _fit_headers(blocks, path) else None
+    entries = struct.unpack_from(f"<{2 * n}Q", gzi, 8)
+    blocks = Blocks((0, *entries[::2]), (0, *entries[1::2]))
+    return blocks if _rises(blocks, os.stat(path).st_size) and _fit_headers(blocks, path) else None
 
 
-def _rises(blocks: Blocks) -> bool:
-    packed, unpacked = np.diff(blocks.packed), np.diff(blocks.unpacked)
-    return bool(np.all((packed > 0) & (unpacked >= 0) & (unpacked <= _LARGEST_BLOCK)))
+def _rises(blocks: Blocks, size: int) -> bool:
+    contents = (after - before for before, after in itertools.pairwise(blocks.unpacked))
+    return (
+        blocks.packed[-1] < size
+        and all(before < after for before, after in itertools.pairwise(blocks.packed))
+        and all(0 <= content <= _LARGEST_BLOCK for content in contents)
+    )
 
 
 def _fit_headers(blocks: Blocks, path: str) -> bool:
     n, size = len(blocks.packed), os.stat(path).st_size
-    chosen = range(n) if size <= MAX_READ_WHOLE else np.linspace(0, n - 1, min(n, SAMPLES)).astype(int).tolist()
-    begins = [*zip(blocks.packed.tolist(), blocks.unpacked.tolist(), strict=True), (size, None)]
+    chosen = range(n) if size <= MAX_READ_WHOLE else [i * (n - 1) // (SAMPLES - 1) for i in range(SAMPLES)]
+    begins: list[tuple[int, int | None]] = [*zip(*blocks, strict=True), (size, None)]
     with open(path, "rb", buffering=0) as file:
         for i in chosen:
             (at, content_at), (next_at, next_content_at) = begins[i : i + 2]
             packed, unpacked = _sizes_at(file, at)
-            is_right = next_content_at in (content_at + unpacked, None) and _are_empty(file, at + packed, next_at)
+            is_right = next_content_at in ((content_at or 0) + unpacked, None) and _are_empty(
+                file, at + packed, next_at
+            )
             if not packed or not is_right:
                 return False
     return True
@@ -244,8 +246,8 @@ class BgzfFile:
 
     def read_at(self, at: int, size: int) -> bytes:
         """Up to ``size`` bytes from position ``at`` of the content."""
-        i = int(np.searchsorted(self._blocks.unpacked, at, side="right")) - 1
-        self._at, self._within = int(self._blocks.packed[i]), at - int(self._blocks.unpacked[i])
+        i = bisect.bisect_right(self._blocks.unpacked, at) - 1
+        self._at, self._within = self._blocks.packed[i], at - self._blocks.unpacked[i]
         return self.read(size)
 
     def read(self, size: int) -> bytes:
@@ -277,8 +279,8 @@ class BgzfFile:
         return self._last[1:]
 
     def _check(self, at: int, packed: int, unpacked: int) -> None:
-        i = int(np.searchsorted(self._blocks.packed, at))
-        begins = [column[i : i + 2].tolist() for column in self._blocks]
+        i = bisect.bisect_left(self._blocks.packed, at)
+        begins = [column[i : i + 2] for column in self._blocks]
         is_indexed = len(begins[0]) == 2 and begins[0][0] == at  # and not the last one
         if is_indexed and (begins[0][1] < at + packed or begins[1][1] != begins[1][0] + unpacked):
             raise SequenceError(f"{self._path} does not match its index (.gzi) at byte {at}. Delete the index.")

@@ -103,7 +103,7 @@ def test_the_alphabet_may_be_another(genome_file):
 
 @settings(max_examples=50, deadline=None)
 @given(
-    contigs=st.lists(st.text("ACGTNacgt", max_size=60), min_size=1, max_size=4),
+    contigs=st.lists(st.text("ACGTNacgt", min_size=1, max_size=60), min_size=1, max_size=4),
     width=st.integers(1, 20),
     newline=st.sampled_from(["\n", "\r\n"]),
     end=st.sampled_from(["\n", "", "\n\n"]),

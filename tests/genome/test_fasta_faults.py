@@ -99,11 +99,21 @@ def test_what_is_no_sequence_does_no_harm(tmp_path, content, size):
         assert read(path) == {"chrA": "ACGTAC", "chrB": "GGGTT"}
 
 
-def test_records_without_bases(tmp_path, size):
+def test_records_without_bases_are_left_out_as_by_samtools(tmp_path, size, caplog):
     path = tmp_path / "g.fa"
     path.write_bytes(b">e0\n\n>chrA\nAC\n>e1\n>e2\n\n\n>chrB\nGT\n>e3")
-    for _ in ("builds the index", "finds it"):
-        assert read(path) == {"e0": "", "chrA": "AC", "e1": "", "e2": "", "chrB": "GT", "e3": ""}
+    assert read(path) == {"chrA": "AC", "chrB": "GT"}
+    assert f"{path}: 4 records without bases are left out ('e0')" in caplog.text
+    assert read(path) == {"chrA": "AC", "chrB": "GT"}
+    path.write_bytes(b">chrA\nAC\n>e1 x\n>chrB\nGT\n")
+    pysam.faidx(str(path))
+    with pysam.FastaFile(str(path)) as samtools:
+        assert (
+            read(path) == {name: samtools.fetch(name) for name in samtools.references} == {"chrA": "AC", "chrB": "GT"}
+        )
+    path.write_bytes(b">chrA\n>chrB\n")
+    with pytest.raises(SequenceError, match=r"g\.fa holds no record with bases"):
+        open_fasta(path)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +139,7 @@ def test_records_without_bases(tmp_path, size):
         (b">a\nAC\n> \t\nACGT\n", "line 3: '>' is followed by no name"),
         (b">a\nAC\n>b\xd7\nACGT\n", "line 3: the name of the record, b'b\\xd7', is not text (UTF-8)"),
         (b">a\nAC\n>b\0\nACGT\n", "line 3: the name of the record, 'b\\x00', holds characters that cannot be printed"),
-        (b";only\n;comments\n", " holds no record: no line begins with '>'"),
+        (b";only\n;comments\n", " holds no record with bases"),
         (b";comment\nACGT\n>a\nAC\n", "line 2: text before the first record"),
     ],
 )  # fmt: skip
