@@ -146,7 +146,7 @@ def letters_of(data: bytes) -> Bases | None:
         line = raw.rstrip(b" \t\r\v\f")
         if line.startswith(b">"):
             words = line[1:].split()
-            name = words[0].decode("utf-8", "replace") if words and line[1:2].strip() else ""
+            name = words[0].decode("utf-8", "replace") if words else ""
             if not name or name in found:
                 return None
             found[name] = ""
