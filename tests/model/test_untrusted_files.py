@@ -25,6 +25,7 @@ from fastism_cli.model.loading import sound_files
 from fastism_cli.model.loading.allowed_operations import FUNCTIONS, OPERATIONS, SAVER_OPERATIONS, is_function
 from fastism_cli.model.loading.file_kinds import read_model_file
 from fastism_cli.model.loading.load import load_model
+from fastism_cli.model.loading.repair_calls import waiting_layers
 from fastism_cli.model.loading.saved_model import operations_off_the_list
 from fastism_cli.model.loading.stored_code import describe_problems, stored_code
 from tests.helpers.model_files import FILE_WARNINGS, LENGTH, edit_config, edit_zip, saved
@@ -553,3 +554,28 @@ def test_bytecode_of_another_python_is_explained(tmp_path: Path) -> None:
 
     with pytest.raises(ModelError, match=r"another version of Python wrote the code of a Lambda .* --custom-objects"):
         load_model(edit_zip(path, cut), allow_lambda=True)
+
+
+@pytest.mark.parametrize("seen", [1, 7, 2.5, "0", None])
+def test_a_call_that_waits_for_ever_is_refused(tmp_path: Path, seen: Any) -> None:
+    """tf_keras tries such a call again without end."""
+    model = tf_keras.Sequential([tf_keras.Input((LENGTH, 4)), tf_keras.layers.Dense(2, name="first")])
+    graph = tf_keras.Model(model.inputs, tf_keras.layers.Dense(1, name="second")(model.output))
+    graph.save_weights(tmp_path / "m.weights.h5")
+    config = json.loads(graph.to_json())
+    config["config"]["layers"][-1]["inbound_nodes"][0][0][1] = seen
+    (tmp_path / "m.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"m\.json .*'second' is called on what is never computed"):
+        load_model(tmp_path / "m.json", weights=tmp_path / "m.weights.h5")
+
+
+def test_calls_in_a_circle_are_refused_and_a_nested_model_is_not() -> None:
+    inputs = tf_keras.Input((LENGTH, 4))
+    inner = tf_keras.Sequential([tf_keras.Input((LENGTH, 4)), tf_keras.layers.Dense(4)], name="inner")
+    shared = tf_keras.layers.Dense(4, name="shared")
+    outputs = tf_keras.layers.Add(name="sum")([shared(inner(shared(inner(inputs)))), inputs])
+    config = json.loads(tf_keras.Model(inputs, outputs).to_json())["config"]
+    assert waiting_layers(config) == []
+    by_name = {layer["name"]: layer for layer in config["layers"]}
+    by_name["inner"]["inbound_nodes"][0][0][:2] = ["sum", 0]
+    assert waiting_layers(config) == ["inner", "shared", "sum"]

@@ -29,6 +29,7 @@ from fastism_cli.model.loading.file_kinds import (
     ModelFile,
     read_model_file,
 )
+from fastism_cli.model.loading.repair_calls import waiting_layers
 from fastism_cli.model.loading.repair_config import (
     HARD_SIGMOID,
     keras2_hard_sigmoid,
@@ -264,6 +265,7 @@ def as_tf_keras(file: ModelFile, objects: Objects, allow_lambda: bool) -> Any:
     """Rung 3: Keras 2 itself, and from there to a Keras 3 model."""
     tf_keras = _import_tf_keras()
     config = plain_config(_config(file), objects)
+    refuse_waiting(config, file.path)
     # Lambda layers use names that their module in Keras 2 imports.
     own = {"K": tf_keras.backend, "keras": tf_keras, **objects} if allow_lambda else dict(objects)
     with _safe_mode(allow_lambda), weights_that_fit(tf_keras.layers.Layer, _path_of_weights(file)):
@@ -273,6 +275,15 @@ def as_tf_keras(file: ModelFile, objects: Objects, allow_lambda: bool) -> Any:
     return lifted(model, objects, allow_lambda)
 
 
+def refuse_waiting(config: Any, path: Path) -> None:
+    """Raise :class:`ModelError` for a graph whose calls wait for each other: tf_keras would never end."""
+    for entry in all_entries(config):
+        graph = entry["config"]
+        if isinstance(graph, dict) and "input_layers" in graph and (waiting := waiting_layers(graph)):
+            name = printable(str(waiting[0]))
+            raise ModelError(f"{path} has a damaged configuration: layer {name!r} is called on what is never computed")
+
+
 def from_saved_model(file: ModelFile, objects: Objects, allow_lambda: bool) -> Any:
     """Rung 3 for a SavedModel folder: its layers, or the graph that it serves if it lists no layers."""
     tf_keras = _import_tf_keras()
@@ -280,6 +291,7 @@ def from_saved_model(file: ModelFile, objects: Objects, allow_lambda: bool) -> A
     known = {*registered_objects(), *objects}
     with _one_line(file.path):
         lines = stored_code(configs, objects=known, allow_lambda=allow_lambda)
+        refuse_waiting(configs, file.path)
     if lines:
         raise ModelError(_headed(file.path, lines))
     if not allow_lambda and (found := operations_off_the_list(file.path)):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fastism_cli.model.loading.config_entries import Config, Context, plain_name
@@ -92,3 +93,43 @@ def _end(tensor: list[Any], shifts: Mapping[str, int], models: set[str]) -> list
 def _unwrapped(tensors: list[Any]) -> Any:
     """One input or output is a tensor, not a list of one: predictions are then an array as they were in Keras 2."""
     return tensors[0] if len(tensors) == 1 else tensors
+
+
+def waiting_layers(graph: Config) -> list[str]:
+    """Layers of a Keras 2 graph that are called on what is never computed: a circle, or a call that is not there.
+
+    tf_keras tries such a call again without end.
+    """
+    calls = {layer["name"]: list(layer.get("inbound_nodes") or ()) for layer in graph["layers"]}
+    inputs = {layer["name"] for layer in graph["layers"] if layer["class_name"] == "InputLayer"}
+    first = {layer["name"]: _first_call(layer, graph) for layer in graph["layers"] if _is_model(layer)}
+    done: Counter[str] = Counter()
+
+    def is_there(name: str, node: Any) -> bool:
+        start = first.get(name, 0)
+        return name in inputs or name not in calls or node in range(start, start + done[name])
+
+    went_on = True
+    while went_on:
+        went_on = False
+        for name, nodes in calls.items():
+            while done[name] < len(nodes) and all(is_there(*read) for read in _inputs_of(nodes[done[name]])):
+                done[name] += 1
+                went_on = True
+    return [name for name, nodes in calls.items() if done[name] < len(nodes)]
+
+
+def _first_call(model: Config, graph: Config) -> int:
+    """The number of the first call of a nested model, as tf_keras counts."""
+    inner = model["config"]["layers"] if isinstance(model["config"], dict) else model["config"]
+    return 1 if inner and inner[0]["class_name"] == "InputLayer" else own_nodes(model, graph)
+
+
+def _inputs_of(call: Any) -> Iterator[tuple[str, Any]]:
+    """Layer and node of every ``[layer, node, tensor]`` that a stored call reads, be they numbers or not."""
+    if isinstance(call, list) and len(call) in (3, 4) and isinstance(call[0], str):
+        yield call[0], call[1]
+        yield from _inputs_of(call[3:])
+    elif isinstance(call, (list, dict)):
+        for inner in call.values() if isinstance(call, dict) else call:
+            yield from _inputs_of(inner)
