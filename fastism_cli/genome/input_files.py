@@ -1,17 +1,25 @@
-"""Input files of any kind: their checksums, a copy of what can be read only once, and blocks of bgzip."""
+"""Input files of any kind: checksums, copies of streams, blocks of bgzip, and reading by a child process.
+
+A damaged HDF5 file can make its library crash or run for ever, and no thread can stop it. So a child process reads each
+file first, with a limit of processor time.
+"""
 
 from __future__ import annotations
 
 import bisect
+import faulthandler
 import hashlib
 import itertools
 import os
+import resource
 import shutil
+import signal
 import struct
 import sys
 import tempfile
+import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import IO, NamedTuple
 
@@ -284,3 +292,60 @@ class BgzfFile:
         is_indexed = len(begins[0]) == 2 and begins[0][0] == at  # and not the last one
         if is_indexed and (begins[0][1] < at + packed or begins[1][1] != begins[1][0] + unpacked):
             raise SequenceError(f"{self._path} does not match its index (.gzi) at byte {at}. Delete the index.")
+
+
+# --- a child process that reads first --------------------------------------------------------------------------------
+
+
+def found_by_child(find: Callable[[], str], seconds: int) -> str:
+    """What ``find`` returns in a process of its own, or what became of that process.
+
+    Parameters
+    ----------
+    find : callable
+        Reads a file and returns a fault, or "".
+    seconds : int
+        Of processor time.
+    """
+    try:
+        receive, send = os.pipe()
+    except OSError:  # too many open files: reading tells
+        return find()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of forks beside threads: the child touches none of them, h5py holds its lock
+        try:
+            child = os.fork()
+        except OSError:  # no memory, or too many processes: read it here
+            os.close(receive)
+            os.close(send)
+            return find()
+    if child == 0:
+        _answer(find, send, seconds)
+    os.close(send)
+    with os.fdopen(receive, "rb") as pipe:
+        answer = pipe.read()
+    _, status = os.waitpid(child, 0)
+    return answer.decode(errors="surrogateescape") if status == 0 else _end(status)
+
+
+def _answer(find: Callable[[], str], send: int, seconds: int) -> None:
+    faulthandler.disable()
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        used = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
+        resource.setrlimit(resource.RLIMIT_CPU, (used + seconds, resource.RLIM_INFINITY))
+        os.write(send, printable(find())[:4000].encode(errors="surrogateescape"))
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+def _end(status: int) -> str:
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
+        return " is damaged: reading it does not end"
+    return " is damaged: it makes the library that reads it crash"
+
+
+def printable(text: str) -> str:
+    """Without control characters, which names in a damaged file can hold."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

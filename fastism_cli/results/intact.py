@@ -24,6 +24,7 @@ import numpy as np
 
 from fastism_cli.errors import FastISMError, ResourceError, UsageError
 from fastism_cli.genome.alphabet import Alphabet
+from fastism_cli.genome.input_files import printable
 from fastism_cli.options.choices import DELTA_DTYPES
 from fastism_cli.results import schema
 from fastism_cli.results.layout import Array
@@ -40,7 +41,7 @@ _RAISED = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeE
 
 
 def damaged(path: str, why: str) -> UsageError:
-    return UsageError(f"{path} is damaged: {why}. Copy it again, or run again.")
+    return UsageError(f"{path} is damaged: {printable(why)}. Copy it again, or run again.")
 
 
 @contextmanager
@@ -64,7 +65,7 @@ def readable(path: str, what: str) -> Iterator[None]:
             raise unreadable(path, error) from error
         said = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(
-            f"{path}: {what} cannot be read ({said}). The file is damaged: copy it again, or run again."
+            f"{path}: {printable(f'{what} cannot be read ({said})')}. The file is damaged: copy it again, or run again."
         ) from error
 
 

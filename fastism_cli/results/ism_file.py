@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 from collections import OrderedDict
-from functools import cached_property
+from contextlib import suppress
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 import h5py
@@ -13,8 +14,18 @@ import numpy as np
 
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import Alphabet
+from fastism_cli.genome.input_files import found_by_child
 from fastism_cli.results import schema
-from fastism_cli.results.intact import check_result, check_text, damaged, plain, readable, unreadable
+from fastism_cli.results.intact import (
+    ROWS_AT_ONCE,
+    check_result,
+    check_text,
+    damaged,
+    is_text,
+    plain,
+    readable,
+    unreadable,
+)
 from fastism_cli.results.layout import Array, HeadLayout, Layout
 from fastism_cli.results.region_columns import RegionColumns, column
 from fastism_cli.version import __version__
@@ -22,6 +33,8 @@ from fastism_cli.version import __version__
 # HDF5 keeps this much of a file's own tables in memory; by itself it would keep up to 32 MB, of which the names of a
 # hundred thousand regions fill 9.
 METADATA_BYTES = 1 << 18
+
+SECONDS, BYTES_PER_SECOND = 5, 200 << 20  # of processor time to read all text: of any file, and for more bytes of it
 
 MAX_OPEN_PARTS = 2  # of an index of shards
 
@@ -295,6 +308,8 @@ def read_result(path: str | os.PathLike[str], *, allow_incomplete: bool = False)
 
 
 def _open_hdf5(path: str) -> h5py.File:
+    if fault := _fault_without_end(path, *_identity(path)):
+        raise UsageError(f"{path}{fault}. Copy it again, or run again.")
     try:
         # unlocked: nobody changes a file that has its name, and read-only file systems refuse locks
         file = h5py.File(os.fsencode(path), "r", locking=False)
@@ -312,6 +327,41 @@ def _open_hdf5(path: str) -> h5py.File:
     cache.max_increment = METADATA_BYTES
     file.id.set_mdc_config(cache)
     return file
+
+
+def _identity(path: str) -> tuple[int, ...]:
+    """What changes when a file is written; () for one that cannot be looked at, which is told when it is opened."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@lru_cache(maxsize=64)
+def _fault_without_end(path: str, *identity: int) -> str:
+    """Whether the text and the attributes of a file make HDF5 crash or run for ever; "" if they do not.
+
+    HDF5 has no checksums for the place where these lie. All other faults are told when they are met.
+    """
+    if not identity:
+        return ""
+    return found_by_child(lambda: _touch_text(path), SECONDS + os.stat(path).st_size // BYTES_PER_SECOND)
+
+
+def _touch_text(path: str) -> str:
+    with suppress(Exception), h5py.File(os.fsencode(path), "r", locking=False) as file:
+        dict(file.attrs)
+        file.visititems(_touch)
+    return ""
+
+
+def _touch(name: str, found: h5py.Group | h5py.Dataset) -> None:
+    with suppress(Exception):
+        dict(found.attrs)
+        if isinstance(found, h5py.Dataset) and is_text(found):
+            for start in range(0, len(found), ROWS_AT_ONCE):
+                found[start : start + ROWS_AT_ONCE]
 
 
 def _check_format(path: str, file: h5py.File) -> None:

@@ -160,7 +160,7 @@ UNSCORED = {
         ["chrA 9000 9010", "chrB 900 910"],
         "2 past the end of their contig, or longer than the input. It",
     ),
-    "only N": (["chrA 200 240", "chrA 205 235"], "2 with too many N. It looks like a masked FASTA, or like another bu"),
+    "only N": (["chrA 200 240", "chrA 205 235"], "2 with too many N. It looks like a masked FASTA, or like another"),
     "mixed": (
         ["chrX 1 2", "chrA 200 240", "chrX 1 9"],
         "2 on a missing contig, 1 with too many N. It looks like the BE",
@@ -403,7 +403,14 @@ def start(folder: Folder, *more: str, cwd: Path) -> subprocess.Popen:
     )
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.exhaustive),
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.exhaustive),
+    ],
+)
 def test_a_signal_keeps_the_rows_so_far(folder, here, number, code):
     bed = folder.bed_of("long.bed", *(50_000 * [RECORDS[0]]))
     process = start(folder, "-b", bed, "--no-check", "--checkpoint", "0", cwd=here)

@@ -369,6 +369,7 @@ def test_a_model_of_tf_keras_whose_layers_all_have_equals(rng):
     assert errors.fast <= errors.allowed
 
 
+@pytest.mark.compiled
 def test_a_stateful_layer_begins_anew_with_every_sequence(rng):
     """As the same model without ``stateful``; and the batch that it was built for does not matter."""
 

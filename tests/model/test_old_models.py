@@ -228,13 +228,18 @@ def test_frozen_inner_model(trainable: bool, tmp_path: Path) -> None:
 
 def test_every_repair_is_exercised() -> None:
     """Each row of the table changes the configuration of some model above, or of a Lambda layer."""
-    configs = [Aged(lambda: sequential(k2.Lambda(abs)), unchanged, ""), *AGED.values()]
+    of_lambda = Aged(lambda: sequential(k2.Lambda(abs)), unchanged, "")
+    configs = [of_lambda, Aged(lambda: sequential(k2.LSTM(3)), made_stateful, ""), *AGED.values()]
     idle = {repair.cure.__name__ for repair in LAYER_REPAIRS}
     for build, age, _ in configs:
         config = json.loads(build().to_json())
         age(config)
         idle -= _repairs_that_act(config)
     assert idle == set()
+
+
+def made_stateful(config: dict[str, Any]) -> None:
+    config["config"]["layers"][1]["config"]["stateful"] = True
 
 
 def _repairs_that_act(config: dict[str, Any]) -> set[str]:

@@ -124,7 +124,7 @@ def test_the_error_is_that_of_plain_keras(rng, kind):
 
 
 @pytest.mark.parametrize("engine", ["fast", "naive"])
-@pytest.mark.parametrize("build", [flat_profile, after_lstm])
+@pytest.mark.parametrize("build", [flat_profile, pytest.param(after_lstm, marks=pytest.mark.compiled)])
 def test_flat_heads_and_heads_that_change_everywhere(rng, build, engine):
     model, one_hot = build(), random_one_hot(rng, 1, LENGTH)
     head = model.output_names[0]

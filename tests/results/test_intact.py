@@ -336,3 +336,16 @@ def test_few_shards_are_open_at_a_time(many):
     with read_result(many / "index.h5") as index:
         index.delta("c")[:]
         assert len(index._parts._open) == ism_file.MAX_OPEN_PARTS
+
+
+def test_text_that_is_never_read_to_its_end_is_told(tmp_path, monkeypatch):
+    """A damaged size in the place where HDF5 keeps text makes it run for ever."""
+
+    def spin(path: str) -> str:
+        while True:
+            pass
+
+    monkeypatch.setattr(ism_file, "_touch_text", spin)
+    monkeypatch.setattr(ism_file, "SECONDS", 1)
+    with pytest.raises(UsageError, match=r"run\.h5 is damaged: reading it does not end"):
+        read_result(make(tmp_path / "run.h5"))

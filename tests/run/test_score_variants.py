@@ -435,7 +435,8 @@ def test_an_empty_vcf_gives_empty_files(folder, tmp_path):
 )
 def test_refusals(folder, tmp_path, arguments, message):
     vcf = write_vcf(tmp_path / "v.vcf", records())
-    result = variants(folder, vcf, "-o", tmp_path / "o.vcf", *arguments)
+    output = () if "-o" in arguments else ("-o", tmp_path / "o.vcf")
+    result = variants(folder, vcf, *output, *arguments)
     assert result.exit_code == 2 and message in result.stderr
 
 

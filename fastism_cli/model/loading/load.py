@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from fastism_cli.errors import FastISMError, ModelError
+from fastism_cli.genome.input_files import printable
 from fastism_cli.model.loading.assign_weights import copy_weights, load_weights, under_name
 from fastism_cli.model.loading.config_entries import Config, all_entries, is_foreign
 from fastism_cli.model.loading.custom_objects import load_custom_objects, usual_names
@@ -40,7 +41,7 @@ from fastism_cli.model.loading.repair_config import (
 )
 from fastism_cli.model.loading.saved_model import operations_off_the_list, saved_configs, served
 from fastism_cli.model.loading.sound_files import weights_that_fit
-from fastism_cli.model.loading.stored_code import listed, printable, problems, stored_code
+from fastism_cli.model.loading.stored_code import listed, problems, stored_code
 from fastism_cli.model.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -295,9 +296,9 @@ def from_saved_model(file: ModelFile, objects: Objects, allow_lambda: bool) -> A
     if lines:
         raise ModelError(_headed(file.path, lines))
     if not allow_lambda and (found := operations_off_the_list(file.path)):
-        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        named = printable(", ".join(found[:3])) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
         raise ModelError(
-            f"{file.path} holds TensorFlow operations that are no plain arithmetic: {', '.join(found[:3])}{more}; "
+            f"{file.path} holds TensorFlow operations that are no plain arithmetic: {named}; "
             "pass --allow-lambda if you trust it"
         )
     if not configs:

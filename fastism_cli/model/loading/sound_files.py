@@ -6,18 +6,13 @@ it. So a child process reads each file first, with a limit of processor time; wh
 
 from __future__ import annotations
 
-import faulthandler
 import functools
 import inspect
 import io
 import math
-import os
-import resource
-import signal
 import stat
-import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -25,6 +20,7 @@ from typing import IO, Any
 import h5py
 
 from fastism_cli.errors import ModelError
+from fastism_cli.genome.input_files import found_by_child, printable
 
 SECONDS, BYTES_PER_SECOND = 3, 50 << 20  # of processor time: for any file, and for each more bytes of it
 SMALL = 64 << 20  # bytes; below this, nobody minds how small it was when packed
@@ -60,55 +56,16 @@ def _identity(path: Path) -> tuple[int, ...]:
 
 @functools.lru_cache(maxsize=64)
 def _fault_of_hdf5(path: Path, *identity: int) -> str:
-    return _in_child(lambda: _read_hdf5(path), path.stat().st_size)
+    return found_by_child(lambda: _read_hdf5(path), _seconds(path))
 
 
 @functools.lru_cache(maxsize=64)
 def _fault_of_archive(path: Path, *identity: int) -> str:
-    return _in_child(lambda: _read_archive(path), path.stat().st_size)
+    return found_by_child(lambda: _read_archive(path), _seconds(path))
 
 
-# --- the child process ------------------------------------------------------------------------------------------------
-
-
-def _in_child(find: Callable[[], str], size: int) -> str:
-    """The fault that ``find`` returns in a process of its own, or what became of that process."""
-    receive, send = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of forks beside threads: the child touches none of them, h5py holds its lock
-        try:
-            child = os.fork()
-        except OSError:  # no memory, or too many processes: read it here
-            return find()
-    if child == 0:
-        _answer(find, send, SECONDS + size // BYTES_PER_SECOND)
-    os.close(send)
-    with os.fdopen(receive, "rb") as pipe:
-        answer = pipe.read()
-    _, status = os.waitpid(child, 0)
-    return answer.decode(errors="surrogateescape") if status == 0 else _end(status)
-
-
-def _answer(find: Callable[[], str], send: int, seconds: int) -> None:
-    faulthandler.disable()
-    try:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        used = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
-        resource.setrlimit(resource.RLIMIT_CPU, (used + seconds, resource.RLIM_INFINITY))
-        os.write(send, _one_line(find())[:4000].encode(errors="surrogateescape"))
-        os._exit(0)
-    finally:
-        os._exit(1)
-
-
-def _end(status: int) -> str:
-    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
-        return " is damaged: reading it does not end"
-    return " is damaged: it makes the library that reads it crash"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split(" ")) if "\n" not in text else " ".join(text.split())
+def _seconds(path: Path) -> int:
+    return SECONDS + path.stat().st_size // BYTES_PER_SECOND
 
 
 # --- HDF5 -------------------------------------------------------------------------------------------------------------
@@ -120,7 +77,7 @@ def _read_hdf5(source: Path | IO[bytes]) -> str:
         with h5py.File(source, "r", **options) as file:
             return next(_faults(file), "")
     except Exception as error:  # a damaged file can make HDF5 raise anything
-        return f" is damaged or incomplete: {_one_line(str(error))}"
+        return f" is damaged or incomplete: {printable(' '.join(str(error).split()))}"
 
 
 def _faults(file: h5py.File) -> Iterator[str]:
@@ -169,7 +126,7 @@ def _read_archive(path: Path) -> str:
             fault = next(_faults_of_members(archive.infolist()), "")
             return fault or next(_faults_of_weights(archive), "")
     except Exception as error:  # a damaged archive can make zipfile raise anything
-        return f" is damaged or incomplete: {_one_line(str(error))}"
+        return f" is damaged or incomplete: {printable(' '.join(str(error).split()))}"
 
 
 def _faults_of_members(members: list[zipfile.ZipInfo]) -> Iterator[str]:

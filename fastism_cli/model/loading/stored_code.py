@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from fastism_cli.genome.input_files import printable
 from fastism_cli.model.loading.allowed_operations import OPERATIONS, PROPERTIES, is_function
 from fastism_cli.model.loading.config_entries import (
     Config,
@@ -105,11 +106,6 @@ def listed(lines: Mapping[str, str]) -> list[str]:
     for layer, line in lines.items():
         layers.setdefault(line, []).append(layer)
     return [printable(f"{_few(names)}: {line}") for line, names in layers.items()]
-
-
-def printable(text: str) -> str:
-    """Without control characters, which names in a damaged file can hold."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _few(names: list[str]) -> str:
