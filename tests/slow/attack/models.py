@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -103,17 +104,52 @@ def equal(a: Values, b: Values) -> bool:
 
 
 def plain_readings(path: Path, weights: Path | None) -> Iterator[Any]:
-    """The same file in the hands of Keras 3 and of Keras 2, as far as they read it."""
-    for keras in (keras3(), keras2()):
-        try:
-            if weights is None:
-                yield keras.models.load_model(path, compile=False)
-            else:
-                model = keras.models.model_from_json(path.read_text())
-                model.load_weights(weights)
-                yield model
-        except Exception:  # what a damaged file makes Keras raise
-            continue
+    """The same file in the hands of Keras 3 and of Keras 2, as far as they read it.
+
+    Also without what only training uses: a damaged constraint makes Keras refuse a model that computes as before.
+    """
+    for readable in (path, without_training(path)):
+        for keras in (keras3(), keras2()):
+            try:
+                if weights is None:
+                    yield keras.models.load_model(readable, compile=False)
+                else:
+                    model = keras.models.model_from_json(readable.read_text())
+                    model.load_weights(weights)
+                    yield model
+            except Exception:  # what a damaged file makes Keras raise
+                continue
+
+
+TRAINING = ("_constraint", "_regularizer", "_initializer")
+
+
+def without_training(path: Path) -> Path:
+    """A copy of a damaged file without constraints, regularizers and initializers; the path if it has no JSON."""
+    copy = path.with_name(f"untrained-{path.name}")
+    try:
+        if path.suffix == ".json":
+            copy.write_bytes(_untrained(path.read_bytes()))
+        elif path.suffix == ".keras":
+            with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as other:
+                for name in archive.namelist():
+                    content = archive.read(name)
+                    other.writestr(name, _untrained(content) if name == "config.json" else content)
+        elif path.suffix == ".h5":
+            copy.write_bytes(path.read_bytes())
+            with h5py.File(copy, "r+") as file:
+                config = file.attrs["model_config"]
+                file.attrs["model_config"] = _untrained(config if isinstance(config, bytes) else config.encode())
+    except Exception:  # it is damaged
+        return path
+    return copy if copy.exists() else path
+
+
+def _untrained(text: bytes) -> bytes:
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {name: None if name.endswith(TRAINING) else value for name, value in items}
+
+    return json.dumps(json.loads(text, object_pairs_hook=pairs)).encode()
 
 
 # --- damage -----------------------------------------------------------------------------------------------------------
