@@ -42,7 +42,8 @@ def result(tmp_path_factory) -> Path:
     """Three of the demo's peaks, scored by the command."""
     folder = tmp_path_factory.mktemp("demo")
     peaks, output = folder / "three.bed", folder / "three.ism.h5"
-    peaks.write_text("".join((EXAMPLES / "demo.bed").read_text().splitlines(keepends=True)[:3]))
+    records = [line.split("\t")[:4] for line in (EXAMPLES / "demo.bed").read_text().splitlines()[:3]]
+    peaks.write_text("".join("\t".join(record) + "\n" for record in records))
     files = ["--model", EXAMPLES / "demo.keras", "--bed", peaks, "--fasta", EXAMPLES / "demo.fa"]
     ran = fastism("run", *files, "--output", output)
     assert ran.returncode == 0, ran.stderr
