@@ -126,14 +126,15 @@ def _block_size(head: bytes) -> int:
     if not head.startswith(GZIP_MAGIC) or len(head) < _FIRST_OF_HEADER or not head[3] & _HAS_EXTRA_FIELDS:
         return 0
     extra = head[_FIRST_OF_HEADER : _FIRST_OF_HEADER + int.from_bytes(head[10:12], "little")]
-    sizes = (int.from_bytes(value, "little") + 1 for identifier, value in _subfields(extra) if identifier == b"BC")
-    return next(sizes, 0)
+    sizes = (value for identifier, value in _subfields(extra) if identifier == b"BC" and len(value) == 2)
+    return next((int.from_bytes(size, "little") + 1 for size in sizes), 0)
 
 
 def _subfields(extra: bytes) -> Iterator[tuple[bytes, bytes]]:
     while len(extra) >= 4:
         end = 4 + int.from_bytes(extra[2:4], "little")
-        yield extra[:2], extra[4:end]
+        if end <= len(extra):
+            yield extra[:2], extra[4:end]
         extra = extra[end:]
 
 

@@ -36,6 +36,8 @@ METADATA_BYTES = 1 << 18
 
 SECONDS, BYTES_PER_SECOND = 5, 200 << 20  # of processor time to read all text: of any file, and for more bytes of it
 
+HEADER = ("format", "format_version", "fastism_version", "complete")  # attributes that are asked for by name
+
 MAX_OPEN_PARTS = 2  # of an index of shards
 
 
@@ -351,16 +353,21 @@ def _fault_without_end(path: str, *identity: int) -> str:
 
 def _touch_text(path: str) -> str:
     with suppress(Exception), h5py.File(os.fsencode(path), "r", locking=False) as file:
-        dict(file.attrs)
+        _touch("", file)
         file.visititems(_touch)
     return ""
 
 
 def _touch(name: str, found: h5py.Group | h5py.Dataset) -> None:
+    names = list(HEADER)
     with suppress(Exception):
-        dict(found.attrs)
-        if isinstance(found, h5py.Dataset) and is_text(found):
-            for start in range(0, len(found), ROWS_AT_ONCE):
+        names += found.attrs
+    for attribute in names:
+        with suppress(Exception):
+            found.attrs[attribute]
+    if isinstance(found, h5py.Dataset) and is_text(found):
+        for start in range(0, len(found), ROWS_AT_ONCE):
+            with suppress(Exception):
                 found[start : start + ROWS_AT_ONCE]
 
 

@@ -295,3 +295,10 @@ def test_the_index_of_a_large_file_is_checked_without_reading_all_of_it(tmp_path
     monkeypatch.setattr(fasta_index, "scan", None)  # would fail if all were read
     monkeypatch.setattr(fasta_index, "_WINDOW", 1 << 8)
     assert read(path) == bases
+
+
+def test_a_block_has_a_size_of_two_bytes_in_its_header() -> None:
+    """htslib reads no block whose field BC says another length, so neither do we."""
+    header = bytes.fromhex("1f8b08040000000000ff0600424302002700")
+    assert has_bgzf_header(header)
+    assert not any(has_bgzf_header(header[:14] + bytes([low, high]) + header[16:]) for low, high in ((0xF0, 0), (2, 1)))

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import stat
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -579,3 +580,21 @@ def test_calls_in_a_circle_are_refused_and_a_nested_model_is_not() -> None:
     by_name = {layer["name"]: layer for layer in config["layers"]}
     by_name["inner"]["inbound_nodes"][0][0][:2] = ["sum", 0]
     assert waiting_layers(config) == ["inner", "shared", "sum"]
+
+
+@pytest.mark.parametrize("value", [10**12, [10**5000], [1, float("inf")], [None, -(2**40)]])
+def test_a_size_that_no_array_has_is_refused(tmp_path: Path, value: Any) -> None:
+    """TensorFlow ends the process for a stride of 10**12."""
+    model = keras.Sequential([keras.Input((LENGTH, 4)), keras.layers.Conv1D(2, 3, name="motifs")])
+    path = saved(model, tmp_path / "m.keras")
+
+    def stride(config: dict[str, Any]) -> None:
+        config["config"]["layers"][1]["config"]["strides"] = value
+
+    sys.set_int_max_str_digits(0)
+    try:
+        edit_zip(path, stride)
+    finally:
+        sys.set_int_max_str_digits(4300)
+    with pytest.raises(ModelError, match=r"m\.keras"):
+        load_model(path)

@@ -44,6 +44,15 @@ def all_entries(value: Any) -> Iterator[Config]:
             yield from all_entries(inner)
 
 
+def numbers_in(value: Any) -> Iterator[float]:
+    """Every number inside of lists and mappings."""
+    if isinstance(value, (int, float)):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from numbers_in(inner)
+
+
 def is_layer_entry(entry: Config) -> bool:
     """Whether an entry can be a layer, and is no stored function, tensor or tuple."""
     stored_value = entry["class_name"] == "function" or entry["class_name"].startswith("__")

@@ -20,7 +20,7 @@ from weakref import WeakSet
 from fastism_cli.errors import FastISMError, ModelError
 from fastism_cli.genome.input_files import printable
 from fastism_cli.model.loading.assign_weights import copy_weights, load_weights, under_name
-from fastism_cli.model.loading.config_entries import Config, all_entries, is_foreign
+from fastism_cli.model.loading.config_entries import Config, all_entries, is_foreign, numbers_in
 from fastism_cli.model.loading.custom_objects import load_custom_objects, usual_names
 from fastism_cli.model.loading.file_kinds import (
     KERAS_FOLDER,
@@ -50,6 +50,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Objects = Mapping[str, object]
+
+# Arguments of Keras' layers that are sizes of arrays, or steps in them.
+SIZES = frozenset(
+    "batch_input_shape batch_shape cropping depth_multiplier dilation_rate filters groups input_dim input_length "
+    "key_dim kernel_size n num_heads output_dim output_padding padding pool_size rank size strides target_shape units "
+    "value_dim".split()
+)
+LARGEST_SIZE = 2**31 - 1
 OF_KERAS = "Call arguments received"  # what Keras adds to an error inside a layer
 
 # What Python says of bytecode that another version of it wrote.
@@ -100,6 +108,7 @@ def load_model(
         with _one_line(file.path):
             file = replace(file, config=use_own_functions(file.config, objects))
             refuse_code(file, objects, allow_lambda)
+            refuse_sizes(file.config, file.path)
     import keras
 
     from fastism_cli.model.precision import usual_defaults
@@ -276,6 +285,16 @@ def as_tf_keras(file: ModelFile, objects: Objects, allow_lambda: bool) -> Any:
     return lifted(model, objects, allow_lambda)
 
 
+def refuse_sizes(config: Any, path: Path) -> None:
+    """Raise :class:`ModelError` for a layer with a size that no array has: TensorFlow may end the process for it."""
+    for entry in all_entries(config):
+        found = entry["config"] if isinstance(entry["config"], dict) else {}
+        for name in sorted(SIZES & set(found)):
+            if not all(abs(number) <= LARGEST_SIZE for number in numbers_in(found[name])):
+                layer = printable(str(found.get("name", entry["class_name"])))
+                raise ModelError(f"{path} has a damaged configuration: {name} of layer {layer!r} is no size")
+
+
 def refuse_waiting(config: Any, path: Path) -> None:
     """Raise :class:`ModelError` for a graph whose calls wait for each other: tf_keras would never end."""
     for entry in all_entries(config):
@@ -293,6 +312,7 @@ def from_saved_model(file: ModelFile, objects: Objects, allow_lambda: bool) -> A
     with _one_line(file.path):
         lines = stored_code(configs, objects=known, allow_lambda=allow_lambda)
         refuse_waiting(configs, file.path)
+        refuse_sizes(configs, file.path)
     if lines:
         raise ModelError(_headed(file.path, lines))
     if not allow_lambda and (found := operations_off_the_list(file.path)):
