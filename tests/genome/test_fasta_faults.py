@@ -16,6 +16,7 @@ from fastism_cli.genome import fasta as fasta_module
 from fastism_cli.genome import fasta_index
 from fastism_cli.genome.alphabet import DNA
 from fastism_cli.genome.fasta import open_fasta
+from fastism_cli.genome.input_files import has_bgzf_header
 
 pysam = pytest.importorskip("pysam")
 
