@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import cached_property
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -86,6 +87,10 @@ class Batching:
             self.engines[key] = self._made(calls, period, size, together), calls
         return self.engines[key]
 
+    def planned_bytes(self, batch: tuple[int, int, int]) -> int:
+        """Bytes that a call of this shape (sequences, positions, alternates) can fill beside its arguments."""
+        return prod(batch) * self.prepared.plan.peak * self._bytes_each
+
     def is_dead(self, positions: np.ndarray) -> np.ndarray:
         """Which of these positions cannot change an output, bool (n,). The naive engine computes them all the same."""
         if self.engine == "naive":
@@ -107,6 +112,10 @@ class Batching:
             ) from error
         self.batch_size = max(size // 2, self._others)
         self.engines.clear()
+
+    @property
+    def _bytes_each(self) -> int:
+        return {"float64": 8, "bfloat16": 2}.get(self.prepared.precision, 4)
 
     @property
     def _others(self) -> int:

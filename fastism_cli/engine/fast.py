@@ -44,6 +44,13 @@ class FastEngine:
         Batch axes of every call.
     variables : sequence of Keras variables
         All weights of the model.
+
+    Attributes
+    ----------
+    reference_pass : callable
+        The compiled reference pass.
+    chunks : dict
+        The compiled function of a chunk for each phase.
     """
 
     def __init__(
@@ -61,15 +68,15 @@ class FastEngine:
         self.graph, self.input_tensor = graph, input_tensor
         self.batch = (sequences, size, alternates)
         phases = sorted({call.phase for call in calls})
-        chunks = {phase: [call.q for call in calls if call.phase == phase] for phase in phases}
-        self.ranges = {phase: range(min(qs), max(qs) + 1) for phase, qs in chunks.items()}
+        numbers = {phase: [call.q for call in calls if call.phase == phase] for phase in phases}
+        self.ranges = {phase: range(min(qs), max(qs) + 1) for phase, qs in numbers.items()}
         self.plans = {phase: make_plan(graph, input_tensor, size=size, phase=phase, period=period) for phase in phases}
         self.reaches = reaches((plan, self.ranges[phase]) for phase, plan in self.plans.items())
         runners = {phase: ChunkRunner(plan, self.ranges[phase], self) for phase, plan in self.plans.items()}
         self.params = {key: value for runner in runners.values() for key, value in runner.prepare().items()}
         self.constants = {key: self._pad_constant(cut) for key, cut in self._cuts(constant=True)}
-        self._run = {phase: backend.compiled(runner.run, variables) for phase, runner in runners.items()}
-        self._reference = backend.compiled(self._reference_pass, variables)
+        self.chunks = {phase: backend.compiled(runner.run, variables) for phase, runner in runners.items()}
+        self.reference_pass = backend.compiled(self._reference_pass, variables)
 
     def _cuts(self, *, constant: bool) -> list[tuple[str, Cut]]:
         return [(cut_key(cut), cut) for cut in self.reaches if (cut.node is not None) == constant]
@@ -91,7 +98,7 @@ class FastEngine:
 
     def reference(self, inputs: Sequence[Any]) -> tuple[list[Any], Arrays]:
         """One forward pass: predictions of all heads (S, *shape), and the activations that the chunks need."""
-        outputs, kept = self._reference(list(inputs))
+        outputs, kept = self.reference_pass(list(inputs))
         return outputs, kept
 
     def _reference_pass(self, inputs: Sequence[Any]) -> tuple[list[Any], Arrays]:
@@ -146,7 +153,7 @@ class FastEngine:
         list of arrays (S, P, A, *head shape)
         """
         arrays = [ops.convert_to_tensor(np.asarray(x, "int32")) for x in (call.q, bases)]
-        heads: list[Any] = self._run[call.phase](kept, self.constants, self.params, *arrays)
+        heads: list[Any] = self.chunks[call.phase](kept, self.constants, self.params, *arrays)
         return heads
 
 

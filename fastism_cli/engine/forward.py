@@ -90,6 +90,11 @@ class NaiveEngine:
         Index of the input that is substituted in.
     size, sequences, alternates : int
         Positions, sequences and alternates of every call: their product is the batch of a forward pass.
+
+    Attributes
+    ----------
+    reference_pass, chunk : callable
+        The compiled functions.
     """
 
     def __init__(
@@ -106,19 +111,19 @@ class NaiveEngine:
         self.sequence_input = sequence_input
         self.batch = (sequences, size, alternates)
         self._predict, self._reduce = predict, reduce
-        self._reference = backend.compiled(self._reference_pass, variables)
-        self._chunk = backend.compiled(self._deltas, variables)
+        self.reference_pass = backend.compiled(self._reference_pass, variables)
+        self.chunk = backend.compiled(self._deltas, variables)
 
     def reference(self, inputs: Sequence[Any]) -> tuple[list[Any], Any]:
         """Predictions of all heads (S, *shape), and the arrays that the chunks need."""
-        outputs, full = self._reference(list(inputs))
+        outputs, full = self.reference_pass(list(inputs))
         return outputs, (list(inputs), full, outputs)
 
     def deltas(self, call: ChunkCall, kept: Any, bases: np.ndarray) -> list[Any]:
         """Deltas of all heads for one chunk, (S, P, A, *head shape), positions in natural order."""
         inputs, full, outputs = kept
         arrays = [ops.convert_to_tensor(np.asarray(x, "int32")) for x in (call.start, bases)]
-        heads: list[Any] = self._chunk(inputs, full, outputs, *arrays)
+        heads: list[Any] = self.chunk(inputs, full, outputs, *arrays)
         return heads
 
     def _reference_pass(self, inputs: Sequence[Any]) -> tuple[list[Any], list[Any]]:

@@ -206,6 +206,22 @@ class Plan:
         return max((step.scratch + self._written(step) for step in self.steps), default=1)
 
     @property
+    def peak(self) -> int:
+        """Elements that one substitution needs at once: what later stages read, and the largest step of a stage.
+
+        What a stage reads and what it makes are there together; its product is another array.
+        """
+        last = {t: i for i, stage in enumerate(self.stages) for step in stage.steps for t in step.node.inputs}
+        last |= {port.tensor: len(self.stages) for port in self.graph.outputs}
+        made_by = {t: i for i, stage in enumerate(self.stages) for t in stage.exports}
+        sizes = {t: written(self.states[t], self.graph.tensors[t]) for t in made_by}
+        most = 0
+        for i, stage in enumerate(self.stages):
+            kept = sum(sizes[t] for t, maker in made_by.items() if maker <= i <= last.get(t, maker))
+            most = max(most, kept + max(step.scratch for step in stage.steps))
+        return most
+
+    @property
     def full_elements(self) -> int:
         """Elements that a forward pass writes, in all tensors that depend on the input."""
         nodes = [step.node for step in self.steps if step.node.role != FURTHER_WINDOW]

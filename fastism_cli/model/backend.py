@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from importlib import import_module
 from typing import Any
 
@@ -35,21 +36,45 @@ def stage(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def compiled(function: Callable[..., Any], variables: Sequence[Any] = ()) -> Callable[..., Any]:
-    """Compile a function of arrays that reads Keras ``variables``; they stay arguments and are not folded."""
+    """Compile a function of arrays that reads Keras ``variables``; they stay arguments and are not folded.
+
+    The variables must keep their values: on JAX they are read once.
+    """
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
         return tf.function(function, autograph=False)
     if BACKEND == "jax":
+        return JaxFunction(function, variables)
+    return function
+
+
+class JaxFunction:
+    """A function that JAX compiles, which reads Keras variables.
+
+    Attributes
+    ----------
+    jitted : callable
+        The compiled function of a list of the variables' values and of the arguments.
+    """
+
+    def __init__(self, function: Callable[..., Any], variables: Sequence[Any]) -> None:
         import jax
 
         def pure(values: Sequence[Any], *args: Any) -> Any:
             with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
                 return function(*args)
 
-        jitted = jax.jit(pure)
-        return lambda *args: jitted([v.value for v in variables], *args)
-    return function
+        self.jitted = jax.jit(pure)
+        self._variables = variables
+
+    @cached_property
+    def values(self) -> list[Any]:
+        """The arrays of the variables."""
+        return [v.value for v in self._variables]
+
+    def __call__(self, *args: Any) -> Any:
+        return self.jitted(self.values, *args)
 
 
 def of_any_batch(function: Callable[[Sequence[Any]], Any], inputs: Sequence[Any]) -> Callable[[Sequence[Any]], Any]:
