@@ -14,12 +14,12 @@ TORCH ?= torch
 TESTS ?= test
 SHARE ?=
 
-JAX_TESTS := $(patsubst %,tests/%.py,engine/test_fast engine/test_fastism engine/test_live_positions engine/test_open_layers \
+JAX_TESTS := $(patsubst %,tests/%.py,engine/test_fast engine/test_fastism engine/test_gpu_choices engine/test_live_positions engine/test_open_layers \
 	engine/test_random_models engine/test_verify model/test_adapt model/test_reductions model/test_sequence_inputs \
 	model/test_without_tensorflow rules/test_every_layer rules/test_frames rules/test_register_rule rules/test_several_windows)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo logo test test-all coverage mutants test-jax test-consumers test-browser fuzz test-attack docs check format bench bench-gpu peers bench-report bench-auto bench-sweeps bench-process bench-batch-size bench-memory bench-scale bench-export test-kill test-slurm test-snakemake test-nextflow train clean
+.PHONY: help demo logo test test-all coverage mutants test-jax test-consumers test-browser fuzz test-attack docs check format bench bench-gpu gpu-model peers bench-report bench-auto bench-sweeps bench-process bench-batch-size bench-memory bench-scale bench-export test-kill test-slurm test-snakemake test-nextflow train clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -103,6 +103,18 @@ bench: $(VENV)/installed  ## speed against naive on the paper's three architectu
 bench-gpu:  ## speed and error on the GPU at hand, with the backend of KERAS_BACKEND and the Python of BENCH_PYTHON
 	$(or $(BENCH_PYTHON),$(BIN)/python) -m benchmarks.gpu --json benchmarks/gpu.json
 
+# JAX's plugin compiles for a GPU that is not there: no driver, and none of CUDA's own libraries.
+$(VENV)-gpu-model/installed: $(VENV)-jax/installed
+	$(PYTHON) -m venv $(VENV)-gpu-model
+	$(VENV)-gpu-model/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-gpu-model/bin/python -m pip install --quiet --requirement $(VENV)-jax/needs.txt
+	$(VENV)-gpu-model/bin/python -m pip install --quiet --no-deps jax-cuda13-plugin==$$($(VENV)-gpu-model/bin/python -c 'import jax; print(jax.__version__)') jax-cuda13-pjrt==$$($(VENV)-gpu-model/bin/python -c 'import jax; print(jax.__version__)')
+	$(VENV)-gpu-model/bin/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+gpu-model: $(VENV)-gpu-model/installed  ## what an H100 would do, from XLA's compilation for it: no GPU, no measurement
+	$(VENV)-gpu-model/bin/python -m benchmarks.gpu_model
+
 peers: $(VENV)-peers/installed  ## an environment with the programs to compare with (TORCH=torch==... for a build of your choice)
 $(VENV)-peers/installed:
 	$(PYTHON) -m venv $(VENV)-peers
@@ -157,4 +169,4 @@ train: $(VENV)/installed  ## make the example's genome, peaks and model anew
 	$(BIN)/python examples/train.py
 
 clean:  ## remove the environment and what the demo wrote
-	rm -rf $(VENV) $(VENV)-jax $(VENV)-snakemake $(VENV)-consumers $(VENV)-peers $(OUT) .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-jax $(VENV)-gpu-model $(VENV)-snakemake $(VENV)-consumers $(VENV)-peers $(OUT) .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -18,7 +18,7 @@ from keras import ops, tree
 from fastism_cli.engine.plan import Cut, Operand, Plan, Stage, Step, cuts, reaches
 from fastism_cli.engine.planner import make_plan
 from fastism_cli.engine.stage import StageOnStretch, first_rows, summary_key
-from fastism_cli.model import backend
+from fastism_cli.model import backend, device_choices
 from fastism_cli.model.graph import LayerGraph
 from fastism_cli.rules.base import Everywhere, Unchanged, Window
 from fastism_cli.rules.frames import ChunkCall, Frame
@@ -164,6 +164,7 @@ class ChunkRunner:
         self.plan, self.chunks, self.engine = plan, chunks, engine
         self.graph = plan.graph
         self.batch = engine.batch
+        self.choices = device_choices.device_choices()
 
     def prepare(self) -> dict[str, Arrays]:
         """The weights as the rules prepare them, by node."""
@@ -187,7 +188,7 @@ class ChunkRunner:
         state = self.plan.states[self.plan.input_tensor]
         assert isinstance(state, Window)
         at = ops.clip(first_rows(state.frame, q), 0, x.shape[1] - 1)
-        here = ops.take(x, at, axis=1)[:, :, None]
+        here = backend.take(x, at, axis=1)[:, :, None]
         return ops.expand_dims(ops.one_hot(bases, x.shape[-1], dtype=x.dtype) - here, 3)
 
     # -- stages of rules --
@@ -202,16 +203,38 @@ class ChunkRunner:
         """
         made = {t for step in stage.steps for t in step.node.outputs}
         read = {op.tensor for step in stage.steps for op in step.operands if op.source in ("delta", "value")} - made
-        outer = {str(t): self._in_order(t, deltas[t], stage.order) for t in read}
         weights = {str(step.node.index): params[str(step.node.index)] for step in stage.steps}
-        product = self._product(stage, outer, tables, weights, q) if stage.has_product else None
+        product = None
+        if stage.has_product and not self._is_inlined(stage):
+            first = {
+                str(op.tensor): self._in_order(op.tensor, deltas[op.tensor], stage.order)
+                for op in stage.steps[0].operands
+                if op.tensor in read
+            }
+            product = self._product(stage, first, tables, weights, q)
+            read &= self._read_later(stage)
         if stage.is_product:
             return [product]
-        if stage.has_product:
-            outer = {t: x for t, x in outer.items() if int(t) in self._read_later(stage)}
+        outer = {str(t): deltas[t] for t in read}
+        if not (self.choices.reorders_inside and stage.is_compiled):
+            outer = self._all_in_order(stage, outer)
         read_here = {key: tables[key] for key in self._tables_of(stage, tables)}
         compute = partial(self._compute, stage)
-        return (backend.stage(compute) if stage.is_compiled else compute)(product, outer, read_here, weights, q)
+        return (device_choices.stage(compute) if stage.is_compiled else compute)(product, outer, read_here, weights, q)
+
+    def _all_in_order(self, stage: Stage, outer: Arrays) -> Arrays:
+        return {t: self._in_order(int(t), x, stage.order) for t, x in outer.items()}
+
+    def _is_inlined(self, stage: Stage) -> bool:
+        """Whether the product of the first step is computed inside of the stage."""
+        first = stage.steps[0]
+        return (
+            self.choices.inlines_narrow_products
+            and not stage.is_product
+            and first.rule is not None
+            and first.rule.is_narrow(first.facts)
+            and not any(self._moves(operand) for operand in first.operands)
+        )
 
     def _tables_of(self, stage: Stage, tables: Arrays) -> set[str]:
         """The cuts of the reference and of constants, and the summaries, that the compiled function reads."""
@@ -229,7 +252,7 @@ class ChunkRunner:
         first = stage.steps[0]
         assert first.rule is not None
         if any(self._moves(operand) for operand in first.operands):
-            inputs = backend.stage(partial(self._placed, stage))(outer, q)
+            inputs = device_choices.stage(partial(self._placed, stage))(outer, q)
         else:
             inputs = [outer[str(op.tensor)] for op in first.operands]
         everything = self._on_stretch(stage, (0, len(stage.order)), outer, weights, q)
@@ -250,11 +273,16 @@ class ChunkRunner:
 
     def _compute(self, stage: Stage, product: Any, outer: Arrays, tables: Arrays, weights: Arrays, q: Any) -> list[Any]:
         """The content of a compiled stage: every stretch of positions through all steps."""
-        results = []
+        results, is_inlined = [], self._is_inlined(stage)
+        if self.choices.reorders_inside and stage.is_compiled:
+            outer = self._all_in_order(stage, outer)
         for stretch in stage.stretches:
             on_stretch = self._on_stretch(stage, stretch, outer, weights, q)
             on_stretch.gathered = self._gather(stage.elementwise, on_stretch.positions, tables, q)
-            of_stretch = tree.map_structure(lambda x, at=stretch: positions_of(x, at), product)
+            if is_inlined:
+                of_stretch = on_stretch.narrow_product()
+            else:
+                of_stretch = tree.map_structure(lambda x, at=stretch: positions_of(x, at), product)
             results.append(on_stretch.run(of_stretch))
         return [joined(arrays) for arrays in zip(*results, strict=True)]
 
@@ -270,7 +298,7 @@ class ChunkRunner:
             deltas={int(t): self._as_strip(int(t), positions_of(x, stretch)) for t, x in outer.items()},
             weights=weights,
             q=q,
-            wrap=backend.stage,
+            wrap=device_choices.stage,
         )
 
     def _as_strip(self, tensor: int, x: Any) -> Any:
@@ -282,7 +310,7 @@ class ChunkRunner:
         if stored == tuple(order):
             return x
         place_of = {j: i for i, j in enumerate(stored)}
-        return ops.take(x, np.array([place_of[j] for j in order], "int32"), axis=1)
+        return backend.take(x, np.array([place_of[j] for j in order], "int32"), axis=1)
 
     def _gather(self, steps: Sequence[Step], positions: Sequence[int], tables: Arrays, q: Any) -> Arrays:
         """Cut from the reference, and from constants, the frames that these steps read, for these positions."""
@@ -368,7 +396,7 @@ def cut_frames(table: Any, frame: Frame, low: int, q: Any) -> Any:
     first = first_rows(frame, q)
     first = first[:1] if len(set(frame.starts)) == 1 else first
     rows = first[:, None] + (np.arange(frame.width, dtype="int32")[None, :] - np.int32(low))
-    return ops.take(table, rows, axis=1)
+    return backend.take(table, rows, axis=1)
 
 
 def cut_slices(table: Any, frame: Frame, low: int, q: Any) -> list[Any]:

@@ -80,6 +80,13 @@ class StageOnStretch:
                 self._store_delta(step, tensor, self._delta(step))
         return [self._exported(tensor) for tensor in self.stage.exports]
 
+    def narrow_product(self) -> Any:
+        """The product of the first step, computed as part of the stage."""
+        first = self.stage.steps[0]
+        assert first.rule is not None
+        inputs = [self.array(self.placed(operand), operand) for operand in first.operands]
+        return first.rule.narrow_product(self.call(first), *inputs)
+
     def _exported(self, tensor: int) -> Any:
         delta = self.as_delta(tensor)
         if not isinstance(delta, Strip):

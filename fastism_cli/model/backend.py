@@ -35,6 +35,28 @@ def stage(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def row_major(arrays: Any) -> Any:
+    """The same arrays, which lie in memory in the order of their axes. On JAX alone: XLA chooses an order otherwise."""
+    if BACKEND != "jax":
+        return arrays
+    from jax.experimental.layout import Layout, with_layout_constraint
+
+    def pinned(x: Any) -> Any:
+        rank = len(getattr(x, "shape", ()))
+        return with_layout_constraint(x, Layout(major_to_minor=tuple(range(rank)))) if rank > 1 else x
+
+    return keras.tree.map_structure(pinned, arrays)
+
+
+def take(x: Any, indices: Any, axis: int) -> Any:
+    """``keras.ops.take`` of indices that are known to lie inside of ``x``: on JAX, none is checked."""
+    if BACKEND != "jax":
+        return keras.ops.take(x, indices, axis=axis)
+    import jax.numpy as jnp
+
+    return jnp.take(x, indices, axis=axis, mode="clip")
+
+
 def compiled(function: Callable[..., Any], variables: Sequence[Any] = ()) -> Callable[..., Any]:
     """Compile a function of arrays that reads Keras ``variables``; they stay arguments and are not folded.
 
@@ -175,6 +197,19 @@ def matrix_precision(precision: str) -> Iterator[None]:
             yield
     else:
         yield
+
+
+def multiplies_in_tf32() -> bool:
+    """Whether :func:`matrix_precision` is "tf32" here."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        return bool(tf.config.experimental.tensor_float_32_execution_enabled())
+    if BACKEND == "jax":
+        import jax
+
+        return jax.config.jax_default_matmul_precision == "tensorfloat32"
+    return False
 
 
 def version() -> str:

@@ -284,6 +284,14 @@ class Rule:
         """The matrix product of a rule that is not ``fused``, an array (S, P, A, ...)."""
         return self.delta(call, *inputs)
 
+    def is_narrow(self, facts: Facts) -> bool:
+        """Whether the product has so few channels that :meth:`narrow_product` can take its place on a GPU."""
+        return False
+
+    def narrow_product(self, call: Call, *inputs: Any) -> Any:
+        """What :meth:`product` computes, as elementwise work inside of the stage."""
+        raise NotImplementedError
+
     def finish(self, call: Call, product: Any) -> Any:
         """Output delta from the product: elementwise work."""
         return product

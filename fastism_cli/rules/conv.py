@@ -22,8 +22,8 @@ from fastism_cli.rules.frames import Frame, changed_outputs, dilated_span, neede
 from fastism_cli.rules.karatsuba import (
     even_odd_both,
     fold_even_odd,
+    halving_pays,
     is_large_kernel,
-    is_precise,
     n_products,
     saves_enough,
 )
@@ -31,6 +31,8 @@ from fastism_cli.rules.layer_settings import without_activation
 from fastism_cli.rules.move_rows import shift
 from fastism_cli.rules.strips import Piece, Strip
 from fastism_cli.rules.window_arrays import merge_batch, split_batch
+
+MAX_NARROW = 8  # channels: the letters of a sequence, and few more
 
 
 class Convolution(Rule):
@@ -129,7 +131,7 @@ class Conv(Convolution):
         """Whether the products are those of even and odd rows, in a stage that cuts windows."""
         channels, filters = facts.layer.kernel.shape[1:]
         taps, dilation, rows = facts.layer.kernel_size[0], facts.layer.dilation_rate[0], facts.window.frame.width
-        is_large = is_large_kernel(channels, taps, filters) and is_precise(facts.layer.compute_dtype)
+        is_large = is_large_kernel(channels, taps, filters) and halving_pays(facts.layer.compute_dtype)
         return dilation == 1 and is_large and saves_enough(rows, taps)
 
     def convolve(self, layer: Any, x: Any, padding: str) -> Any:
@@ -154,6 +156,16 @@ class Conv(Convolution):
         inputs = call.stage(partial(even_odd_both, axis=3))(x)
         matrices = call.params["even_odd"]
         return [rows_times(rows, matrix, layer.filters) for rows, matrix in zip(inputs, matrices, strict=True)]
+
+    def is_narrow(self, facts: Facts) -> bool:
+        return self.folds(facts.layer) and facts.layer.kernel.shape[1] <= MAX_NARROW
+
+    def narrow_product(self, call: Call, *inputs: Any) -> Any:
+        """The same products, a channel at a time."""
+        (x,) = inputs
+        matrix = call.params["matrix"]
+        kernel = ops.reshape(matrix, (matrix.shape[0], -1, call.layer.filters))
+        return _sum_of([x[..., c, None, None] * kernel[c] for c in range(matrix.shape[0])])
 
     def finish(self, call: Call, product: Any) -> Any:
         """Add the products up, in the frame of the output."""

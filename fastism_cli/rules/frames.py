@@ -165,15 +165,15 @@ class ChunkCall:
     q: int
 
 
-def cover(start: int, stop: int, *, size: int, period: int) -> tuple[int, list[ChunkCall]]:
-    """Chunks of one size near ``size`` that cover ``[start, stop)``, and that size.
+def cover(start: int, stop: int, *, size: int, period: int, multiple: int = 1) -> tuple[int, list[ChunkCall]]:
+    """Chunks of one size near ``size``, a multiple of ``multiple``, that cover ``[start, stop)``, and that size.
 
     Each phase is compiled once, so one phase is best: a size of whole periods, if one computes at most 8 % of the
     positions for nothing. Else chunks of equal size, if they have at most three phases.
     """
     total = stop - start
-    equal = -(-total // -(-total // min(size, total)))
-    aligned = best_aligned(total, size=size, period=period)
+    equal = multiple * -(-total // (multiple * -(-total // min(size, total))))
+    aligned = best_aligned(total, size=size, period=lcm(period, multiple))
     phases = {(first + start) % period for first in range(0, total, equal)}
     waste = -(-total // aligned) * aligned / total
     chosen = equal if len(phases) == 1 or (waste > 1.08 and len(phases) <= MAX_PHASES) else aligned

@@ -18,6 +18,8 @@ from typing import Any
 
 from keras import ops
 
+from fastism_cli.model import backend
+from fastism_cli.model.device_choices import device_choices
 from fastism_cli.rules.strips import Piece, Strip
 
 MIN_SAVING = 0.12  # share of the products that must be saved to pay for the sums
@@ -45,9 +47,10 @@ def is_large_kernel(channels: int, taps: int, filters: int) -> bool:
     return taps > 2 and min(channels, filters) >= MIN_CHANNELS
 
 
-def is_precise(dtype: Any) -> bool:
-    """Whether numbers of this type can be added up without harm: those of 16 bits cannot."""
-    return str(dtype) in ("float32", "float64")
+def halving_pays(dtype: Any) -> bool:
+    """Whether numbers of this type can be added up without harm, which 16 bits cannot, and faster than multiplied."""
+    is_precise = str(dtype) in ("float32", "float64")
+    return is_precise and (device_choices().halves_tf32 or not backend.multiplies_in_tf32())
 
 
 def even_odd_both(x: Any, axis: int) -> tuple[Any, Any, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from fastism_cli.model import backend
 from fastism_cli.rules.frames import equal_stretches
 
 # More stretches of positions than this make a stage slower to compile than they save.
@@ -83,6 +84,6 @@ def rows_at(x: Any, at: Any) -> Any:
     inside = ops.logical_and(at >= 0, at < rows)
     batch = np.arange(sequences * positions * alternates, dtype="int32").reshape(sequences, positions, alternates, 1)
     index = ops.reshape(ops.clip(at, 0, rows - 1), (1, positions, 1, count)) + batch * rows
-    found = ops.take(ops.reshape(x, (-1, *x.shape[4:])), index, axis=0)
+    found = backend.take(ops.reshape(x, (-1, *x.shape[4:])), index, axis=0)
     mask = ops.reshape(inside, (1, positions, 1, count, *(1,) * (len(x.shape) - 4)))
     return ops.where(mask, found, ops.zeros((), x.dtype))

@@ -15,6 +15,7 @@ from typing import Any
 
 from keras import ops
 
+from fastism_cli.model import backend
 from fastism_cli.model.graph import Node
 from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Extra, Facts, Form, Rule, Splits, State, Window
 from fastism_cli.rules.frames import Frame
@@ -303,6 +304,6 @@ def over_range(table: Any, first: Any, stop: Any) -> Any:
     span = ops.take(ops.convert_to_tensor([1 << j for j in range(levels)], dtype=first.dtype), level)
     rows = ops.reshape(table, (table.shape[0], levels * length, *table.shape[5:]))
     ends = [level * length + ops.clip(at, 0, length - 1) for at in (first, stop - span)]
-    found = ops.maximum(*(ops.take(rows, at, axis=1) for at in ends))
+    found = ops.maximum(*(backend.take(rows, at, axis=1) for at in ends))
     some = ops.reshape(size > 0, (1, -1, *(1,) * (len(found.shape) - 2)))
     return ops.where(some, found, lowest(found.dtype))

@@ -74,4 +74,4 @@ def test_in_float64_it_is_exact(rng):
 
 
 def test_bfloat16_rounds_sums_too_much():
-    assert not karatsuba.is_precise("bfloat16") and karatsuba.is_precise("float32")
+    assert not karatsuba.halving_pays("bfloat16") and karatsuba.halving_pays("float32")

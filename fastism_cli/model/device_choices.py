@@ -1,0 +1,82 @@
+"""What pays on a processor and what on a GPU: the one place where the engine's code asks for the kind of device.
+
+A processor is limited by its caches: a general gather is slow inside a compiled stage, a product is best left to the
+library. A GPU is limited by what goes through its memory: every array that is not written is time saved. The figures
+for a GPU are from XLA's compilation for an H100 (``make gpu-model``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastism_cli.model import backend
+
+
+@dataclass(frozen=True)
+class DeviceChoices:
+    """Choices for one kind of device.
+
+    Attributes
+    ----------
+    working_set : float
+        Bytes that the largest stage of one call can fill, where the device does not say what is free.
+    max_substitutions : int
+        Of one call.
+    naive_batches : tuple of int
+        Sequences in a forward pass, to choose from.
+    multiple : int
+        Positions of a call are a multiple of it: rows that are not are filled up around every product in 16 bits.
+    row_major : bool
+        Arrays between stages lie in memory in the order of their axes. XLA for a GPU puts rows last otherwise, and
+        transposes them around every product.
+    inlines_narrow_products : bool
+        The product of a layer with few channels is computed inside its stage and never written.
+    reorders_inside : bool
+        Positions are brought into a stage's order inside of it.
+    halves_tf32 : bool
+        Karatsuba's method pays in TF32: not where such products cost less than its sums.
+    """
+
+    working_set: float
+    max_substitutions: int
+    naive_batches: tuple[int, ...]
+    multiple: int = 1
+    row_major: bool = False
+    inlines_narrow_products: bool = False
+    reorders_inside: bool = False
+    halves_tf32: bool = True
+
+
+# Bytes on a processor: on two cores, for three architectures, one chunk of all 1,000 positions was as fast as smaller
+# chunks; for small models, 20,000 substitutions were up to twice as fast as 4,000.
+CHOICES = {
+    "cpu": DeviceChoices(working_set=400e6, max_substitutions=20_000, naive_batches=(32, 128, 512)),
+    "gpu": DeviceChoices(
+        working_set=2e9,
+        max_substitutions=60_000,
+        naive_batches=(512, 2048, 8192),
+        multiple=8,
+        row_major=True,
+        inlines_narrow_products=True,
+        reorders_inside=True,
+        halves_tf32=False,
+    ),
+}
+
+
+def stage(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile ``function`` by itself, see :func:`fastism_cli.model.backend.stage`, with arrays as this device wants."""
+    if not device_choices().row_major:
+        return backend.stage(function)
+
+    def with_rows_in_order(*args: Any) -> Any:
+        return backend.row_major(backend.stage(function)(*backend.row_major(args)))
+
+    return with_rows_in_order
+
+
+def device_choices() -> DeviceChoices:
+    """The choices for the device of the arrays."""
+    return CHOICES[backend.device_kind()]
