@@ -332,6 +332,7 @@ def found_by_child(find: Callable[[], str], seconds: int) -> str:
 def _answer(find: Callable[[], str], send: int, seconds: int) -> None:
     faulthandler.disable()
     try:
+        signal.signal(signal.SIGXCPU, signal.SIG_DFL)  # a command has a handler for it, which the child inherits
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         used = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
         resource.setrlimit(resource.RLIMIT_CPU, (used + seconds, resource.RLIM_INFINITY))

@@ -16,15 +16,18 @@ from typing import Any
 
 import h5py
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+from click.testing import CliRunner
 from tf_keras import layers as k2
 
+from fastism_cli.cli import main
 from fastism_cli.errors import ModelError
 from fastism_cli.model.loading import sound_files
 from fastism_cli.model.loading.allowed_operations import FUNCTIONS, OPERATIONS, SAVER_OPERATIONS, is_function
-from fastism_cli.model.loading.file_kinds import read_model_file
+from fastism_cli.model.loading.file_kinds import KERAS_ZIP, read_model_file
 from fastism_cli.model.loading.load import load_model
 from fastism_cli.model.loading.repair_calls import waiting_layers
 from fastism_cli.model.loading.saved_model import operations_off_the_list
@@ -357,6 +360,30 @@ def test_reading_that_never_ends_or_crashes(reader: Any, said: str, tmp_path: Pa
     monkeypatch.setattr(sound_files, "SECONDS", 1)
     with pytest.raises(ModelError, match=rf"m\.h5 is damaged: .*{said}"):
         read_model_file(path)
+
+
+def test_a_command_tells_reading_that_never_ends(tmp_path: Path, monkeypatch: Any) -> None:
+    """A command has a handler for the signal that ends such a process, and the process begins with it."""
+    with monkeypatch.context() as patched:
+        patched.setattr(sound_files, "_read_hdf5", spin)
+        patched.setattr(sound_files, "SECONDS", 1)
+        found = CliRunner().invoke(main, ["inspect", str(saved(small(), tmp_path / "m.h5"))])
+    assert "is damaged: reading it does not end" in found.output
+
+
+def test_large_weights_are_read_once(tmp_path: Path, monkeypatch: Any) -> None:
+    """32 MB in 500 arrays: going back to the start of the archive's member for each would be gigabytes."""
+    path = saved(small(), tmp_path / "m.keras")
+    with h5py.File(weights := tmp_path / "model.weights.h5", "w") as file:
+        for i in range(500):
+            file[f"layers/dense_{i}/vars/0"] = np.full(16_000, i, "float32")
+    with zipfile.ZipFile(path) as archive:
+        config = archive.read("config.json")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", config)
+        archive.write(weights, weights.name)
+    monkeypatch.setattr(sound_files, "SECONDS", 1)
+    assert read_model_file(path).kind == KERAS_ZIP
 
 
 # --- archives and JSON ------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import inspect
 import io
 import math
 import stat
+import struct
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ WELL_PACKED = 20  # numbers of a byte each, in a byte of the file: few weights c
 MAX_OBJECTS = 1_000_000
 MAX_DEPTH = 100
 WEIGHTS = ".h5"
+LENGTHS_IN_HEADER = 26  # bytes of a member's header in an archive before the lengths of its name and extra field
 
 
 def check_hdf5(path: Path) -> None:
@@ -71,7 +73,7 @@ def _seconds(path: Path) -> int:
 # --- HDF5 -------------------------------------------------------------------------------------------------------------
 
 
-def _read_hdf5(source: Path | IO[bytes]) -> str:
+def _read_hdf5(source: Path | IO[bytes] | io.RawIOBase) -> str:
     options: dict[str, Any] = {"locking": False} if isinstance(source, Path) else {}
     try:
         with h5py.File(source, "r", **options) as file:
@@ -152,11 +154,48 @@ def _faults_of_weights(archive: zipfile.ZipFile) -> Iterator[str]:
             with archive.open(member) as file:
                 while file.read(1 << 20):
                     pass
-            with archive.open(member) as file:
-                packed = member.compress_type != zipfile.ZIP_STORED
-                fault = _read_hdf5(io.BytesIO(file.read()) if packed else file)
+            if member.compress_type == zipfile.ZIP_STORED:
+                with _StoredMember(archive, member) as file:
+                    fault = _read_hdf5(file)
+            else:
+                fault = _read_hdf5(io.BytesIO(archive.read(member)))
             if fault:
                 yield f", {member.filename}{fault}"
+
+
+class _StoredMember(io.RawIOBase):
+    """An uncompressed member of an archive as a file of its own.
+
+    ``ZipFile.open`` reads a member again from its start whenever HDF5 goes back in it, which it does for each dataset:
+    minutes for a large model.
+    """
+
+    def __init__(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+        self._file = open(str(archive.filename), "rb")
+        self._file.seek(member.header_offset + LENGTHS_IN_HEADER)
+        lengths = struct.unpack("<HH", self._file.read(4))  # of the member's name, and of what is said beside it
+        self._start, self._size, self._at = self._file.tell() + sum(lengths), member.file_size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence] + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = memoryview(buffer)[: max(self._size - self._at, 0)]
+        self._file.seek(self._start + self._at)
+        got = self._file.readinto(wanted)
+        self._at += got
+        return got
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 # --- sizes that a configuration asks for ------------------------------------------------------------------------------
