@@ -41,15 +41,39 @@ def as_functional(model: Any, length: int | None) -> Any:
         raise ModelError(f"model must be a Keras model or the path of one. Received: {type(model).__name__}")
     if function_of(model) is not None:
         return model
+    hidden = ModelError(
+        f"Model {model.name!r} is a subclass of keras.Model ({type(model).__name__}) that hides its inputs. "
+        "Wrap it: x = keras.Input((length, 4)); model = keras.Model(x, model(x))"
+    )
+    given = _built_with(model, length)
+    if not given:
+        raise hidden
+    try:
+        outputs = model(*given.values()) if len(given) == 1 else model(**given)
+    except Exception as error:  # the code of a model may raise anything
+        raise hidden from error
+    inputs = next(iter(given.values())) if len(given) == 1 else given
+    return keras.Model(inputs, outputs, name=model.name)
+
+
+def _built_with(model: Any, length: int | None) -> dict[str, Any]:
+    """Symbols for the arguments that a model was built with, each a tensor or any nesting; empty if it does not say."""
     shapes = getattr(model, "_build_shapes_dict", None) or {}
-    shape = next(iter(shapes.values()), None) if len(shapes) == 1 else None
-    if not isinstance(shape, (list, tuple)) or (length is None and None in shape[1:]):
-        raise ModelError(
-            f"Model {model.name!r} is a subclass of keras.Model ({type(model).__name__}) that hides its inputs. "
-            "Wrap it: x = keras.Input((length, 4)); model = keras.Model(x, model(x))"
-        )
-    x = keras.Input([length if n is None else n for n in shape[1:]])
-    return keras.Model(x, model(x), name=model.name)
+    names = [key.removesuffix("_shape") for key in shapes] if len(shapes) > 1 else ["input"]
+    found = {name: _symbols(struct, length, name) for name, struct in zip(names, shapes.values(), strict=True)}
+    return found if None not in keras.tree.flatten(found) else {}
+
+
+def _symbols(struct: Any, length: int | None, name: str) -> Any:
+    """Inputs of the shapes in a nesting, named by the keys of dicts; None where a shape is not known."""
+    if isinstance(struct, dict):
+        return {key: _symbols(inner, length, str(key)) for key, inner in struct.items()}
+    if not isinstance(struct, (list, tuple)):
+        return None
+    if any(isinstance(inner, (dict, list, tuple)) for inner in struct):
+        return [_symbols(inner, length, f"{name}_{i}") for i, inner in enumerate(struct)]
+    shape = [length if n is None else n for n in struct[1:]]
+    return keras.Input(shape, name=name) if None not in shape else None
 
 
 def require_length_fits(model: Any, length: int | None) -> None:

@@ -207,8 +207,9 @@ class _Builder:
 
     def add_call(self, node: Any, inputs: list[int]) -> list[int]:
         nested = function_of(node.operation)
-        if nested is not None and self._is_plain(node, nested, inputs):
-            return self.add_function(nested, inputs)
+        given = None if nested is None else self._given(node, nested, inputs)
+        if given is not None:
+            return self.add_function(nested, given)
         outputs = [self.add_tensor(x) for x in self._specify(node, inputs)]
         self.keeps_masks |= _reads_mask(node)
         operation = node.operation
@@ -225,15 +226,34 @@ class _Builder:
         )
         return outputs
 
-    def _is_plain(self, node: Any, nested: Any, inputs: list[int]) -> bool:
-        """Whether the call only passes its inputs to the nested model, unchanged."""
-        shapes = [tuple(self.symbols[t].shape[1:]) for t in inputs]
-        return (
-            len(inputs) == len(nested.inputs)
-            and set(node.arguments.kwargs) <= {"training", "mask"}
-            and node.arguments.kwargs.get("mask") is None
-            and all(_fits(a, tuple(b.shape[1:])) for a, b in zip(shapes, nested.inputs, strict=True))
+    def _given(self, node: Any, nested: Any, inputs: list[int]) -> list[int] | None:
+        """The tensors that the call of a nested model gives its inputs; None if it gives other things, or a mask."""
+        places = _given_inputs(_arguments(node), nested)
+        if places is None:
+            return None
+        pairs = [(inputs[place.number], symbol) for place, symbol in zip(places, nested.inputs, strict=True)]
+        ranks = [len(self.symbols[t].shape) - len(symbol.shape) for t, symbol in pairs]
+        if not all(map(_can_be_given, (self.symbols[t] for t, _ in pairs), (symbol for _, symbol in pairs))):
+            return None
+        return [self._as_declared(t, symbol, rank) for (t, symbol), rank in zip(pairs, ranks, strict=True)]
+
+    def _as_declared(self, tensor: int, symbol: Any, ranks: int) -> int:
+        """A tensor in the type and with the axes that an input of a nested model declares, as Keras makes it."""
+        if ranks:
+            tensor = self._add_operation("squeeze" if ranks > 0 else "expanddims", tensor, axis=-1)
+        same_type = self.symbols[tensor].dtype == symbol.dtype
+        return tensor if same_type else self._add_operation("cast", tensor, dtype=symbol.dtype)
+
+    def _add_operation(self, name: str, tensor: int, **options: Any) -> int:
+        cls: Any = operation_class(name)
+        operation = cls(**options)
+        output = self.add_tensor(operation.compute_output_spec(self.symbols[tensor]))
+        arguments: Arguments = ((Input(0),), {})
+        node = Node(
+            len(self.nodes), operation.name, operation, (tensor,), (output,), _unary(operation), arguments=arguments
         )
+        self.nodes.append(node)
+        return output
 
     def _specify(self, node: Any, inputs: list[int]) -> list[Any]:
         """The node's output symbols, computed again if the shapes differ from those that it was built with."""
@@ -273,7 +293,35 @@ def flip_operation(*, axis: int) -> Any:
     return Flip(axis=axis)
 
 
-def _fits(shape: Shape, expected: tuple[int | None, ...]) -> bool:
+def _unary(operation: Any) -> Callable[..., list[Any]]:
+    return lambda arrays, called=operation: [called(arrays[0])]
+
+
+def _given_inputs(arguments: Arguments, nested: Any) -> list[Input] | None:
+    """What a call gives each input of a nested model, as ``Functional.call`` pairs them: by place, or by name.
+
+    None if it gives anything but tensors of the graph, a mask, or arguments for the layers inside.
+    """
+    args, kwargs = arguments
+    named = {"inputs": args[0], **kwargs} if args else dict(kwargs)
+    given = named.pop("inputs", None)
+    named.pop("training", None)  # models run at inference
+    if len(args) > 1 or any(x is not None for x in keras.tree.flatten(list(named.values()))):
+        return None
+    struct = nested._inputs_struct
+    if isinstance(given, dict) and not isinstance(struct, dict):
+        given = [given.get(symbol.name) for symbol in keras.tree.flatten(struct)]
+    flat = keras.tree.flatten(given)[: len(nested.inputs)]  # Keras leaves out what comes after the last
+    return flat if len(flat) == len(nested.inputs) and all(isinstance(x, Input) for x in flat) else None
+
+
+def _can_be_given(tensor: Any, symbol: Any) -> bool:
+    """Whether a tensor fits an input of a nested model, with a last axis of length 1 more or less."""
+    shape, expected = tuple(tensor.shape[1:]), tuple(symbol.shape[1:])
+    if len(shape) == len(expected) + 1 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) == len(expected) - 1 and expected[-1] == 1:
+        shape = (*shape, 1)
     return len(shape) == len(expected) and all(b is None or a == b for a, b in zip(shape, expected, strict=True))
 
 

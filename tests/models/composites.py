@@ -96,15 +96,36 @@ def spectral(filters: int):
     return lambda x: layers.SpectralNormalization(layers.Conv1D(filters, 3, padding="same", activation="relu"))(x)
 
 
-def nested(filters: int):
-    """A model inside the model, called twice."""
+# How people call a model of two inputs: its inputs as it declares them, then what it is given.
+PAIRS = {
+    "list": (lambda a, b: [a, b], lambda model, x, y: model([x, y])),
+    "tuple": (lambda a, b: (b, a), lambda model, x, y: model((y, x))),
+    "dict": (lambda a, b: {"a": a, "b": b}, lambda model, x, y: model({"b": y, "a": x})),
+    "dict_for_list": (lambda a, b: [b, a], lambda model, x, y: model({"a": x, "b": y})),
+    "nested_lists": (lambda a, b: [a, [b]], lambda model, x, y: model([x, [y]])),
+    "keyword": (lambda a, b: [a, b], lambda model, x, y: model(inputs=[x, y], training=False, mask=[None, None])),
+}
+
+
+def nested(filters: int, how: str = "list", depth: int = 1, outputs: str = "one"):
+    """A model of two inputs in ``depth`` models around it, called twice; of several outputs one is used."""
+    struct, called = PAIRS[how]
+    pick = {"one": lambda y: y, "list": lambda y: y[1], "dict": lambda y: y["main"]}[outputs]
+
+    def inner(shape):
+        a, b = keras.Input(shape, name="a"), keras.Input(shape, name="b")
+        y = layers.Conv1D(filters, 3, padding="same", activation="relu")(a)
+        y = layers.Add()([b, layers.Conv1D(shape[-1], 2, padding="causal")(y)])
+        given = {"one": y, "list": [a, y], "dict": {"main": y, "other": layers.Flatten()(b)}}
+        return keras.Model(struct(a, b), given[outputs])
 
     def call(x):
-        inner = keras.Input(x.shape[1:])
-        y = layers.Conv1D(filters, 3, padding="same", activation="relu")(inner)
-        y = layers.Conv1D(x.shape[-1], 2, padding="causal")(y)
-        model = keras.Model(inner, layers.Add()([inner, y]))
-        return model(model(x))
+        model = inner(x.shape[1:])
+        for _ in range(depth - 1):
+            a, b = keras.Input(x.shape[1:], name="a"), keras.Input(x.shape[1:], name="b")
+            model = keras.Model(struct(a, b), called(model, a, b))
+        y = pick(called(model, x, x))
+        return pick(called(model, y, x))
 
     return call
 

@@ -10,7 +10,7 @@ import keras
 from hypothesis import strategies as st
 from keras import layers, ops
 
-from tests.models.composites import COMPOSITES
+from tests.models.composites import COMPOSITES, PAIRS
 from tests.models.zoo import randomise
 
 LONGEST = 96  # positions that a tensor may have after it was lengthened
@@ -257,7 +257,15 @@ SAME_SHAPE = [
     ("swapped", {"how": st.sampled_from(["swapaxes", "moveaxis", "transpose"])}),
     ("squeezed", {}),
     ("stacked", {}),
-    ("nested", {"filters": st.integers(2, 5)}),
+    (
+        "nested",
+        {
+            "filters": st.integers(2, 5),
+            "how": st.sampled_from(list(PAIRS)),
+            "depth": st.integers(1, 3),
+            "outputs": st.sampled_from(["one", "list", "dict"]),
+        },
+    ),
 ]
 
 

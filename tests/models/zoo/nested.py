@@ -157,6 +157,73 @@ def nested_one_output_unused() -> keras.Model:
     return keras.Model(inp, layers.Dense(2)(pooled))
 
 
+def _pair(struct) -> keras.Model:
+    """left, right -> Subtract(C(left), C(right)); ``struct`` makes what the model declares as its inputs"""
+    left, right = keras.Input((40, 6), name="left"), keras.Input((40, 6), name="right")
+    return keras.Model(struct(left, right), layers.Subtract()([conv(left, 5, 5), conv(right, 5, 3)]))
+
+
+# How a model of two inputs declares them, and how it is called.
+PAIRS = {
+    "list": (lambda left, right: [left, right], lambda model, a, b: model([a, b])),
+    "tuple": (lambda left, right: (right, left), lambda model, a, b: model((a, b))),
+    "dict": (lambda left, right: {"left": left, "right": right}, lambda model, a, b: model({"right": b, "left": a})),
+    "dict_for_list": (lambda left, right: [right, left], lambda model, a, b: model({"left": a, "right": b})),
+    "struct": (lambda left, right: {"x": [left, {"y": right}]}, lambda model, a, b: model({"x": [b, {"y": a}]})),
+    "keyword": (lambda left, right: [left, right], lambda model, a, b: model(inputs=[b, a], training=False)),
+    "same": (lambda left, right: [left, right], lambda model, a, b: model([a, a], mask=[None, None])),
+}
+
+
+@toys(PAIRS)
+def nested_pair(pair) -> keras.Model:
+    """inp -> C -a-> C -b->; [Subtract(C(left), C(right))](a, b) in the way of each variant -> MXP -> D -> y"""
+    struct, call = pair
+    inp = dna(40)
+    a = conv(inp, 6)
+    return keras.Model(inp, flat_dense(layers.MaxPooling1D(4)(call(_pair(struct), a, conv(a, 6)))))
+
+
+# How a model of one input is called.
+CALLS = {
+    "list": lambda model, x: model([x]),
+    "tuple": lambda model, x: model((x,)),
+    "keyword": lambda model, x: model(inputs=x),
+    "named": lambda model, x: model({"block_in": x, "unused": x}),
+    "no_mask": lambda model, x: model([x], mask=[None]),
+    "training": lambda model, x: model([x], training=True),
+    "twice": lambda model, x: model([layers.ReLU()(model(x))]),
+}
+
+
+@toys(
+    {f"{name}{suffix}": (call, listed) for name, call in CALLS.items() for suffix, listed in (("", 0), ("_of_list", 1))}
+)
+def nested_call(call) -> keras.Model:
+    """inp -> C -> [[[Add(x, C(x))]]], each called in the way of the variant -> MXP -> D -> y"""
+    how, listed = call
+    x = block_in = keras.Input((40, 6), name="block_in")
+    model = keras.Model(
+        [block_in] if listed else block_in, [layers.Add()([x, conv(x, 6, 5)])] if listed else conv(x, 6)
+    )
+    for _ in range(2):
+        outer = keras.Input((40, 6), name="block_in")
+        model = keras.Model([outer], how(model, outer))
+    inp = dna(40)
+    (x,) = keras.tree.flatten(how(model, conv(inp, 6)))
+    return keras.Model(inp, flat_dense(layers.MaxPooling1D(4)(x)))
+
+
+@toys({"lower": ((40, 6, 1), (40, 6)), "higher": ((40, 6), (40, 6, 1))})
+def nested_another_rank(shapes) -> keras.Model:
+    """inp -> C -> as an image or not -> [the other of them, in float64 -> C] -> D -> y: Keras adds or drops an axis"""
+    given, declared = shapes
+    block_in = keras.Input(declared, dtype="float64")
+    block = keras.Model(block_in, conv(layers.Reshape((40, 6))(block_in), 5, 3))
+    inp = dna(40)
+    return keras.Model(inp, flat_dense(block(layers.Reshape(given)(conv(inp, 6)))))
+
+
 @toy
 def nested_subclass() -> keras.Model:
     """inp -> C -> [subclassed Model: C -> relu -> C] -> D -> y: its call is code, not a graph"""

@@ -1,0 +1,152 @@
+"""Models inside models, and models by their call, are opened however they are called."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from fastism_cli import FastISM
+from fastism_cli.engine.inspection import inspect_scorer
+from fastism_cli.errors import ModelError
+from tests.helpers.truth import errors_of, inputs_of
+from tests.models.zoo import MODELS
+from tests.models.zoo.blocks import dna
+from tests.models.zoo.registry import randomise
+
+LENGTH = 36
+CALLED = [name for name in MODELS if name.startswith(("nested_pair", "nested_call", "nested_another_rank"))]
+
+
+def assert_opened(model) -> None:
+    found = inspect_scorer(FastISM(model, engine="fast"))
+    assert not {"Functional", "Sequential"} & {node.class_name for node in found.nodes}
+    assert found.count("opaque") == 0, found.nodes
+
+
+def assert_exact(model) -> None:
+    errors = errors_of(model, inputs_of(model, np.random.default_rng(0)))
+    assert errors.fast <= errors.allowed, errors
+
+
+@pytest.mark.parametrize("name", CALLED)
+def test_a_nested_model_is_opened(name):
+    assert_opened(MODELS[name]())
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", CALLED)
+def test_a_nested_model_is_exact(name):
+    assert_exact(MODELS[name]())
+
+
+IMAGES = {
+    "list": lambda inp: [inp],
+    "tuple": lambda inp: (inp,),
+    "dict": lambda inp: {"dna": inp},
+    "lists": lambda inp: [[inp]],
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_an_image_in_a_nesting(name):
+    """(1, L, 4) -> C2D -> C2D -> GAP2D -> D"""
+    inp = keras.Input((1, LENGTH, 4), name="dna")
+    x = layers.Conv2D(5, (1, 5), padding="same")(layers.Conv2D(5, (1, 5), padding="same", activation="relu")(inp))
+    y = layers.Dense(2)(layers.GlobalAveragePooling2D()(x))
+    assert_opened(randomise(keras.Model(IMAGES[name](inp), y), seed=1))
+
+
+class ByCall(keras.Model):
+    """C -> GAP -> D of its sequence, wherever that lies in what it is given."""
+
+    def __init__(self, given, **options):
+        super().__init__(**options)
+        self.given = given
+        self.first, self.second, self.dense = layers.Conv1D(5, 5), layers.Conv1D(4, 3), layers.Dense(3)
+
+    def scored(self, x):
+        return self.dense(ops.mean(self.second(ops.relu(self.first(x))), axis=1))
+
+    def call(self, inputs):
+        return self.scored(GIVEN[self.given][0](inputs))
+
+    def get_config(self):
+        return {**super().get_config(), "given": self.given}
+
+
+class OfTwoArguments(ByCall):
+    """The same, of two arguments, the second a vector."""
+
+    def build(self, dna_shape, cell_shape):
+        self.first.build(dna_shape)
+        self.second.build((*dna_shape[:-1], 5))
+        self.dense.build((None, 4))
+
+    def call(self, dna, cell):
+        return self.scored(dna) + ops.mean(cell, axis=-1, keepdims=True)
+
+
+ZEROS, CELL = np.zeros((1, LENGTH, 4), "float32"), np.zeros((1, 3), "float32")
+GIVEN = {
+    "one": (lambda x: x, ZEROS, 1),
+    "list": (lambda x: x[0], [ZEROS], 1),
+    "list_of_two": (lambda x: x[1], [CELL, ZEROS], 2),
+    "dict": (lambda x: x["dna"], {"dna": ZEROS, "cell": CELL}, 2),
+    "struct": (lambda x: x["both"][0], {"both": (ZEROS, CELL)}, 2),
+}
+
+
+def by_call(name) -> keras.Model:
+    model = ByCall(name)
+    model(GIVEN[name][1])
+    return randomise(model, seed=3)
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_a_model_by_its_call_takes_what_it_was_built_with(name, rng):
+    model, (_, _, n_inputs) = by_call(name), GIVEN[name]
+    one_hot = np.eye(4, dtype="float32")[rng.integers(0, 4, (2, LENGTH))]
+    scorers = [FastISM(model, engine=engine, precision=p) for engine, p in (("fast", "float32"), ("naive", "float64"))]
+    assert len(scorers[0].input_names) == n_inputs
+    assert inspect_scorer(scorers[0]).count("opaque") == 0
+    sequence = scorers[0].input_names[scorers[0].sequence_index]
+    given = {name: CELL.repeat(2, axis=0) for name in scorers[0].input_names} | {sequence: one_hot}
+    fast, exact = (scorer(given if n_inputs > 1 else one_hot) for scorer in scorers)
+    for head in fast.delta:
+        np.testing.assert_allclose(fast.delta[head], exact.delta[head], atol=1e-6)
+    if name == "dict":
+        assert sequence == "dna"
+
+
+def test_a_model_of_two_arguments():
+    model = OfTwoArguments(None)
+    model(ZEROS, CELL)
+    scorer = FastISM(model, engine="fast")
+    assert sorted(scorer.input_names) == ["cell", "dna"]
+    assert inspect_scorer(scorer).count("opaque") == 0
+
+
+def test_a_model_that_does_not_say_its_second_argument():
+    """Keras keeps the shape of the first argument alone, if there is no build."""
+
+    class Hidden(OfTwoArguments):
+        def build(self, shape):
+            super().build(shape, None)
+
+    model = Hidden(None)
+    model(ZEROS, CELL)
+    with pytest.raises(ModelError, match="hides its inputs"):
+        FastISM(model)
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask:UserWarning")
+def test_a_mask_from_outside_is_not_lost(rng):
+    """inp -> Masking -> [LSTM, called with a list] -> D: the nested model is given the mask by Keras"""
+    inp, inner = dna(LENGTH), keras.Input((LENGTH, 4))
+    y = keras.Model([inner], layers.LSTM(3)(inner))([layers.Masking()(inp)])
+    model = randomise(keras.Model(inp, layers.Dense(1, name="y")(y)), seed=2)
+    one_hot = np.eye(4, dtype="float32")[rng.integers(0, 4, (2, LENGTH))]
+    one_hot[:, 20:] = 0
+    scorer = FastISM(model)
+    assert scorer.engine == "naive" and "mask" in scorer.engine_reason
+    np.testing.assert_allclose(scorer(one_hot).reference["y"], model.predict(one_hot, verbose=0), atol=1e-6)
