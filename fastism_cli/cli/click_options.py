@@ -164,6 +164,11 @@ def logging_options(command: Command) -> Command:
 loading_options = together(
     click.option("--weights", metavar="FILE", help="Weights of an architecture .json."),
     click.option(
+        "--signature",
+        metavar="NAME",
+        help="Graph of a SavedModel folder.  [default: its layers; if it lists none, serving_default or the only one]",
+    ),
+    click.option(
         "--custom-objects",
         multiple=True,
         metavar="FILE.py|MODULE[:NAME]",

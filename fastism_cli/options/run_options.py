@@ -75,6 +75,7 @@ class RunOptions:
     length: int | None = None
     alphabet: str = "ACGT"
     weights: str | None = None
+    signature: str | None = None
     custom_objects: Sequence[str] = ()
     allow_lambda: bool = False
     rules: Sequence[str] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+from click.testing import CliRunner
 
+from fastism_cli.cli import COMMANDS, main
 from fastism_cli.engine.fastism import FastISM
 from fastism_cli.engine.verify import verify
 from fastism_cli.errors import ModelError, UsageError
@@ -83,7 +86,7 @@ def test_missing_values_are_asked_for_with_both_shapes(tmp_path):
 @pytest.mark.parametrize(
     "names, said",
     [
-        (("human", "mouse"), r"serves 2 graphs: 'human', 'mouse'\. Choose one"),
+        (("human", "mouse"), r"serves 2 graphs: 'human', 'mouse'\. Choose one with --signature NAME"),
         ((), r"serves no graph \(no signature\): save it"),
     ],
 )
@@ -97,8 +100,97 @@ def test_no_choice_is_made_for_the_user(names, said, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_the_default_is_taken_among_several(tmp_path):
+def test_the_default_is_taken_among_several_and_told(tmp_path, caplog):
+    caplog.set_level("INFO", "fastism_cli")
     assert_right(FastISM(save(tmp_path / "m", names=("mouse", "serving_default"))))
+    assert "serves 2 graphs: 'mouse', 'serving_default'. 'serving_default' is used" in caplog.text
+
+
+class TwoServed(Served):
+    """The same graph, and one with the doubled values."""
+
+    def twice(self, dna: Any, expression: Any) -> Any:
+        return {name: 2 * y for name, y in self.run(dna, expression).items()}
+
+
+def command_of(name: str) -> Any:
+    return main.get_command(None, name)
+
+
+def save_two(folder: Any, default: str = "human") -> str:
+    module = TwoServed()
+    specs = [tf.TensorSpec((None, LENGTH, 4), name="dna"), tf.TensorSpec((None, 6), name="expression")]
+    module.once, module.two = (tf.function(f).get_concrete_function(*specs) for f in (module.run, module.twice))
+    tf.saved_model.save(module, str(folder), signatures={default: module.once, "doubled": module.two})
+    return str(folder)
+
+
+@pytest.mark.parametrize("default", ["human", "serving_default"])
+def test_a_signature_chooses_one_of_several(default, tmp_path):
+    folder = save_two(tmp_path / "m", default)
+    once, twice = (FastISM(load_model(folder, signature=name), batch_size=30) for name in (default, "doubled"))
+    assert_right(once)
+    x = {"dna": one_hot(), "expression": other()}
+    of_once, of_twice = (scorer(x, positions=POSITIONS) for scorer in (once, twice))
+    for head in ("z rate (1/h)", "a_half_life"):
+        np.testing.assert_allclose(of_twice.reference[head], 2 * of_once.reference[head], rtol=1e-5)
+        np.testing.assert_allclose(of_twice.delta[head], 2 * of_once.delta[head], rtol=0, atol=2e-5)
+
+
+def test_a_signature_of_a_folder_with_layers_runs_as_one_node(tmp_path):
+    inputs = tf_keras.Input((LENGTH, 4), name="seq")
+    model = tf_keras.Model(inputs, tf_keras.layers.Dense(1)(tf_keras.layers.Flatten()(inputs)))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, LENGTH, 4), name="seq")])
+    def negative(seq):
+        return {"minus": -model(seq)}
+
+    model.save(tmp_path / "m", signatures={"serving_default": negative})
+    by_layers, by_graph = load_model(tmp_path / "m"), load_model(tmp_path / "m", signature="serving_default")
+    np.testing.assert_allclose(by_graph(one_hot()), -by_layers(one_hot()), rtol=1e-5)
+    assert by_graph.output_names == ["minus"] and len(by_graph.layers) == 2
+
+
+LOADING = {
+    "run": ["--bed", "r.bed", "--fasta", "g.fa", "-o", "out.ism.h5", "--model"],
+    "variants": ["--vcf", "v.vcf", "--fasta", "g.fa", "-o", "out.vcf", "--model"],
+    "verify": ["--model"],
+    "inspect": [],
+}
+
+
+@pytest.fixture(scope="module")
+def two_served(tmp_path_factory) -> Path:
+    """A folder with two signatures, and the inputs of every command that loads a model."""
+    folder = tmp_path_factory.mktemp("two")
+    save_two(folder / "m")
+    np.save(folder / "expression.npy", other(1)[0])
+    (folder / "g.fa").write_text(">chr1\n" + "ACGTTGCAAC" * 20 + "\n")
+    (folder / "r.bed").write_text("chr1\t50\t70\n")
+    (folder / "v.vcf").write_text(
+        "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\nchr1\t61\t.\tA\tC\t.\t.\t.\n"
+    )
+    return folder
+
+
+@pytest.mark.parametrize("command", LOADING)
+def test_every_command_that_loads_a_model_takes_a_signature(command, two_served, monkeypatch):
+    assert {name for name in COMMANDS if any(p.name == "signature" for p in command_of(name).params)} == set(LOADING)
+    monkeypatch.chdir(two_served)
+    others = [] if command == "inspect" else ["--input", "expression=expression.npy"]
+    call = [command, *LOADING[command], "m", *others, "--signature"]
+    unknown = CliRunner().invoke(main, [*call, "Human"])
+    assert (unknown.exit_code, unknown.stdout) == (2, "")
+    assert unknown.stderr.splitlines()[-1] == "Error: m has no signature 'Human'. It has: 'doubled', 'human'"
+    found = CliRunner().invoke(main, [*call, "doubled"])
+    assert found.exit_code == 0, found.stderr
+
+
+def test_only_a_saved_model_has_signatures(tmp_path):
+    model = keras.Sequential([keras.Input((LENGTH, 4)), keras.layers.Flatten(), keras.layers.Dense(1)])
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(ModelError, match=r"m\.keras has no signatures, which only SavedModel folders have: leave"):
+        load_model(tmp_path / "m.keras", signature="serving_default")
 
 
 def test_a_graph_of_text_is_refused_by_the_name_of_its_input(tmp_path):

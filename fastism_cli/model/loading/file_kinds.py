@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +52,17 @@ class WeightsFile:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model on disk. ``config`` is None only for a SavedModel, as only tf_keras can list its layers."""
+    """A model on disk. ``config`` is None only for a SavedModel, as only tf_keras can list its layers.
+
+    ``signature`` is the graph of a SavedModel that the user asks for.
+    """
 
     path: Path
     kind: str
     config: Config | None = None
     keras_version: str = ""
     weights: WeightsFile | None = None
+    signature: str | None = None
 
     @property
     def is_keras2(self) -> bool:
@@ -74,7 +78,7 @@ class ModelFile:
         return self.kind == SAVED_MODEL or (self.weights is not None and self.weights.path in own)
 
 
-def read_model_file(path: str | Path, weights: str | Path | None = None) -> ModelFile:
+def read_model_file(path: str | Path, weights: str | Path | None = None, signature: str | None = None) -> ModelFile:
     """Recognise ``path`` by its content and read the configuration of the model, without importing Keras.
 
     Parameters
@@ -83,6 +87,8 @@ def read_model_file(path: str | Path, weights: str | Path | None = None) -> Mode
         A ``.keras`` zip (or the folder it unpacks to), an HDF5 file, a SavedModel folder or an architecture ``.json``.
     weights : str or Path, optional
         Weights that replace those of ``path``; required when ``path`` is a ``.json``.
+    signature : str, optional
+        Name of the graph to use, of a SavedModel.
 
     Raises
     ------
@@ -91,12 +97,14 @@ def read_model_file(path: str | Path, weights: str | Path | None = None) -> Mode
     """
     found = _read(_named(path, "model"))
     path = found.path
+    if signature is not None and found.kind != SAVED_MODEL:
+        raise ModelError(f"{path} has no signatures, which only SavedModel folders have: leave --signature out")
     if weights is not None:
         given = read_weights_file(_named(weights, "weights"))
         return ModelFile(path, found.kind, _needs_config(found), found.keras_version, given)
     if found.kind == JSON:
         raise ModelError(f"{path} holds an architecture only: give its weights with --weights FILE.h5")
-    return found
+    return replace(found, signature=signature)
 
 
 def _named(path: str | Path, what: str) -> Path:

@@ -74,6 +74,7 @@ def load_model(
     path: str | Path,
     *,
     weights: str | Path | None = None,
+    signature: str | None = None,
     custom_objects: Iterable[str] = (),
     allow_lambda: bool = False,
 ) -> keras.Model:
@@ -85,6 +86,9 @@ def load_model(
         ``.keras``, HDF5 under any name, SavedModel folder, or architecture ``.json``: recognised by content.
     weights : str or Path, optional
         File of weights, required with a ``.json``; for a complete model, they replace its own weights.
+    signature : str, optional
+        Name of the graph to use, of a SavedModel. Default: its layers; if it lists none, ``serving_default``, or the
+        only graph that it serves.
     custom_objects : iterable of str
         ``FILE.py``, ``package.module`` or ``package.module:name``: the user's layers and functions. A function with the
         name of a Lambda layer is run in place of the code that the file holds for it.
@@ -101,7 +105,7 @@ def load_model(
     ModelError
         The path is not a model, or layers of it cannot be loaded: names each, its class and the flag that helps.
     """
-    file = read_model_file(path, weights)
+    file = read_model_file(path, weights, signature)
     refuse_keras1(file)
     objects = load_custom_objects(custom_objects)
     if file.config is not None:
@@ -305,7 +309,7 @@ def refuse_waiting(config: Any, path: Path) -> None:
 
 
 def from_saved_model(file: ModelFile, objects: Objects, allow_lambda: bool) -> Any:
-    """Rung 3 for a SavedModel folder: its layers, or the graph that it serves if it lists no layers."""
+    """Rung 3 for a SavedModel folder: its layers, or the graph that it serves if it lists none or one is asked for."""
     tf_keras = _import_tf_keras()
     configs = saved_configs(file.path)
     known = {*registered_objects(), *objects}
@@ -321,8 +325,8 @@ def from_saved_model(file: ModelFile, objects: Objects, allow_lambda: bool) -> A
             f"{file.path} holds TensorFlow operations that are no plain arithmetic: {named}; "
             "pass --allow-lambda if you trust it"
         )
-    if not configs:
-        return served(file.path)
+    if not configs or file.signature is not None:
+        return served(file.path, file.signature)
     with _safe_mode(allow_lambda), weights_that_fit(tf_keras.layers.Layer, file.path):
         model = tf_keras.models.load_model(file.path, custom_objects=_fit_for_tf_keras(objects), compile=False)
     return lifted(model, objects, allow_lambda)

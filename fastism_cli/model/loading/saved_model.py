@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from fastism_cli.errors import ModelError
+from fastism_cli.genome.input_files import printable
 from fastism_cli.model.loading.allowed_operations import OPERATIONS, SAVER_OPERATIONS
 from fastism_cli.model.loading.config_entries import Config
 from fastism_cli.model.loading.file_kinds import json_of
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_SIGNATURE = "serving_default"  # as Keras and TensorFlow call it
 
 
 def saved_configs(folder: Path) -> list[Config]:
@@ -125,16 +131,22 @@ def _node_of(tensor: str) -> str:
     return tensor.removeprefix("^").partition(":")[0]
 
 
-def served(folder: Path) -> Any:
-    """A Keras 3 model with one opaque node, which calls the graph that a SavedModel serves.
+def served(folder: Path, signature: str | None = None) -> Any:
+    """A Keras 3 model with one opaque node, which calls a graph that a SavedModel serves.
 
     Its inputs and heads have the names of the signature. A graph that takes a fixed number of sequences is called once
     for so many.
 
+    Parameters
+    ----------
+    signature : str, optional
+        Name of the graph. Default: ``serving_default``, or the only one.
+
     Raises
     ------
     ModelError
-        If it serves nothing or several things, or its inputs or outputs are no arrays with one row for each sequence.
+        If it serves nothing, not that graph, or several of which none is the default, or its inputs or outputs are no
+        arrays with one row for each sequence.
     """
     import keras
     import tensorflow as tf
@@ -142,7 +154,7 @@ def served(folder: Path) -> Any:
     from fastism_cli.model.loading.from_tf_keras import Borrowed
 
     loaded = tf.saved_model.load(str(folder))
-    call = _signature(loaded.signatures, folder)
+    call = _signature(loaded.signatures, signature, folder)
     specs, heads = call.structured_input_signature[1], sorted(call.structured_outputs)
     for name, spec in (*specs.items(), *call.structured_outputs.items()):
         _require_rows(name, spec, folder)
@@ -160,20 +172,25 @@ def served(folder: Path) -> Any:
     return model
 
 
-def _signature(signatures: Mapping[str, Any], folder: Path) -> Any:
-    """The graph to serve: the default, or the only one."""
-    if "serving_default" in signatures or len(signatures) == 1:
-        return signatures.get("serving_default") or next(iter(signatures.values()))
+def _signature(signatures: Mapping[str, Any], wanted: str | None, folder: Path) -> Any:
+    """The graph to serve: the one that is wanted, else the default, else the only one."""
+    names = ", ".join(repr(printable(name)) for name in sorted(signatures))
+    if wanted is not None and wanted in signatures:
+        return signatures[wanted]
+    if wanted is None and DEFAULT_SIGNATURE in signatures:
+        if len(signatures) > 1:
+            logger.info("%s serves %d graphs: %s. %r is used", folder, len(signatures), names, DEFAULT_SIGNATURE)
+        return signatures[DEFAULT_SIGNATURE]
+    if wanted is None and len(signatures) == 1:
+        return next(iter(signatures.values()))
     if not signatures:
         raise ModelError(
             f"{folder} has no layers and serves no graph (no signature): "
             "save it with tf.saved_model.save(model, folder, signatures=function)"
         )
-    names = ", ".join(repr(name) for name in sorted(signatures))
-    raise ModelError(
-        f"{folder} serves {len(signatures)} graphs: {names}. Choose one: load it and save it again with "
-        "tf.saved_model.save(model, folder, signatures=model.signatures[NAME])"
-    )
+    if wanted is not None:
+        raise ModelError(f"{folder} has no signature {wanted!r}. It has: {names}")
+    raise ModelError(f"{folder} serves {len(signatures)} graphs: {names}. Choose one with --signature NAME")
 
 
 def _require_rows(name: str, spec: Any, folder: Path) -> None:

@@ -21,13 +21,14 @@ class ModelSource:
         The model file or folder; None for a model in memory.
     loaded : keras.Model or None
         The model itself, if there is no path.
-    weights, custom_objects, allow_lambda
+    weights, signature, custom_objects, allow_lambda
         As in :class:`RunOptions`; used for a path only.
     """
 
     path: str | None
     loaded: Any = None
     weights: str | None = None
+    signature: str | None = None
     custom_objects: Sequence[str] = ()
     allow_lambda: bool = False
 
@@ -38,7 +39,8 @@ class ModelSource:
             return model
         o = options or RunOptions()
         path = os.fspath(model) if isinstance(model, (str, os.PathLike)) else None
-        return cls(path, None if path is not None else model, o.weights, o.custom_objects, o.allow_lambda)
+        loaded = None if path is not None else model
+        return cls(path, loaded, o.weights, o.signature, o.custom_objects, o.allow_lambda)
 
     @property
     def name(self) -> str:
@@ -56,7 +58,7 @@ class ModelSource:
         if self.path is not None:
             from fastism_cli.model.loading.file_kinds import read_model_file
 
-            read_model_file(self.path, self.weights)
+            read_model_file(self.path, self.weights, self.signature)
 
     def load(self) -> Any:
         """The model: read from its file, or the loaded one; a model of tf_keras as one of Keras 3 if that can be."""
@@ -65,7 +67,11 @@ class ModelSource:
         if self.path is None:
             return in_keras3(self.loaded)
         return load_model(
-            self.path, weights=self.weights, custom_objects=self.custom_objects, allow_lambda=self.allow_lambda
+            self.path,
+            weights=self.weights,
+            signature=self.signature,
+            custom_objects=self.custom_objects,
+            allow_lambda=self.allow_lambda,
         )
 
 
