@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import faulthandler
+import functools
 import hashlib
 import itertools
 import os
@@ -21,7 +22,8 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import IO, NamedTuple
+from pathlib import Path
+from typing import IO, Any, NamedTuple
 
 from fastism_cli.errors import ResourceError, SequenceError, UsageError
 
@@ -49,6 +51,26 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
     """SHA-256 of all bytes of a file, as ``sha256sum`` prints it."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class FileState(NamedTuple):
+    """Facts about a file that change when it is written or replaced."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+
+
+def state_of(path: str | os.PathLike[str]) -> FileState:
+    """The state of a file as it is now.
+
+    Raises
+    ------
+    OSError
+        If it cannot be looked at.
+    """
+    found = os.stat(path)
+    return FileState(found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 STDIN = "-"
@@ -296,6 +318,33 @@ class BgzfFile:
 
 
 # --- a child process that reads first --------------------------------------------------------------------------------
+
+
+MAX_KNOWN = 4096  # files whose faults are known; a merge reads each of its shards several times
+
+
+def fault_in_file(path: str | Path, read: Callable[[Any], str], *, seconds: int, bytes_per_second: int) -> str:
+    """What a child process finds wrong with a file, "" if nothing. It reads each state of the file once.
+
+    Parameters
+    ----------
+    read : callable
+        Reads the file, and returns a fault or "".
+    seconds, bytes_per_second : int
+        Processor time for any file, and how many bytes of it take a second more.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be looked at.
+    """
+    state = state_of(path)
+    return _fault_of_state(path, state, read, seconds + state.size // bytes_per_second)
+
+
+@functools.lru_cache(maxsize=MAX_KNOWN)
+def _fault_of_state(path: str | Path, state: FileState, read: Callable[[Any], str], seconds: int) -> str:
+    return found_by_child(lambda: read(path), seconds)
 
 
 def found_by_child(find: Callable[[], str], seconds: int) -> str:

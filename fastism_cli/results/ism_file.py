@@ -6,7 +6,7 @@ import errno
 import os
 from collections import OrderedDict
 from contextlib import suppress
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
 import h5py
@@ -14,7 +14,7 @@ import numpy as np
 
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import Alphabet
-from fastism_cli.genome.input_files import found_by_child
+from fastism_cli.genome.input_files import fault_in_file
 from fastism_cli.results import schema
 from fastism_cli.results.intact import (
     ROWS_AT_ONCE,
@@ -310,7 +310,7 @@ def read_result(path: str | os.PathLike[str], *, allow_incomplete: bool = False)
 
 
 def _open_hdf5(path: str) -> h5py.File:
-    if fault := _fault_without_end(path, *_identity(path)):
+    if fault := _fault_without_end(path):
         raise UsageError(f"{path}{fault}. Copy it again, or run again.")
     try:
         # unlocked: nobody changes a file that has its name, and read-only file systems refuse locks
@@ -331,24 +331,15 @@ def _open_hdf5(path: str) -> h5py.File:
     return file
 
 
-def _identity(path: str) -> tuple[int, ...]:
-    """What changes when a file is written; () for one that cannot be looked at, which is told when it is opened."""
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return ()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
-@lru_cache(maxsize=64)
-def _fault_without_end(path: str, *identity: int) -> str:
+def _fault_without_end(path: str) -> str:
     """Whether the text and the attributes of a file make HDF5 crash or run for ever; "" if they do not.
 
     HDF5 has no checksums for the place where these lie. All other faults are told when they are met.
     """
-    if not identity:
+    try:
+        return fault_in_file(path, _touch_text, seconds=SECONDS, bytes_per_second=BYTES_PER_SECOND)
+    except (OSError, ValueError):  # it cannot be looked at, which is told when it is opened
         return ""
-    return found_by_child(lambda: _touch_text(path), SECONDS + os.stat(path).st_size // BYTES_PER_SECOND)
 
 
 def _touch_text(path: str) -> str:

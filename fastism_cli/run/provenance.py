@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from fastism_cli.errors import UsageError
-from fastism_cli.genome.input_files import content_sha256, file_sha256
+from fastism_cli.genome.input_files import FileState, content_sha256, file_sha256, state_of
 from fastism_cli.options.per_head import split_named
 from fastism_cli.options.run_options import RunOptions
 from fastism_cli.options.shard import parse_shard
@@ -75,19 +75,11 @@ def installed(distribution: str) -> str:
         return ""
 
 
-class Stamp(NamedTuple):
-    """Facts about a file that change when the file does."""
-
-    inode: int
-    size: int
-    mtime_ns: int
-
-
 class Watch:
     """Files that must not change from now on, with their facts."""
 
     def __init__(self, paths: Iterable[str]) -> None:
-        self._before = {path: _stamp(path) for path in paths}
+        self._before = {path: _state(path) for path in paths}
 
     def check(self) -> None:
         """Compare all files with their state at the beginning.
@@ -98,16 +90,15 @@ class Watch:
             Names the first that has changed.
         """
         for path, before in self._before.items():
-            if _stamp(path) != before:
+            if _state(path) != before:
                 raise UsageError(
                     f"{path} has changed since this run began. Put it back and continue with --resume, "
                     "or start anew with --overwrite."
                 )
 
 
-def _stamp(path: str) -> Stamp | None:
+def _state(path: str) -> FileState | None:
     try:
-        found = os.stat(path)
+        return state_of(path)
     except OSError:
         return None
-    return Stamp(found.st_ino, found.st_size, found.st_mtime_ns)

@@ -6,14 +6,13 @@ it. So a child process reads each file first, with a limit of processor time; wh
 
 from __future__ import annotations
 
-import functools
 import inspect
 import io
 import math
 import stat
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -21,7 +20,7 @@ from typing import IO, Any
 import h5py
 
 from fastism_cli.errors import ModelError
-from fastism_cli.genome.input_files import found_by_child, printable
+from fastism_cli.genome.input_files import fault_in_file, printable
 
 SECONDS, BYTES_PER_SECOND = 3, 50 << 20  # of processor time: for any file, and for each more bytes of it
 SMALL = 64 << 20  # bytes; below this, nobody minds how small it was when packed
@@ -35,39 +34,21 @@ LENGTHS_IN_HEADER = 26  # bytes of a member's header in an archive before the le
 
 def check_hdf5(path: Path) -> None:
     """Raise :class:`ModelError` unless all of an HDF5 file can be read, lies in it, and has the size that it says."""
-    _raise(path, _fault_of_hdf5(path, *_identity(path)))
+    _check(path, _read_hdf5)
 
 
 def check_archive(path: Path) -> None:
     """Raise :class:`ModelError` unless a zip archive and the weights in it are sound."""
-    _raise(path, _fault_of_archive(path, *_identity(path)))
+    _check(path, _read_archive)
 
 
-def _raise(path: Path, fault: str) -> None:
-    if fault:
-        raise ModelError(f"{path}{fault}")
-
-
-def _identity(path: Path) -> tuple[int, ...]:
+def _check(path: Path, read: Callable[[Path], str]) -> None:
     try:
-        found = path.stat()
+        fault = fault_in_file(path, read, seconds=SECONDS, bytes_per_second=BYTES_PER_SECOND)
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from error
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
-@functools.lru_cache(maxsize=64)
-def _fault_of_hdf5(path: Path, *identity: int) -> str:
-    return found_by_child(lambda: _read_hdf5(path), _seconds(path))
-
-
-@functools.lru_cache(maxsize=64)
-def _fault_of_archive(path: Path, *identity: int) -> str:
-    return found_by_child(lambda: _read_archive(path), _seconds(path))
-
-
-def _seconds(path: Path) -> int:
-    return SECONDS + path.stat().st_size // BYTES_PER_SECOND
+    if fault:
+        raise ModelError(f"{path}{fault}")
 
 
 # --- HDF5 -------------------------------------------------------------------------------------------------------------
