@@ -11,6 +11,7 @@ from fastism_cli.engine.batching import Batching, Engine
 from fastism_cli.engine.forward import ForwardPasses
 from fastism_cli.engine.prepare import choose_engine, prepare
 from fastism_cli.engine.score_arrays import (
+    OtherInput,
     alternates,
     blank,
     column_of,
@@ -26,6 +27,7 @@ from fastism_cli.model import backend
 from fastism_cli.model.graph import Shape
 from fastism_cli.model.heads import Head, Reduce
 from fastism_cli.model.loading.source import ModelSource
+from fastism_cli.model.sequence_inputs import integers_known
 from fastism_cli.options.choices import ENGINES, PRECISIONS, SCORED_N_POLICIES
 from fastism_cli.options.per_head import Units
 from fastism_cli.rules.frames import ChunkCall
@@ -187,6 +189,16 @@ class FastISM:
         """The shapes of the inputs that are not the sequence, without the batch axis."""
         pairs = zip(self.input_names, self.input_shapes, strict=True)
         return {name: shape for i, (name, shape) in enumerate(pairs) if i != self.sequence_index}
+
+    @property
+    def other_inputs(self) -> dict[str, OtherInput]:
+        """The same, with what their arrays may hold."""
+        kinds, graph = dict(zip(self.input_names, self.prepared.input_dtypes, strict=True)), self.prepared.graph
+        tensors = {port.name: port.tensor for port in graph.inputs}
+        return {
+            name: OtherInput(shape, kinds[name], integers_known(graph, tensors[name]))
+            for name, shape in self.other_shapes.items()
+        }
 
     @property
     def sequence_text(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from math import prod
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,23 @@ from fastism_cli.errors import SequenceError, UsageError
 T = TypeVar("T")
 
 HOW = "--input NAME=zeros|ones|FILE.npy"
+
+
+class OtherInput(NamedTuple):
+    """An input that is not the sequence.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Without the batch axis.
+    dtype : str
+    integers : int or None
+        If an Embedding reads it: how many integers that knows, from 0 on.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    integers: int | None = None
 
 
 def letters_of(one_hot: np.ndarray) -> np.ndarray:

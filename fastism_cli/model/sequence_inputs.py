@@ -6,7 +6,7 @@ sequence is a view of it, computed from it by nodes in front of the model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from fastism_cli.model.keras_graph import flip_operation
 from fastism_cli.model.reductions import Select
 from fastism_cli.options.run_options import Tied
 
+KEEP_NUMBERS = frozenset("Cast Reshape Flatten Permute Transpose Squeeze ExpandDims Identity".split())
 HOW_TO_CODE = "Give the integer of each letter with --codes, as in --codes A=1,C=2,G=3,T=4,N=0"
 
 
@@ -175,6 +176,30 @@ def _embeddings(graph: LayerGraph, tensor: int) -> list[Any]:
     return [node.layer for node in readers if is_row and node.class_name == "Embedding"]
 
 
+def integers_known(graph: LayerGraph, tensor: int) -> int | None:
+    """How many integers, from 0 on, are known to the Embeddings that read a tensor; None if none reads it."""
+    readers = _readers_of_numbers(graph, tensor)
+    return min((node.layer.input_dim for node in readers if node.class_name == "Embedding"), default=None)
+
+
+def _letters_known(graph: LayerGraph, tensor: int) -> int | None:
+    """The same for letters, where one_hot counts too: it would make an N of a letter that it does not know."""
+    classes = (node.layer.num_classes for node in _readers_of_numbers(graph, tensor) if node.class_name == "OneHot")
+    return min((n for n in (integers_known(graph, tensor), *classes) if n is not None), default=None)
+
+
+def _readers_of_numbers(graph: LayerGraph, tensor: int) -> Iterator[Node]:
+    """Nodes that read the numbers of a tensor, perhaps in another type or shape."""
+    waiting = [tensor]
+    while waiting:
+        read = waiting.pop()
+        for node in graph.nodes:
+            if read in node.inputs and node.class_name in KEEP_NUMBERS:
+                waiting.extend(node.outputs)
+            elif read in node.inputs:
+                yield node
+
+
 def _listing(shapes: Mapping[str, Shape]) -> str:
     return "; ".join(f"{name!r} {shape}" for name, shape in shapes.items())
 
@@ -231,7 +256,7 @@ def _coder(
 ) -> tuple[LetterIntegers, bool]:
     """The integer of each letter, and whether N has one."""
     port = graph.inputs[index]
-    rows = min((layer.input_dim for layer in _embeddings(graph, port.tensor)), default=None)
+    known, known_letters = integers_known(graph, port.tensor), _letters_known(graph, port.tensor)
     chosen = dict(codes or {letter: i for i, letter in enumerate(alphabet.letters)})
     missing = [letter for letter in alphabet.letters if letter not in chosen]
     if missing:
@@ -240,12 +265,19 @@ def _coder(
     unknown = chosen.pop(alphabet.unknown_letter, None if codes else alphabet.size)
     if chosen:
         raise UsageError(f"--codes: {next(iter(chosen))} is neither a letter of {alphabet.letters} nor N.")
-    if rows is not None and max(integers) >= rows:
+    if known_letters is not None and max(integers) >= known_letters:
+        what = "Embedding" if known == known_letters else "one_hot"
         raise ModelError(
-            f"Input {port.name!r}: its Embedding knows {rows} integers, and the letters have up to {max(integers)}. "
-            f"{HOW_TO_CODE}"
+            f"Input {port.name!r}: its {what} knows {known_letters} integers, and the letters have up to "
+            f"{max(integers)}. {HOW_TO_CODE}"
         )
-    if unknown is not None and rows is not None and unknown >= rows:
+    if unknown is not None and known is not None and unknown >= known:
+        if codes:
+            raise UsageError(
+                f"--codes: {alphabet.unknown_letter} is {unknown}, and the Embedding of input {port.name!r} knows "
+                f"{known} integers, 0 to {known - 1}. Leave {alphabet.unknown_letter} out: regions with one are then "
+                "not scored."
+            )
         unknown = None
     coder = LetterIntegers(integers, integers[0] if unknown is None else unknown, graph.tensors[port.tensor].dtype)
     return coder, unknown is not None

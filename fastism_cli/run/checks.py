@@ -23,7 +23,7 @@ from fastism_cli.options.per_head import Units
 from fastism_cli.options.problems import Problems
 from fastism_cli.options.run_options import RunOptions, parse_codes, parse_reduce, parse_tie
 from fastism_cli.results.outputs import check_new_file, check_stream, is_stream, unfinished_names
-from fastism_cli.run.inputs_and_targets import parse_targets, read_inputs, read_target_names
+from fastism_cli.run.inputs_and_targets import FileArray, parse_targets, read_inputs, read_target_names
 from fastism_cli.run.provenance import Watch, other_files, run_attributes
 from fastism_cli.run.region_reader import check_records
 from fastism_cli.run.request import RunRequest
@@ -47,7 +47,7 @@ class ModelChoices:
     """
 
     alphabet: Alphabet
-    inputs: Mapping[str, np.ndarray | float]
+    inputs: Mapping[str, FileArray | float]
     targets: Mapping[str | None, Units | None]
     target_names: Mapping[str | None, Sequence[str]]
     reduce: Mapping[str | None, Sequence[str]]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from math import prod
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from fastism_cli.engine.score_arrays import check_all_given
+from fastism_cli.engine.score_arrays import OtherInput, check_all_given
 from fastism_cli.errors import UsageError
 from fastism_cli.options.choices import MOST_TARGETS
 from fastism_cli.options.per_head import Units, by_head, parse_range, split_named
@@ -17,6 +20,9 @@ from fastism_cli.options.problems import brief
 from fastism_cli.results.layout import HeadLayout
 
 CONSTANTS = {"zeros": 0.0, "ones": 1.0}
+NUMBERS_AT_ONCE = 1 << 20  # that are looked at
+LARGEST = np.finfo("float32").max
+HOW_TO_SAVE = "Write an array of numbers with numpy.save."
 
 
 # --- the inputs that are not the sequence ----------------------------------------------------------------------------
@@ -43,45 +49,74 @@ class OtherInputs:
         return same | {name: np.asarray(x[numbers]) for name, x in self.by_row.items()}
 
 
-def read_inputs(values: Sequence[str]) -> dict[str, np.ndarray | float]:
+class FileArray(NamedTuple):
+    """An array that is mapped from a file; ``what`` names option, input and file for messages."""
+
+    what: str
+    values: np.ndarray
+
+
+def read_inputs(values: Sequence[str]) -> dict[str, FileArray | float]:
     """Parse ``--input`` and open its files.
 
     Returns
     -------
     dict of input name to array or float
-        Arrays are mapped from the file, not read into memory; zeros and ones are a number.
+        Arrays are mapped from the file, not kept in memory; zeros and ones are a number.
 
     Raises
     ------
     UsageError
-        If a value is not NAME=..., or a file is not an array of numbers.
+        If a value is not NAME=..., a file is not an array of numbers, or one of them is not finite in float32.
     """
-    found: dict[str, np.ndarray | float] = {}
+    found: dict[str, FileArray | float] = {}
     for value in values:
         name, equals, source = value.partition("=")
         if not (name and equals and source):
             raise UsageError(f"--input must be NAME=zeros, NAME=ones or NAME=FILE.npy. Received: {value}")
         if name in found:
             raise UsageError(f"--input gives {name!r} twice.")
-        found[name] = CONSTANTS[source] if source in CONSTANTS else _array(source)
+        found[name] = CONSTANTS[source] if source in CONSTANTS else _array(f"--input {name}: {source}", source)
     return found
 
 
-def _array(path: str) -> np.ndarray:
+def _array(what: str, path: str) -> FileArray:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise UsageError(f"{what} is no regular file. {HOW_TO_SAVE}")
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
-        raise UsageError(f"--input: {path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError) as error:
-        raise UsageError(f"--input: {path} is not an array of numbers (.npy). Write it with numpy.save.") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-        raise UsageError(f"--input: {path} is not an array of numbers (.npy). Write it with numpy.save.")
+        raise UsageError(f"{what} cannot be read: {error.strerror or error}") from error
+    except UsageError:
+        raise
+    except Exception as error:  # a damaged header can make NumPy raise anything
+        raise UsageError(f"{what} is no array, or an empty one. {HOW_TO_SAVE}") from error
+    if not isinstance(found, np.ndarray):  # an archive of several
+        found.close()
+        raise UsageError(f"{what} is an archive of arrays (.npz). {HOW_TO_SAVE}")
+    if found.dtype.kind not in "biuf":
+        raise UsageError(f"{what} holds values of type {found.dtype}, which are no numbers. {HOW_TO_SAVE}")
+    array = FileArray(what, found)
+    _refuse(array, lambda x: ~(np.abs(x) <= LARGEST), f"Values must be finite, and at most {LARGEST:.3g}.")
     return array
 
 
+def _refuse(array: FileArray, is_wrong: Callable[[np.ndarray], np.ndarray], why: str) -> None:
+    """Raise :class:`UsageError` for the first value that is wrong; a file is read in blocks of its rows."""
+    values = np.atleast_1d(array.values)
+    step = max(NUMBERS_AT_ONCE // max(prod(values.shape[1:]), 1), 1)
+    for start in range(0, len(values), step):
+        block = values[start : start + step]
+        found = is_wrong(block)
+        if found.any():
+            row, *rest = np.argwhere(found)[0].tolist()
+            place = f"row {start + row} (from 0): {block[(row, *rest)]!s} at {[start + row, *rest]}"
+            raise UsageError(f"{array.what}, {place}. {why}")
+
+
 def fit_inputs(
-    given: Mapping[str, np.ndarray | float],
-    wanted: Mapping[str, tuple[int, ...]],
+    given: Mapping[str, FileArray | np.ndarray | float],
+    wanted: Mapping[str, OtherInput],
     n_regions: int,
     *,
     sequence: str = "",
@@ -92,8 +127,8 @@ def fit_inputs(
     ----------
     given : mapping of input name to array or float
         As :func:`read_inputs` gives them.
-    wanted : mapping of input name to shape
-        The inputs that are not the sequence, without the batch axis.
+    wanted : mapping of input name to OtherInput
+        The inputs that are not the sequence.
     n_regions : int
         Records of the BED.
     sequence : str
@@ -102,30 +137,52 @@ def fit_inputs(
     Raises
     ------
     UsageError
-        If an input has no values or values of another shape, or the model has no such input.
+        If an input has no values, or values of another shape or type, or the model has no such input.
     """
     unknown = [name for name in given if name not in wanted]
     if unknown:
-        others = ", ".join(f"{name!r} {shape}" for name, shape in wanted.items()) or "none"
+        others = ", ".join(f"{name!r} {port.shape}" for name, port in wanted.items()) or "none"
         raise UsageError(
             f"--input {unknown[0]}: the model has no such input beside the sequence. Those it has: {others}."
         )
-    check_all_given(given, wanted, sequence=sequence)
+    check_all_given(given, {name: port.shape for name, port in wanted.items()}, sequence=sequence)
     constant, by_row = {}, {}
-    for name, shape in wanted.items():
-        value = given[name]
-        if not isinstance(value, np.ndarray):
-            constant[name] = np.full(shape, value, "float32")
-        elif value.shape == shape:
-            constant[name] = np.asarray(value)
-        elif value.shape == (n_regions, *shape):
-            by_row[name] = value
+    for name, port in wanted.items():
+        array = _as_array(name, given[name], port.shape)
+        if array.values.shape == port.shape:
+            constant[name] = np.asarray(array.values)
+        elif array.values.shape == (n_regions, *port.shape):
+            by_row[name] = array.values
         else:
             raise UsageError(
-                f"--input {name}: the array must have shape {shape} (the same for every region) or "
-                f"{(n_regions, *shape)} (a row for each of the {n_regions} regions). Received: {value.shape}"
+                f"{array.what}: the array must have shape {port.shape} (the same for every region) or "
+                f"{(n_regions, *port.shape)} (a row for each of the {n_regions} regions). "
+                f"Received: {array.values.shape}"
             )
+        _check_type(array, port)
     return OtherInputs(constant, by_row)
+
+
+def _as_array(name: str, value: FileArray | np.ndarray | float, shape: tuple[int, ...]) -> FileArray:
+    if isinstance(value, FileArray):
+        return value
+    values = value if isinstance(value, np.ndarray) else np.full(shape, value, "float32")
+    return FileArray(f"--input {name}", values)
+
+
+def _check_type(array: FileArray, port: OtherInput) -> None:
+    """Raise :class:`UsageError` for what would become another number on its way into the model."""
+    if port.dtype == "bool":
+        least, most, kind = 0, 1, "truth values, 0 or 1"
+    elif port.integers is not None:
+        least, most, kind = 0, port.integers - 1, f"integers from 0 to {port.integers - 1}, which its Embedding knows"
+    elif "int" in port.dtype:
+        limits = np.iinfo(port.dtype)
+        least, most, kind = limits.min, limits.max, f"integers ({port.dtype})"
+    else:
+        return
+    ends = np.float64(least), np.float64(most)  # which a float16 does not hold
+    _refuse(array, lambda x: (x != np.floor(x)) | (x < ends[0]) | (x > ends[1]), f"The input takes {kind}.")
 
 
 # --- the heads and their targets -------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastism_cli.engine.score_arrays import OtherInput
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import Alphabet, Codes
 from fastism_cli.genome.fasta import RecordSource
@@ -196,6 +197,12 @@ def _random_codes(alphabet: Alphabet, n: int, length: int, n_share: float) -> np
 
 def _others(scorer: FastISM, choices: ModelChoices, n_regions: int) -> OtherInputs:
     """The other inputs: as given, or else random numbers."""
-    rng, shapes = np.random.default_rng(1), scorer.other_shapes
-    random = {name: rng.normal(size=shape).astype("float32") for name, shape in shapes.items()}
-    return fit_inputs({**random, **choices.inputs}, shapes, n_regions)
+    rng, wanted = np.random.default_rng(1), scorer.other_inputs
+    random = {name: _random_values(rng, port) for name, port in wanted.items()}
+    return fit_inputs({**random, **choices.inputs}, wanted, n_regions)
+
+
+def _random_values(rng: np.random.Generator, port: OtherInput) -> np.ndarray:
+    if port.integers is not None or "int" in port.dtype or port.dtype == "bool":
+        return rng.integers(0, port.integers or 2, port.shape)
+    return rng.normal(size=port.shape).astype("float32")

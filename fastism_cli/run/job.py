@@ -311,7 +311,7 @@ def _job(request: RunRequest, inputs: RunInputs, scorer: FastISM) -> Job:
         inputs,
         scorer,
         replace(reader, first=rows.start, stop=rows.stop),
-        fit_inputs(choices.inputs, scorer.other_shapes, regions.n_regions, sequence=scorer.sequence_text),
+        fit_inputs(choices.inputs, scorer.other_inputs, regions.n_regions, sequence=scorer.sequence_text),
         stored_heads(scorer.heads, choices.target_names),
         _attributes(inputs, scorer, rows, n_total),
         scorer.sequences_per_call(geometry.all_columns),

@@ -281,10 +281,13 @@ REFUSED = {
         "Give each its values: --input NAME=zeros|ones|FILE.npy.",
     ),
     "no such input": (["--input", "x=ones"], "--input x: the model has no such input beside the sequence."),
-    "input file is missing": (["--input", "x=gone.npy"], "--input: gone.npy cannot be read: No such file or directory"),
+    "input file is missing": (
+        ["--input", "x=gone.npy"],
+        "--input x: gone.npy cannot be read: No such file or directory",
+    ),
     "input file is no array": (
         ["--input", "x={}/objects.npy"],
-        "--input: {}/objects.npy is not an array of numbers (.npy). Write it with numpy.save.",
+        "--input x: {}/objects.npy is no array, or an empty one. Write an array of numbers with numpy.save.",
     ),
     "input without a value": (["--input", "x"], "--input must be NAME=zeros, NAME=ones or NAME=FILE.npy. Received: x"),
     "unknown choice": (["--center", "left"], "Invalid value for '--center': 'left' is not one of 'auto', 'midpoint'"),

@@ -3,12 +3,13 @@
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 
 from fastism_cli import FastISM
 from fastism_cli.engine.verify import verify
 from fastism_cli.errors import FastISMError, ModelError, SequenceError, UsageError
 from fastism_cli.options.run_options import parse_codes, parse_tie
+from fastism_cli.run.inspect_and_verify import verify_model
 from tests.models.zoo import randomise
 
 PROTEIN = "ACDEFGHIKLMNPQRSTVWY"
@@ -221,3 +222,48 @@ def test_what_is_no_list_of_integers(text):
 def test_what_is_no_pair_of_names(text):
     with pytest.raises(UsageError, match="--tie must be two names or more, each once"):
         parse_tie(text)
+
+
+def looked_up(kind: str) -> keras.Model:
+    """ids -> (cast or reshape) -> Embedding of 5 rows, or one_hot of 4 classes -> F -> D"""
+    ids = keras.Input((30,), name="ids", dtype="int32")
+    ways = {
+        "cast": lambda x: layers.Embedding(5, 3)(ops.cast(x, "int64")),
+        "reshaped": lambda x: layers.Reshape((30, 3))(layers.Embedding(5, 3)(layers.Reshape((6, 5))(x))),
+        "one_hot": lambda x: ops.one_hot(ops.cast(x, "int64"), 4),
+    }
+    return randomise(keras.Model(ids, layers.Dense(1)(layers.Flatten()(ways[kind](ids)))), seed=4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "codes", "message"),
+    [
+        ("cast", "A=1,C=2,G=3,T=5,N=0", r"Input 'ids': its Embedding knows 5 integers, and the letters have up to 5"),
+        ("reshaped", "A=1,C=2,G=3,T=9,N=0", r"'ids': its Embedding knows 5 integers, and the letters have up to 9"),
+        ("one_hot", "A=1,C=2,G=3,T=4", r"Input 'ids': its one_hot knows 4 integers, and the letters have up to 4"),
+        ("cast", "A=0,C=1,G=2,T=3,N=5", r"--codes: N is 5, and the Embedding of input 'ids' knows 5 integers, 0 to 4"),
+    ],
+)
+def test_codes_that_the_model_does_not_know_are_refused_with_both_numbers(kind, codes, message):
+    with pytest.raises(UsageError, match=message):
+        FastISM(looked_up(kind), sequence_input="ids", codes=codes)
+
+
+def test_one_hot_makes_an_n_of_what_it_does_not_know(rng):
+    model, codes = looked_up("one_hot"), random_codes(rng, 2, 30)
+    codes[0, 15] = 4
+    scorer = FastISM(model, sequence_input="ids", codes="A=3,C=2,G=1,T=0,N=7", batch_size=60)
+    own = np.array([3, 2, 1, 0, 7])
+    assert_exact(scorer, own[codes], codes, lambda x: model(own[x]))
+
+
+def test_verify_fills_other_inputs_with_what_they_can_hold(tmp_path):
+    dna, cell = keras.Input((20, 4), name="dna"), keras.Input((1,), dtype="int32", name="cell")
+    which, flag = layers.Flatten()(layers.Embedding(3, 4)(cell)), keras.Input((2,), dtype="bool", name="flag")
+    x = [layers.Flatten()(layers.Conv1D(4, 5)(dna)), which, ops.cast(flag, "float32")]
+    model = randomise(keras.Model([dna, cell, flag], layers.Dense(1)(layers.Concatenate()(x))), seed=5)
+    assert {name: port[1:] for name, port in FastISM(model).other_inputs.items()} == {
+        "cell": ("int32", 3),
+        "flag": ("bool", None),
+    }
+    assert verify_model(model).passed

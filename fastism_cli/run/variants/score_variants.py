@@ -206,7 +206,7 @@ def _job(
     if scorer.batching.batch_size == "auto":
         most = max_sequences(scorer.input_length) * share * (scorer.alphabet.size - 1)
         scorer.batching.batch_size = min(scorer.batching.substitutions, most)
-    others = fit_inputs(choices.inputs, scorer.other_shapes, source.summary.count, sequence=scorer.sequence_text)
+    others = fit_inputs(choices.inputs, scorer.other_inputs, source.summary.count, sequence=scorer.sequence_text)
     outputs = stored_heads(scorer.heads, choices.target_names)
     return VariantJob(source, genome, contigs, scorer, outputs, others, windows)
 
