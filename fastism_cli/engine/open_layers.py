@@ -17,6 +17,7 @@ from typing import Any
 
 import keras
 
+from fastism_cli.engine.simpler_operations import has_simpler_form, that_runs
 from fastism_cli.model import backend
 from fastism_cli.model.agreement import agree, random_inputs
 from fastism_cli.model.graph import Input, LayerGraph, Node, Tensor
@@ -60,13 +61,13 @@ def _inside(node: Node, graph: LayerGraph) -> LayerGraph | None:
             wanted = node.call(
                 arrays
             )  # first, as a layer may keep tensors of its first call: they must not be symbolic
-            inside = layer_graph(_traced(node, given))
+            inside = that_runs(layer_graph(_traced(node, given)))
             found = inside.run(arrays)
         values = [found[port.tensor] for port in inside.outputs]
         is_right = agree(wanted, values) and not inside.keeps_masks
     except Exception:  # custom code may raise anything
         return None
-    return inside if is_right and not any(map(_is_product_without_a_rule, inside.nodes)) else None
+    return inside if is_right and not any(_is_product_without_a_rule(node, inside) for node in inside.nodes) else None
 
 
 def _traced(node: Node, given: Sequence[Tensor]) -> keras.Model:
@@ -110,7 +111,7 @@ def _as_array(argument: Any) -> Any:
     return backend.to_numpy(argument) if isinstance(argument, keras.Variable) else argument
 
 
-def _is_product_without_a_rule(node: Node) -> bool:
+def _is_product_without_a_rule(node: Node, graph: LayerGraph) -> bool:
     """Whether an operation without a rule has a matrix or a kernel, such as the convolution in a subclass of Conv1D.
 
     Left as a layer, it can get a rule by ``register_rule(..., like=...)``.
@@ -118,7 +119,8 @@ def _is_product_without_a_rule(node: Node) -> bool:
     args, kwargs = node.arguments
     given = keras.tree.flatten((args, list(kwargs.values())))
     has_matrix = any(len(getattr(x, "shape", ())) > 1 for x in given if not isinstance(x, Input))
-    return not isinstance(node.layer, keras.Layer) and has_matrix and rule_of(node) is None
+    has_rule = isinstance(node.layer, keras.Layer) or rule_of(node) is not None or has_simpler_form(node, graph)
+    return has_matrix and not has_rule
 
 
 def _spliced(node: Node, inside: LayerGraph, first: int, tensors: list[Tensor]) -> list[Node]:

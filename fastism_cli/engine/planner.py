@@ -235,8 +235,7 @@ class _Planner(Propagation):
     def _step(self, node: Node, rule: Rule | None, forms: dict[int, Form]) -> Step:
         facts = self.facts(node, self.stored)
         output = self.stored[node.outputs[0]]
-        work = weighted_multiply_adds(node.layer, facts.shapes, facts.shape) if node.role != "activation" else 0
-        work = 0 if isinstance(node.layer, Reduction) else work
+        work = _full_work(node, facts)
         full = work if node.role != FURTHER_WINDOW else 0
         if rule is None:
             operands = tuple(Operand(t, Form.VALUE, "full", None) for t in node.inputs)
@@ -278,6 +277,15 @@ class _Planner(Propagation):
         frame = frame or state.frame
         ready = forms.get(tensor) is Form.VALUE and frame == state.frame
         return Operand(tensor, form, "value" if ready and form is Form.VALUE else "delta", frame)
+
+
+def _full_work(node: Node, facts: Facts) -> int:
+    """Multiply-adds of a node in a forward pass."""
+    if node.role == "activation" or isinstance(node.layer, Reduction):
+        return 0
+    rule = rule_of(node)
+    known = rule.full_multiply_adds(facts) if rule is not None else None
+    return weighted_multiply_adds(node.layer, facts.shapes, facts.shape) if known is None else known
 
 
 def _delivered(state: State, operand: Operand) -> State:

@@ -1,21 +1,20 @@
 """Rewrite a graph for the engine: fewer kinds of nodes, activations as nodes of their own, heads reduced, sums first.
 
-Some operations are others in disguise and are replaced: pieces of a tensor by slices of it, a stack by tensors with one
-more axis side by side, pooling by a function by the pooling layer.
+Operations that are others in disguise are replaced by those (see :mod:`fastism_cli.engine.simpler_operations`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import accumulate
 from typing import Any
 
 import keras
 
-from fastism_cli.model.graph import REFERENCE, Arguments, Input, LayerGraph, Node, Port, ReferenceTensor, Shape, Tensor
+from fastism_cli.engine.simpler_operations import with_simpler_operations
+from fastism_cli.engine.whole_numbers import with_whole_numbers_as_floats
+from fastism_cli.model.graph import REFERENCE, LayerGraph, Node, Port, ReferenceTensor, Shape, Tensor
 from fastism_cli.model.heads import Head
-from fastism_cli.model.keras_graph import operation_class
 from fastism_cli.model.reductions import Mean, Select, Sum
 from fastism_cli.rules.pool import as_pooling
 from fastism_cli.rules.summed_conv import SummedConvolution, can_be_summed
@@ -24,10 +23,12 @@ from fastism_cli.rules.table import rule_of
 
 def rewritten(graph: LayerGraph, heads: Sequence[Head]) -> LayerGraph:
     """The graph with all of the rewriting, and these heads as its outputs."""
-    return with_sums_first(with_heads(with_activations_apart(with_simpler_operations(graph)), heads))
+    simpler = with_simpler_operations(graph)
+    floats = next(tensor.dtype for tensor in graph.tensors if "float" in tensor.dtype)
+    return with_sums_first(with_heads(with_activations_apart(with_whole_numbers_as_floats(simpler, floats)), heads))
 
 
-# --- operations and layers as simpler ones ----------------------------------------------------------------------------
+# --- layers as simpler ones -------------------------------------------------------------------------------------------
 
 # Layers that do nothing at inference but call the layer inside.
 OPENED = frozenset({keras.layers.SpectralNormalization})
@@ -39,89 +40,6 @@ def opened(node: Node) -> Node:
         return node
     inner = node.layer.layer
     return replace(node, layer=inner, call=lambda arrays: [inner(arrays[0])])
-
-
-POOLINGS = {"averagepool": "AveragePooling", "maxpool": "MaxPooling"}
-SLICES = ("split", "arraysplit")
-# All operations that are replaced.
-SIMPLER = (*POOLINGS, *SLICES, "unstack", "stack")
-
-
-def with_simpler_operations(graph: LayerGraph) -> LayerGraph:
-    """The graph with these operations replaced."""
-    nodes: list[Node] = []
-    tensors: list[Tensor] = []
-    for node in graph.nodes:
-        nodes += _written_as(node, graph, tensors) or [node]
-    return graph.extended(nodes, tensors, graph.outputs)
-
-
-def _written_as(node: Node, graph: LayerGraph, tensors: list[Tensor]) -> list[Node] | None:
-    """The nodes that replace this one, if any; tensors between them are added to ``tensors``."""
-    layer: Any = node.layer
-    cls: Any = type(layer)
-    name = cls.__name__.lower()
-    if name not in SIMPLER or cls is not operation_class(name):
-        return None
-    rank = len(graph.tensors[node.inputs[0]].shape) + 1
-    if name in POOLINGS:
-        return [_as_layer(node, f"{POOLINGS[name]}{rank - 2}D")]
-    axis = layer.axis % (rank + 1 if name == "stack" else rank)
-    if axis == 0:
-        return None
-    if name == "stack":
-        return _side_by_side(node, axis, graph, tensors)
-    if name == "unstack":
-        return [_item(node, axis, i, output) for i, output in enumerate(node.outputs)]
-    return _slices(node, axis, [graph.tensors[t].shape[axis - 1] for t in node.outputs])
-
-
-def _as_layer(node: Node, name: str) -> Node:
-    """The node with the layer, whose rule it gets; the operation still computes it, in the type of its input."""
-    operation: Any = node.layer
-    layer = getattr(keras.layers, name)(
-        operation.pool_size, operation.strides, operation.padding, operation.data_format, name=node.name
-    )
-    return replace(node, layer=layer)
-
-
-def _slices(node: Node, axis: int, lengths: Sequence[int]) -> list[Node]:
-    stops = list(accumulate(lengths))
-    keys = [slice(stop - length, stop) for stop, length in zip(stops, lengths, strict=True)]
-    return [_item(node, axis, key, output) for key, output in zip(keys, node.outputs, strict=True)]
-
-
-def _item(node: Node, axis: int, key: int | slice, output: int) -> Node:
-    """``x[..., key]``, at ``axis``."""
-    keys = (*(slice(None) for _ in range(axis)), key)
-    return _operation(node, "getitem", node.inputs, output, given=(keys,))
-
-
-def _side_by_side(node: Node, axis: int, graph: LayerGraph, tensors: list[Tensor]) -> list[Node]:
-    (output,) = node.outputs
-    shape = graph.tensors[output].shape
-    one = Tensor((*shape[: axis - 1], 1, *shape[axis:]), graph.tensors[output].dtype)
-    first = len(graph.tensors) + len(tensors)
-    between = tuple(range(first, first + len(node.inputs)))
-    tensors += [one] * len(between)
-    widened = [_operation(node, "expanddims", (t,), x, axis=axis) for t, x in zip(node.inputs, between, strict=True)]
-    return [*widened, _operation(node, "concatenate", between, output, axis=axis)]
-
-
-def _operation(
-    node: Node, name: str, inputs: tuple[int, ...], output: int, *, given: tuple[Any, ...] = (), **options: Any
-) -> Node:
-    """An operation of Keras on these tensors; ``given`` are further arguments of its call."""
-    cls: Any = operation_class(name)
-    operation = cls(**options)
-    takes_list = name == "concatenate"
-    places = tuple(Input(i) for i in range(len(inputs)))
-
-    def call(arrays: Sequence[Any]) -> list[Any]:
-        return [operation.call(list(arrays)) if takes_list else operation.call(arrays[0], *given)]
-
-    arguments: Arguments = ((list(places),) if takes_list else (*places, *given), {})
-    return Node(0, node.name, operation, inputs, (output,), call, node.role, arguments)
 
 
 # --- activations, heads, sums -----------------------------------------------------------------------------------------

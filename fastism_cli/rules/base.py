@@ -121,6 +121,8 @@ class Facts:
     @property
     def window(self) -> Window:
         """The state of the only input. The planner asks a rule only where it is a window."""
+        if len(self.states) > 1:
+            raise Decline("takes several tensors of the model")
         (state,) = self.states
         assert isinstance(state, Window)
         return state
@@ -323,6 +325,10 @@ class Rule:
     def multiply_adds(self, facts: Facts, output: State) -> int:
         """Multiplications with weights for one substitution."""
         return 0
+
+    def full_multiply_adds(self, facts: Facts) -> int | None:
+        """The same for a forward pass; None: each weight matrix of the layer once per position."""
+        return None
 
     def scratch(self, facts: Facts) -> int:
         """Elements that one substitution needs for intermediate results, besides inputs and output."""

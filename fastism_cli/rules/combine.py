@@ -71,6 +71,16 @@ class Merge(Rule):
         return from_keras(call.facts.node.call([to_keras(x, axis) for x in full])[0], like, axis)
 
 
+class MergeAlong(Merge):
+    """An operation of several tensors that works along their channels, such as ``take_along_axis``."""
+
+    def propagate(self, facts: Facts) -> State:
+        window, axis = facts.windows[0], facts.layer.axis
+        if window.flat is not None or axis is None or axis % (len(facts.shape) + 1) in (0, window.axis + 1):
+            raise Decline(f"works along axis {axis}, that of the positions")
+        return super().propagate(facts)
+
+
 def first_position(like: Frame) -> Frame:
     """The only position of a tensor that is the same for all."""
     return Frame((0,) * len(like.starts), 1, Fraction(0), 1)

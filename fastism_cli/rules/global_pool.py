@@ -14,7 +14,7 @@ from keras import ops
 
 from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Extra, Facts, Form, Rule, Splits, State, Window
 from fastism_cli.rules.frames import Frame
-from fastism_cli.rules.layer_settings import first_spatial
+from fastism_cli.rules.layer_settings import arguments, first_spatial
 from fastism_cli.rules.strips import by_pieces, sum_rows
 from fastism_cli.rules.window_arrays import from_keras, lowest, per_position, to_keras, window_axes, without
 
@@ -35,7 +35,7 @@ def axis_argument(facts: Facts) -> tuple[tuple[int, ...], bool]:
     axes = tuple(sorted(int(a) % rank for a in given))
     if 0 in axes:
         raise Decline("reduces over the sequences of a batch")
-    return tuple(a - 1 for a in axes), facts.layer.keepdims
+    return tuple(a - 1 for a in axes), getattr(facts.layer, "keepdims", False)
 
 
 def sum_over(x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
@@ -125,9 +125,12 @@ class ChannelReduce(Reduce):
     form = Form.VALUE
 
     def propagate(self, facts: Facts) -> State:
-        output = super().propagate(facts)
+        output, (axes, keepdims) = super().propagate(facts), self.reduced(facts)
         if not isinstance(output, Window):
             raise Decline("needs all positions")
+        left = [n if a not in axes else 1 for a, n in enumerate(facts.shapes[0]) if keepdims or a not in axes]
+        if facts.shape != tuple(left) or any(len(getattr(x, "shape", ())) > 1 for x in arguments(facts.node)):
+            raise Decline(f"makes a tensor {facts.shape} of one of {facts.shapes[0]}")
         return output
 
     def value(self, call: Call, *inputs: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from fastism_cli.model.graph import Node, Shape
+from fastism_cli.model.graph import Input, Node, Shape
 from fastism_cli.rules.base import Decline
 
 
@@ -25,6 +25,17 @@ def arguments(node: Node) -> list[Any]:
     """All arguments of the call, positional first: :class:`Input`, numbers, arrays."""
     args, kwargs = node.arguments
     return list(keras.tree.flatten((args, list(kwargs.values()))))
+
+
+def argument(node: Node, place: int, name: str) -> Any:
+    """One argument of the call, given by position or by name; None if it is left out."""
+    args, kwargs = node.arguments
+    return args[place] if place < len(args) else kwargs.get(name)
+
+
+def is_constant(x: Any) -> bool:
+    """Whether an argument is given, and no tensor of the model is in it."""
+    return x is not None and not any(isinstance(part, Input) for part in keras.tree.flatten(x))
 
 
 def broadcast_shape(array: Any, rank: int) -> Shape:

@@ -14,7 +14,7 @@ import keras
 from keras import ops
 
 from fastism_cli.model.graph import Input, Node
-from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, Splits, State, Window
+from fastism_cli.rules.base import UNCHANGED, Call, Decline, Facts, Form, Rule, Splits, State, Window
 from fastism_cli.rules.layer_settings import arguments, broadcast_shape
 from fastism_cli.rules.window_arrays import from_keras, to_keras, without
 
@@ -171,7 +171,7 @@ class Apply(Rule):
         return window if window.flat is not None else replace(window, channels=without(shape, window.axis))
 
     def require_channels(self, facts: Facts) -> None:
-        window, axis = facts.window, facts.layer.axis
+        window, axis = facts.window, getattr(facts.layer, "axis", -1)
         axes = axis if isinstance(axis, (list, tuple)) else (axis,)
         rank = len(facts.shape) + 1
         if window.flat is not None:
@@ -190,9 +190,83 @@ class Cast(Apply):
     """Conversion to another type of real numbers."""
 
     def propagate(self, facts: Facts) -> State:
-        if "float" not in str(facts.layer.dtype):
+        if "complex" in str(facts.layer.dtype):
             raise Decline(f"makes numbers of type {facts.layer.dtype}")
         return super().propagate(facts)
+
+
+class Broadcast(Apply):
+    """``broadcast_to``: a channel is repeated."""
+
+    form = Form.EITHER
+    linear = True
+
+    def value(self, call: Call, *inputs: Any) -> Any:
+        (x,) = inputs
+        assert isinstance(call.output, Window)
+        return ops.broadcast_to(x, (*x.shape[:4], *call.output.channels))
+
+    delta = value
+
+
+class Taken(Apply):
+    """``take`` of channels by constant numbers."""
+
+    form = Form.DELTA
+    linear = True
+
+    def propagate(self, facts: Facts) -> State:
+        self.require_channels(facts)
+        window, axis = facts.window, facts.layer.axis % (len(facts.shapes[0]) + 1) - 1
+        added = len(facts.shape) - len(facts.shapes[0])
+        place = window.axis + (added if axis < window.axis else 0)
+        if not isinstance(arguments(facts.node)[0], Input) or facts.shape[place] != window.frame.length:
+            raise Decline("takes entries by numbers that depend on the sequence")
+        return replace(window, channels=without(facts.shape, place), axis=place)
+
+    def delta(self, call: Call, *inputs: Any) -> Any:
+        (x,) = inputs
+        assert isinstance(call.output, Window)
+        return from_keras(call.facts.node.call([to_keras(x, call.facts.window.axis)])[0], x, call.output.axis)
+
+
+class NewChannels(Rule):
+    """One number at each place becomes several, on axes behind the others: ``one_hot``, or rows of a constant table."""
+
+    form = Form.VALUE
+    splits = Splits.ROWS
+    any_axis = True
+
+    def propagate(self, facts: Facts) -> State:
+        window, rank = facts.window, len(facts.shapes[0])
+        if window.flat is not None or facts.shape[:rank] != facts.shapes[0] or not self.puts_behind(facts):
+            raise Decline(f"makes a tensor {facts.shape} of one of {facts.shapes[0]}")
+        return replace(window, channels=without(facts.shape, window.axis))
+
+    def puts_behind(self, facts: Facts) -> bool:
+        """Whether the new axes are the last ones."""
+        return facts.layer.axis in (-1, len(facts.shape))
+
+    def value(self, call: Call, *inputs: Any) -> Any:
+        (x,) = inputs
+        axis = call.facts.window.axis
+        return from_keras(call.facts.node.call([to_keras(x, axis)])[0], x, axis)
+
+
+class RowsOfTable(NewChannels):
+    """``take`` of rows of a constant."""
+
+    def puts_behind(self, facts: Facts) -> bool:
+        return facts.layer.axis == 0 or (facts.layer.axis is None and facts.shape == facts.shapes[0])
+
+
+class Fixed(Rule):
+    """``ones_like`` and the like: the output depends on the shape of the tensor alone."""
+
+    any_axis = True
+
+    def propagate(self, facts: Facts) -> State:
+        return UNCHANGED
 
 
 def _constants(node: Node) -> Iterator[Any]:

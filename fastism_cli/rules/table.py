@@ -19,12 +19,23 @@ from fastism_cli.model.loading.keras2_layers import ThresholdedReLU
 from fastism_cli.model.reductions import L2, Center, Jsd, LogSumExp, Max, Mean, Profile, Select, Sum
 from fastism_cli.model.sequence_inputs import LetterIntegers
 from fastism_cli.rules.base import Rule
-from fastism_cli.rules.combine import Concatenate, LinearMerge, Merge
+from fastism_cli.rules.combine import Concatenate, LinearMerge, Merge, MergeAlong
 from fastism_cli.rules.conv import Conv
 from fastism_cli.rules.conv_2d_3d import SpatialConv, TransposedConv, convolve, convolve_depthwise, convolve_separable
 from fastism_cli.rules.crop_pad_repeat import Move, Padded, Repeat, repeats_argument, up_sampling
 from fastism_cli.rules.dense import Dense
-from fastism_cli.rules.einsum import EinsumLayer, EinsumOperation, Matmul
+from fastism_cli.rules.einsum import (
+    Einsum,
+    EinsumLayer,
+    EinsumOfTensors,
+    Spelled,
+    dot,
+    dot_layer,
+    einsum,
+    inner,
+    matmul,
+    tensordot,
+)
 from fastism_cli.rules.embedding import Lookup, ToIntegers
 from fastism_cli.rules.global_pool import ChannelReduce, FromLowest, LinearReduce, Maximum, axis_argument, spatial_axes
 from fastism_cli.rules.head_reductions import (
@@ -37,7 +48,20 @@ from fastism_cli.rules.head_reductions import (
     WindowSum,
 )
 from fastism_cli.rules.layer_settings import arguments
-from fastism_cli.rules.pointwise import Activated, Apply, Cast, EachPosition, Identity, Pointwise, along_positions_axis
+from fastism_cli.rules.pointwise import (
+    Activated,
+    Apply,
+    Broadcast,
+    Cast,
+    EachPosition,
+    Fixed,
+    Identity,
+    NewChannels,
+    Pointwise,
+    RowsOfTable,
+    Taken,
+    along_positions_axis,
+)
 from fastism_cli.rules.pool import AveragePool, MaxPool
 from fastism_cli.rules.pool_2d_3d import SpatialAveragePool, SpatialMaxPool, SpatialMove, SpatialRepeat
 from fastism_cli.rules.reshape import (
@@ -84,11 +108,21 @@ def with_constant(constant: Rule, tensors: Rule) -> Callable[[Node], Rule]:
     return lambda node: tensors if len(node.inputs) > 1 else constant
 
 
+def product(spelled: Spelled) -> Callable[[Node], Rule]:
+    """The rules of a product: of a tensor with constants, and of several tensors."""
+    return with_constant(Einsum(spelled), EinsumOfTensors(spelled))
+
+
 def quotient(node: Node) -> Rule:
     """Of two tensors, of a tensor by a constant, or of a constant by a tensor."""
     if len(node.inputs) > 1:
         return MERGE
     return SCALED_DOWN if isinstance(arguments(node)[0], Input) else ONE_BY_ONE
+
+
+def fixed(node: Node) -> Rule:
+    """For ``ones_like(x)`` and ``full_like(x, constant)``; where the number to fill in is a tensor, none is right."""
+    return Fixed() if isinstance(arguments(node)[0], Input) and len(node.inputs) == 1 else ONE_BY_ONE
 
 
 MERGE, ONE_BY_ONE, SCALED_DOWN = Merge(), Apply(), WithConstant("divide")
@@ -133,6 +167,7 @@ LAYERS: dict[tuple[type, ...], Choice] = {
     # dense.py, einsum.py
     (layers.Dense,): Dense(),
     (layers.EinsumDense,): EinsumLayer(),
+    (layers.Dot,): EinsumOfTensors(dot_layer),
     # pool.py, pool_2d_3d.py, global_pool.py
     (layers.MaxPooling1D,): MaxPool(),
     (layers.AveragePooling1D,): AveragePool(),
@@ -186,8 +221,15 @@ OPERATIONS: dict[str, Choice] = {
     "floor log log10 log1p log2 nantonum negative rad2deg reciprocal round sign sin sinc sinh sqrt square tan tanh "
     "trunc rsqrt erf erfc erfinv relu relu6 sigmoid sparsesigmoid softplus softsign softshrink sparseplus silu "
     "squareplus logsigmoid leakyrelu hardsigmoid hardsilu elu selu gelu celu tanhshrink hardtanh hardshrink "
-    "threshold": ONE_BY_ONE,
-    "glu softmax logsoftmax sparsemax normalize rmsnorm layernorm": Apply(axis=True),
+    "threshold signbit isnan isinf isposinf isneginf isfinite isreal logicalnot bitwisenot bitwiseinvert real i0 "
+    "digitize saturatecast": ONE_BY_ONE,
+    "glu softmax logsoftmax sparsemax normalize rmsnorm layernorm sort argsort argpartition cumsum cumprod nancumsum "
+    "nancumprod topk": Apply(axis=True),
+    "takealongaxis": with_constant(Apply(axis=True), MergeAlong()),
+    "oneslike zeroslike fulllike": fixed,
+    "onehot": NewChannels(),
+    "broadcastto": Broadcast(),
+    "take": lambda node: Taken() if isinstance(arguments(node)[0], Input) else RowsOfTable(),
     "stopgradient copy": Identity(),
     "cast": Cast(),
     # scale_and_shift.py with a constant, combine.py with another tensor
@@ -195,17 +237,26 @@ OPERATIONS: dict[str, Choice] = {
     "subtract": with_constant(WithConstant("subtract"), DIFFERENCE),
     "multiply": with_constant(WithConstant("multiply"), MERGE),
     "divide truedivide": quotient,
-    "dividenonan power maximum minimum fmax fmin arctan2 hypot logaddexp logaddexp2": with_constant(ONE_BY_ONE, MERGE),
+    "dividenonan power maximum minimum fmax fmin arctan2 hypot logaddexp logaddexp2 mod fmod floordivide heaviside "
+    "ldexp nextafter gcd lcm isclose greater greaterequal less lessequal equal notequal logicaland logicalor "
+    "logicalxor bitwiseand bitwiseor bitwisexor bitwiseleftshift bitwiserightshift leftshift rightshift where "
+    "select": with_constant(ONE_BY_ONE, MERGE),
     "concatenate": Concatenate(),
     # einsum.py
-    "einsum": EinsumOperation(),
-    "matmul dot": Matmul(),
+    "einsum": product(einsum),
+    "matmul": product(matmul),
+    "dot": product(dot),
+    "inner": product(inner),
+    "tensordot": product(tensordot),
     # global_pool.py
     "mean": LinearReduce(axis_argument, mean=True),
     "sum": LinearReduce(axis_argument, mean=False),
     "max": FromLowest(axis_argument),
     "amax": Maximum(axis_argument),
-    "min amin std var prod logsumexp norm": ChannelReduce(axis_argument),
+    "min amin std var prod logsumexp norm all any argmax argmin countnonzero median quantile percentile average ptp "
+    "nanmax nanmin nanmean nansum nanprod nanstd nanvar nanmedian nanargmax nanargmin trapezoid": ChannelReduce(
+        axis_argument
+    ),
     # reshape.py
     "reshape expanddims squeeze": Reshaped(),
     "transpose": Transposed(axes_argument),
@@ -231,7 +282,7 @@ OPAQUE: dict[str, str] = {
     "GroupNormalization": (
         "normalises with the mean over all positions; a normalisation over the channels alone would be fast"
     ),
-    "Dot RepeatVector": "sums products over all positions, or takes a tensor that has none",
+    "RepeatVector": "takes a tensor that has no positions",
     "AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D "
     "AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D": (
         "its bins are not all of one width: its output_size does not divide the length of its input"

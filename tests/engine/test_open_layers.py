@@ -54,6 +54,47 @@ class WeightFirst(layers.Layer):
         return self.shift - (self.shift + (self.scale * x)) / 2.0
 
 
+class OwnWeights(layers.Layer):
+    """One of ``OPERATIONS``, with weights of the layer's own."""
+
+    def __init__(self, operation, **options):
+        super().__init__(**options)
+        self.operation = operation
+
+    def build(self, shape):
+        _, *shapes = OPERATIONS[self.operation]
+        self.kernels = [self.add_weight(shape=s, name=f"kernel_{i}") for i, s in enumerate(shapes)]
+
+    def call(self, x):
+        return OPERATIONS[self.operation][0](x, *self.kernels)
+
+    def get_config(self):
+        return {**super().get_config(), "operation": self.operation}
+
+
+def in_blocks(x):
+    """The size of the batch is asked for."""
+    batch, length, channels = ops.shape(x)
+    y = ops.reshape(x, (batch, length // 2, 2, channels))
+    return ops.reshape(y * ops.softmax(y, axis=-2), (batch, length, channels))
+
+
+OPERATIONS = {
+    "conv": (lambda x, w: ops.conv(x, w, padding="same"), (5, 5, 4)),
+    "standardised_conv": (lambda x, w: ops.conv(x, (w - ops.mean(w)) / (ops.std(w) + 0.1), padding="same"), (5, 5, 4)),
+    "depthwise_conv": (lambda x, w: ops.depthwise_conv(x, w, strides=2), (4, 5, 2)),
+    "separable_conv": (lambda x, w, v: ops.separable_conv(x, w, v, padding="same"), (5, 5, 1), (1, 5, 6)),
+    "conv_transpose": (lambda x, w: ops.conv_transpose(x, w, strides=2, padding="same"), (4, 3, 5)),
+    "batch_normalization": (lambda x, m, v: ops.batch_normalization(x, m, v * v + 1, axis=-1), (5,), (5,)),
+    "tensordot": (lambda x, w: ops.tensordot(x, w, axes=[[2], [0]]), (5, 4)),
+    "einsum": (lambda x, w: ops.einsum("blc,lcd->bld", x, w), (LENGTH, 5, 3)),
+    "shape": (in_blocks,),
+    "broadcast": (lambda x, w: w + ops.broadcast_to(ops.max(x, axis=-1, keepdims=True), ops.shape(x)), (5,)),
+    "comparison": (lambda x, w: ops.where(x > w, x, 0.1 * x), (5,)),
+    "take": (lambda x, w: ops.take(x, [3, 3, 0], axis=-1) * w, (3,)),
+}
+
+
 class Branches(keras.Model):
     """A model by its call, with a dict of heads."""
 
@@ -76,6 +117,8 @@ OPENED = {
     "argument": lambda x: custom.ScaleBy()(x, factor=0.5),
     "two_results": lambda x: ops.multiply(*custom.SplitHalves()(conv(x, 6))),
     "what_it_is_given": lambda x: layers.Concatenate()(Twice()(x)),
+    "convolution": lambda x: custom.SquaredConv1D(4, 3)(x),
+    "its_convolution": lambda x: custom.UnchangedConv1D(4, 3)(x),
     "lambda": lambda x: layers.Lambda(lambda t: t[:, ::-1, ::-1])(x),
     "lambda_with_arguments": lambda x: layers.Lambda(lambda t, by: ops.relu(t) * by, arguments={"by": 2.0})(x),
 }
@@ -103,9 +146,19 @@ def test_what_consists_of_keras_is_fast(name):
     found = seen(model)
     assert found.count("opaque") == 0 and found.limit > 1.5
     own = set(
-        "GatedUnit Residual ConvPair PositionScale MirrorMix ScaleBy SplitHalves Twice WeightFirst Lambda".split()
+        "GatedUnit Residual ConvPair PositionScale MirrorMix ScaleBy SplitHalves Twice WeightFirst SquaredConv1D "
+        "UnchangedConv1D Lambda".split()
     )
     assert not own & {node.class_name for node in found.nodes}
+    assert_exact(model)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operations_with_weights_of_the_layer_are_fast(name):
+    model = between(OwnWeights(name))
+    found = seen(model)
+    assert found.count("opaque") == 0 and found.limit > 1.5
+    assert "OwnWeights" not in {node.class_name for node in found.nodes}
     assert_exact(model)
 
 
@@ -145,11 +198,7 @@ class Keeps(layers.Layer):
         return keras.KerasTensor(x.shape, x.dtype)
 
 
-LEFT = {
-    "differs": lambda: Differs(name="own"),
-    "convolution": lambda: custom.SquaredConv1D(4, 3, name="own"),
-    "like": lambda: custom.UnchangedConv1D(4, 3, name="own"),
-}
+LEFT = {"differs": lambda: Differs(name="own")}
 
 
 @pytest.mark.parametrize("name", LEFT)

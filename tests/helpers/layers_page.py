@@ -8,7 +8,8 @@ from pathlib import Path
 
 from keras import layers
 
-from fastism_cli.engine.rewrite import OPENED, SIMPLER
+from fastism_cli.engine.rewrite import OPENED
+from fastism_cli.engine.simpler_operations import SIMPLER
 from fastism_cli.model.graph import Node
 from fastism_cli.model.keras_graph import operation_class
 from fastism_cli.rules.base import Rule

@@ -1,10 +1,17 @@
 """``keras.ops`` and operators on symbolic tensors: nodes whose operation is no layer."""
 
 import keras
-from keras import ops
+import numpy as np
+from keras import layers, ops
 
 from .blocks import conv, dna, flat_dense
 from .registry import toy, toys
+
+
+def kernel(*shape: int) -> np.ndarray:
+    """Constant weights."""
+    return np.random.default_rng(len(shape)).normal(0, 0.6, shape).astype("float32")
+
 
 ONE_TENSOR = {
     "plus_number": lambda x: x + 1.0,
@@ -50,6 +57,70 @@ ONE_TENSOR = {
     "split_length": lambda x: ops.subtract(*ops.split(x, 2, axis=1)),
     "split_unevenly": lambda x: ops.concatenate(ops.split(x, [2, 3], axis=-1)[::-1], axis=-1),
     "unstack": lambda x: ops.stack(ops.unstack(x, axis=-1)[1:3], axis=-1),
+    # the same functions as layers have, with constant kernels
+    "conv": lambda x: ops.conv(x, kernel(4, 5, 3), strides=2, padding="same"),
+    "conv_image": lambda x: ops.conv(ops.expand_dims(x, 2), kernel(3, 1, 5, 4), padding="SAME")[:, :, 0],
+    "depthwise_conv": lambda x: ops.depthwise_conv(x, kernel(3, 5, 2), padding="same"),
+    "separable_conv": lambda x: ops.separable_conv(x, kernel(3, 5, 2), kernel(1, 10, 4), dilation_rate=3),
+    "batch_normalization": lambda x: ops.batch_normalization(
+        x, kernel(5), kernel(5) ** 2 + 0.5, axis=-1, offset=kernel(5), scale=kernel(5) + 1
+    ),
+    "batch_normalization_plain": lambda x: ops.batch_normalization(x, kernel(5), kernel(5) ** 2 + 0.5, axis=2),
+    # truth values and whole numbers
+    "mask": lambda x: x * ops.cast(ops.greater_equal(x, 0.1), "float32"),
+    "logic": lambda x: ops.where((x > -0.5) & ~(x > 0.5) | (x < -1.0), x, ops.isfinite(x)),
+    "select": lambda x: ops.select([x > 0.5, x < -0.5], [x - 0.5, x + 0.5], 0.0),
+    "where_by_position": lambda x: ops.where(kernel(24, 1) > 0, x, ops.negative(x)),
+    "maximum_by_position": lambda x: ops.maximum(kernel(24, 5), x),
+    "above_by_position": lambda x: x * ops.cast(x > kernel(1, 24, 1), x.dtype),
+    "power_of_number": lambda x: 2.0**x,
+    "remainder": lambda x: x % 0.7 + x // 0.7,
+    "argmax": lambda x: ops.one_hot(ops.argmax(x, axis=-1), 5) * x,
+    "table": lambda x: ops.take(kernel(5, 3), ops.argmax(x, axis=2), axis=0),
+    "sort": lambda x: ops.sort(x, axis=-1) + 0.1 * ops.cast(ops.argsort(x, axis=-1), "float32"),
+    "sorted_by": lambda x: ops.take_along_axis(x, ops.argsort(ops.square(x), axis=-1), axis=-1),
+    "top_k": lambda x: ops.concatenate([(t := ops.top_k(x, 2))[0], ops.cast(t[1], "float32")], axis=-1),
+    "any_and_count": lambda x: (
+        x
+        * ops.cast(ops.any(x > 0.3, axis=-1, keepdims=True), "float32")
+        / (1.0 + ops.cast(ops.expand_dims(ops.count_nonzero(x > 0, axis=-1), -1), "float32"))
+    ),
+    # products
+    "tensordot": lambda x: ops.tensordot(x, kernel(5, 4), axes=1),
+    "inner": lambda x: ops.inner(x, kernel(3, 5)),
+    "dot_of_matrix": lambda x: ops.dot(x, kernel(5, 3)),
+    "matmul_of_vector": lambda x: ops.expand_dims(x @ kernel(5), -1),
+    "matmul_transposed": lambda x: ops.transpose(ops.matmul(kernel(3, 5), ops.transpose(x, (0, 2, 1))), (0, 2, 1)),
+    "einsum_weights_by_position": lambda x: ops.einsum("blc,lcd->bld", x, kernel(24, 5, 3)),
+    "einsum_scale_by_position": lambda x: ops.einsum("lc,blc->blc", kernel(24, 5), x),
+    "einsum_of_two": lambda x: ops.einsum("blc,bld->blcd", x, ops.tanh(x))[..., 2],
+    "einsum_of_three": lambda x: ops.einsum("...c,...c,cd->...d", x, ops.tanh(x), kernel(5, 3)),
+    "einsum_without_arrow": lambda x: ops.einsum("blc,cz", x, kernel(5, 3)),
+    "positions_mixed": lambda x: ops.matmul(kernel(20, 24), x),
+    "positions_mixed_by_einsum": lambda x: ops.einsum("ml,blc,cd->bmd", kernel(20, 24), x, kernel(5, 3)),
+    # places
+    "take_channels": lambda x: ops.take(x, [3, 0, -1, 3], axis=-1),
+    "take_table": lambda x: ops.reshape(ops.take(x, np.array([[3, 0], [1, 4]]), axis=2), (-1, 24, 4)),
+    "take_positions": lambda x: ops.take(x, list(range(20, 1, -3)), axis=1),
+    "take_one": lambda x: x * ops.expand_dims(ops.take(x, 2, axis=-1), -1),
+    "take_along_constant": lambda x: ops.take_along_axis(x, np.array([[[4, 1, 2]]] * 1).repeat(24, 1), axis=-1),
+    "tile_both": lambda x: ops.tile(x, (1, 2, 2)),
+    "roll_both": lambda x: ops.roll(x, (-5, 2), axis=(1, 2)),
+    "roll_channels": lambda x: ops.roll(x, 7, axis=-1),
+    "pad_symmetric": lambda x: ops.pad(x, [[0, 0], [0, 5], [1, 2]], mode="symmetric"),
+    "diff_length": lambda x: ops.diff(x, n=2, axis=1),
+    "diff_channels": lambda x: ops.diff(x),
+    "hstack": lambda x: ops.hstack([x[:, 4:], x[:, :4]]),
+    "append": lambda x: ops.append(x, ops.tanh(x), axis=-1),
+    # along the channels
+    "cumsum_channels": lambda x: ops.cumsum(x, axis=-1) + ops.cumprod(x, axis=2),
+    "moments_channels": lambda x: (
+        (x - ops.moments(x, axes=-1, keepdims=True)[0]) / (0.5 + ops.moments(x, axes=(2,), keepdims=True)[1])
+    ),
+    "median": lambda x: x - ops.median(x, axis=-1, keepdims=True),
+    "quantile": lambda x: x - ops.quantile(x, 0.3, axis=-1, keepdims=True),
+    "average": lambda x: x - ops.expand_dims(ops.average(x, axis=-1, weights=kernel(5) ** 2), -1),
+    "ones_like": lambda x: x + ops.ones_like(x) * 0.5 - ops.full_like(x, 0.3) + ops.zeros_like(x),
 }
 
 
@@ -88,10 +159,17 @@ REDUCTIONS = {
     "sum": lambda x: ops.sum(x, axis=1),
     "logsumexp": lambda x: ops.logsumexp(x, axis=1),
     "variance": lambda x: ops.var(x, axis=1),
+    "min": lambda x: ops.min(x, axis=1),
     "first_position": lambda x: x[:, 0],
     "middle_position": lambda x: x[:, 12, :],
     "reshape": lambda x: ops.reshape(x, (-1, 24 * 5)),
     "einsum": lambda x: ops.einsum("blc,bld->bcd", x, x),
+    "einsum_weights_by_position": lambda x: ops.einsum("blc,lc->bc", x, kernel(24, 5)),
+    "einsum_weight_of_positions": lambda x: ops.einsum("blc,l,cd->bd", x, kernel(24), kernel(5, 3)),
+    "einsum_sum": lambda x: ops.einsum("blc,cd->bd", x, kernel(5, 3)),
+    "einsum_of_parts": lambda x: ops.einsum("blc,blc->bc", x[:, 1:], ops.relu(x[:, :-1])),
+    "dot_of_positions": lambda x: layers.Dot(axes=1)([layers.Dense(2, activation="relu")(x), x]),
+    "dot_of_transposed": lambda x: layers.Dot(axes=(2, 1))([layers.Permute((2, 1))(x), ops.tanh(x)]),
 }
 
 
