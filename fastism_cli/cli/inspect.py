@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +31,8 @@ def inspect(model: str, as_json: bool, **options: Any) -> None:
     substitution. No sequence is needed. Positional heads are summed unless --reduce says otherwise.
 
     The rule of a node is "fast" (only the window is computed), "whole" (the layer is called on its whole input, because
-    all of it can change), "opaque" (the same, for the reason given), or "unchanged" (it does not depend on the
-    sequence).
+    all of it can change), "opaque" (the same, although the input changes in a window alone), or "unchanged" (it does
+    not depend on the sequence). Below the table is why nodes are opaque, what to change, and what it would save.
     """
     from fastism_cli.run.inspect_and_verify import inspect_model
 
@@ -50,6 +51,7 @@ def text(found: Inspection) -> list[str]:
         "",
         *aligned([HEADER, *rows, total], right=(4, 5, 6)),
         "",
+        *_reasons(found),
         f"{_counts(found)}; multiply-adds of one substitution",
         f"limit {found.limit:.1f}x fewer multiply-adds; estimated saving in time {found.speedup:.1f}x",
         f"engine auto: {found.engine} ({found.reason})",
@@ -57,11 +59,42 @@ def text(found: Inspection) -> list[str]:
 
 
 def _row(node: NodeReport) -> tuple[str, ...]:
-    rule = f"{node.state}: {node.reason}" if node.reason else node.state
     is_changed = node.state != "unchanged"
     window = f"{node.width:,}/{node.length:,}" if node.width is not None else "all" if is_changed else "-"
     work = (human(node.multiply_adds), human(node.full_multiply_adds)) if is_changed else ("-", "-")
-    return (node.name, node.class_name, str(node.output), rule, window, *work)
+    return (node.name, node.class_name, str(node.output), node.state, window, *work)
+
+
+def _reasons(found: Inspection) -> list[str]:
+    """Why nodes are computed on all positions, and the estimate with each as if it were fast, by reasons."""
+    opaque = [node for node in found.nodes if node.reason and node.state == "opaque"]
+    behind = [node for node in found.nodes if node.reason and node.state == "whole"]
+    lines = []
+    if opaque:
+        lines += [f"opaque, so that all positions are computed from there on (estimate now {found.speedup:.1f}x):"]
+        lines += _by_reason(opaque)
+    if behind:
+        lines += ["whole, and not only for what is opaque before it:" if opaque else "whole, because:"]
+        lines += _by_reason(behind)
+    if len(opaque + behind) > 1 and opaque and found.speedup_if_all_fast is not None:
+        lines.append(f"  with all of them fast: {found.speedup_if_all_fast:.1f}x")
+    return [*lines, ""] if lines else []
+
+
+def _by_reason(nodes: Sequence[NodeReport]) -> list[str]:
+    lines = []
+    for reason in dict.fromkeys(node.reason for node in nodes):
+        alike = [f"{_named(node)}{_gain(node.speedup_if_fast)}" for node in nodes if node.reason == reason]
+        lines += [f"  {reason}", *(f"    {line}" for line in alike)]
+    return lines
+
+
+def _named(node: NodeReport) -> str:
+    return node.name if node.class_name.lower() == node.name.lower() else f"{node.name} ({node.class_name})"
+
+
+def _gain(speedup: float | None) -> str:
+    return f"; with it fast: {speedup:.1f}x" if speedup is not None else ""
 
 
 def _reduced(found: Inspection, head: str) -> str:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+import keras
+
 from fastism_cli.engine.fastism import FastISM
-from fastism_cli.engine.plan import Step
+from fastism_cli.engine.plan import Plan, Step
+from fastism_cli.engine.planner import period_of
+from fastism_cli.engine.prepare import Prepared, plan_of_the_middle
 from fastism_cli.model.graph import REFERENCE, Node, Shape
 from fastism_cli.model.loading.config_entries import written_name
-from fastism_cli.rules.base import Window
+from fastism_cli.rules.base import Everywhere, Window
 from fastism_cli.rules.several_windows import FurtherWindow, MaximumOverWindows, SumOfWindows
+from fastism_cli.rules.supposed import Supposed
 
+# Why all positions of a node change that is multiplied by a gate, or has another such input.
+GATED = "one of its inputs depends on all positions, as a gate does, so that each of its own positions changes"
 FAST, OPAQUE, WHOLE, UNCHANGED = "fast", "opaque", "whole", "unchanged"
 
 
@@ -26,11 +34,14 @@ class NodeReport:
         input, for ``reason``. "whole": the same, because all of its input can change. "unchanged": its input does not
         depend on the sequence.
     reason : str or None
-        Why the node is opaque.
+        Why the node is opaque, or would be if the nodes before it were fast; why all of its input can change, if a part
+        of its input changes in a window alone.
     width, length : int or None
         Positions of the output that can change, and all of them; None if the output has no positions.
     multiply_adds, full_multiply_adds : int
         For one substitution, by the engine and by a forward pass.
+    speedup_if_fast : float or None
+        The model's estimate if this opaque node worked on a window; None if that cannot be supposed.
     """
 
     name: str
@@ -42,6 +53,7 @@ class NodeReport:
     length: int | None
     multiply_adds: int
     full_multiply_adds: int
+    speedup_if_fast: float | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,8 @@ class Inspection:
         The estimated saving in time.
     engine, reason : str
         Which engine is used, and why.
+    speedup_if_all_fast : float or None
+        The estimate if all opaque nodes, and those that would then be opaque, worked on windows; None if there is none.
     """
 
     name: str
@@ -72,6 +86,7 @@ class Inspection:
     speedup: float
     engine: str
     reason: str
+    speedup_if_all_fast: float | None = None
 
     def count(self, state: str) -> int:
         """How many nodes have this state."""
@@ -82,6 +97,7 @@ def inspect_scorer(scorer: FastISM) -> Inspection:
     """Describe the plan of a model."""
     plan = scorer.prepared.plan
     steps = {step.node.index: step for step in plan.steps}
+    reasons, speedup_if_all_fast = _reasons_in_turn(scorer.prepared)
     return Inspection(
         name=scorer.model.name,
         inputs=dict(zip(scorer.input_names, scorer.input_shapes, strict=True)),
@@ -89,7 +105,7 @@ def inspect_scorer(scorer: FastISM) -> Inspection:
         heads={head.name: head.full_shape for head in scorer.heads},
         reduce={head.name: head.reduce for head in scorer.heads if head.reduce != "none"},
         nodes=tuple(
-            _node_report(scorer, node, steps.get(node.index))
+            _node_report(scorer, node, steps.get(node.index), reasons.get(node.index))
             for node in scorer.prepared.graph.nodes
             if node.role != REFERENCE  # added for a rule, not a node of the model
         ),
@@ -99,10 +115,47 @@ def inspect_scorer(scorer: FastISM) -> Inspection:
         speedup=plan.predicted_speedup,
         engine=scorer.engine,
         reason=scorer.engine_reason,
+        speedup_if_all_fast=speedup_if_all_fast if any(step.reason for step in plan.steps) else None,
     )
 
 
-def _node_report(scorer: FastISM, node: Node, step: Step | None) -> NodeReport:
+def _plan_if_fast(prepared: Prepared, steps: Sequence[Step]) -> Plan:
+    """The plan if these nodes worked on windows."""
+    supposed = {step.node.index: Supposed(step.node.layer, step.full_multiply_adds) for step in steps}
+    graph, sequence = prepared.graph, prepared.input_tensor
+    nodes = [replace(n, layer=supposed[n.index], role="layer") if n.index in supposed else n for n in graph.nodes]
+    graph = graph.extended(nodes, (), graph.outputs)
+    return plan_of_the_middle(graph, sequence, period_of(graph, sequence))
+
+
+def _speedup_if_fast(prepared: Prepared, step: Step) -> float | None:
+    """The estimate if this node worked on a window; None if its inputs have none that fit together."""
+    plan = _plan_if_fast(prepared, [step])
+    declined = any(other.rule is None and other.node.index == step.node.index for other in plan.steps)
+    return None if declined else plan.predicted_speedup
+
+
+def _reasons_in_turn(prepared: Prepared) -> tuple[dict[int, str | None], float]:
+    """Why nodes are opaque, or would be if those before worked on windows, by number; the estimate if all of them did.
+
+    Also why all positions of a node change that is given a window and something that changes everywhere.
+    """
+    found: dict[int, Step] = {}
+    plan = prepared.plan
+    while opaque := [step for step in plan.steps if step.reason and step.node.index not in found]:
+        found |= {step.node.index: step for step in opaque}
+        plan = _plan_if_fast(prepared, list(found.values()))
+    gated = {step.node.index: GATED for step in plan.steps if _is_gated(step, plan)}
+    return gated | {number: step.reason for number, step in found.items()}, plan.predicted_speedup
+
+
+def _is_gated(step: Step, plan: Plan) -> bool:
+    states = [plan.states[t] for t in step.node.inputs]
+    is_mixed = any(isinstance(state, Window) for state in states) and any(isinstance(s, Everywhere) for s in states)
+    return step.rule is None and is_mixed
+
+
+def _node_report(scorer: FastISM, node: Node, step: Step | None, reason: str | None) -> NodeReport:
     output = scorer.prepared.graph.tensors[node.outputs[0]].shape
     if step is None:
         return NodeReport(written_name(node.name), _class_text(node), output, UNCHANGED, None, None, None, 0, 0)
@@ -112,11 +165,12 @@ def _node_report(scorer: FastISM, node: Node, step: Step | None) -> NodeReport:
         _class_text(node),
         output,
         _state(step),
-        step.reason,
+        reason,
         frame.width if frame else None,
         frame.length if frame else None,
         step.multiply_adds,
         step.full_multiply_adds,
+        _speedup_if_fast(scorer.prepared, step) if step.reason else None,
     )
 
 
@@ -127,7 +181,9 @@ def _state(step: Step) -> str:
 
 
 def _class_text(node: Node) -> str:
-    """The class of the model's layer, with its activation if that is a node of its own."""
+    """The class of the model's layer as its author called it, with its activation if that is a node of its own."""
+    if isinstance(node.layer, keras.Layer) and hasattr(node.layer, "class_text"):
+        return str(node.layer.class_text)
     if isinstance(node.layer, SumOfWindows):
         return "sum of windows"
     if isinstance(node.layer, (FurtherWindow, MaximumOverWindows)):

@@ -137,7 +137,7 @@ def prepare(
     heads = choose_heads(shapes, reduce, targets, substitutions=length * letters.size)
     graph = with_windows_apart(rewritten(graph, heads), sequence)
     period = period_of(graph, sequence)
-    plan = _plan_of_the_middle(graph, sequence, length, period)
+    plan = plan_of_the_middle(graph, sequence, period)
     in_training = tuple(dict.fromkeys([*saved_in_training(model), *saved_in_training(run)]))
     if in_training:
         logger.warning(training_line(in_training))
@@ -160,7 +160,9 @@ def _sequence_model(model: Any, alphabet: Alphabet, inputs: Sequence[str | int |
     return model
 
 
-def _plan_of_the_middle(graph: LayerGraph, sequence: int, length: int, period: int) -> Plan:
+def plan_of_the_middle(graph: LayerGraph, sequence: int, period: int) -> Plan:
+    """The plan of a chunk in the middle of the sequence, which is the tensor ``sequence``."""
+    length = graph.tensors[sequence].shape[0]
     size = min(period, length, PLANNED_POSITIONS)
     start = (length - size) // 2
     return make_plan(graph, sequence, size=size, phase=start % period, period=period)

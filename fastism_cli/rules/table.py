@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from keras import layers
+from keras import Layer, layers
 
 from fastism_cli.errors import RuleError
 from fastism_cli.model.graph import Input, Node
-from fastism_cli.model.keras_graph import has_own_call, operation_class, quantisation
+from fastism_cli.model.keras_graph import function_of, has_own_call, operation_class, quantisation
 from fastism_cli.model.loading.keras2_layers import ThresholdedReLU
 from fastism_cli.model.reductions import L2, Center, Jsd, LogSumExp, Max, Mean, Profile, Select, Sum
 from fastism_cli.model.sequence_inputs import LetterIntegers
@@ -82,9 +82,9 @@ from fastism_cli.rules.several_windows import (
     FurtherWindowRule,
     MaximumOverWindows,
     MaximumOverWindowsRule,
-    SumOfWindows,
 )
 from fastism_cli.rules.summed_conv import SummedConvolution, SummedConvolutionRule
+from fastism_cli.rules.supposed import Supposed, SupposedRule
 
 # A rule, or a function that chooses one for a node.
 Choice = Rule | Callable[[Node], Rule]
@@ -210,6 +210,8 @@ LAYERS: dict[tuple[type, ...], Choice] = {
     # several_windows.py
     (FurtherWindow,): lambda node: FurtherWindowRule(node.layer.rule),
     (MaximumOverWindows,): lambda node: MaximumOverWindowsRule(node.layer.rule),
+    # supposed.py: for estimates
+    (Supposed,): SupposedRule(),
 }
 
 # --- the table: operations --------------------------------------------------------------------------------------------
@@ -356,8 +358,8 @@ def _named(cls: type) -> Choice | None:
 def why_opaque(layer: Any) -> str:
     """Why a layer has no rule and what to do about it, in one line."""
     cls = type(layer)
-    if isinstance(layer, SumOfWindows):
-        return layer.why_opaque
+    if cls.__module__.startswith("fastism_cli.") and hasattr(layer, "why_opaque"):
+        return str(layer.why_opaque)
     if mode := quantisation(layer):
         return f"quantised: every output may change ({mode}, scaled by the largest of its inputs)"
     if has_own_call(layer):
@@ -365,7 +367,7 @@ def why_opaque(layer: Any) -> str:
     if cls in REASONS:
         return REASONS[cls]
     if cls.__module__.startswith(("keras.", "tf_keras.")):
-        return f"no rule for {cls.__name__}"
+        return _why_of_keras(layer)
     like = next((base.__name__ for base in cls.__mro__[1:] if base in RULES), None)
     if like is not None:
         return (
@@ -374,4 +376,15 @@ def why_opaque(layer: Any) -> str:
     return (
         f"{cls.__name__} is a custom layer, and its call is more than Keras layers and keras.ops: write it with those, "
         "or give it a rule with --rules FILE.py"
+    )
+
+
+def _why_of_keras(layer: Any) -> str:
+    """Why a layer or an operation of Keras that no table names has no rule."""
+    if function_of(layer) is not None:
+        return "a model that is given a mask, or something else than tensors: call it on tensors alone"
+    kind = "layer" if isinstance(layer, Layer) else "operation"
+    return (
+        f"the {kind} {type(layer).__name__} is not known to keep positions apart: use another one of docs/layers.md, "
+        "or a layer class of your own with a rule (--rules FILE.py)"
     )

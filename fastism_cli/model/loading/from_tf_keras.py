@@ -28,6 +28,7 @@ from fastism_cli.model.loading.repair_config import plain_config
 Build = Callable[[Config], Any]
 Call = Callable[..., Any]
 
+OF_FUNCTIONS = ("TFOpLambda", "SlicingOpLambda")  # classes of tf_keras for functions in a model's graph
 LENGTHS_TO_TRY = (64, 1024, 8192)  # for inputs of variable length
 
 
@@ -41,6 +42,26 @@ class Borrowed(keras.layers.Layer):
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         return self._run(*args, **kwargs)
+
+    @property
+    def class_text(self) -> str:
+        """The class of the layer, or the function of TensorFlow, as its author called it."""
+        if self.borrowed is None:
+            return "graph for serving"
+        cls = type(self.borrowed).__name__
+        return f"tf.{self.borrowed.get_config()['function']}" if cls in OF_FUNCTIONS else cls
+
+    @property
+    def why_opaque(self) -> str:
+        """Why TensorFlow runs it as a whole, and what to do about it."""
+        if self.borrowed is None:
+            return "the file holds a graph without layers: save the model itself, as .keras or .h5"
+        if type(self.borrowed).__module__.startswith("tf_keras.src.saving"):
+            return "the file does not hold its class, only its graph: give the class with --custom-objects FILE.py"
+        if type(self.borrowed).__name__ in OF_FUNCTIONS:
+            return "a function of TensorFlow without a known equal in keras.ops: write it with keras.ops"
+        what = "model" if isinstance(self.borrowed, tf_keras.Model) else "layer"
+        return f"a {what} of Keras 2, whose code Keras 3 cannot follow: write its class with keras.layers and keras.ops"
 
     def get_config(self) -> Config:
         raise NotImplementedError(f"layer {self.name!r} is kept as TensorFlow saved it")
@@ -146,7 +167,7 @@ class _Lift:
     def _equal(self, layer: Any) -> Call:
         if getattr(layer, "_nodes_by_depth", None):
             return self.model(layer)
-        if type(layer).__name__ in ("TFOpLambda", "SlicingOpLambda"):
+        if type(layer).__name__ in OF_FUNCTIONS:
             return self._first_that_works(find_operation(layer.get_config()["function"]), layer)
         return self._first_that_works(self._rebuilt(layer), layer)
 
