@@ -67,7 +67,7 @@ class Batching:
         ----------
         positions : int (n,)
         sequences : int
-            How many are left to score.
+            How many there are to score. They are dealt out evenly to the calls, so that one shape is compiled.
         substitutions : int
             How many one call holds at most.
         """
@@ -79,7 +79,8 @@ class Batching:
         period = self.prepared.period if self.engine == "fast" else 1
         multiple = device_choices().multiple if self.engine == "fast" else 1
         size, calls = cover(first, stop, size=size, period=period, multiple=multiple)
-        together = max(min(substitutions // (self._others * size), sequences), 1)
+        together = max(substitutions // (self._others * size), 1)
+        together = max(-(-sequences // -(-sequences // together)), 1) if sequences else 1
         key = (first, stop, size, together)
         if key not in self.engines:
             self.engines[key] = self._made(calls, period, size, together), calls

@@ -152,7 +152,7 @@ class FastEngine:
         -------
         list of arrays (S, P, A, *head shape)
         """
-        arrays = [ops.convert_to_tensor(np.asarray(x, "int32")) for x in (call.q, bases)]
+        arrays = [backend.as_argument(x, "int32") for x in (call.q, bases)]
         heads: list[Any] = self.chunks[call.phase](kept, self.constants, self.params, *arrays)
         return heads
 

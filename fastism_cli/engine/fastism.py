@@ -1,68 +1,26 @@
-"""In-silico saturation mutagenesis of one model: the public class, the checks of its inputs, the loop over batches."""
+"""In-silico saturation mutagenesis of one model: the public class, and the checks of its inputs."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from fastism_cli.engine.batching import Batching, Engine
+from fastism_cli.engine.batching import Batching
 from fastism_cli.engine.forward import ForwardPasses
 from fastism_cli.engine.prepare import choose_engine, prepare
-from fastism_cli.engine.score_arrays import (
-    OtherInput,
-    alternates,
-    blank,
-    column_of,
-    letters_of,
-    one_ahead,
-    repeat_duplicates,
-    scatter,
-    set_reference_letters,
-)
+from fastism_cli.engine.score_arrays import OtherInput, letters_of, set_reference_letters
+from fastism_cli.engine.score_batches import BatchLoop, Inputs, MutagenesisResult, Task
 from fastism_cli.errors import SequenceError, UsageError
 from fastism_cli.genome.alphabet import Alphabet, Codes
-from fastism_cli.model import backend
 from fastism_cli.model.graph import Shape
 from fastism_cli.model.heads import Head, Reduce
 from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.model.sequence_inputs import integers_known
 from fastism_cli.options.choices import ENGINES, PRECISIONS, SCORED_N_POLICIES
 from fastism_cli.options.per_head import Units
-from fastism_cli.rules.frames import ChunkCall
-
-
-class MutagenesisResult(NamedTuple):
-    """Scores of a batch of sequences.
-
-    Attributes
-    ----------
-    reference : dict of head name to float32 array, (n, T)
-        Predictions on the sequences as they are, in the model's output units.
-    delta : dict of head name to float32 array, (n, T, L, letters)
-        Substituted minus reference, in the same units. Exactly 0 at the reference letter, NaN where not computed.
-        A head that is not reduced has its own axes in the place of T.
-    """
-
-    reference: dict[str, np.ndarray]
-    delta: dict[str, np.ndarray]
-
-
-class Inputs(NamedTuple):
-    """Sequences to score, and the arrays for the model's inputs.
-
-    Attributes
-    ----------
-    codes : uint8 (n, L)
-        The letters of each sequence; ``alphabet.size`` is an N.
-    arrays : list of array (n, ...)
-        One for each input. That of the sequence is ``codes`` itself, or one-hot rows (n, L, letters) if an N is not a
-        row of zeros.
-    """
-
-    codes: Codes
-    arrays: list[np.ndarray]
 
 
 class FastISM:
@@ -143,6 +101,7 @@ class FastISM:
         self.engine, self.engine_reason = choose_engine(self.prepared, engine)
         self.forward = ForwardPasses(self.prepared)
         self.batching = Batching(self.prepared, self.forward, self.engine, batch_size)
+        self.loop = BatchLoop(self.prepared, self.forward, self.batching, n_policy)
 
     # -- the model --
 
@@ -260,12 +219,38 @@ class FastISM:
         -------
         MutagenesisResult
         """
-        inputs = self._of_codes(codes, others)
         if window is None:
-            return self._result(inputs, positions)
-        delta = self._no_deltas(len(codes), self.input_length)
-        inside = {name: x[..., window.start : window.stop : window.step, :] for name, x in delta.items()}
-        return self._result(inputs, window, inside)._replace(delta=delta)
+            return self._result(self._of_codes(codes, others), positions)
+        return next(self.score_stream([(codes, others or {})], window=window))
+
+    def score_stream(
+        self, batches: Iterable[tuple[Codes, Mapping[str, np.ndarray]]], *, window: range
+    ) -> Iterator[MutagenesisResult]:
+        """Score many batches of sequences; the device begins with the next one before the last one is read.
+
+        Parameters
+        ----------
+        batches : iterable of (codes, others)
+            As in :meth:`score_codes`; at most two are taken from it ahead of the result.
+        window : range
+            As in :meth:`score_codes`.
+
+        Yields
+        ------
+        MutagenesisResult
+            One for each batch, in their order.
+        """
+        complete: deque[dict[str, np.ndarray]] = deque()
+        wanted = self._positions(window)
+
+        def tasks() -> Iterator[Task]:
+            for codes, others in batches:
+                complete.append(self._no_deltas(len(codes), self.input_length))
+                inside = {name: x[..., window.start : window.stop : window.step, :] for name, x in complete[-1].items()}
+                yield self._task(self._of_codes(codes, others), wanted, inside)
+
+        for task in self.loop.scored(tasks()):
+            yield task.result._replace(delta=complete.popleft())
 
     def compare(self, inputs: Any, reference: Any) -> dict[str, np.ndarray]:
         """Predict sequences and their references by forward passes, and subtract.
@@ -356,7 +341,7 @@ class FastISM:
             )
         return wanted
 
-    # -- the loop over batches --
+    # -- tasks --
 
     def _no_deltas(self, n: int, positions: int) -> dict[str, np.ndarray]:
         """NaN for every head, (n, *shape, positions, letters)."""
@@ -367,69 +352,16 @@ class FastISM:
         self, inputs: Inputs, positions: Iterable[int] | None, delta: dict[str, np.ndarray] | None = None
     ) -> MutagenesisResult:
         """Score into ``delta``, which is NaN (n, *shape, positions, letters), or into new arrays."""
-        codes, wanted = inputs.codes, self._positions(positions)
-        delta = self._no_deltas(len(codes), len(wanted)) if delta is None else delta
+        task = self._task(inputs, self._positions(positions), delta)
+        (done,) = self.loop.scored([task])
+        return done.result
+
+    def _task(self, inputs: Inputs, wanted: np.ndarray, delta: dict[str, np.ndarray] | None = None) -> Task:
+        delta = self._no_deltas(len(inputs.codes), len(wanted)) if delta is None else delta
         for values in delta.values():
-            set_reference_letters(values, codes[:, wanted])
-        if len(codes) and not len(wanted):
-            return MutagenesisResult(self.forward.heads(inputs.arrays), delta)
-        reference = {h.name: np.empty((len(codes), *h.shape), "float32") for h in self.heads}
-        if len(codes):
-            with backend.matrix_precision(self.precision):
-                self._score(inputs, wanted, MutagenesisResult(reference, delta))
-        return MutagenesisResult(reference, delta)
-
-    def _score(self, inputs: Inputs, wanted: np.ndarray, result: MutagenesisResult) -> None:
-        """Fill ``result`` batch by batch; a batch that does not fit the memory is halved and scored again."""
-        n, done = len(inputs.codes), 0
-        for values in result.delta.values():
-            values[..., self.batching.is_dead(wanted), :] = 0
-        while done < n:
-            size = self.batching.substitutions
-            engine, calls = self.batching.engine_for(wanted, n - done, size)
-            rows = slice(done, min(done + engine.batch[0], n))
-            try:
-                self._score_batch(engine, calls, inputs, rows, wanted, result)
-            except Exception as error:
-                if not backend.is_out_of_memory(error):
-                    raise
-                self.batching.halve(size, error)
-                continue
-            done = rows.stop
-
-    def _score_batch(
-        self,
-        engine: Engine,
-        calls: Sequence[ChunkCall],
-        inputs: Inputs,
-        rows: slice,
-        wanted: np.ndarray,
-        result: MutagenesisResult,
-    ) -> None:
-        """Score the sequences of one batch, filled up by repeating the last one."""
-        sequences, size, _ = engine.batch
-        take = np.minimum(np.arange(rows.start, rows.start + sequences), rows.stop - 1)
-        codes, count = inputs.codes[take], rows.stop - rows.start
-        outputs, kept = engine.reference(self.forward.tensors([x[take] for x in inputs.arrays]))
-        for head, output in zip(self.heads, outputs, strict=True):
-            result.reference[head.name][rows] = np.reshape(backend.to_numpy(output), (sequences, *head.shape))[:count]
-        columns = column_of(wanted, self.input_length)
-
-        def started() -> Iterator[tuple[np.ndarray, np.ndarray, list[Any]]]:
-            """For each call: columns of ``delta``, letters, and scores that the device may still be computing."""
-            for call in calls:
-                if not (columns[call.start : call.start + size] >= 0).any():
-                    continue
-                at = np.append(columns, -1)[np.minimum(call.start + np.arange(size), self.input_length)]
-                for bases in alternates(codes, call.start, size, self.alphabet.size, self.n_policy):
-                    yield at, bases, engine.deltas(call, kept, bases)
-
-        for at, bases, deltas in one_ahead(started()):
-            for head, values in zip(self.heads, deltas, strict=True):
-                scatter(result.delta[head.name][rows], backend.to_numpy(values), at, bases[:count])
-        repeat_duplicates(result.delta, rows, wanted, columns)
-        if self.n_policy == "skip":
-            blank(result.delta, rows, inputs.codes[rows][:, wanted] >= self.alphabet.size)
+            set_reference_letters(values, inputs.codes[:, wanted])
+        reference = {h.name: np.empty((len(inputs.codes), *h.shape), "float32") for h in self.heads}
+        return Task(inputs, wanted, MutagenesisResult(reference, delta))
 
 
 def require_one_of(name: str, value: Any, allowed: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ The naive engine defines what is right, and it is the fallback of the fast engin
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -37,8 +38,14 @@ class ForwardPasses:
         dtype = self.prepared.input_dtypes[index]
         floats = dtype_of(self.prepared.precision)
         if index == self.prepared.sequence_index and x.ndim == 2:
-            return ops.one_hot(x.astype("int32"), self.prepared.alphabet.size, dtype=floats)
+            return self._one_hot(backend.as_argument(x, "int32"))
         return ops.convert_to_tensor(x.astype(dtype if "int" in dtype or "bool" in dtype else floats))
+
+    @cached_property
+    def _one_hot(self) -> Callable[[Any], Any]:
+        """From letter codes, int32 (n, L)."""
+        size, floats = self.prepared.alphabet.size, dtype_of(self.prepared.precision)
+        return backend.compiled(lambda codes: ops.one_hot(codes, size, dtype=floats))
 
     def predict(self, inputs: Sequence[Any], model: Any = None) -> list[Any]:
         """Predict the chosen targets of each head, not reduced, for input tensors (n, ...).
@@ -122,7 +129,7 @@ class NaiveEngine:
     def deltas(self, call: ChunkCall, kept: Any, bases: np.ndarray) -> list[Any]:
         """Deltas of all heads for one chunk, (S, P, A, *head shape), positions in natural order."""
         inputs, full, outputs = kept
-        arrays = [ops.convert_to_tensor(np.asarray(x, "int32")) for x in (call.start, bases)]
+        arrays = [backend.as_argument(x, "int32") for x in (call.start, bases)]
         heads: list[Any] = self.chunk(inputs, full, outputs, *arrays)
         return heads
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from math import prod
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
 from fastism_cli.errors import SequenceError, UsageError
-
-T = TypeVar("T")
 
 HOW = "--input NAME=zeros|ones|FILE.npy"
 
@@ -108,15 +106,6 @@ def repeat_duplicates(delta: Mapping[str, np.ndarray], rows: slice, wanted: np.n
     again = np.nonzero(columns[wanted] != np.arange(len(wanted)))[0]
     for values in delta.values():
         values[rows][..., again, :] = values[rows][..., columns[wanted[again]], :]
-
-
-def one_ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yield each item when the next has been started, so that a device computes while its last scores are read."""
-    waiting = next(items, None)
-    while waiting is not None:
-        following = next(items, None)
-        yield waiting
-        waiting = following
 
 
 def check_all_given(given: Mapping[str, object], wanted: Mapping[str, tuple[int, ...]], *, sequence: str = "") -> None:

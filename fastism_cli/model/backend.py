@@ -169,6 +169,20 @@ def to_numpy(x: Any) -> np.ndarray:
     return np.asarray(x) if BACKEND == "jax" else keras.ops.convert_to_numpy(x)
 
 
+def start_copy(arrays: Sequence[Any]) -> None:
+    """Have arrays copied to the host as soon as they are computed; :func:`to_numpy` waits for it. On JAX alone."""
+    if BACKEND == "jax":
+        for x in arrays:
+            if hasattr(x, "copy_to_host_async"):
+                x.copy_to_host_async()
+
+
+def as_argument(x: Any, dtype: str) -> Any:
+    """An array of the host as an argument of a :func:`compiled` function: JAX takes it as it is."""
+    array = np.asarray(x, dtype)
+    return array if BACKEND == "jax" else keras.ops.convert_to_tensor(array)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether the backend reports with this error that the device has no memory left."""
     text = f"{type(error).__name__}: {error}"

@@ -20,7 +20,7 @@ from fastism_cli.run.checks import RunInputs, check_run
 from fastism_cli.run.inspect_and_verify import check_engine
 from fastism_cli.run.job import DryRun, Job, load_job
 from fastism_cli.run.request import RunRequest
-from fastism_cli.run.scored_block import Computed, compute_block, settle_block, write_block
+from fastism_cli.run.scored_block import Computed, computed_blocks, settle_block, write_block
 from fastism_cli.run.start_backend import import_backend
 from fastism_cli.run.summary import Progress, RunSummary, Silent, Steps, start_up_line, write_summary
 from fastism_cli.run.threads import read_ahead, write_behind
@@ -224,10 +224,10 @@ class _Run:
             read_ahead(self.steps.each("read", blocks)) as ready,
             write_behind(partial(self._write, writer, writer.rows_done)) as put,
         ):
-            for block in ready:
-                with self.steps.time("engine"):
-                    computed = compute_block(job, block)
+            waited = self.steps.each("wait", ready)
+            for computed in self.steps.each("engine", computed_blocks(job, waited)):
                 put(computed)
+        self.steps.seconds["engine"] -= self.steps.seconds.pop("wait", 0.0)
         if self.rows != job.n_rows:
             raise self._changed()
 

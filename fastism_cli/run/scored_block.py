@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import prod
@@ -10,6 +11,7 @@ from math import prod
 import numpy as np
 
 from fastism_cli.engine.score_arrays import blank, fill_up
+from fastism_cli.genome.alphabet import Codes
 from fastism_cli.results.schema import Status
 from fastism_cli.results.writer import ResultWriter
 from fastism_cli.run.job import Job
@@ -52,19 +54,36 @@ class Scored:
     n_clipped: int = 0
 
 
-def compute_block(job: Job, block: Block) -> Computed:
-    """Run the engine on the rows of a block that can be scored."""
-    at, scorer = block.to_score, job.scorer
-    n = len(at)
-    if not n:
-        return Computed(block)
+def computed_blocks(job: Job, blocks: Iterable[Block]) -> Generator[Computed, None, None]:
+    """Run the engine on the rows that can be scored, block after block; the next one begins before one is read."""
+    waiting: deque[Block] = deque()
+
+    def batches() -> Iterator[tuple[Codes, dict[str, np.ndarray]]]:
+        for block in blocks:
+            waiting.append(block)
+            if len(block.to_score):
+                yield _batch(job, block)
+
+    for result in job.scorer.score_stream(batches(), window=job.geometry.all_columns):
+        yield from _not_scored(waiting)
+        block = waiting.popleft()
+        n = len(block.to_score)
+        reference = {name: x[:n] for name, x in result.reference.items()}
+        yield Computed(block, reference, {name: x[:n] for name, x in result.delta.items()})
+    yield from _not_scored(waiting)
+
+
+def _batch(job: Job, block: Block) -> tuple[Codes, dict[str, np.ndarray]]:
+    """The letters and the other inputs of the rows to score, filled up to whole calls of the engine."""
+    at = block.to_score
     others = job.others.rows([block.rows[i].bed_row for i in at])
-    codes = fill_up(block.codes[at], job.sequences)
-    others = {name: fill_up(x, job.sequences) for name, x in others.items()}
-    result = scorer.score_codes(codes, others, window=job.geometry.all_columns)
-    reference = {name: x[:n] for name, x in result.reference.items()}
-    delta = {name: x[:n] for name, x in result.delta.items()}
-    return Computed(block, reference, delta)
+    return fill_up(block.codes[at], job.sequences), {name: fill_up(x, job.sequences) for name, x in others.items()}
+
+
+def _not_scored(waiting: deque[Block]) -> Iterator[Computed]:
+    """The blocks at the front that have no row to score."""
+    while waiting and not len(waiting[0].to_score):
+        yield Computed(waiting.popleft())
 
 
 def settle_block(job: Job, computed: Computed) -> Scored:

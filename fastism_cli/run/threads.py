@@ -18,7 +18,7 @@ _END = object()
 
 
 @contextmanager
-def read_ahead(items: Generator[T, None, None], *, depth: int = 1) -> Iterator[Iterator[T]]:
+def read_ahead(items: Generator[T, None, None], *, depth: int = 1) -> Iterator[Generator[T, None, None]]:
     """Run a generator in a thread, at most ``depth`` finished items ahead, besides the one that it works on.
 
     The context is an iterator over the items. It raises the generator's exception.
@@ -26,7 +26,7 @@ def read_ahead(items: Generator[T, None, None], *, depth: int = 1) -> Iterator[I
     pool = ThreadPoolExecutor(1, thread_name_prefix="reader")
     ahead: deque[Future[Any]] = deque(pool.submit(next, items, _END) for _ in range(depth + 1))
 
-    def received() -> Iterator[T]:
+    def received() -> Generator[T, None, None]:
         while (item := ahead.popleft().result()) is not _END:
             ahead.append(pool.submit(next, items, _END))
             yield item

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from fastism_cli.engine.fastism import FastISM
+from fastism_cli.engine.score_batches import BatchLoop
 from fastism_cli.errors import OutputError, ResourceError, SequenceError, UsageError
 from fastism_cli.options.run_options import RunOptions, default_output
 from fastism_cli.options.shard import Shard, array_expression, parse_shard
@@ -364,24 +364,24 @@ def test_a_fasta_that_changes_during_the_run(folder, tmp_path, by_one, what):
 
 def test_out_of_memory_halves_the_batch(folder, tmp_path, monkeypatch):
     score(folder, tmp_path / "whole.h5", batch_size=30)
-    score_batch, sizes = FastISM._score_batch, []
+    started, sizes = BatchLoop._pieces_of, []
 
-    def small_memory(self, *arguments):
+    def small_memory(self, task):
         sizes.append(self.batching.substitutions)
         if sizes[-1] > 30:
             raise MemoryError
-        score_batch(self, *arguments)
+        yield from started(self, task)
 
-    monkeypatch.setattr(FastISM, "_score_batch", small_memory)
+    monkeypatch.setattr(BatchLoop, "_pieces_of", small_memory)
     score(folder, tmp_path / "o.h5", batch_size=120)
-    assert sizes[:4] == [120, 60, 30, 30]
+    assert sizes[:3] == [120, 60, 30]
     with read_result(tmp_path / "o.h5") as found, read_result(tmp_path / "whole.h5") as whole:
         np.testing.assert_allclose(found.delta()[:], whole.delta()[:], rtol=1e-5, atol=2e-6)
 
-    def no_memory(self, *arguments):
+    def no_memory(self, task):
         raise MemoryError
 
-    monkeypatch.setattr(FastISM, "_score_batch", no_memory)
+    monkeypatch.setattr(BatchLoop, "_pieces_of", no_memory)
     with pytest.raises(ResourceError, match="Out of memory with 3 substitutions in one call; the model does not fit"):
         score(folder, tmp_path / "p.h5", batch_size=6)
     assert sorted(os.listdir(tmp_path)) == ["o.h5", "whole.h5"]
