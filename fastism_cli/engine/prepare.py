@@ -12,6 +12,7 @@ from fastism_cli.engine.open_layers import with_layers_opened
 from fastism_cli.engine.plan import Plan
 from fastism_cli.engine.planner import live_positions, make_plan, period_of
 from fastism_cli.engine.rewrite import rewritten
+from fastism_cli.engine.softmax_pooling import with_softmax_pooling
 from fastism_cli.engine.split_windows import with_windows_apart
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.model.adapt import as_functional, as_sequence_model, require_length_fits
@@ -135,7 +136,7 @@ def prepare(
     length = graph.tensors[sequence].shape[0]
     shapes = {port.name: graph.tensors[port.tensor].shape for port in graph.outputs}
     heads = choose_heads(shapes, reduce, targets, substitutions=length * letters.size)
-    graph = with_windows_apart(rewritten(graph, heads), sequence)
+    graph = with_windows_apart(with_softmax_pooling(rewritten(graph, heads), sequence), sequence)
     period = period_of(graph, sequence)
     plan = plan_of_the_middle(graph, sequence, period)
     in_training = tuple(dict.fromkeys([*saved_in_training(model), *saved_in_training(run)]))

@@ -93,14 +93,14 @@ def with_heads(graph: LayerGraph, heads: Sequence[Head]) -> LayerGraph:
             key = (head.source, head.units, head.reduce)
             tensor = add(key, f"{port.name}:{head.reduce}", reduction, inputs, head.shape, "layer")
         outputs.append(Port(head.name, tensor))
-    return _pruned(graph.extended(nodes, tensors, outputs))
+    return pruned(graph.extended(nodes, tensors, outputs))
 
 
 def _applied(layer: Any) -> Any:
     return lambda arrays, operation=layer: [operation(*arrays)]
 
 
-def _pruned(graph: LayerGraph) -> LayerGraph:
+def pruned(graph: LayerGraph) -> LayerGraph:
     """The graph without nodes that no output needs."""
     needed = {port.tensor for port in graph.outputs}
     kept = []

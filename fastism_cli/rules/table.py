@@ -18,6 +18,16 @@ from fastism_cli.model.keras_graph import function_of, has_own_call, operation_c
 from fastism_cli.model.loading.keras2_layers import ThresholdedReLU
 from fastism_cli.model.reductions import L2, Center, Jsd, LogSumExp, Max, Mean, Profile, Select, Sum
 from fastism_cli.model.sequence_inputs import LetterIntegers
+from fastism_cli.rules.around_window import (
+    DEVIATION,
+    LOG_SUM_EXP,
+    NORM,
+    PRODUCT,
+    VARIANCE,
+    OverPositions,
+    PooledBySoftmax,
+    PooledBySoftmaxRule,
+)
 from fastism_cli.rules.base import Rule
 from fastism_cli.rules.combine import Concatenate, LinearMerge, Merge, MergeAlong
 from fastism_cli.rules.conv import Conv
@@ -207,6 +217,8 @@ LAYERS: dict[tuple[type, ...], Choice] = {
     (LogSumExp,): NeedsWholeHead("the logarithm of a sum over all positions: computed in full, on the device"),
     (Select,): SelectTargets(),
     (SummedConvolution,): SummedConvolutionRule(),
+    # around_window.py
+    (PooledBySoftmax,): PooledBySoftmaxRule(),
     # several_windows.py
     (FurtherWindow,): lambda node: FurtherWindowRule(node.layer.rule),
     (MaximumOverWindows,): lambda node: MaximumOverWindowsRule(node.layer.rule),
@@ -255,7 +267,12 @@ OPERATIONS: dict[str, Choice] = {
     "sum": LinearReduce(axis_argument, mean=False),
     "max": FromLowest(axis_argument),
     "amax": Maximum(axis_argument),
-    "min amin std var prod logsumexp norm all any argmax argmin countnonzero median quantile percentile average ptp "
+    "var": OverPositions(axis_argument, VARIANCE),
+    "std": OverPositions(axis_argument, DEVIATION),
+    "prod": OverPositions(axis_argument, PRODUCT),
+    "norm": OverPositions(axis_argument, NORM),
+    "logsumexp": OverPositions(axis_argument, LOG_SUM_EXP),
+    "min amin all any argmax argmin countnonzero median quantile percentile average ptp "
     "nanmax nanmin nanmean nansum nanprod nanstd nanvar nanmedian nanargmax nanargmin trapezoid": ChannelReduce(
         axis_argument
     ),

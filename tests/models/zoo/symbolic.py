@@ -160,6 +160,13 @@ REDUCTIONS = {
     "logsumexp": lambda x: ops.logsumexp(x, axis=1),
     "variance": lambda x: ops.var(x, axis=1),
     "min": lambda x: ops.min(x, axis=1),
+    "deviation": lambda x: ops.std(x, axis=1, keepdims=True),
+    "deviation_of_all": lambda x: ops.expand_dims(ops.std(x + 30.0, axis=(1, 2)), -1),
+    "moments": lambda x: ops.concatenate(ops.moments(x, axes=[1]), axis=-1),
+    "product": lambda x: ops.prod(1.0 + 0.1 * x, axis=1),
+    "norm_of_positions": lambda x: ops.norm(x, axis=1),
+    "norm_of_columns": lambda x: ops.norm(ops.transpose(x, (0, 2, 1)), axis=-1),
+    "logsumexp_sharp": lambda x: ops.logsumexp(50.0 * x, axis=1),
     "first_position": lambda x: x[:, 0],
     "middle_position": lambda x: x[:, 12, :],
     "reshape": lambda x: ops.reshape(x, (-1, 24 * 5)),
@@ -171,6 +178,61 @@ REDUCTIONS = {
     "dot_of_positions": lambda x: layers.Dot(axes=1)([layers.Dense(2, activation="relu")(x), x]),
     "dot_of_transposed": lambda x: layers.Dot(axes=(2, 1))([layers.Permute((2, 1))(x), ops.tanh(x)]),
 }
+
+
+def flat_softmax(x, size=1):
+    """As attention was written for Keras 2: one logit for each position, its weight repeated for every channel."""
+    weights = layers.Activation("softmax")(layers.Flatten()(layers.Dense(1, activation="tanh")(x)))
+    weights = layers.Permute((2, 1))(layers.RepeatVector(x.shape[-1])(weights))
+    return ops.sum(layers.Multiply()([x, weights]), axis=1)
+
+
+def by_exponentials(x, epsilon=0.0, shifted=False):
+    """As attention layers of one's own compute it."""
+    logits = ops.tanh(x @ kernel(5, 1)) * 3.0
+    exponentials = ops.exp(logits - ops.max(logits, axis=1, keepdims=True) if shifted else logits)
+    total = ops.sum(exponentials, axis=1, keepdims=True)
+    return ops.sum(x * (exponentials / (total + epsilon if epsilon else total)), axis=1)
+
+
+def heads_of(x):
+    """Two queries, each with its part of the channels."""
+    weights = ops.softmax(x @ kernel(5, 2), axis=1)
+    return ops.einsum("blh,blhd->bhd", weights, ops.reshape(x[..., :4], (-1, x.shape[1], 2, 2)))
+
+
+SOFTMAX_POOLINGS = {
+    "sum": lambda x: ops.sum(x * ops.softmax(x @ kernel(5, 1), axis=1), axis=1),
+    "sum_kept": lambda x: ops.sum(ops.softmax(x @ kernel(5, 1), axis=1) * x, axis=1, keepdims=True)[:, 0],
+    "by_channel": lambda x: ops.sum(x * ops.softmax(8.0 * x, axis=1), axis=1),
+    "mean": lambda x: layers.GlobalAveragePooling1D()(x * ops.softmax(x @ kernel(5, 1), axis=1)),
+    "dot": lambda x: layers.Dot(axes=1)([layers.Softmax(axis=1)(layers.Dense(2)(x)), x]),
+    "dot_of_flat": lambda x: layers.Dot(axes=1)([ops.softmax(ops.squeeze(x @ kernel(5, 1), -1)), x]),
+    "einsum": lambda x: ops.einsum("blk,blc->bc", ops.softmax(x @ kernel(5, 3), axis=1), ops.relu(x)),
+    "heads": heads_of,
+    "matmul": lambda x: ops.matmul(ops.transpose(ops.softmax(x @ kernel(5, 2), axis=-2), (0, 2, 1)), x),
+    "queries": lambda x: ops.matmul(ops.softmax(ops.matmul(kernel(3, 5), ops.transpose(x, (0, 2, 1))), axis=-1), x),
+    "flat": flat_softmax,
+    "exponentials": by_exponentials,
+    "exponentials_shifted": lambda x: by_exponentials(x, shifted=True),
+    "exponentials_epsilon": lambda x: by_exponentials(x, epsilon=0.1),
+    "exponentials_both": lambda x: by_exponentials(x, epsilon=0.1, shifted=True),
+    "peaked": lambda x: ops.sum(x * ops.softmax(40.0 * x @ kernel(5, 1), axis=1), axis=1),
+    "masked": lambda x: ops.sum(x * ops.softmax(ops.where(x > 0.2, x, -np.inf), axis=1), axis=1)[:, :1],
+    "of_two_windows": lambda x: SOFTMAX_POOLINGS["sum"](ops.concatenate([x, ops.flip(x, axis=1)], axis=1)),
+    "with_another_reader": lambda x: (
+        (w := ops.softmax(x @ kernel(5, 1), axis=1)) * ops.sum(x * w, axis=1, keepdims=True)
+    ),
+    "in_blocks": lambda x: ops.einsum("bnsc,bnsc->bnc", y := ops.reshape(x, (-1, 12, 2, 5)), ops.softmax(y, axis=2)),
+    "of_a_conv": lambda x: ops.sum(conv(x, 5, 3) * ops.softmax(layers.Dense(1)(x), axis=1), axis=(1,)),
+}
+
+
+@toys(SOFTMAX_POOLINGS)
+def softmax_pooling(op) -> keras.Model:
+    """inp -> C -> mean over the positions, weighted by a softmax over them -> D"""
+    inp = dna(24)
+    return keras.Model(inp, layers.Dense(2)(layers.Flatten()(op(conv(inp, 5, 5)))))
 
 
 @toys(REDUCTIONS)
