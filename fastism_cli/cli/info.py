@@ -11,6 +11,7 @@ import click
 from fastism_cli.cli.click_options import Strict, logging_options, result_argument
 from fastism_cli.cli.messages import aligned
 from fastism_cli.results.schema import Status
+from fastism_cli.results.written_names import cell
 
 if TYPE_CHECKING:
     from fastism_cli.results.contents import Contents, Extremes, HeadContents
@@ -62,8 +63,6 @@ def _listed(found: Contents) -> str:
 
 
 def _head(head: HeadContents) -> list[str]:
-    from fastism_cli.results.outputs import cell  # it needs NumPy, which --help does not load
-
     reduced = "" if head.reduce == "none" else f", positions by {head.reduce}"
     rows = [("target", "reference", "", "delta", "")]
     rows += [(cell(t.name), *_ends(t.reference), *_ends(t.delta)) for t in head.targets[:MAX_TARGETS]]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from fastism_cli.export.exported_regions import ExportedRegions, Places
-from fastism_cli.results.outputs import cell
 from fastism_cli.results.schema import STRAND
+from fastism_cli.results.written_names import cell
 
 NO_VALUE = -1  # of p and q: ENCODE's value for unknown
 

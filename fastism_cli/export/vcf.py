@@ -13,11 +13,11 @@ import numpy as np
 from fastism_cli.export.along_genome import Stretch, along_genome
 from fastism_cli.export.exported_regions import ExportJob
 from fastism_cli.export.output_files import FLOAT, scratch_folder
-from fastism_cli.genome import vcf_files
+from fastism_cli.genome import vcf_output
 from fastism_cli.optional import require
 from fastism_cli.results.layout import Array
-from fastism_cli.results.outputs import is_stream, open_stream
 from fastism_cli.results.score_blocks import GenomeBlock
+from fastism_cli.results.staging import is_stream, open_stream
 
 LETTERS = np.array(list("ACGTN"), dtype=object)
 
@@ -27,17 +27,17 @@ def write_vcf(job: ExportJob) -> None:
     pysam = require("pysam", wanted_by="--format vcf", extra="export")
     file, path = job.regions.scores.file, job.paths[0][0]
     labels = [track.label for track in job.tracks]
-    keys = vcf_files.info_keys("DELTA", labels)
-    lines = [vcf_files.info_line("ROW", "1", "Integer", "Row of the BED, from 0")] + [
-        vcf_files.info_line(key, "A", "Float", f"Prediction on ALT minus prediction on the reference: {label}")
+    keys = vcf_output.info_keys("DELTA", labels)
+    lines = [vcf_output.info_line("ROW", "1", "Integer", "Row of the BED, from 0")] + [
+        vcf_output.info_line(key, "A", "Float", f"Prediction on ALT minus prediction on the reference: {label}")
         for key, label in zip(keys, labels, strict=True)
     ]
     with _opened(pysam, path) as output:
-        output.write(vcf_files.header(file.genome_sizes, lines, reference=file.attrs.get("fasta_path", "")).encode())
+        output.write(vcf_output.header(file.genome_sizes, lines, reference=file.attrs.get("fasta_path", "")).encode())
         for text in _records(job, keys):
             output.write(text.encode())
     if not is_stream(path) and not path.endswith(".vcf"):
-        vcf_files.index(pysam, path, file.genome_sizes)
+        vcf_output.index(pysam, path, file.genome_sizes)
 
 
 def _opened(pysam: Any, path: str) -> Any:

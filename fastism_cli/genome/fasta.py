@@ -15,14 +15,8 @@ from pyfaidx import FetchError
 from fastism_cli.errors import RegionError, SequenceError
 from fastism_cli.genome.alphabet import DNA, Alphabet, Codes
 from fastism_cli.genome.bed import BedSummary, Region
-from fastism_cli.genome.fasta_index import (
-    BYTE_ORDER_MARK,
-    CR_ALONE,
-    IndexedFasta,
-    build_index,
-    find_index,
-    scan,
-)
+from fastism_cli.genome.fasta_index import IndexedFasta, build_index, find_index
+from fastism_cli.genome.fasta_scan import BYTE_ORDER_MARK, CR_ALONE, scan
 from fastism_cli.genome.input_files import GZIP_MAGIC, has_bgzf_header
 from fastism_cli.options.problems import Listing
 

@@ -15,8 +15,10 @@ from fastism_cli.report import picture
 from fastism_cli.report.choose import only_track, parse_interval, row_over, rows_by_name, strongest_rows
 from fastism_cli.report.region import Interval, load_region
 from fastism_cli.results.layout import Track
-from fastism_cli.results.outputs import check_new_file, part_of_name, staged
+from fastism_cli.results.outputs import check_new_file
 from fastism_cli.results.scores import Scores, open_scores
+from fastism_cli.results.staging import staged
+from fastism_cli.results.written_names import part_of_name
 
 DPI = 150
 METADATA: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}

@@ -14,8 +14,9 @@ from fastism_cli.report import page
 from fastism_cli.report.page_data import contents, packed_sizes
 from fastism_cli.report.region import ranked
 from fastism_cli.report.survey import Survey, survey
-from fastism_cli.results.outputs import check_written, write_whole
+from fastism_cli.results.outputs import check_written
 from fastism_cli.results.scores import Scores, choose_tracks, open_scores
+from fastism_cli.results.staging import write_whole
 
 MAP_BYTES = 150  # of a picture beside its letters and deltas
 TABLE_SHARE = 0.5  # of the page, at most: the rest is for pictures

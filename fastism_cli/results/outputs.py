@@ -1,31 +1,24 @@
-"""Outputs of a command: check that they can be written, and give them their names only when they are complete."""
+"""The one rule for all outputs of a command: which files may be written."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
-import shutil
-import stat
-import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import IO, Any
+from typing import Any
 
-from fastism_cli.errors import OutputError, ResourceError
+from fastism_cli.errors import OutputError
 from fastism_cli.genome.input_files import STDIN, content_sha256
 from fastism_cli.options.per_head import split_named
 from fastism_cli.results.crash_safe_file import in_use, is_in_use
 from fastism_cli.results.journal import SUFFIX, read_checkpoint
 from fastism_cli.results.schema import PARTIAL_SUFFIX
+from fastism_cli.results.staging import is_pipe, is_stream, names_stream
 
 INDEXES = (".fai", ".gzi", ".tbi", ".csi")  # of a FASTA or a VCF, beside it
 MAX_MODEL_FILES = 10_000  # of a folder; a SavedModel has a few
-MAX_NAME = 80  # bytes that a name gives to that of a file
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
@@ -79,6 +72,19 @@ def check_new_file(
 def unfinished_names(output: str) -> tuple[str, str]:
     """The files of a result that is not complete: rows, and the journal of its checkpoints."""
     return output + PARTIAL_SUFFIX, output + PARTIAL_SUFFIX + SUFFIX
+
+
+def check_written(output: str, inputs: Iterable[Any], *, overwrite: bool, option: str = "--output") -> None:
+    """Check a file that may be a stream as well: see :func:`check_new_file` and :func:`is_stream`.
+
+    Raises
+    ------
+    OutputError
+    """
+    if is_stream(output):
+        check_stream(output, inputs, option=option)
+    else:
+        check_new_file(output, inputs, overwrite=overwrite, option=option)
 
 
 def check_stream(output: str, inputs: Iterable[Any], *, role: str = "an input of this run", option: str) -> None:
@@ -215,7 +221,7 @@ def check_place(name: str, option: str) -> None:
     folder = os.path.dirname(name) or "."
     if "\0" in name:
         raise OutputError(f"{option} holds a NUL. Received: {name!r}")
-    if _names_stream(name) or _is_pipe(name):
+    if names_stream(name) or is_pipe(name):
         raise OutputError(f"{option} {name}: this output cannot go to stdout or a pipe. Name a file to write.")
     if os.path.exists(name) and not os.path.isfile(name):
         raise OutputError(f"{name} is a folder or a device. Name a file to write.")
@@ -254,230 +260,3 @@ def _may_be_unfinished(partial: str) -> bool:
     except OSError:
         return True  # told when it is opened for writing
     return begin == HDF5 or not begin.strip(b"\0")
-
-
-def check_space(output: str, wanted: int) -> None:
-    """Refuse an output that does not fit on the disk.
-
-    Raises
-    ------
-    OutputError
-        Says both numbers.
-    """
-    free = shutil.disk_usage(os.path.dirname(output) or ".").free
-    if wanted > free:
-        raise OutputError(
-            f"{output} will take up to {size_text(wanted)}, but only {size_text(free)} are free on its disk. "
-            "Choose fewer --targets, a smaller --window, --dtype float16, or another --output."
-        )
-
-
-def check_memory(wanted: int, available: int | None) -> None:
-    """Refuse a region whose scores do not fit into memory, which can happen if positional heads are kept whole.
-
-    Raises
-    ------
-    OutputError
-        Says both numbers.
-    """
-    if available is not None and wanted > available:
-        raise OutputError(
-            f"The scores of one region take {size_text(wanted)} in memory; this machine has {size_text(available)}. "
-            "Reduce heads with positions (--reduce), or choose fewer --targets."
-        )
-
-
-def memory_of_machine() -> int | None:
-    """Bytes of physical memory; None where the system does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
-def unfinished_bytes(output: str) -> int:
-    """Bytes of the unfinished file of an earlier run, which is continued or replaced: the output can have its space."""
-    try:
-        return os.path.getsize(output + PARTIAL_SUFFIX)
-    except OSError:
-        return 0
-
-
-def size_text(size: float) -> str:
-    """``1234567 -> 1.23 MB``"""
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if size < 1000 or unit == "TB":
-            return f"{size:.3g} {unit}" if unit != "bytes" else f"{size:.0f} bytes"
-        size /= 1000
-    raise AssertionError
-
-
-# --- stdout and pipes ------------------------------------------------------------------------------------------------
-
-
-STREAMS = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
-
-
-def is_stream(path: str) -> bool:
-    """Whether bytes are written into what is there, as into ``-``, ``/dev/stdout``, ``/dev/null`` or a pipe."""
-    return _names_stream(path) or _is_pipe(path) or stat.S_ISCHR(_mode(path))
-
-
-def _names_stream(path: str) -> bool:
-    return path == STDIN or path.startswith(STREAMS)
-
-
-def _is_pipe(path: str) -> bool:
-    return stat.S_ISFIFO(_mode(path))
-
-
-def _mode(path: str) -> int:
-    try:
-        return os.stat(path).st_mode
-    except (OSError, ValueError):
-        return 0
-
-
-@contextmanager
-def open_stream(path: str, option: str = "--output") -> Iterator[IO[bytes]]:
-    """Open what :func:`is_stream` accepts, for writing. A reader that has gone away raises BrokenPipeError.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be opened.
-    ResourceError
-        If it cannot be written, as on a full disk.
-    """
-    descriptor = None
-    try:
-        descriptor = _descriptor(path)
-        with open(descriptor, "wb") as file:
-            yield file
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        kind = OutputError if descriptor is None else ResourceError
-        raise kind(f"{option} {path} cannot be written: {error.strerror or error}") from error
-
-
-def check_written(output: str, inputs: Iterable[Any], *, overwrite: bool, option: str = "--output") -> None:
-    """Check a file that may be a stream as well: see :func:`check_new_file` and :func:`is_stream`.
-
-    Raises
-    ------
-    OutputError
-    """
-    if is_stream(output):
-        check_stream(output, inputs, option=option)
-    else:
-        check_new_file(output, inputs, overwrite=overwrite, option=option)
-
-
-def write_whole(output: str, text: str, option: str = "--output") -> None:
-    """Write a text into a stream, or into a file that gets its name when it is complete.
-
-    Raises
-    ------
-    OutputError, ResourceError
-        If it cannot be written.
-    """
-    if is_stream(output):
-        with open_stream(output, option) as stream:
-            stream.write(text.encode())
-        return
-    with staged(output, option) as staging:
-        with open(staging.path(output), "w", encoding="utf-8") as file:
-            file.write(text)
-        staging.move()
-
-
-def _descriptor(path: str) -> int:
-    """A descriptor of its own; a file behind ``/dev/stdout`` or ``/dev/fd/3`` is written on, not cut."""
-    numbers = {STDIN: "1", "/dev/stdout": "1", "/dev/stderr": "2"}
-    number = numbers.get(path) or next((path[len(x) :] for x in STREAMS if path.startswith(x)), "")
-    if number.isascii() and number.isdigit() and len(number) < 8:
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(AttributeError, ValueError):  # closed, or none
-                stream.flush()
-        return os.dup(int(number))
-    return os.open(path, os.O_WRONLY | getattr(os, "O_CLOEXEC", 0))
-
-
-# --- names only when complete ----------------------------------------------------------------------------------------
-
-
-class Staging:
-    """A folder beside the output, in which files have their final names."""
-
-    def __init__(self, folder: str, target: str) -> None:
-        self.folder = folder
-        self.target = target
-        self._kept: set[str] = set()
-
-    def path(self, name: str) -> str:
-        """Where to write the file that will be called ``name``."""
-        return os.path.join(self.folder, os.path.basename(name))
-
-    def keep(self, name: str) -> None:
-        """Leave the file that has this name already as it is: the one in the folder is equal."""
-        self._kept.add(os.path.basename(name))
-
-    def move(self) -> list[str]:
-        """Give every file its name; returns the names, sorted."""
-        names = sorted(os.listdir(self.folder))
-        for name in names:
-            if name not in self._kept:
-                os.replace(os.path.join(self.folder, name), os.path.join(self.target, name))
-        return [os.path.join(self.target, name) for name in names]
-
-
-@contextmanager
-def staged(output: str, option: str = "--output") -> Iterator[Staging]:
-    """A staging folder beside ``output``, removed at the end, also after an error.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be made.
-    ResourceError
-        If a file in it cannot be written: the disk is full or fails.
-    """
-    target = os.path.dirname(output)
-    try:
-        folder = tempfile.TemporaryDirectory(prefix=".fastism-", dir=target or ".")
-    except OSError as error:
-        raise OutputError(f"{output} cannot be written: {error.strerror}. Choose another {option}.") from error
-    with folder:
-        try:
-            yield Staging(folder.name, target)
-        except OSError as error:
-            raise ResourceError(
-                f"{output} cannot be written: {error.strerror or error}. "
-                "What was unfinished was removed. Free space or choose another --output."
-            ) from error
-
-
-# --- names in tables and of files ------------------------------------------------------------------------------------
-
-
-def cell(text: str) -> str:
-    """A name as one cell of a table: tabs, line ends and other control characters become blanks.
-
-    Examples
-    --------
-    >>> cell("CTCF\\tK562\\r")
-    'CTCF K562'
-    """
-    return CONTROL.sub(" ", text).strip() if CONTROL.search(text) else text
-
-
-def part_of_name(text: str, other: str) -> str:
-    """A name as a part of a file name: letters, digits and ``._+-``, all else ``other``; at most 80 bytes, never empty.
-
-    Examples
-    --------
-    >>> part_of_name("K562/CTCF (rep 1)", "_"), part_of_name("../../up", "-")
-    ('K562_CTCF_rep_1_', '..-..-up')
-    """
-    return re.sub(r"[^\w.+-]+", other, text).encode()[:MAX_NAME].decode(errors="ignore") or other

@@ -22,7 +22,8 @@ from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.options.per_head import Units
 from fastism_cli.options.problems import Problems
 from fastism_cli.options.run_options import RunOptions, parse_codes, parse_reduce, parse_tie
-from fastism_cli.results.outputs import check_new_file, check_stream, is_stream, unfinished_names
+from fastism_cli.results.outputs import check_new_file, check_stream, unfinished_names
+from fastism_cli.results.staging import is_stream
 from fastism_cli.run.inputs_and_targets import FileArray, parse_targets, read_inputs, read_target_names
 from fastism_cli.run.provenance import Watch, other_files, run_attributes
 from fastism_cli.run.region_reader import check_records

@@ -16,8 +16,8 @@ from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.options.run_options import RunOptions
 from fastism_cli.options.shard import parse_shard
 from fastism_cli.results.layout import HeadLayout, Layout
-from fastism_cli.results.outputs import check_memory, check_space, memory_of_machine, size_text, unfinished_bytes
 from fastism_cli.results.schema import Status
+from fastism_cli.results.space import check_memory, check_space, memory_of_machine, size_text, unfinished_bytes
 from fastism_cli.run.checks import ModelChoices, RegionInputs, RunInputs
 from fastism_cli.run.devices import require_device
 from fastism_cli.run.inputs_and_targets import OtherInputs, fit_inputs, stored_heads

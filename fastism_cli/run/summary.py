@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from fastism_cli.results.outputs import write_whole
 from fastism_cli.results.schema import Status
+from fastism_cli.results.staging import write_whole
 
 T = TypeVar("T")
 MAX_SUMMARY = 1 << 24  # characters: more is no summary

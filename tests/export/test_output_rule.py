@@ -16,7 +16,8 @@ from fastism_cli.export.export_scores import export_scores
 from fastism_cli.genome.input_files import content_sha256
 from fastism_cli.options.run_options import RunOptions
 from fastism_cli.results.merge_shards import merge_shards
-from fastism_cli.results.outputs import check_new_file, is_stream
+from fastism_cli.results.outputs import check_new_file
+from fastism_cli.results.staging import is_stream
 from fastism_cli.run.checks import check_outputs
 from fastism_cli.run.request import RunRequest
 from fastism_cli.run.summary import RunSummary, write_summary

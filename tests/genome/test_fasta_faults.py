@@ -13,7 +13,7 @@ from Bio import bgzf
 
 from fastism_cli.errors import SequenceError
 from fastism_cli.genome import fasta as fasta_module
-from fastism_cli.genome import fasta_index
+from fastism_cli.genome import fasta_index, fasta_scan
 from fastism_cli.genome.alphabet import DNA
 from fastism_cli.genome.fasta import open_fasta
 from fastism_cli.genome.input_files import has_bgzf_header
@@ -160,7 +160,7 @@ def test_what_is_no_fasta_is_refused_with_its_line(tmp_path, content, problem, n
 
 def test_a_fault_far_down_has_its_line(tmp_path, monkeypatch):
     """Many equal lines are read at once; lines are counted over pieces of the file too."""
-    monkeypatch.setattr(fasta_index, "_PIECE", 777)
+    monkeypatch.setattr(fasta_scan, "_PIECE", 777)
     lines = [b">a", *[b"ACGTACGTAC"] * 1000, b"AC", b">b x", *[b"GGGGG"] * 500]
     path = tmp_path / "g.fa"
     path.write_bytes(b"\n".join(lines) + b"\n")

@@ -27,10 +27,10 @@ from fastism_cli.report.region import SITE, Interval, load_region, load_regions,
 from fastism_cli.report.survey import BINS, survey
 from fastism_cli.report.write_report import write_report
 from fastism_cli.results.layout import HeadLayout, Layout
-from fastism_cli.results.outputs import cell
 from fastism_cli.results.schema import Status
 from fastism_cli.results.scores import open_scores
 from fastism_cli.results.writer import ResultWriter
+from fastism_cli.results.written_names import cell
 from tests.export.test_export_scores import write_named
 from tests.helpers import report_files, result_files
 from tests.helpers.report_files import HOSTILE, LABELS, LENGTH, LETTERS, SITE_AT, write_look

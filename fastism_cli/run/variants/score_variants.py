@@ -12,15 +12,17 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from fastism_cli.errors import UsageError
-from fastism_cli.genome import vcf_files
+from fastism_cli.genome import vcf_output
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.genome.fasta import Genome, open_fasta
-from fastism_cli.genome.vcf_files import ERRORS, INFO_COLUMN, Variant, VariantSource
+from fastism_cli.genome.vcf_files import ERRORS, INFO_COLUMN, Variant, VariantSource, header_field
 from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.optional import require
 from fastism_cli.options.problems import Problems
 from fastism_cli.options.run_options import VCF_ENDINGS, RunOptions, stem_of
-from fastism_cli.results.outputs import cell, check_new_file, staged
+from fastism_cli.results.outputs import check_new_file
+from fastism_cli.results.staging import staged
+from fastism_cli.results.written_names import cell
 from fastism_cli.run.checks import ModelChoices, check_choices
 from fastism_cli.run.inputs_and_targets import fit_inputs, stored_heads
 from fastism_cli.run.inspect_and_verify import check_engine
@@ -252,7 +254,7 @@ def _index(pysam: Any, source: VariantSource, path: str, output: str, sizes: Map
         logger.info(f"{source.name} is not sorted, so {output} has no index")
         return
     try:
-        vcf_files.index(pysam, path, sizes, source.summary.largest)
+        vcf_output.index(pysam, path, sizes, source.summary.largest)
     except OSError as error:
         if error.errno:
             raise
@@ -308,8 +310,8 @@ class ScoredVcf:
 
     def __init__(self, file: Any, header: Sequence[str], contigs: Mapping[str, int], labels: Sequence[str]) -> None:
         self._file = file
-        self._delta = vcf_files.info_keys("ISM_DELTA", labels)
-        self._reference = vcf_files.info_keys("ISM_REF", labels)
+        self._delta = vcf_output.info_keys("ISM_DELTA", labels)
+        self._reference = vcf_output.info_keys("ISM_REF", labels)
         self._own = {*self._delta, *self._reference, STATUS}
         self.replaced: set[str] = set()
         self._write_header(header, contigs, labels)
@@ -344,22 +346,22 @@ class ScoredVcf:
 
     def _write_header(self, header: Sequence[str], contigs: Mapping[str, int], labels: Sequence[str]) -> None:
         lines = [line for line in header[:-1] if not self._is_ours(line)]
-        known = {vcf_files.header_field(line, "ID") for line in lines if line.startswith("##contig=<")}
+        known = {header_field(line, "ID") for line in lines if line.startswith("##contig=<")}
         lines += [f"##contig=<ID={name},length={size}>" for name, size in contigs.items() if name not in known]
         for keys, size, what in (
             (self._delta, "A", "Prediction on ALT minus prediction on REF"),
             (self._reference, "1", "Prediction on REF"),
         ):
             lines += [
-                vcf_files.info_line(key, size, "Float", f"{what}: {label}")
+                vcf_output.info_line(key, size, "Float", f"{what}: {label}")
                 for key, label in zip(keys, labels, strict=True)
             ]
-        lines.append(vcf_files.info_line(STATUS, "A", "String", "Why an allele has no score; ok if it has"))
+        lines.append(vcf_output.info_line(STATUS, "A", "String", "Why an allele has no score; ok if it has"))
         for line in [*lines, header[-1]]:
             self._write(line)
 
     def _is_ours(self, line: str) -> bool:
-        key = vcf_files.header_field(line, "ID") if line.startswith("##INFO=<") else ""
+        key = header_field(line, "ID") if line.startswith("##INFO=<") else ""
         self.replaced |= self._own & {key}
         return key in self._own
 
