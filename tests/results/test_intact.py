@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from fastism_cli.cli import main
 from fastism_cli.errors import ResourceError, UsageError
 from fastism_cli.options.choices import COMPRESSIONS
-from fastism_cli.results import ism_file, schema
+from fastism_cli.results import hdf5_files, schema, shard_index
 from fastism_cli.results.contents import contents_of
 from fastism_cli.results.ism_file import read_result
 from fastism_cli.results.layout import HeadLayout, Layout
@@ -335,7 +335,7 @@ def test_a_shard_that_changes_after_the_index_was_opened_is_never_nan(many, tmp_
 def test_few_shards_are_open_at_a_time(many):
     with read_result(many / "index.h5") as index:
         index.delta("c")[:]
-        assert len(index._parts._open) == ism_file.MAX_OPEN_PARTS
+        assert len(index._parts._open) == shard_index.MAX_OPEN_PARTS
 
 
 def test_text_that_is_never_read_to_its_end_is_told(tmp_path, monkeypatch):
@@ -345,7 +345,7 @@ def test_text_that_is_never_read_to_its_end_is_told(tmp_path, monkeypatch):
         while True:
             pass
 
-    monkeypatch.setattr(ism_file, "_touch_text", spin)
-    monkeypatch.setattr(ism_file, "SECONDS", 1)
+    monkeypatch.setattr(hdf5_files, "_touch_text", spin)
+    monkeypatch.setattr(hdf5_files, "SECONDS", 1)
     with pytest.raises(UsageError, match=r"run\.h5 is damaged: reading it does not end"):
         read_result(make(tmp_path / "run.h5"))
