@@ -6,9 +6,10 @@ import io
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import h5py
 import numpy as np
 
 from fastism_cli.errors import OutputError
@@ -168,6 +169,11 @@ class Disk(io.RawIOBase):
             self._try(os.ftruncate, self._descriptor, size)
         return size
 
+    def raise_if_failed(self) -> None:
+        """Raise the first error of writing, if there was one: OSError."""
+        if self.failure is not None:
+            raise self.failure
+
     def sync(self) -> None:
         """Wait until everything is on the disk."""
         if not self._pretends:
@@ -238,6 +244,36 @@ def open_disk(path: str) -> Disk:
         os.close(descriptor)
         raise in_use(path)
     return Disk(descriptor, path + SUFFIX)
+
+
+@contextmanager
+def new_hdf5(path: str, **options: Any) -> Iterator[tuple[h5py.File, Disk]]:
+    """A new HDF5 file for writing, without checkpoints, and the disk below it, which tells whether writing fails.
+
+    Parameters
+    ----------
+    options
+        Of ``h5py.File``.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be opened, or another process has it.
+    OSError
+        At the end, if something could not be written.
+    """
+    disk = open_disk(path)
+    try:
+        disk.start_anew()
+        with h5py.File(disk, "w", **options) as file:
+            yield file, disk
+        disk.sync()
+    except Exception:  # HDF5 can fail on a file that drops its writes
+        disk.raise_if_failed()
+        raise
+    finally:
+        disk.close()
+    disk.raise_if_failed()
 
 
 def in_use(path: str) -> OutputError:

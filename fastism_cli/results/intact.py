@@ -34,6 +34,7 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
+SUM_BYTES = 4  # of a checksum at the end of a chunk
 ROWS_AT_ONCE = 1 << 10  # in a pass over all rows; to read text takes several times its memory
 
 # Raised by h5py for what is not as it should be; zlib's, for a chunk that is decompressed here.
@@ -151,6 +152,26 @@ def check_text(path: str, dataset: h5py.Dataset, chunk: int = 0) -> None:
         found = text_sum(dataset[first : min(first + ROWS_AT_ONCE, (chunk + 1) * step)].tolist(), found)
     if found != sums[chunk]:
         raise damaged(path, f"the text in {dataset.name} is not as written")
+
+
+def sum_of_chunks(path: str, dataset: h5py.Dataset) -> int:
+    """CRC-32 of the checksums of all chunks of a dataset of numbers, which changes when one of them is written anew.
+
+    Four bytes of each chunk are read: both fletcher32 and gzip end with a checksum of its content.
+    """
+    found = 0
+    if dataset.chunks is None:  # as another program may have left it
+        for row in dataset:
+            found = zlib.crc32(row.tobytes(), found)
+        return found
+    has_sums = bool(dataset.fletcher32) or dataset.compression == "gzip"
+    chunks: list[h5py.h5d.StoreInfo] = []
+    dataset.id.chunk_iter(chunks.append)
+    with open(path, "rb", buffering=0) as file:
+        for chunk in sorted(chunks, key=lambda chunk: chunk.chunk_offset):
+            n = SUM_BYTES if has_sums and not chunk.filter_mask else chunk.size
+            found = zlib.crc32(os.pread(file.fileno(), n, chunk.byte_offset + chunk.size - n), found)
+    return found
 
 
 def text_chunks(dataset: h5py.Dataset, start: int, stop: int) -> range:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from math import prod
@@ -16,9 +16,9 @@ from fastism_cli.errors import OutputError, ResourceError, UsageError
 from fastism_cli.options.shard import array_expression
 from fastism_cli.results import schema
 from fastism_cli.results.chunk_writer import ChunkWriter
-from fastism_cli.results.crash_safe_file import open_disk
+from fastism_cli.results.crash_safe_file import new_hdf5
 from fastism_cli.results.datasets import create_columns, write_header
-from fastism_cli.results.intact import readable, seal
+from fastism_cli.results.intact import readable, seal, sum_of_chunks
 from fastism_cli.results.ism_file import IsmFile, read_result
 from fastism_cli.results.layout import Array, Layout
 from fastism_cli.results.outputs import check_new_file, inputs_of_result
@@ -56,6 +56,8 @@ def merge_shards(
     for shard in shards:
         named = inputs_of_result(shard.path, shard.attrs, shard.sources)
         check_new_file(output, named, overwrite=overwrite, role="an input of these shards", is_result=True)
+    if virtual:
+        _refuse_indexes(shards)
     attributes = {**part_attributes(shards), **OWN_ATTRIBUTES, "command": command}
     return join(shards, output, attributes, virtual=virtual, overwrite=overwrite)
 
@@ -191,16 +193,14 @@ def write_virtual(parts: Sequence[Part], path: str, layout: Layout, attributes: 
         If the disk is full.
     """
     unnamed = path + schema.PARTIAL_SUFFIX
-    disk = open_disk(unnamed)
     try:
-        disk.start_anew()
-        with h5py.File(disk, "w", libver=schema.LIBVER) as file:
-            _write_index(file, parts, path, layout, attributes)
-        disk.sync()
-        if disk.failure is not None:
+        try:
+            with new_hdf5(unnamed, libver=schema.LIBVER) as (file, _):
+                _write_index(file, parts, path, layout, attributes)
+        except OSError as error:
             raise ResourceError(
-                f"{path} cannot be written: {disk.failure.strerror}. Free space or choose another --output."
-            )
+                f"{path} cannot be written: {error.strerror or error}. Free space or choose another --output."
+            ) from error
         os.replace(unnamed, path)
     except BaseException as error:
         with suppress(OSError):
@@ -208,8 +208,6 @@ def write_virtual(parts: Sequence[Part], path: str, layout: Layout, attributes: 
         if isinstance(error, OSError):
             raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
         raise
-    finally:
-        disk.close()
 
 
 def _write_index(
@@ -218,29 +216,37 @@ def _write_index(
     with parts[0].open() as first:
         write_header(file, layout, attributes, first.genome_sizes)
     create_columns(file, layout)
-    _copy_columns(file[schema.REGIONS], parts)
-    _link(file, f"/{schema.SEQ}", parts, layout.seq_shape, schema.SEQ_DTYPE, len(layout.alphabet), path)
+    linked: dict[str, tuple[tuple[int, ...], str, float]] = {
+        f"/{schema.SEQ}": (layout.seq_shape, schema.SEQ_DTYPE, len(layout.alphabet))
+    }
     for head in layout.heads:
-        for group, shape, dtype in (
-            (schema.REF, layout.ref_shape(head), schema.REF_DTYPE),
-            (schema.DELTA, layout.delta_shape(head), layout.delta_dtype),
-        ):
-            _link(file, f"/{group}/{head.key}", parts, shape, dtype, np.nan, path)
+        linked[f"/{schema.REF}/{head.key}"] = (layout.ref_shape(head), schema.REF_DTYPE, np.nan)
+        linked[f"/{schema.DELTA}/{head.key}"] = (layout.delta_shape(head), layout.delta_dtype, np.nan)
+    sums = _copy_columns(file[schema.REGIONS], parts, linked)
+    for name, (shape, dtype, fillvalue) in linked.items():
+        _link(file, name, parts, shape, dtype, fillvalue, path, sums[name])
     file.attrs["n_clipped"] = sum(int(part.attrs["n_clipped"]) for part in parts)
     file.attrs["complete"] = True
     seal(file)
 
 
-def _copy_columns(group: h5py.Group, parts: Sequence[Part]) -> None:
+def _copy_columns(group: h5py.Group, parts: Sequence[Part], linked: Iterable[str]) -> dict[str, list[int]]:
+    """Copy the columns of all parts; returns the sum of each dataset that is not copied, for each part with rows."""
     columns: dict[str, list[Array]] = {name: [] for name in schema.REGION_COLUMNS}
+    sums: dict[str, list[int]] = {name: [] for name in linked}
     for part in parts:
         with part.open() as file:
             for name, column in file.regions.items():
                 columns[name].append(column)
+            for name, found in sums.items():
+                if part.n_rows:
+                    with readable(part.path, name):
+                        found.append(sum_of_chunks(part.path, file.dataset(name)))
     with closing(ChunkWriter()) as chunks:
         for name, pieces in columns.items():
             dataset = group[name]
             chunks.write(dataset, 0, np.concatenate(pieces).astype(dataset.dtype))
+    return sums
 
 
 def _link(
@@ -251,6 +257,7 @@ def _link(
     dtype: str,
     fillvalue: float,
     path: str,
+    sums: Sequence[int],
 ) -> None:
     if not prod(shape):
         file.create_dataset(name, shape, dtype)
@@ -263,7 +270,8 @@ def _link(
             source = os.path.relpath(os.path.realpath(part.path), folder)
             layout[start : start + n] = h5py.VirtualSource(source, name, (n, *shape[1:]), dtype)
         start += n
-    file.create_virtual_dataset(name, layout, fillvalue=fillvalue)
+    dataset = file.create_virtual_dataset(name, layout, fillvalue=fillvalue)
+    dataset.attrs[schema.SHARD_SUMS] = np.array(sums, "uint32")
 
 
 # --- whether they fit ------------------------------------------------------------------------------------------------
@@ -329,6 +337,12 @@ def _check_each_once(shards: Sequence[Part]) -> None:
     if missing:
         noun = "shard is" if len(missing) == 1 else "shards are"
         raise UsageError(f"{len(missing)} of {count} {noun} missing: run --array={array_expression(missing)}")
+
+
+def _refuse_indexes(shards: Sequence[Part]) -> None:
+    for shard in shards:
+        if shard.sources:
+            raise UsageError(f"{shard.path} is an index of shards itself. Merge its shards, or leave out --virtual.")
 
 
 def part_attributes(parts: Sequence[Part]) -> dict[str, Any]:

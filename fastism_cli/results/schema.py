@@ -11,7 +11,8 @@
     /delta/<head>    float32 or float16 (N, T, L, 4): substituted - reference; 0 at the reference base, NaN where not
                      computed
 
-Everything has a checksum, whatever the compression: see :mod:`fastism_cli.results.intact`. The files are of version
+Everything has a checksum, whatever the compression: see :mod:`fastism_cli.results.intact`. Of an index of shards, /seq,
+/ref and /delta are virtual: see :mod:`fastism_cli.results.shard_index`. The files are of version
 1.10 of HDF5's own format.
 
 N counts rows, L bases, T targets. A positional head that was not reduced has its axes in place of T.
@@ -133,6 +134,7 @@ ATTRIBUTES: dict[str, Attribute] = {
 KINDS = {str: "text", float: "number", int: "whole number", bool: "truth value"}
 CHECKSUMS = "checksums"  # attribute of the file: of all other attributes, as JSON
 TEXT_SUMS = "crc32"  # attribute of a dataset of text: for each of its chunks
+SHARD_SUMS = "shard_crc32"  # attribute of a dataset of an index: for each shard with rows
 
 CHUNK_BYTES = 1 << 20
 COLUMN_CHUNK_ROWS = 1 << 14

@@ -1,4 +1,9 @@
-"""An index of shards: its rows are read from the files of the shards, or there is an error."""
+"""An index of shards: its rows are read from the files of the shards, or there is an error.
+
+For each shard, every dataset of the index has a sum of the checksums of all chunks (:func:`sum_of_chunks`). Checksums
+alone tell nothing of a shard in which somebody writes with h5py, as HDF5 makes new ones. An index of version 0.1 has
+no sums: its shards are recognised by their header.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +16,10 @@ import h5py
 import numpy as np
 
 from fastism_cli.errors import UsageError
+from fastism_cli.genome.input_files import FileState, state_of
 from fastism_cli.results import schema
 from fastism_cli.results.hdf5_files import check_format, open_checked, open_hdf5
-from fastism_cli.results.intact import damaged, readable
+from fastism_cli.results.intact import damaged, readable, sum_of_chunks
 from fastism_cli.results.layout import Array
 
 MAX_OPEN_PARTS = 2
@@ -44,11 +50,15 @@ def check_sources(path: str, file: h5py.File) -> None:
 
 
 class Part(NamedTuple):
-    """Rows ``[start, stop)`` of an index are those of the file at ``path``."""
+    """Rows ``[start, stop)`` of an index are those of the file at ``path``.
+
+    ``sum`` is :func:`sum_of_chunks` of its dataset when the index was made; None if the index does not say.
+    """
 
     start: int
     stop: int
     path: str
+    sum: int | None = None
 
 
 class Parts:
@@ -60,11 +70,12 @@ class Parts:
     def __init__(self, path: str, file: h5py.File) -> None:
         self.path = path
         self._config = file.attrs.get("config_sha256")
-        self._open: OrderedDict[str, h5py.File] = OrderedDict()
+        self._open: OrderedDict[str, tuple[FileState, h5py.File]] = OrderedDict()
+        self._as_merged: set[tuple[FileState, str, str]] = set()  # files and their datasets
 
     def close(self) -> None:
         while self._open:
-            self._open.popitem()[1].close()
+            self._open.popitem()[1][1].close()
 
     def of(self, dataset: h5py.Dataset) -> list[Part]:
         """The parts of a dataset, in the order of its rows."""
@@ -78,7 +89,12 @@ class Parts:
         parts.sort()
         if [0, *(part.stop for part in parts)] != [*(part.start for part in parts), len(dataset)]:
             raise damaged(self.path, f"the files of {dataset.name} do not hold every row once")
-        return parts
+        sums = dataset.attrs.get(schema.SHARD_SUMS)
+        if sums is None:
+            return parts
+        if np.shape(sums) != (len(parts),):
+            raise damaged(self.path, f"the checksums of {dataset.name} are not as written")
+        return [part._replace(sum=int(known)) for part, known in zip(parts, sums, strict=True)]
 
     def check(self, part: Part) -> None:
         """Refuse a file that was cut or replaced, without a look at all of it.
@@ -97,19 +113,51 @@ class Parts:
                 raise damaged(self.path, f"it reads from {part.path}, which is an index itself")
 
     def dataset(self, part: Part, like: h5py.Dataset) -> h5py.Dataset:
-        """The dataset of a part that has the name of ``like``."""
-        if part.path not in self._open:
-            self.check(part)
-            self._open[part.path] = open_checked(part.path)
-            if len(self._open) > MAX_OPEN_PARTS:
-                self._open.popitem(last=False)[1].close()
-        found = self._open[part.path][like.name]
+        """The dataset of a part that has the name of ``like``.
+
+        Raises
+        ------
+        UsageError
+            If it is not as it was when the index was made.
+        """
+        now, file = self._opened(part)
+        found = file[like.name]
         if (found.shape, found.dtype) != ((part.stop - part.start, *like.shape[1:]), like.dtype):
             raise self._replaced(part)
+        if part.sum is not None and (now, part.path, like.name) not in self._as_merged:
+            if sum_of_chunks(part.path, found) != part.sum:
+                raise UsageError(
+                    f"{self.path} reads from {part.path}, whose {like.name} has been written anew since. "
+                    "Merge the shards again."
+                )
+            self._as_merged.add((now, part.path, like.name))
         return found
+
+    def _opened(self, part: Part) -> tuple[FileState, h5py.File]:
+        """An open file; one that was written since it was opened is looked at again."""
+        now = _state_of(part.path)
+        known = self._open.get(part.path)
+        if known is not None and known[0] == now:
+            return known
+        if known is not None:
+            self._open.pop(part.path)[1].close()
+        self.check(part)
+        file = open_checked(part.path)
+        self._open[part.path] = opened = (now or state_of(part.path), file)
+        if len(self._open) > MAX_OPEN_PARTS:
+            self._open.popitem(last=False)[1][1].close()
+        return opened
 
     def _replaced(self, part: Part) -> UsageError:
         return UsageError(f"{self.path} reads from {part.path}, which has been replaced since. Merge the shards again.")
+
+
+def _state_of(path: str) -> FileState | None:
+    """None for a file that cannot be looked at, which is told when it is opened."""
+    try:
+        return state_of(path)
+    except OSError:
+        return None
 
 
 class JoinedDataset:

@@ -332,6 +332,83 @@ def test_a_shard_that_changes_after_the_index_was_opened_is_never_nan(many, tmp_
             read_result(tmp_path / "index.h5")
 
 
+def rewrite(path: Path, name: str, row: int = 2) -> None:
+    with h5py.File(path, "r+") as file:
+        values = file[name][row]
+        file[name][row] = values[::-1] if values.ndim == 1 else values * 2
+
+
+REWRITES = {
+    "one row": rewrite,
+    "another dataset": lambda path, name: replace_by(path, name, chunks=None),
+    "other chunks": lambda path, name: replace_by(path, name, chunks=True),
+    "the same values": lambda path, name: replace_by(path, name, chunks=None, factor=1),
+}
+
+
+def replace_by(path: Path, name: str, factor: int = 2, **options: Any) -> None:
+    with h5py.File(path, "r+") as file:
+        values = file[name][()] * np.array(factor, file[name].dtype)
+        del file[name]
+        file.create_dataset(name, data=values, **options)
+
+
+@pytest.mark.parametrize(
+    ("compression", "name", "how"),
+    [
+        *((compression, "/delta/c", "one row") for compression in COMPRESSIONS),
+        ("gzip", "/seq", "one row"),
+        ("none", "/ref/a_b", "other chunks"),
+        ("lzf", "/delta/a_b", "another dataset"),
+        ("gzip", "/ref/c", "the same values"),
+    ],
+)
+def test_a_shard_in_which_somebody_wrote_is_not_read(tmp_path, compression, name, how):
+    """HDF5 makes new checksums then. All else is read as before."""
+    paths, index = shards(tmp_path, 3, compression), str(tmp_path / "index.h5")
+    merge_shards(paths, index, virtual=True)
+    times = os.stat(paths[1])
+    with read_result(index) as before:
+        whole = {n: before.dataset(n)[:] for n in ("/seq", "/ref/a_b", "/ref/c", "/delta/a_b", "/delta/c")}
+        REWRITES[how](shutil.copy(paths[1], tmp_path / "edited.h5"), name)
+        os.replace(tmp_path / "edited.h5", paths[1])
+        with pytest.raises(UsageError, match=rf"s1\.h5, whose {name} has been written anew since\. Merge the shards"):
+            before.dataset(name)[:]
+    os.utime(paths[1], ns=(times.st_atime_ns, times.st_mtime_ns))
+    with read_result(index) as after:
+        with pytest.raises(UsageError, match=rf"index\.h5 reads from .*s1\.h5, whose {name} has been written anew"):
+            after.dataset(name)[ROWS]
+        for other, values in whole.items():
+            rows = np.s_[:] if other != name else np.s_[:ROWS]
+            np.testing.assert_array_equal(after.dataset(other)[rows], values[rows])
+
+
+def test_shards_that_were_copied_or_touched_are_read(tmp_path):
+    merge_shards(shards(tmp_path, 2), str(tmp_path / "index.h5"), virtual=True)
+    before = told(str(tmp_path / "index.h5"))
+    shutil.copytree(tmp_path, tmp_path / "copy")
+    os.utime(tmp_path / "copy/s1.h5", (0, 0))
+    assert told(str(tmp_path / "copy/index.h5"))[1:] == before[1:]
+
+
+def test_an_index_without_sums_is_read(tmp_path):
+    """That of version 0.1."""
+    merge_shards(shards(tmp_path, 2), str(tmp_path / "index.h5"), virtual=True)
+    before = told(str(tmp_path / "index.h5"))
+    with h5py.File(tmp_path / "index.h5", "r+") as file:
+        for name in ("seq", "ref/a_b", "ref/c", "delta/a_b", "delta/c"):
+            del file[name].attrs["shard_crc32"]
+    assert told(str(tmp_path / "index.h5")) == before
+
+
+def test_an_index_of_an_index_is_not_written(tmp_path):
+    merge_shards(shards(tmp_path, 2), str(tmp_path / "index.h5"), virtual=True)
+    with pytest.raises(UsageError, match=r"index\.h5 is an index of shards itself\. Merge its shards, or leave out"):
+        merge_shards([str(tmp_path / "index.h5")], str(tmp_path / "second.h5"), virtual=True)
+    merge_shards([str(tmp_path / "index.h5")], str(tmp_path / "copy.h5"))
+    assert not (tmp_path / "second.h5").exists()
+
+
 def test_few_shards_are_open_at_a_time(many):
     with read_result(many / "index.h5") as index:
         index.delta("c")[:]
