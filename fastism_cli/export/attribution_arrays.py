@@ -15,6 +15,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from fastism_cli.export.exported_regions import ExportJob, one_hot
+from fastism_cli.results.crash_safe_file import Disk, new_hdf5
 from fastism_cli.results.layout import Array
 from fastism_cli.results.schema import MODEL_STRAND
 from fastism_cli.results.score_blocks import hypothetical
@@ -72,9 +73,9 @@ def write_modisco_h5(job: ExportJob) -> None:
 
 @contextmanager
 def _open_modisco_h5(paths: tuple[str, ...], n: int, width: int, compression: str) -> Iterator[Add]:
-    with h5py.File(paths[0], "w") as file:
-        scores = Rows(file, "hyp_scores", (n, width, 4), "float32", compression)
-        letters = Rows(file, "input_seqs", (n, width, 4), "int8", compression)
+    with new_hdf5(paths[0]) as (file, disk):
+        scores = Rows(file, disk, "hyp_scores", (n, width, 4), "float32", compression)
+        letters = Rows(file, disk, "input_seqs", (n, width, 4), "int8", compression)
 
         def add(one_hot: Array, hypothetical: Array) -> None:
             letters.add(one_hot)
@@ -93,10 +94,10 @@ def write_chrombpnet_h5(job: ExportJob) -> None:
 
 @contextmanager
 def _open_chrombpnet_h5(paths: tuple[str, ...], n: int, width: int, compression: str) -> Iterator[Add]:
-    with h5py.File(paths[0], "w") as file:
-        raw = Rows(file, "raw/seq", (n, 4, width), "int8", compression)
-        shap = Rows(file, "shap/seq", (n, 4, width), "float32", compression)
-        projected = Rows(file, "projected_shap/seq", (n, 4, width), "float32", compression)
+    with new_hdf5(paths[0]) as (file, disk):
+        raw = Rows(file, disk, "raw/seq", (n, 4, width), "int8", compression)
+        shap = Rows(file, disk, "shap/seq", (n, 4, width), "float32", compression)
+        projected = Rows(file, disk, "projected_shap/seq", (n, 4, width), "float32", compression)
 
         def add(one_hot: Array, hypothetical: Array) -> None:
             letters, scores = one_hot.transpose(0, 2, 1), hypothetical.transpose(0, 2, 1)
@@ -114,10 +115,10 @@ def write_basenji_h5(job: ExportJob) -> None:
     deltas: basenji subtracts the score of the reference base, which is 0 here, so that its plots show the same.
     """
     regions, n, width = job.regions, job.regions.n_rows, job.regions.even_window
-    with h5py.File(job.paths[0][0], "w") as file:
+    with new_hdf5(job.paths[0][0]) as (file, disk):
         _write_places(file, job)
-        letters = Rows(file, "seqs", (n, width, 4), "bool", job.compression)
-        scores = Rows(file, "sum", (n, width, 4, len(job.tracks)), "float32", job.compression)
+        letters = Rows(file, disk, "seqs", (n, width, 4), "bool", job.compression)
+        scores = Rows(file, disk, "sum", (n, width, 4, len(job.tracks)), "float32", job.compression)
         for block in regions.even_blocks(job.tracks):
             letters.add(_as_seen(one_hot(block.seq).astype(bool), block.reverse))
             delta = np.nan_to_num(block.delta, nan=0.0)
@@ -156,15 +157,19 @@ def write_arrays(job: ExportJob, open_files: Open) -> None:
 
 
 class Rows:
-    """A dataset that is filled from its first row on."""
+    """A dataset that is filled from its first row on; OSError if the disk is full."""
 
-    def __init__(self, file: h5py.File, name: str, shape: tuple[int, ...], dtype: str, compression: str) -> None:
+    def __init__(
+        self, file: h5py.File, disk: Disk, name: str, shape: tuple[int, ...], dtype: str, compression: str
+    ) -> None:
+        self._disk = disk
         self._dataset = file.create_dataset(name, shape, dtype, **_storage(shape, dtype, compression))
         self._done = 0
 
     def add(self, values: Array) -> None:
         """Store the next rows."""
         self._dataset[self._done : self._done + len(values)] = values
+        self._disk.raise_if_failed()
         self._done += len(values)
 
 

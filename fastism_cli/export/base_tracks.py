@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -22,18 +26,71 @@ def write_bigwig(job: ExportJob) -> None:
     """bigWig, for genome browsers: one file for each target, all contigs of the FASTA in its header."""
     library = require("pyBigWig", wanted_by="--format bigwig", extra="export")
     contigs = [(name, size) for name, size in job.regions.scores.file.genome_sizes.items() if size]
-    with ExitStack() as stack:
-        files = [stack.enter_context(_opened(library, paths[0], contigs)) for paths in job.paths]
-        for found in importance_along_genome(job):
-            for file, values in zip(files, found.values, strict=True):
-                for offset, known in known_stretches(values):
-                    file.addEntries(found.chrom, found.start + offset, values=known, span=1, step=1)
+    try:
+        with ExitStack() as stack:
+            files = [stack.enter_context(_opened(library, paths[0], contigs)) for paths in job.paths]
+            for found in importance_along_genome(job):
+                for file, values in zip(files, found.values, strict=True):
+                    for offset, known in known_stretches(values):
+                        file.addEntries(found.chrom, found.start + offset, values=known, span=1, step=1)
+    except RuntimeError as error:  # all that pyBigWig raises
+        raise OSError(errno.EIO, f"pyBigWig: {error}") from error
+    for paths in job.paths:
+        check_bigwig(paths[0])
 
 
 def _opened(library: Any, path: str, contigs: list[tuple[str, int]]) -> Any:
     file = library.open(path, "w")
     file.addHeader(contigs)
     return file
+
+
+BIGWIG, RTREE = 0x888FFC26, 0x2468ACE0  # first bytes of a bigWig, which are its last ones too, and of an index in it
+HEADER_BYTES, ZOOM_BYTES, RTREE_BYTES = 64, 24, 48
+
+
+def check_bigwig(path: str) -> None:
+    """Read all of a bigWig again, as pyBigWig does not tell of bytes that could not be written.
+
+    Its blocks are compressed with a checksum each. Kent et al. 2010 describe the format.
+
+    Raises
+    ------
+    OSError
+        If something is missing.
+    """
+    with open(path, "rb") as file:
+        try:
+            head = file.read(HEADER_BYTES)
+            magic, _, n_zooms = struct.unpack_from("<IHH", head)
+            indexes = [struct.unpack_from("<Q", head, 24)[0]]
+            indexes += [struct.unpack("<IIQQ", file.read(ZOOM_BYTES))[3] for _ in range(n_zooms)]
+            file.seek(-4, os.SEEK_END)
+            is_whole = [magic, *struct.unpack("<I", file.read(4))] == [BIGWIG, BIGWIG]
+            is_whole = is_whole and all(_check_blocks(file, index) for index in indexes if index)
+        except (struct.error, zlib.error, OSError):
+            is_whole = False
+    if not is_whole:
+        raise OSError(errno.EIO, "a part of it is missing, as on a full disk")
+
+
+def _check_blocks(file: BinaryIO, index: int) -> bool:
+    """Unpack all blocks that an index of a bigWig names."""
+    file.seek(index)
+    if struct.unpack_from("<I", file.read(RTREE_BYTES))[0] != RTREE:
+        return False
+    nodes = [index + RTREE_BYTES]
+    while nodes:
+        file.seek(nodes.pop())
+        is_leaf, _, n = struct.unpack("<BBH", file.read(4))
+        item = struct.Struct("<16xQQ" if is_leaf else "<16xQ")
+        for found in item.iter_unpack(file.read(n * item.size)):
+            if is_leaf:
+                file.seek(found[0])
+                zlib.decompress(file.read(found[1]))
+            else:
+                nodes.append(found[0])
+    return True
 
 
 def write_bedgraph(job: ExportJob) -> None:

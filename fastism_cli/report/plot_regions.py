@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -185,14 +186,21 @@ def _safe(text: str) -> str:
 
 
 def _write(pictures: Iterator[Any], files: Sequence[str]) -> None:
-    """Write each picture to its file, or all of them to the only file, a PDF."""
+    """Write each picture to its file, or all of them to the only file, a PDF.
+
+    Each file is made in memory, as matplotlib ends a PDF on a full disk in an error of zlib.
+    """
     format = Path(files[0]).suffix.lower().removeprefix(".")
     if format == "pdf" and len(files) == 1:
         from matplotlib.backends.backend_pdf import PdfPages
 
-        with PdfPages(files[0], metadata=METADATA[format]) as pages:
+        whole = BytesIO()
+        with PdfPages(whole, metadata=METADATA[format]) as pages:
             for figure in pictures:
                 pages.savefig(figure)
+        Path(files[0]).write_bytes(whole.getvalue())
         return
     for figure, file in zip(pictures, files, strict=True):
-        figure.savefig(file, format=format, dpi=DPI, metadata=METADATA[format])
+        picture = BytesIO()
+        figure.savefig(picture, format=format, dpi=DPI, metadata=METADATA[format])
+        Path(file).write_bytes(picture.getvalue())
