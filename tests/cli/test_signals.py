@@ -4,16 +4,30 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from fastism_cli.cli import main
 from fastism_cli.results import merge_shards, scores
+from fastism_cli.results.ism_file import read_result
+from fastism_cli.results.journal import read_checkpoint
 from fastism_cli.results.writer import ResultWriter
+from fastism_cli.run import score_regions
+from fastism_cli.run.job import Job
+from fastism_cli.run.variants import score_variants
 from tests.helpers.result_files import write_result
+from tests.helpers.small_run import RECORDS, Folder, make_folder
 from tests.results.test_intact import shards
+from tests.run.test_score_variants import substitution, write_vcf
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
+    pytest.mark.usefixtures("logging_as_before"),
+]
 
 SIGNALS = {"SIGHUP": 129, "SIGTERM": 143, "SIGINT": 130, "SIGUSR1": 143, "SIGUSR2": 143, "SIGXCPU": 143}
 COMMANDS = {
@@ -39,19 +53,105 @@ def stop_in(monkeypatch: pytest.MonkeyPatch, place: object, name: str, *signals:
     monkeypatch.setattr(place, name, stopped)
 
 
-@pytest.mark.parametrize(
-    ("command", "name"), [*((command, "SIGHUP") for command in COMMANDS), *(("export", name) for name in SIGNALS)][1:]
-)
-def test_a_signal_leaves_nothing_unfinished(tmp_path, monkeypatch, command, name):
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_signal_leaves_nothing_unfinished(tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
     os.mkdir("out")
     write_result(Path("r.h5"))
     shards(Path(), 2)
-    stop_in(monkeypatch, *PLACES.get(command, (scores, "stored_blocks")), name)
-    found = CliRunner().invoke(main, COMMANDS[command])
-    assert found.exit_code == SIGNALS[name], found.output
-    assert found.stderr == ("Error: interrupted\n" if name == "SIGINT" else f"Error: stopped by {name}\n")
-    assert os.listdir("out") == []
+    for name in SIGNALS:
+        with monkeypatch.context() as patches:
+            stop_in(patches, *PLACES.get(command, (scores, "stored_blocks")), name)
+            assert_stopped(CliRunner().invoke(main, COMMANDS[command]), name)
+        assert os.listdir("out") == [], name
+
+
+def assert_stopped(found: Result, name: str) -> None:
+    assert found.exit_code == SIGNALS[name], (name, found.output, found.exception)
+    last = found.stderr.splitlines()[-1]
+    assert last == ("Error: interrupted" if name == "SIGINT" else f"Error: stopped by {name}")
+
+
+# --- with a model ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Folder:
+    return make_folder(tmp_path_factory.mktemp("small"))
+
+
+def call(command: str, folder: Folder, *more: str) -> list[str]:
+    return [command, "-m", folder.models["plain"], "-f", folder.fasta, "--no-check", *more]
+
+
+def test_a_signal_leaves_no_half_of_a_vcf(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    vcf = write_vcf(tmp_path / "in.vcf", [substitution("chrA", position) for position in range(20, 60)])
+    for name in SIGNALS:
+        with monkeypatch.context() as patches:
+            stop_in(patches, score_variants, "_score_block", name)
+            assert_stopped(CliRunner().invoke(main, call("variants", folder, "--vcf", vcf, "-o", "o.vcf.gz")), name)
+        assert os.listdir() == ["in.vcf"], name
+
+
+def arrays(path: str) -> list[np.ndarray]:
+    with read_result(path) as result:
+        return [result.seq[:], result.reference()[:], result.delta()[:], *result.regions.values()]
+
+
+def test_each_signal_keeps_the_rows_and_resume_goes_on(folder, tmp_path, monkeypatch):
+    """One run, stopped by every signal, each after one more row."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Job, "block_rows", 1)
+    asked = call("run", folder, "-b", folder.bed, "-o")
+    assert CliRunner().invoke(main, [*asked, "whole.h5"]).exit_code == 0
+    done = []
+    for name in [name for name in SIGNALS if name != "SIGUSR2"]:  # 5 of 6 rows
+        with monkeypatch.context() as patches:
+            stop_in(patches, score_regions, "write_block", name)
+            found = CliRunner().invoke(main, [*asked, "o.h5", "--resume", "--checkpoint", "0"])
+        assert_stopped(found, name)
+        assert sorted(os.listdir()) == ["o.h5.partial", "o.h5.partial.journal", "whole.h5"], name
+        done.append(read_checkpoint("o.h5.partial.journal").rows)
+    assert done == sorted(set(done)) and done[0] > 0
+    assert CliRunner().invoke(main, [*asked, "o.h5", "--resume"]).exit_code == 0
+    for found, wanted in zip(arrays("o.h5"), arrays("whole.h5"), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    assert sorted(os.listdir()) == ["o.h5", "whole.h5"]
+
+
+@pytest.mark.parametrize(
+    ("name", "to_all"),
+    [("SIGTERM", False), *(pytest.param(*x, marks=pytest.mark.exhaustive) for x in
+        [("SIGINT", True), ("SIGHUP", True), ("SIGUSR1", False), ("SIGXCPU", False)])],
+)  # fmt: skip
+def test_a_signal_to_several_devices_keeps_the_rows_of_each(folder, tmp_path, name, to_all):
+    """A terminal sends it to all processes, a scheduler to the first."""
+    bed = folder.bed_of("long.bed", *(50_000 * [RECORDS[0]]))
+    asked = call("run", folder, "-b", bed, "-o", "o.h5", "--devices", "cpu,cpu", "--checkpoint", "0.2")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastism_cli", *asked],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    parts = [tmp_path / f"o.h5.part-{i}-of-2.partial" for i in range(2)]
+    until = time.monotonic() + 300
+    while not all(Path(f"{part}.journal").exists() for part in parts) and process.poll() is None:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    (os.killpg if to_all else os.kill)(process.pid, getattr(signal, name))
+    said = process.communicate(timeout=200)[1]
+    assert process.returncode == SIGNALS[name], said
+    assert said.splitlines()[-1] == ("Error: interrupted" if name == "SIGINT" else f"Error: stopped by {name}")
+    assert "Traceback" not in said
+    assert sorted(tmp_path.iterdir()) == sorted([*parts, *(Path(f"{part}.journal") for part in parts)])
+    assert all(read_checkpoint(f"{part}.journal").rows > 0 for part in parts)
+
+
+# --- manners ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_second_signal_does_not_interrupt_the_end(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import h5py
@@ -287,6 +288,33 @@ def test_a_resumed_run_is_one_run(folder, tmp_path, by_one, options):
     assert_same(output, tmp_path / "whole.h5")
     again = score(folder, output, resume=True, **options)
     assert (again.regions, again.resumed, again.substitutions) == (summary.regions, summary.regions, 0)
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_run_is_resumed_from_another_folder_under_other_names(folder, tmp_path, by_one, monkeypatch, finished):
+    """Paths relative, absolute, with dots, by links; files copied, or touched since: the content decides."""
+    home, elsewhere = tmp_path / "home", tmp_path / "else/where"
+    for place in (home / "data", elsewhere):
+        place.mkdir(parents=True)
+    copies = {name: shutil.copy(source, home / "data" / name) for name, source in
+        {"m.keras": folder.models["plain"], "p.bed": folder.bed, "g.fa": folder.fasta}.items()}  # fmt: skip
+    score(folder, tmp_path / "whole.h5")
+    monkeypatch.chdir(home)
+    relative = ("data/m.keras", "data/p.bed", "data/g.fa", "o.h5")
+    chosen = RunOptions(check=False, checkpoint=0)
+    with nullcontext() if finished else pytest.raises(KeyboardInterrupt):
+        score_regions(*relative, chosen, progress=Silent() if finished else Stops(2))
+    for seconds, path in enumerate(copies.values()):
+        os.utime(path, (seconds, seconds))
+    (elsewhere / "linked").symlink_to(home)
+    (elsewhere / "peaks.bed").symlink_to(home / "data/p.bed")
+    shutil.copy(copies["m.keras"], elsewhere / "other name.keras")
+    monkeypatch.chdir(elsewhere)
+    others = ("other name.keras", "peaks.bed", "linked/data/../data/g.fa", str(tmp_path / "else/../home/o.h5"))
+    summary = score_regions(*others, RunOptions(check=False, resume=True))
+    assert summary.resumed >= (6 if finished else 2)
+    assert_same(home / "o.h5", tmp_path / "whole.h5")
+    assert sorted(os.listdir(home)) == ["data", "o.h5"]
 
 
 def test_resume_says_what_differs(folder, tmp_path, by_one):
