@@ -1,8 +1,9 @@
-"""Replace custom layers, subclassed models and Lambdas by the Keras layers and operations that their ``call`` uses.
+"""Replace custom layers, subclassed models, Lambdas and own activations by the Keras layers and operations they use.
 
 The ``call`` is run once with symbolic tensors. If it only calls layers and operations of Keras, these become nodes of
-the graph, for which there are rules. The nodes are compared with the layer itself on random numbers; if they differ, or
-cannot be compared, the layer stays one node.
+the graph, for which there are rules. If it calls TensorFlow, the graph that TensorFlow makes of it is read
+(:mod:`fastism_cli.model.tensorflow_graph`). The nodes are compared with the layer itself on random numbers; if they
+differ, or cannot be compared, the layer stays one node.
 """
 
 from __future__ import annotations
@@ -16,67 +17,198 @@ from threading import RLock
 from typing import Any
 
 import keras
+import numpy as np
 
+from fastism_cli.engine.rewrite import opened
 from fastism_cli.engine.simpler_operations import has_simpler_form, that_runs
 from fastism_cli.model import backend
 from fastism_cli.model.agreement import agree, random_inputs
 from fastism_cli.model.graph import Input, LayerGraph, Node, Tensor
+from fastism_cli.model.keras_class import as_its_base, as_keras_layer, is_keras_function, keras_class, name_of
 from fastism_cli.model.keras_graph import at_inference, layer_graph
+from fastism_cli.model.tensorflow_graph import as_keras_operations
+from fastism_cli.model.tensorflow_operations import NotFollowedError
 from fastism_cli.rules.table import rule_of
 
 OPERATORS = ("__add__", "__sub__", "__mul__", "__truediv__", "__matmul__", "__pow__")
 _OPERATORS_LOCK = RLock()
 NOT_OPENED = ("keras.", "tf_keras.", "fastism_cli.")
+# The random numbers of each sequence that a layer and its nodes are compared on are normal, times one of these.
+MAGNITUDES = (1.0, 1e-3, 30.0)
+COMPARED = (slice(0, 2), slice(2, 3))  # of small numbers, 1 + x has the rounding of 1
 
 
 def with_layers_opened(graph: LayerGraph) -> LayerGraph:
     """The graph in which such layers, at any depth, are replaced by the nodes inside them."""
     nodes: list[Node] = []
     tensors: list[Tensor] = []
-    for node in graph.nodes:
-        inside = _inside(node, graph) if _may_be_opened(node) else None
-        if inside is None:
-            nodes.append(node)
-        else:
-            nodes += _spliced(node, with_layers_opened(inside), len(graph.tensors), tensors)
+    for given in graph.nodes:
+        for node in _with_activation_apart(_of_keras_class(opened(given)), graph, tensors):
+            inside = _inside(node, graph, tensors) if _may_be_opened(node) else node
+            if isinstance(inside, Node):
+                nodes.append(inside)
+            else:
+                nodes += _spliced(node, with_layers_opened(inside), len(graph.tensors), tensors)
     return graph.extended(nodes, tensors, graph.outputs)
 
 
+def _of_keras_class(node: Node) -> Node:
+    """The node with its layer as one of Keras' own class, if it computes what that class does and has no other rule."""
+    return replace(node, layer=as_keras_layer(node.layer)) if rule_of(node) is None or _is_wrapper(node) else node
+
+
+def _is_wrapper(node: Node) -> bool:
+    return isinstance(node.layer, keras.layers.Wrapper)
+
+
+def _with_activation_apart(node: Node, graph: LayerGraph, tensors: list[Tensor]) -> list[Node]:
+    """The layer without its activation, and the activation, if that is a function or a layer of one's own."""
+    activation = getattr(node.layer, "activation", None)
+    rule = rule_of(node)
+    linear = rule.split(node) if rule is not None and node.role == "layer" else None
+    if linear is None or is_keras_function(activation):
+        return [node]
+    (output,) = node.outputs
+    between = len(graph.tensors) + len(tensors)
+    tensors.append(graph.tensors[output])
+    layer = activation if isinstance(activation, keras.Layer) else keras.layers.Activation(activation, name=node.name)
+    first = replace(node, outputs=(between,), call=lambda arrays: [linear(arrays[0])], role="linear")
+    return [first, _called_on(layer, node, between, output)]
+
+
+def _called_on(layer: Any, node: Node, tensor: int, output: int) -> Node:
+    def call(arrays: Sequence[Any], operation: Any = layer) -> list[Any]:
+        return [operation(arrays[0])]
+
+    return Node(node.index, node.name, layer, (tensor,), (output,), call, arguments=((Input(0),), {}))
+
+
 def _may_be_opened(node: Node) -> bool:
-    cls = type(node.layer)
-    if cls is not keras.layers.Lambda and (cls.__module__ + ".").startswith(NOT_OPENED):
+    layer = node.layer
+    if not isinstance(layer, keras.Layer) or layer.dtype_policy.quantization_mode or node.role != "layer":
         return False
-    is_readable = isinstance(node.layer, keras.Layer) and not node.layer.dtype_policy.quantization_mode
-    return is_readable and node.role == "layer" and rule_of(node) is None
+    if type(layer) is keras.layers.Activation:
+        return not is_keras_function(layer.activation)
+    if type(layer) is not keras.layers.Lambda and (type(layer).__module__ + ".").startswith(NOT_OPENED):
+        return False
+    return rule_of(node) is None
 
 
-def _inside(node: Node, graph: LayerGraph) -> LayerGraph | None:
-    """The nodes inside a layer, as a graph; None if they cannot be read or compute something else."""
-    given = [graph.tensors[t] for t in node.inputs]
+def _inside(node: Node, graph: LayerGraph, tensors: Sequence[Tensor]) -> LayerGraph | Node:
+    """The nodes inside a layer, as a graph; the node itself if they cannot be read or compute something else."""
+    every = (*graph.tensors, *tensors)
+    given = [every[t] for t in node.inputs]
+    why_not: list[str] = []
     try:
         # Keras has warned when the model was made
         with warnings.catch_warnings(action="ignore"), backend.matrix_precision("float32"):
-            random = random_inputs([(tensor.shape, tensor.dtype) for tensor in given])
-            arrays = [keras.ops.convert_to_tensor(x, dtype=t.dtype) for x, t in zip(random, given, strict=True)]
-            wanted = node.call(
-                arrays
-            )  # first, as a layer may keep tensors of its first call: they must not be symbolic
-            inside = that_runs(layer_graph(_traced(node, given)))
-            found = inside.run(arrays)
-        values = [found[port.tensor] for port in inside.outputs]
-        is_right = agree(wanted, values) and not inside.keeps_masks
-    except Exception:  # custom code may raise anything
-        return None
-    return inside if is_right and not any(_is_product_without_a_rule(node, inside) for node in inside.nodes) else None
+            arrays = _random_arrays(given)
+            # first, as a layer may keep tensors of its first call: they must not be symbolic
+            wanted = node.call(arrays)
+            for follow in _ways_to_follow():
+                try:
+                    inside = that_runs(layer_graph(follow(node, given)))
+                    fault = _fault(inside, arrays, wanted)
+                    if fault is None:
+                        return inside
+                    why_not.append(fault)
+                except NotFollowedError as error:
+                    why_not.append(f"it uses {error}")
+                except Exception:  # custom code may raise anything
+                    continue
+    except Exception:
+        return node
+    return replace(node, reason=_sentence(node.layer, why_not[-1])) if why_not and why_not[-1] else node
 
 
-def _traced(node: Node, given: Sequence[Tensor]) -> keras.Model:
+def _sentence(layer: Any, why_not: str) -> str:
+    if type(layer) is keras.layers.Activation:
+        return f"activation {name_of(layer.activation)!r} cannot be followed: {why_not}; write it with keras.ops"
+    own = "its function" if type(layer) is keras.layers.Lambda else f"{type(layer).__name__} is a custom layer that"
+    advice = "write it with Keras layers and keras.ops, or give it a rule with --rules FILE.py"
+    return f"{own} cannot be followed: {why_not}; {advice}"
+
+
+def _random_arrays(given: Sequence[Tensor]) -> list[Any]:
+    random = random_inputs([(tensor.shape, tensor.dtype) for tensor in given], n=len(MAGNITUDES))
+    scaled = [x * np.reshape(MAGNITUDES, (-1, *(1,) * (x.ndim - 1))) if x.dtype.kind == "f" else x for x in random]
+    return [keras.ops.convert_to_tensor(x, dtype=t.dtype) for x, t in zip(scaled, given, strict=True)]
+
+
+def _fault(inside: LayerGraph, arrays: Sequence[Any], wanted: Sequence[Any]) -> str | None:
+    """Why the nodes cannot stand for the layer; None if they compute what it does, for numbers of each magnitude."""
+    if inside.keeps_masks:
+        return "a layer in it reads a mask"
+    if any(_is_product_without_a_rule(node, inside) for node in inside.nodes):
+        return ""
+    found = inside.run(arrays)
+    values = [backend.to_numpy(found[port.tensor]) for port in inside.outputs]
+    expected = [backend.to_numpy(y) for y in wanted]
+    same = len(values) == len(expected) and all(
+        agree([y[rows] for y in expected], [y[rows] for y in values], nan_is_nan=True) for rows in COMPARED
+    )
+    return None if same else "it computes something else with symbols than with numbers"
+
+
+def _ways_to_follow() -> list[Callable[[Node, Sequence[Tensor]], Any]]:
+    return [_traced, _traced_by_tensorflow] if backend.BACKEND == "tensorflow" else [_traced]
+
+
+def _traced(node: Node, given: Sequence[Tensor]) -> Any:
+    """A model of what the ``call`` of a layer does with symbols of Keras."""
     symbols = [keras.Input(tensor.shape, dtype=tensor.dtype) for tensor in given]
-    args, kwargs = keras.tree.map_structure(lambda x: symbols[x.number] if isinstance(x, Input) else x, node.arguments)
+    with _weights_give_way(), _base_calls_followed(node.layer), at_inference(node.layer):
+        return keras.Model(symbols, keras.tree.flatten(_call_of(node)(*symbols)))
+
+
+def _traced_by_tensorflow(node: Node, given: Sequence[Tensor]) -> Any:
+    """A model of what the ``call`` of a layer does with tensors of TensorFlow."""
+    symbols = [keras.Input(tensor.shape, dtype=tensor.dtype) for tensor in given]
+    with _base_calls_followed(node.layer), at_inference(node.layer):
+        outputs = as_keras_operations(_call_of(node), symbols)
+    return keras.Model(symbols, outputs)
+
+
+def _call_of(node: Node) -> Callable[..., Any]:
+    """The ``call`` of the layer as a function of the tensors alone."""
+    args, kwargs = node.arguments
     if "training" in inspect.signature(node.layer.call).parameters:
         kwargs = {**kwargs, "training": False}
-    with _weights_give_way(), at_inference(node.layer):
-        return keras.Model(symbols, keras.tree.flatten(node.layer.call(*args, **kwargs)))
+
+    def call(*tensors: Any) -> Any:
+        filled = keras.tree.map_structure(lambda x: tensors[x.number] if isinstance(x, Input) else x, (args, kwargs))
+        return node.layer.call(*filled[0], **filled[1])
+
+    return call
+
+
+_BASE_LOCK = RLock()
+
+
+@contextmanager
+def _base_calls_followed(layer: Any) -> Iterator[None]:
+    """Let ``super().call(x)`` inside the ``call`` of a subclass of a Keras layer be a call of that Keras layer.
+
+    Why by changing the class: no object can step into ``super()``. Other layers see no difference; the lock keeps two
+    threads from taking each other's method for that of Keras.
+    """
+    base: Any = keras_class(type(layer))
+    if base is None or vars(base).get("call") is None or type(layer) is base:
+        yield
+        return
+    with _BASE_LOCK:
+        before = vars(base)["call"]
+
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            plain = as_its_base(self, base) if self is layer else None
+            return before(self, *args, **kwargs) if plain is None else plain(*args, **kwargs)
+
+        call.__signature__ = inspect.signature(before)  # type: ignore[attr-defined]
+        try:
+            base.call = call
+            yield
+        finally:
+            base.call = before
 
 
 @contextmanager

@@ -96,7 +96,7 @@ class Propagation:
         if any(isinstance(state, Everywhere) for state in facts.states):
             return None, None, EVERYWHERE
         if rule is None:
-            return None, why_opaque(node.layer), EVERYWHERE
+            return None, node.reason or why_opaque(node.layer), EVERYWHERE
         if not rule.any_axis and any(window.axis for window in facts.windows):
             return None, "works along another axis than the positions", EVERYWHERE
         try:

@@ -52,7 +52,7 @@ def with_activations_apart(graph: LayerGraph) -> LayerGraph:
     for given in graph.nodes:
         node = as_pooling(opened(given), graph.tensors[given.inputs[0]].shape)
         rule = rule_of(node)
-        linear = rule.split(node) if rule is not None else None
+        linear = rule.split(node) if rule is not None and node.role == "layer" else None
         if linear is None:
             nodes.append(node)
             continue

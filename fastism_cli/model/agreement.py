@@ -27,30 +27,38 @@ def tolerance(values: np.ndarray) -> float:
     return relative * float(np.abs(values.astype("float64")).max(initial=1e-30))
 
 
-def agree(wanted: Sequence[Any], found: Sequence[Any]) -> bool:
+def agree(wanted: Sequence[Any], found: Sequence[Any], *, nan_is_nan: bool = False) -> bool:
     """Whether two lists of arrays have the same shapes and, up to rounding, the same values.
 
-    Arrays of the backend or of NumPy. A NaN agrees with nothing.
+    Arrays of the backend or of NumPy. A NaN agrees with nothing; with ``nan_is_nan`` it agrees with another, as long as
+    half of the values are numbers.
     """
     pairs = [(_as_numpy(x), _as_numpy(y)) for x, y in zip(wanted, found, strict=True)]
-    return all(
-        x.shape == y.shape and np.allclose(x.astype("float64"), y.astype("float64"), rtol=0, atol=tolerance(x))
-        for x, y in pairs
-    )
+    return all(x.shape == y.shape and _close(x.astype("float64"), y.astype("float64"), x, nan_is_nan) for x, y in pairs)
+
+
+def _close(wanted: np.ndarray, found: np.ndarray, given: np.ndarray, nan_is_nan: bool) -> bool:
+    if not nan_is_nan:
+        return np.allclose(wanted, found, rtol=0, atol=tolerance(given))
+    numbers = np.isfinite(wanted)
+    same = np.array_equal(wanted[~numbers], found[~numbers], equal_nan=True) and numbers.mean() >= 0.5
+    return same and np.allclose(wanted[numbers], found[numbers], rtol=0, atol=tolerance(given[numbers]))
 
 
 def _as_numpy(x: Any) -> np.ndarray:
     return x if isinstance(x, np.ndarray) else backend.to_numpy(x)
 
 
-def random_inputs(tensors: Sequence[tuple[Sequence[int], str]], *, one_hot: bool = False) -> list[np.ndarray]:
-    """Random arrays for inputs of these shapes (without batch axis) and types, two rows each.
+def random_inputs(
+    tensors: Sequence[tuple[Sequence[int], str]], *, one_hot: bool = False, n: int = 2
+) -> list[np.ndarray]:
+    """Random arrays for inputs of these shapes (without batch axis) and types, ``n`` rows each.
 
     Normal numbers for floats, 0 and 1 for all others. With ``one_hot``, as a model that reads sequences expects it:
     one-hot rows along the last axis, or 0 and 1 where there is one axis.
     """
     rng = np.random.default_rng(0)
-    return [_random(rng, (2, *shape), dtype, one_hot) for shape, dtype in tensors]
+    return [_random(rng, (n, *shape), dtype, one_hot) for shape, dtype in tensors]
 
 
 def _random(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, one_hot: bool) -> np.ndarray:

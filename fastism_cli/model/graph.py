@@ -39,6 +39,7 @@ class Node:
     the same arguments; it returns the arrays of ``outputs``.
     ``role`` is "layer", "linear" / "activation" for the two halves of a layer that was split, or one of those above.
     ``arguments`` are the positional and the named ones of the call, with an :class:`Input` for every tensor.
+    ``reason`` says why the layer was not opened, if that was tried.
     """
 
     index: int
@@ -49,6 +50,7 @@ class Node:
     call: Callable[..., list[Any]]
     role: str = "layer"
     arguments: Arguments = ((), {})
+    reason: str = ""
 
     @property
     def class_name(self) -> str:

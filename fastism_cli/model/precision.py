@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FunctionType
 from typing import Any
@@ -14,6 +14,7 @@ import keras
 from fastism_cli.errors import ModelError, UsageError
 from fastism_cli.model import backend
 from fastism_cli.model.graph import LayerGraph, Port
+from fastism_cli.model.keras_class import is_keras_function
 from fastism_cli.model.keras_graph import all_layers, is_tf_keras, layer_graph, quantised_layers
 from fastism_cli.model.loading.custom_objects import usual_names
 
@@ -104,13 +105,41 @@ def _set_defaults(floatx: str, epsilon: float, data_format: str) -> None:
 
 def _from_config(model: Any, dtype: str) -> Any:
     """Build the whole model from its own configuration."""
-    config = _recast(keras.saving.serialize_keras_object(model), dtype)
+    with _own_activations(model) as given_to:
+        config = _recast(keras.saving.serialize_keras_object(model), dtype)
     config.pop("compile_config", None)
     with keras.saving.CustomObjectScope(_classes(model)):
         clone = keras.saving.deserialize_keras_object(config, safe_mode=False)
+    given_to(clone)
     clone.set_weights(model.get_weights())
     _share_functions(_lambdas(model), _lambdas(clone))
     return clone
+
+
+@contextmanager
+def _own_activations(model: Any) -> Iterator[Callable[[Any], None]]:
+    """Take activations that are functions of the user's out of a model for a block: no configuration holds them all.
+
+    Yields a function that gives them to a clone.
+    """
+    own = [
+        (number, name, function)
+        for number, layer in enumerate(all_layers(model))
+        for name in ("activation", "recurrent_activation")
+        if callable(function := vars(layer).get(name)) and not isinstance(function, keras.Layer)
+        if not is_keras_function(function)
+    ]
+
+    def give(other: Any, functions: Sequence[Any]) -> None:
+        layers = all_layers(other)
+        for (number, name, _), function in zip(own, functions, strict=True):
+            vars(layers[number])[name] = function
+
+    give(model, [keras.activations.linear] * len(own))
+    try:
+        yield lambda clone: give(clone, [function for _, _, function in own])
+    finally:
+        give(model, [function for _, _, function in own])
 
 
 def _lambdas(model: Any) -> dict[str, Any]:
@@ -154,9 +183,12 @@ def _clone(operation: Any, dtype: str, *, name: str) -> Any:
     if type(operation) is keras.layers.Lambda:  # its function is at hand, and a configuration holds less
         given = {key: getattr(operation, key) for key in ("function", "mask", "arguments")}
         return keras.layers.Lambda(**given, output_shape=operation._output_shape, name=name, dtype=dtype)
-    config = {**_recast(operation.get_config(), dtype), "name": name}
+    with _own_activations(operation) as given_to:
+        config = {**_recast(operation.get_config(), dtype), "name": name}
     with keras.saving.CustomObjectScope(_classes(operation)):
-        return type(operation).from_config(config)
+        clone = type(operation).from_config(config)
+    given_to(clone)
+    return clone
 
 
 def _recast_dtype(graph: LayerGraph, port: Port, dtype: str) -> str:

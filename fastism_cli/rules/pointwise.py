@@ -10,10 +10,10 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-import keras
 from keras import ops
 
 from fastism_cli.model.graph import Input, Node
+from fastism_cli.model.keras_class import is_keras_function, name_of
 from fastism_cli.rules.base import UNCHANGED, Call, Decline, Facts, Form, Rule, Splits, State, Window
 from fastism_cli.rules.layer_settings import arguments, broadcast_shape
 from fastism_cli.rules.window_arrays import from_keras, to_keras, without
@@ -77,7 +77,7 @@ class Activated(Pointwise):
 
     def __init__(self) -> None:
         super().__init__()
-        self.condition = "if the activation is one of Keras' own"
+        self.condition = "if the activation is one of Keras' own, or a function that can be followed"
 
     def propagate(self, facts: Facts) -> State:
         activation, window = facts.layer.activation, facts.window
@@ -97,15 +97,6 @@ class Activated(Pointwise):
 
 
 _PER_CHANNEL_GROUP = frozenset({"softmax", "log_softmax", "glu"})
-
-
-def name_of(activation: Any) -> str:
-    return getattr(activation, "__name__", None) or type(activation).__name__
-
-
-def is_keras_function(activation: Any) -> bool:
-    """Whether this is one of Keras' own activation functions, by identity and not by name."""
-    return getattr(keras.activations, name_of(activation), None) is activation
 
 
 def acts_per_element(activation: Any) -> bool:

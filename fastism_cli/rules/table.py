@@ -1,8 +1,9 @@
 """The rule table: which rule each Keras layer and each operation of ``keras.ops`` has, and why the others have none.
 
 ``LAYERS`` and ``OPERATIONS`` are the whole mapping, family by family; the files beside this one hold the rules.
-Classes are looked up exactly, never by ``isinstance``: a subclass may override ``call``. A layer that is quantised, or
-whose ``call`` was replaced, computes something else than its class: it has no rule.
+Classes are looked up exactly, never by ``isinstance``: a subclass may override ``call`` (one that does not is made a
+layer of its Keras class before, see model/keras_class.py). A layer that is quantised, or whose ``call`` was replaced,
+computes something else than its class: it has no rule.
 """
 
 from __future__ import annotations
@@ -307,7 +308,7 @@ OPAQUE: dict[str, str] = {
         "its bins are not all of one width: its output_size does not divide the length of its input"
     ),
     "Lambda": (
-        "its function is more than Keras layers and keras.ops; write it with those, or as a class with a rule (--rules)"
+        "its function cannot be followed; write it with Keras layers and keras.ops, or as a class with a rule (--rules)"
     ),
     "TFSMLayer JaxLayer FlaxLayer TorchModuleWrapper Pipeline": (
         "the code inside cannot be read; write it as a layer class with a rule (--rules FILE.py)"

@@ -84,7 +84,7 @@ def test_a_class_like_one_of_keras():
     inp = dna(40)
     model = randomise(keras.Model(inp, conv(custom.UnchangedConv1D(4, 3, activation="relu")(inp), 2)), seed=1)
     model = keras.Model(inp, layers.GlobalMaxPooling1D()(model(inp)))
-    assert "UnchangedConv1D" not in states(model)  # opened
+    assert states(model)["Conv1D"] == "fast"  # it computes what its Keras class does
     register_rule(custom.UnchangedConv1D, like=layers.Conv1D)
     assert states(model)["UnchangedConv1D"] == "fast"
     errors = errors_of(model, inputs_of(model, np.random.default_rng(0)))
