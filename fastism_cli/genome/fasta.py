@@ -78,6 +78,21 @@ class Genome:
         return max(start, 0), min(end, self.sizes[chrom])
 
     def _bases(self, chrom: str, start: int, end: int) -> bytes:
+        """Bases that are where the index says.
+
+        A large file is not read whole at the start of a run, so an index that is younger than a file that was edited
+        may pass. Where a line lost or got a base, those after it are shifted until another line makes up for it, as the
+        index was compared with both ends of each record. So the ends of the first and the last line are looked at
+        too: between them, a shift would put a line end among the bases.
+        """
+        record = self._faidx.records[chrom]
+        size = record.line_bases
+        ends = (start // size * size, -(-end // size) * size)
+        for at in (at for at in ends if 0 < at < record.length):
+            self._read(chrom, at - 1, at + 1)
+        return self._read(chrom, start, end)
+
+    def _read(self, chrom: str, start: int, end: int) -> bytes:
         try:
             # pyfaidx counts from 1 and includes the end; with internals, it leaves the line ends in
             text, facts = self._faidx.from_file(chrom, start + 1, end, internals=True)
