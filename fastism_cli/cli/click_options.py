@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from fastism_cli.cli.exit_codes import GIVEN
 from fastism_cli.cli.messages import start_logging
 from fastism_cli.options.choices import MOST_BASES, MOST_IN_A_CALL, MOST_LENGTH, whole_number
 from fastism_cli.options.problems import brief
@@ -37,6 +38,7 @@ class Strict(click.Command):
             raise click.UsageError(f"{flags} is given {times} times, and takes one value. Give it once.", ctx)
         rest = super().parse_args(ctx, args)
         self._refuse_empty(ctx)
+        ctx.meta[GIVEN] = ctx.params
         return rest
 
     def _refuse_empty(self, ctx: click.Context) -> None:

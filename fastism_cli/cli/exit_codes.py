@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -19,10 +19,13 @@ import click
 
 from fastism_cli.cli.messages import is_verbose
 from fastism_cli.errors import FastISMError
+from fastism_cli.options.problems import brief
 
 SIGHUP_CODE, SIGINT_CODE, SIGTERM_CODE = 129, 130, 143
 # A terminal that is closed, a scheduler, and what schedulers send before a job's time is up.
 STOPPING = ("SIGHUP", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+GIVEN = "fastism_cli.given"  # in ctx.meta: the values of a command's parameters, which name its files
+MOST_LETTERS = 300  # of an error that nobody foresaw
 SECONDS_TO_END = 30.0  # in which another signal does not interrupt that rows are saved and files removed
 
 
@@ -56,10 +59,10 @@ def exit_code_of_errors(ctx: click.Context) -> Iterator[None]:
             ctx.exit(_code_of(str(error)))
         except (click.exceptions.Exit, click.ClickException, BrokenPipeError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # code of the user's own may ask Python to end
             if stop.name:  # the terminal is closed: to write to it failed on the way out
                 ctx.exit(_code_of(stop.name))
-            _tell(_stdout_fault(error) or _unexpected(error))
+            _tell(_stdout_fault(error) or _unexpected(error, files_given(ctx.meta.get(GIVEN, {}))))
             ctx.exit(1)
 
 
@@ -73,7 +76,7 @@ def told_if_stdout_fails() -> Iterator[None]:
         sys.exit(1)
 
 
-def _stdout_fault(error: Exception) -> str | None:
+def _stdout_fault(error: BaseException) -> str | None:
     """Why stdout cannot be written, if that is the error. What it still holds is dropped: Python would try again."""
     where = traceback.extract_tb(error.__traceback__)[-1].filename
     if not isinstance(error, OSError) or where != inspect.getfile(click.echo):
@@ -96,14 +99,54 @@ def _tell(message: str) -> None:
         click.echo(f"Error: {message}", err=True)
 
 
-def _unexpected(error: Exception) -> str:
+def files_given(params: Mapping[str, Any]) -> list[str]:
+    """The files and folders among the values of a command's parameters, as the user wrote them."""
+    values = [one for value in params.values() for one in (value if isinstance(value, tuple) else (value,))]
+    texts = [one for one in values if isinstance(one, str)]
+    parts = [part for text in texts for part in (text, text.partition("=")[2]) if part]
+    return list(dict.fromkeys(part for part in parts if _is_there(part)))
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return os.path.lexists(path)
+    except ValueError:  # a NUL in it
+        return False
+
+
+def _files_in_hand(error: BaseException, files: Sequence[str]) -> list[str]:
+    """Those that stand, or whose companions stand, in variables of the innermost call that has any."""
+    for frame in reversed([frame for frame, _ in traceback.walk_tb(error.__traceback__)]):
+        with suppress(Exception):  # variables can be anything
+            own = getattr(frame.f_locals.get("self"), "__dict__", {})
+            texts = [
+                os.fspath(x) for x in [*frame.f_locals.values(), *own.values()] if isinstance(x, (str, os.PathLike))
+            ]
+            found = [file for file in files if any(_belongs_to(text, file) for text in texts if text)]
+            if found:
+                return found
+    return []
+
+
+def _belongs_to(path: str, file: str) -> bool:
+    """Whether it is the file, one inside of the folder, or a companion such as its index."""
+    for place in (os.path.abspath, os.path.realpath):
+        found, own = place(path), place(file)
+        if found == own or found.startswith((f"{own}.", f"{own}{os.sep}")):
+            return True
+    return False
+
+
+def _unexpected(error: BaseException, files: Sequence[str] = ()) -> str:
     lines = str(error).strip().splitlines() or [""]
     if isinstance(error, MemoryError):
         return "out of memory. Choose a smaller --batch-size, or a machine with more."
     said = lines[0]
     if said.startswith("Exception encountered when calling "):  # Keras: the cause stands below, in bold
         said = " ".join([said, *(re.sub(r"\x1b\[\d+m", "", line) for line in lines[1:] if line.strip())][:2])
-    return f"{type(error).__name__}: {said} (run again with -v for the traceback)"
+    where = ", ".join(_files_in_hand(error, files) or files)
+    told = f"{type(error).__name__}: {brief(said, MOST_LETTERS)} (run again with -v for the traceback)"
+    return f"{where}: {told}" if where else told
 
 
 class _Stop:

@@ -12,6 +12,7 @@ import click
 from fastism_cli.cli.click_options import Strict, loading_options, logging_options
 from fastism_cli.cli.messages import aligned, human
 from fastism_cli.options.run_options import RunOptions
+from fastism_cli.results.stdout import stdout_for_results
 
 if TYPE_CHECKING:
     from fastism_cli.engine.inspection import Inspection, NodeReport
@@ -36,7 +37,9 @@ def inspect(model: str, as_json: bool, **options: Any) -> None:
     """
     from fastism_cli.run.inspect_and_verify import inspect_model
 
-    found = inspect_model(model, RunOptions(**options))
+    chosen = RunOptions(**options)
+    with stdout_for_results():
+        found = inspect_model(model, chosen)
     click.echo(json.dumps(asdict(found), indent=2) if as_json else "\n".join(text(found)))
 
 

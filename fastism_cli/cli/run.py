@@ -29,6 +29,7 @@ from fastism_cli.cli.click_options import (
 from fastism_cli.cli.messages import LOGGER
 from fastism_cli.options.choices import MOST_SECONDS
 from fastism_cli.options.run_options import RunOptions
+from fastism_cli.results.stdout import stdout_for_results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -166,7 +167,8 @@ def run(
 
     chosen, command = RunOptions(**options), shlex.join(["fastism", *sys.argv[1:]])
     if dry_run:
-        plan = plan_run(model, bed, fasta, output, chosen)
+        with stdout_for_results():
+            plan = plan_run(model, bed, fasta, output, chosen)
         for line in plan.lines():
             click.echo(line, err=True)
         for line in plan.warnings:
@@ -175,7 +177,7 @@ def run(
             click.echo(f"regions that will not be scored: {plan.unscored}", err=True)
         end_without_scores(ctx, plan.statuses, bed, fasta, is_part=chosen.shard is not None)
         return
-    with shown_progress() as progress:
+    with stdout_for_results(), shown_progress() as progress:
         summary = score_on_devices(model, bed, fasta, output, chosen, command=command, progress=progress)
     report(ctx, summary)
     end_without_scores(ctx, summary.statuses, bed, fasta, is_part=chosen.shard is not None)

@@ -21,6 +21,7 @@ from fastism_cli.cli.click_options import (
 )
 from fastism_cli.cli.messages import LOGGER
 from fastism_cli.options.run_options import RunOptions
+from fastism_cli.results.stdout import stdout_for_results
 
 
 @click.command(cls=Strict, short_help="Score the variants of a VCF.")
@@ -97,9 +98,9 @@ def variants(
     """
     from fastism_cli.run.variants.score_variants import score_variants
 
-    report = score_variants(
-        model, vcf_path, fasta, output, RunOptions(**options), share=share, ref_mismatch=ref_mismatch
-    )
+    chosen = RunOptions(**options)
+    with stdout_for_results():
+        report = score_variants(model, vcf_path, fasta, output, chosen, share=share, ref_mismatch=ref_mismatch)
     for line in report.lines:
         LOGGER.info(line)
     if report.fault:

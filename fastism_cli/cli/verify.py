@@ -22,6 +22,7 @@ from fastism_cli.cli.click_options import (
 from fastism_cli.cli.messages import aligned
 from fastism_cli.options.choices import MOST_SEQUENCES, MOST_TOLERANCE
 from fastism_cli.options.run_options import RunOptions
+from fastism_cli.results.stdout import stdout_for_results
 
 if TYPE_CHECKING:
     from fastism_cli.engine.verify import VerifyReport
@@ -90,15 +91,11 @@ def verify(
     """
     from fastism_cli.run.inspect_and_verify import verify_model
 
-    report = verify_model(
-        model,
-        RunOptions(**options),
-        bed=bed,
-        fasta=fasta,
-        sequences=sequences,
-        positions=positions,
-        tolerance=tolerance,
-    )
+    chosen = RunOptions(**options)
+    with stdout_for_results():
+        report = verify_model(
+            model, chosen, bed=bed, fasta=fasta, sequences=sequences, positions=positions, tolerance=tolerance
+        )
     click.echo("\n".join(text(report)))
     report.require()
 

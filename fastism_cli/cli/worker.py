@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from fastism_cli.cli.exit_codes import exit_code_of_errors
+from fastism_cli.cli.exit_codes import GIVEN, exit_code_of_errors
 from fastism_cli.cli.messages import LEVEL_VARIABLE, start_logging
 from fastism_cli.cli.progress import Lines
 
@@ -22,7 +22,9 @@ def main(ctx: click.Context) -> None:
     with exit_code_of_errors(ctx):
         from fastism_cli.run.worker_processes import score_spec
 
-        summary = score_spec(json.load(sys.stdin), Lines())
+        spec = json.load(sys.stdin)
+        ctx.meta[GIVEN] = {**spec}
+        summary = score_spec(spec, Lines())
         click.echo(summary.line, err=True)
 
 

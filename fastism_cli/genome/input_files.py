@@ -397,6 +397,11 @@ def _end(status: int) -> str:
     return " is damaged: it makes the library that reads it crash"
 
 
+def as_utf8(text: str) -> str:
+    """A text that can be written as UTF-8: bytes of a path that are not UTF-8 become ``\\xff``."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def printable(text: str) -> str:
     """Without control characters, which names in a damaged file can hold."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -11,10 +11,10 @@ MAX_SHOWN = 20
 MAX_LETTERS = 80  # of a value that a message repeats
 
 
-def brief(value: object) -> str:
+def brief(value: object, most: int = MAX_LETTERS) -> str:
     """A value as it stands in a message: on one line, and not longer than one."""
-    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(value)[: MAX_LETTERS + 1])
-    return text if len(text) <= MAX_LETTERS else f"{text[:MAX_LETTERS]}..."
+    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(value)[: most + 1])
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 class Listing:

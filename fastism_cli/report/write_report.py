@@ -9,6 +9,7 @@ from itertools import zip_longest
 
 import numpy as np
 
+from fastism_cli.genome.input_files import as_utf8
 from fastism_cli.options.choices import REPORT_MEGABYTES, REPORT_REGIONS, REPORT_TARGETS
 from fastism_cli.report import page
 from fastism_cli.report.page_data import contents, packed_sizes
@@ -89,7 +90,7 @@ def write_report(
         rows = _fitting_rows(scores, order, len(shown), max_size)
         size = max_size * 1e6 - page.EMPTY_BYTES - len(rows) * _row_bytes(scores, len(shown))
         drawn = _fitting_maps(scores, found, order[:top], size)
-        text = page.render(os.path.basename(scores.path), contents(scores, found, rows, drawn))
+        text = as_utf8(page.render(os.path.basename(scores.path), contents(scores, found, rows, drawn)))
         counts = (len(rows), scores.n_rows, len(drawn), min(top, len(order)), len(shown), len(tracks))
     write_whole(output, text)
     return ReportSummary(output, len(text.encode()), *counts)

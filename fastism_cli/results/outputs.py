@@ -15,7 +15,8 @@ from fastism_cli.options.per_head import split_named
 from fastism_cli.results.crash_safe_file import in_use, is_in_use
 from fastism_cli.results.journal import SUFFIX, read_checkpoint
 from fastism_cli.results.schema import PARTIAL_SUFFIX
-from fastism_cli.results.staging import is_pipe, is_stream, names_stream
+from fastism_cli.results.staging import STDOUT_NAMES, is_pipe, is_stream, names_stream
+from fastism_cli.results.stdout import stdout_descriptor
 
 INDEXES = (".fai", ".gzi", ".tbi", ".csi")  # of a FASTA or a VCF, beside it
 MAX_MODEL_FILES = 10_000  # of a folder; a SavedModel has a few
@@ -98,13 +99,14 @@ def check_stream(output: str, inputs: Iterable[Any], *, role: str = "an input of
 
 
 def _refuse_inputs(output: str, inputs: Iterable[Any], role: str, option: str) -> None:
-    if "\0" in output or not os.path.exists(output):
+    place = f"/dev/fd/{stdout_descriptor()}" if output in STDOUT_NAMES else output
+    if "\0" in output or not os.path.exists(place):
         return
     for path in inputs:
-        if isinstance(path, Recorded) and path.is_content_of(output):
+        if isinstance(path, Recorded) and path.is_content_of(place):
             raise OutputError(f"{output} is {role}: it has the content of {path.name}. Choose another {option}.")
         if isinstance(path, (str, os.PathLike)) and path not in ("", STDIN):
-            found = next((file for file in _files_of(os.fspath(path)) if _is_same(output, file)), None)
+            found = next((file for file in _files_of(os.fspath(path)) if _is_same(place, file)), None)
             if found is not None:
                 raise OutputError(f"{output} is {role}. Choose another {option}.")
 

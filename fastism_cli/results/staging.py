@@ -11,11 +11,13 @@ from contextlib import contextmanager, suppress
 from typing import IO
 
 from fastism_cli.errors import OutputError, ResourceError
-from fastism_cli.genome.input_files import STDIN
+from fastism_cli.genome.input_files import STDIN, as_utf8
+from fastism_cli.results.stdout import stdout_descriptor
 
 # --- stdout and pipes ------------------------------------------------------------------------------------------------
 
 
+STDOUT_NAMES = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 STREAMS = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
 
 
@@ -74,17 +76,18 @@ def write_whole(output: str, text: str, option: str = "--output") -> None:
     """
     if is_stream(output):
         with open_stream(output, option) as stream:
-            stream.write(text.encode())
+            stream.write(as_utf8(text).encode())
         return
     with staged(output, option) as staging:
         with open(staging.path(output), "w", encoding="utf-8") as file:
-            file.write(text)
+            file.write(as_utf8(text))
         staging.move()
 
 
 def _descriptor(path: str) -> int:
     """A descriptor of its own; a file behind ``/dev/stdout`` or ``/dev/fd/3`` is written on, not cut."""
-    numbers = {STDIN: "1", "/dev/stdout": "1", "/dev/stderr": "2"}
+    stdout = str(stdout_descriptor())
+    numbers = {STDIN: stdout, **dict.fromkeys(STDOUT_NAMES, stdout), "/dev/stderr": "2"}
     number = numbers.get(path) or next((path[len(x) :] for x in STREAMS if path.startswith(x)), "")
     if number.isascii() and number.isdigit() and len(number) < 8:
         for stream in (sys.stdout, sys.stderr):

@@ -253,7 +253,7 @@ def read_target_names(values: Sequence[str]) -> dict[str | None, tuple[str, ...]
     Raises
     ------
     UsageError
-        If a file cannot be read.
+        If a file cannot be read, is empty, or is not text.
     """
     return {head: _lines(path) for head, path in split_named(values)}
 
@@ -261,10 +261,15 @@ def read_target_names(values: Sequence[str]) -> dict[str | None, tuple[str, ...]
 def _lines(path: str) -> tuple[str, ...]:
     try:
         with open(path, encoding="utf-8") as file:
-            return tuple(file.read().splitlines())
+            text = file.read()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text (UTF-8)"
         raise UsageError(f"--target-names: {path} cannot be read: {reason}") from error
+    if "\0" in text:  # HDF5 keeps no such text
+        raise UsageError(f"--target-names: {path} is not text: it holds NUL characters")
+    if not text:
+        raise UsageError(f"--target-names: {path} is empty. Write the names of all targets of a head, one a line")
+    return tuple(text.splitlines())
 
 
 def stored_heads(heads: Sequence[ScoredHead], names: Mapping[str | None, Sequence[str]]) -> tuple[HeadLayout, ...]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastism_cli.errors import UsageError
-from fastism_cli.genome.input_files import FileState, content_sha256, file_sha256, state_of
+from fastism_cli.genome.input_files import FileState, as_utf8, content_sha256, file_sha256, state_of
 from fastism_cli.options.per_head import split_named
 from fastism_cli.options.run_options import RunOptions
 from fastism_cli.options.shard import parse_shard
@@ -19,8 +19,19 @@ from fastism_cli.version import __version__
 
 
 def sha256_of(files: list[Path]) -> str:
-    """Of one file as ``sha256sum`` prints it; of several, of their digests in order; ``""`` of none."""
-    digests = [file_sha256(file) for file in files]
+    """Of one file as ``sha256sum`` prints it; of several, of their digests in order; ``""`` of none.
+
+    Raises
+    ------
+    UsageError
+        If one cannot be read.
+    """
+    digests = []
+    for file in files:
+        try:
+            digests.append(file_sha256(file))
+        except OSError as error:
+            raise UsageError(f"{file} cannot be read: {error.strerror or error}") from error
     if len(digests) < 2:
         return "".join(digests)
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
@@ -64,8 +75,8 @@ def run_attributes(request: RunRequest, *, bed: str, bed_sha256: str) -> dict[st
 
 
 def storable(value: Any) -> Any:
-    """An attribute as HDF5 holds it: bytes of a path that are not UTF-8 are written as ``\\xff``."""
-    return os.fsencode(value).decode("utf-8", "backslashreplace") if isinstance(value, str) else value
+    """An attribute as HDF5 holds it."""
+    return as_utf8(value) if isinstance(value, str) else value
 
 
 def installed(distribution: str) -> str:

@@ -365,17 +365,18 @@ def test_an_unknown_command_is_one_line():
         (Terminated("SIGTERM"), 143, "Error: stopped by SIGTERM\n"),
         (Terminated("SIGHUP"), 129, "Error: stopped by SIGHUP\n"),
         (MemoryError(), 1, "Error: out of memory."),
+        (SystemExit(0), 1, "Error: {}: SystemExit: 0 (run again with -v for the traceback)\n"),
         (
             NameError(
                 "Exception encountered when calling Lambda.call().\n\n\x1b[1mname 'tf' is not defined\x1b[0m\n\nx"
             ),
             1,
-            "Error: NameError: Exception encountered when calling Lambda.call(). name 'tf' is not defined "
+            "Error: {}: NameError: Exception encountered when calling Lambda.call(). name 'tf' is not defined "
             "(run again with -v for the traceback)\n",
         ),
-        (ZeroDivisionError("a\nb"), 1, "Error: ZeroDivisionError: a (run again with -v for the traceback)\n"),
+        (ZeroDivisionError("a\nb"), 1, "Error: {}: ZeroDivisionError: a (run again with -v for the traceback)\n"),
     ],
-    ids=["interrupt", "terminate", "hang_up", "memory", "in_a_layer", "bug"],
+    ids=["interrupt", "terminate", "hang_up", "memory", "exit", "in_a_layer", "bug"],
 )
 def test_how_other_ends_are_told(folder, monkeypatch, error, code, message):
     def fail(*args: object, **options: object) -> None:
@@ -383,7 +384,8 @@ def test_how_other_ends_are_told(folder, monkeypatch, error, code, message):
 
     monkeypatch.setattr("fastism_cli.run.inspect_and_verify.inspect_model", fail)
     result = fastism("inspect", folder.models["plain"])
-    assert result.exit_code == code and result.stderr.startswith(message) and "Traceback" not in result.stderr
+    told = message.format(folder.models["plain"])
+    assert result.exit_code == code and result.stderr.startswith(told) and "Traceback" not in result.stderr
 
 
 def test_verbose_shows_the_traceback():
