@@ -9,6 +9,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from tests.models.own_code import own_activation, own_function, subclass
+
 
 def slice_(start: int, stop: int | None, step: int):
     return lambda x: x[:, start:stop:step]
@@ -337,6 +339,9 @@ COMPOSITES = {
         interleaved,
         half_gated,
         ones_own,
+        own_function,
+        own_activation,
+        subclass,
         stacked,
         repeated,
         time_distributed,

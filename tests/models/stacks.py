@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from keras import layers, ops
 
 from tests.models.composites import COMPOSITES, PAIRS
+from tests.models.own_code import FUNCTIONS, SUBCLASSES
 from tests.models.zoo import randomise
 
 LONGEST = 96  # positions that a tensor may have after it was lengthened
@@ -338,6 +339,23 @@ def _spectral(draw, shape):
     return draw(st.sampled_from(["spectral", "ones_own"])), {"filters": filters}, Shape(shape.length, filters)
 
 
+def _own_code(draw, shape):
+    """A function of one's own, by itself or as an activation, or a subclass of a layer."""
+    kind, units = draw(st.sampled_from(["function", "function", "activation", "subclass"])), draw(st.integers(2, 5))
+    if kind == "subclass":
+        return (
+            "subclass",
+            {"kind": draw(st.sampled_from(list(SUBCLASSES))), "filters": units},
+            shape._replace(channels=units),
+        )
+    function = {"function": draw(st.sampled_from(list(FUNCTIONS)))}
+    if kind == "function":
+        return "own_function", {**function, "how": draw(st.sampled_from(["activation", "lambda", "layer"]))}, shape
+    layer = draw(st.sampled_from(["Dense", "SeparableConv1D"] + ["Conv1D"] * (shape.length > 2)))
+    length = shape.length - 2 * (layer == "Conv1D")
+    return "own_activation", {**function, "layer": layer, "size": units}, Shape(length, units)
+
+
 def _padded(draw, shape):
     before, after = draw(st.integers(0, 3)), draw(st.integers(0, 3))
     return "padded", {"before": before, "after": after}, Shape(shape.length + before + after, shape.channels)
@@ -381,7 +399,7 @@ def _regrouped(draw, shape):
 _PADDINGS = st.sampled_from(["same", "valid"])
 OLD = [_conv, _conv, _pool, _position_wise, _position_wise, _crop, _pad, _depthwise, _dense, _separable]
 NEW = [_slice, _flip, _same_shape, _same_shape, _same_shape, _mixing, _columns, _channels_first, _matrix, _mirrored]
-NEW += [_image, _image, _image_resized, _spectral, _padded, _regrouped]
+NEW += [_image, _image, _image_resized, _spectral, _padded, _regrouped, _own_code, _own_code]
 DRAWERS = OLD + NEW
 LENGTHENING = [_upsample, _transposed, _image_grown]
 
