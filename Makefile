@@ -19,7 +19,7 @@ JAX_TESTS := $(patsubst %,tests/%.py,engine/test_fast engine/test_fastism engine
 	model/test_without_tensorflow rules/test_every_layer rules/test_frames rules/test_register_rule rules/test_several_windows)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo logo test test-all coverage mutants test-jax test-consumers test-browser fuzz test-attack docs check format bench bench-gpu gpu-model peers bench-report bench-auto bench-sweeps bench-process bench-batch-size bench-memory bench-scale bench-export test-kill test-slurm test-snakemake test-nextflow train clean
+.PHONY: help demo logo test test-all coverage mutants test-jax test-consumers test-browser fuzz test-attack docs check format bench bench-gpu gpu-model bench-host peers bench-report bench-auto bench-sweeps bench-process bench-batch-size bench-memory bench-scale bench-export test-kill test-slurm test-snakemake test-nextflow train clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -114,6 +114,9 @@ $(VENV)-gpu-model/installed: $(VENV)-jax/installed
 
 gpu-model: $(VENV)-gpu-model/installed  ## what an H100 would do, from XLA's compilation for it: no GPU, no measurement
 	$(VENV)-gpu-model/bin/python -m benchmarks.gpu_model
+
+bench-host: $(VENV)-jax/installed  ## how busy `fastism run` would keep a GPU: a device that only keeps time stands in for it
+	$(VENV)-jax/bin/python -m benchmarks.host --json benchmarks/host.json
 
 peers: $(VENV)-peers/installed  ## an environment with the programs to compare with (TORCH=torch==... for a build of your choice)
 $(VENV)-peers/installed:

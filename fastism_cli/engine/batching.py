@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from math import prod
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from fastism_cli.rules.frames import ChunkCall, cover
 
 MIN_SUBSTITUTIONS = 24
 SPARE = 1.1  # for small arrays and for gaps
+SHARE_OF_FREE = 0.8  # of the device's memory: the rest is for weights, references and other programs
 
 
 class Engine(Protocol):
@@ -48,6 +49,7 @@ class Batching:
     def __init__(self, prepared: Prepared, forward: ForwardPasses, engine: str, batch_size: str | int) -> None:
         self.prepared, self.forward, self.engine, self.batch_size = prepared, forward, engine, batch_size
         self.engines: dict[tuple[int, ...], tuple[Engine, list[ChunkCall]]] = {}
+        self._cover = cache(cover)
 
     @property
     def substitutions(self) -> int:
@@ -58,7 +60,13 @@ class Batching:
             return self._naive_batch
         choices = device_choices()
         by_memory = choices.working_set / (4 * self.prepared.plan.working_set)
-        return int(max(MIN_SUBSTITUTIONS, min(choices.max_substitutions, by_memory)))
+        return int(max(MIN_SUBSTITUTIONS, min(choices.max_substitutions, by_memory, self._by_free_memory)))
+
+    @cached_property
+    def _by_free_memory(self) -> float:
+        """The substitutions that fit what the device has free, before the first call."""
+        free = backend.free_memory()
+        return float("inf") if free is None else SHARE_OF_FREE * free / self.planned_bytes((1, 1, 1))
 
     def engine_for(self, positions: np.ndarray, sequences: int, substitutions: int) -> tuple[Engine, list[ChunkCall]]:
         """The compiled engine for chunks over these positions, and the chunks. It is made once for each shape.
@@ -78,7 +86,7 @@ class Batching:
         size = max(substitutions // self._others, 1)
         period = self.prepared.period if self.engine == "fast" else 1
         multiple = device_choices().multiple if self.engine == "fast" else 1
-        size, calls = cover(first, stop, size=size, period=period, multiple=multiple)
+        size, calls = self._cover(first, stop, size=size, period=period, multiple=multiple)
         together = max(substitutions // (self._others * size), 1)
         together = max(-(-sequences // -(-sequences // together)), 1) if sequences else 1
         key = (first, stop, size, together)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -187,7 +188,7 @@ class Plan:
         """Multiply-adds of one substitution by a forward pass (of what depends on the input)."""
         return sum(step.full_multiply_adds for step in self.steps)
 
-    @property
+    @cached_property
     def orders(self) -> dict[int, tuple[int, ...]]:
         """The order of the chunk's positions in each tensor that a stage of rules stores."""
         return {t: stage.order for stage in self.stages for t in stage.exports if stage.steps[0].rule is not None}
@@ -200,12 +201,12 @@ class Plan:
     def _written(self, step: Step) -> int:
         return sum(written(self.states[t], self.graph.tensors[t]) for t in step.node.outputs)
 
-    @property
+    @cached_property
     def working_set(self) -> int:
         """Elements of the largest step for one substitution: its output and its intermediate results."""
         return max((step.scratch + self._written(step) for step in self.steps), default=1)
 
-    @property
+    @cached_property
     def peak(self) -> int:
         """Elements that one substitution needs at once: what later stages read, and the largest step of a stage.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from math import prod
 from typing import NamedTuple
 
@@ -54,20 +55,32 @@ def alternates(codes: np.ndarray, start: int, size: int, letters: int, n_policy:
 
     If N are scored, a second array has the letter of each N that is left over.
     """
-    stop = min(start + size, codes.shape[1])
-    chunk = np.pad(codes[:, start:stop], [(0, 0), (0, start + size - stop)], constant_values=0)
+    chunk = codes[:, start : start + size]
+    if chunk.shape[1] < size:
+        chunk = np.pad(chunk, [(0, 0), (0, size - chunk.shape[1])], constant_values=0)
+    others = other_letters(letters)
+    yield others[chunk]
+    if n_policy == "score" and (chunk >= letters).any():
+        rest = others.copy()
+        rest[letters] = letters - 1
+        yield rest[chunk]
+
+
+@cache
+def other_letters(letters: int) -> np.ndarray:
+    """The letters that can replace each letter, int32 (letters + 1, letters - 1); an N by all but the last."""
     others = np.arange(letters - 1, dtype="int32")
-    known = chunk < letters
-    yield np.where(known[..., None], (chunk[..., None] + 1 + others) % letters, others).astype("int32")
-    if n_policy == "score" and not known.all():
-        rest = (chunk[..., None] + 1 + others) % letters
-        yield np.where(known[..., None], rest, letters - 1).astype("int32")
+    table = (np.arange(letters, dtype="int32")[:, None] + 1 + others) % letters
+    return np.concatenate([table, others[None]]).astype("int32")
 
 
 def set_reference_letters(delta: np.ndarray, codes: np.ndarray) -> None:
     """Write 0 into ``delta`` (n, *head shape, positions, letters) at the sequences' own letters, (n, positions)."""
     row, column = np.nonzero(codes < delta.shape[-1])
-    _flat(delta)[row, :, column, codes[row, column]] = 0
+    if _is_single(delta):
+        delta.reshape(-1)[_places(delta, row, column, codes[row, column])] = 0
+    else:
+        _flat(delta)[row, :, column, codes[row, column]] = 0
 
 
 def column_of(wanted: np.ndarray, length: int) -> np.ndarray:
@@ -82,8 +95,24 @@ def scatter(delta: np.ndarray, values: np.ndarray, at: np.ndarray, bases: np.nda
     n = len(delta)
     values = values.reshape(*values.shape[:3], -1)[:n]
     keep = at >= 0
-    row = np.arange(n)[:, None, None]
-    _flat(delta)[row, :, at[keep][None, :, None], bases[:, keep]] = values[:, keep]
+    if not keep.all():
+        at, bases, values = at[keep], bases[:, keep], values[:, keep]
+    row, column = np.arange(n)[:, None, None], at[None, :, None]
+    if _is_single(delta):
+        delta.reshape(-1)[_places(delta, row, column, bases)] = values[..., 0]
+    else:
+        _flat(delta)[row, :, column, bases] = values
+
+
+def _is_single(delta: np.ndarray) -> bool:
+    """Whether there is one unit and no gap in memory: one number then says where a score goes, which is faster."""
+    return prod(delta.shape[1:-2]) == 1 and bool(delta.flags.c_contiguous)
+
+
+def _places(delta: np.ndarray, row: np.ndarray, column: np.ndarray, letter: np.ndarray) -> np.ndarray:
+    length, letters = delta.shape[-2:]
+    places: np.ndarray = (row * length + column) * letters + letter
+    return places
 
 
 def _flat(delta: np.ndarray) -> np.ndarray:
@@ -97,7 +126,7 @@ def _flat(delta: np.ndarray) -> np.ndarray:
 def blank(delta: Mapping[str, np.ndarray], rows: slice, where: np.ndarray) -> None:
     """Set the scores to NaN at some positions, bool (n, positions)."""
     row, column = np.nonzero(where)
-    for values in delta.values():
+    for values in delta.values() if len(row) else ():
         values[rows][row, ..., column, :] = np.nan
 
 

@@ -231,6 +231,16 @@ def version() -> str:
     return str(import_module(BACKEND).__version__)
 
 
+def free_memory() -> int | None:
+    """Bytes that the backend can still fill on the device, or None where it does not say."""
+    if BACKEND != "jax":
+        return None
+    import jax
+
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0)) if "bytes_limit" in stats else None
+
+
 def device_kind() -> str:
     """The device of the arrays: "gpu" or "cpu"."""
     if BACKEND == "tensorflow":

@@ -22,14 +22,21 @@ from fastism_cli.results.layout import Array
 
 Offset = tuple[int, ...]
 
-THREADS = max(1, min((os.cpu_count() or 1) // 4, 8))
+MAX_THREADS = 16
+
+
+def spare_threads(*, engine_computes_here: bool) -> int:
+    """How many threads can compress beside a run: a quarter of the cores, or all but two if a GPU computes."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores // 4 if engine_computes_here else cores - 2, MAX_THREADS))
 
 
 class ChunkWriter:
     """Threads that compress; :meth:`close` ends them."""
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="compress")
+    def __init__(self, threads: int | None = None) -> None:
+        threads = threads or spare_threads(engine_computes_here=True)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="compress")
 
     def close(self) -> None:
         self._pool.shutdown()

@@ -58,6 +58,8 @@ class ResultWriter:
         Time between checkpoints: a kill loses at most this much work, and the current block.
     keeps_rows : bool
         Whether an exception leaves the rows so far.
+    threads : int, optional
+        How many compress.
     guard : callable, optional
         Called before a checkpoint; if the inputs have changed it raises, and there is no checkpoint.
 
@@ -102,6 +104,7 @@ class ResultWriter:
         resume: bool = False,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
         keeps_rows: bool = True,
+        threads: int | None = None,
         guard: Callable[[], None] = lambda: None,
     ) -> None:
         check_output(path, overwrite=overwrite, resume=resume)
@@ -113,7 +116,7 @@ class ResultWriter:
         self._attributes = attributes
         self._genome_sizes = genome_sizes
         self._resume, self._seconds, self._guard = resume, checkpoint_seconds, guard
-        self._keeps_rows = keeps_rows
+        self._keeps_rows, self._threads = keeps_rows, threads
         self._file: Any = None
         self._is_open = self._is_ours = False
         self._rows: dict[str, RowBuffer] = {}
@@ -122,7 +125,7 @@ class ResultWriter:
     def __enter__(self) -> ResultWriter:
         self._disk = open_disk(self.partial_path)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hdf5")
-        self._chunks = ChunkWriter()
+        self._chunks = ChunkWriter(self._threads)
         self._is_open = True
         try:
             self._in_thread(self._open)

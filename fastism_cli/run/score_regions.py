@@ -12,6 +12,7 @@ from typing import Any
 
 from fastism_cli.errors import RegionError
 from fastism_cli.options.run_options import RunOptions
+from fastism_cli.results.chunk_writer import spare_threads
 from fastism_cli.results.ism_file import read_result
 from fastism_cli.results.same_run import SAME, SAME_ROWS, differences
 from fastism_cli.results.schema import Status
@@ -194,6 +195,7 @@ class _Run:
             overwrite=job.request.options.overwrite,
             resume=job.request.options.resume,
             checkpoint_seconds=job.request.options.checkpoint,
+            threads=spare_threads(engine_computes_here=job.attributes["device"] == "cpu"),
             guard=job.inputs.watch.check,
         )
 

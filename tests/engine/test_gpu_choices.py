@@ -43,3 +43,12 @@ def test_one_place_knows_what_pays_on_a_gpu(monkeypatch):
     assert device_choices.device_choices() is device_choices.CHOICES["gpu"]
     monkeypatch.setattr(backend, "device_kind", lambda: "cpu")
     assert device_choices.device_choices() is device_choices.CHOICES["cpu"]
+
+
+def test_a_call_fits_what_the_device_has_free(monkeypatch):
+    def batching():
+        return FastISM(MODELS["conv_pools_dense-one"](), engine="fast").batching
+
+    usual = batching().substitutions
+    monkeypatch.setattr(backend, "free_memory", lambda: batching().planned_bytes((1, 100, 3)))
+    assert batching().substitutions == 240 < usual  # four fifths of 300
