@@ -39,7 +39,19 @@ READS = {"model", "bed", "fasta", "vcf_path", "weights", "custom_objects", "rule
     "file",
     "shards",
 }
-NO_FILE = {"sequence_input", "tie", "codes", "length", "alphabet", "reduce", "targets", "names", "region", "shard"} | {
+NO_FILE = {
+    "signature",
+    "sequence_input",
+    "tie",
+    "codes",
+    "length",
+    "alphabet",
+    "reduce",
+    "targets",
+    "names",
+    "region",
+    "shard",
+} | {
     "devices",
     "batch_size",
     "bases",
