@@ -21,6 +21,7 @@ from fastism_cli.engine.verify import verify
 from fastism_cli.errors import ModelError
 from fastism_cli.model.keras_graph import call_model
 from fastism_cli.model.loading.allowed_operations import is_function
+from fastism_cli.model.loading.custom_objects import load_custom_objects
 from fastism_cli.model.loading.load import load_model
 from fastism_cli.model.precision import with_dtype
 from tests.helpers.model_files import (
@@ -293,6 +294,43 @@ def test_bad_custom_objects(spec: str, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match=BAD_OBJECTS[spec]):
         load_model(path, custom_objects=[spec])
+
+
+def test_a_package_that_registers_in_its_modules_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `crested.tl.zoo`: the package itself defines nothing of the model, or nothing at all."""
+    package = tmp_path / "lab_zoo"
+    (package / "utils").mkdir(parents=True)
+    (package / "__init__.py").write_text("from . import utils\n")
+    (package / "utils" / "__init__.py").write_text("from . import _layers\n")
+    (package / "utils" / "_layers.py").write_text(
+        "import keras\n\n\n@keras.saving.register_keras_serializable('lab_zoo')\n"
+        "class Doubled(keras.layers.Layer):\n    def call(self, x):\n        return 2 * x\n\n\n"
+        "@keras.saving.register_keras_serializable('lab_zoo')\ndef cube(x):\n    return x * x * x\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    registered = keras.saving.get_custom_objects()
+    try:
+        assert load_custom_objects(["lab_zoo"]) == {}
+        layers = [registered["lab_zoo>Doubled"](), keras.layers.Activation(registered["lab_zoo>cube"])]
+        model = keras.Sequential([keras.Input((LENGTH, 4)), keras.layers.Dense(3), *layers])
+        model.save(tmp_path / "m.keras")
+        loaded = load_model(tmp_path / "m.keras", custom_objects=["lab_zoo"])
+        np.testing.assert_array_equal(loaded(one_hot(model)[0]), model(one_hot(model)[0]))
+    finally:
+        for name in ("lab_zoo>Doubled", "lab_zoo>cube"):
+            registered.pop(name, None)
+
+
+@pytest.mark.parametrize("running", ["jax", "tensorflow"])
+def test_a_module_for_another_backend(running: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CREsted's attention, on JAX."""
+    own = tmp_path / "own.py"
+    own.write_text("raise NotImplementedError('This only supports TensorFlow and PyTorch, not jax.')\n")
+    monkeypatch.setattr(keras.backend, "backend", lambda: running)
+    with pytest.raises(ModelError, match="NotImplementedError: This only supports TensorFlow") as caught:
+        load_custom_objects([str(own)])
+    cure = " (Keras runs on jax: KERAS_BACKEND=tensorflow may help)"
+    assert str(caught.value).endswith(cure) == (running == "jax") and "\n" not in str(caught.value)
 
 
 # --- what the error says ----------------------------------------------------------------------------------------------

@@ -41,7 +41,8 @@ def load_custom_objects(specs: Iterable[str]) -> Objects:
     ----------
     specs : iterable of str
         ``FILE.py`` or ``package.module`` for every class and function in it, ``package.module:name`` for one.
-        Modules are also looked for in the working directory.
+        Modules are also looked for in the working directory. What they register with
+        ``keras.saving.register_keras_serializable`` is known to Keras then, also in modules that they import.
 
     Returns
     -------
@@ -80,7 +81,17 @@ def _imported(spec: str, option: str) -> ModuleType:
         raise
     except (Exception, SystemExit) as error:
         fault = f"{_place(spec, error)} {type(error).__name__}: {error}"
-        raise ModelError(f"{option} {spec} does not import:{fault}") from error
+        raise ModelError(f"{option} {spec} does not import:{fault}{_other_backend(error)}") from error
+
+
+def _other_backend(error: BaseException) -> str:
+    """What helps where a module is written for TensorFlow and Keras runs on something else."""
+    import keras
+
+    running = keras.backend.backend()
+    if running == "tensorflow" or "tensorflow" not in str(error).lower():
+        return ""
+    return f" (Keras runs on {running}: KERAS_BACKEND=tensorflow may help)"
 
 
 def _load(spec: str) -> Objects:
@@ -140,9 +151,17 @@ def _one(module: ModuleType, name: str, spec: str) -> Objects:
 
 def _offered(module: ModuleType, spec: str) -> Objects:
     found = {name: value for name, value in vars(module).items() if _is_offered(name, value)}
-    if not found:
+    if not found and not _registers(module):
         raise ModelError(f"--custom-objects {spec}: defines no class and no function")
     return found
+
+
+def _registers(module: ModuleType) -> bool:
+    """Whether a package registers classes or functions with Keras in modules inside of it, which it imports."""
+    import keras
+
+    own = f"{module.__name__}."
+    return any(f"{value.__module__}.".startswith(own) for value in keras.saving.get_custom_objects().values())
 
 
 def _is_offered(name: str, value: object) -> bool:
