@@ -29,6 +29,7 @@ TIMES_NAIVE = 3  # times the error of plain Keras that the engine can have
 COARSER = {"float32": 1.0, "float64": 1.0, "tf32": 2.0**13, "bfloat16": 2.0**16}  # rounding error, in that of float32
 QUANTISED = 2.0**-7  # a step of int8, in the largest value
 NAIVE_BATCH = 8  # substituted sequences in one forward pass
+LEAST_SUBSTITUTIONS = 4  # that are compared in a sequence, however much a forward pass takes
 
 Arrays = Mapping[str, np.ndarray]
 Heads = list[np.ndarray]  # one array (rows, units) for each head, float64
@@ -127,6 +128,7 @@ def verify(
     per_sequence: int = 8,
     tolerance: float | None = None,
     columns: range | None = None,
+    multiply_adds: float | None = None,
 ) -> VerifyReport:
     """Compare the engine with plain Keras on some substitutions.
 
@@ -145,6 +147,9 @@ def verify(
         of the largest delta if that is more.
     columns : range, optional
         The positions that the engine is compiled for, so that a run can go on with it.
+    multiply_adds : float, optional
+        Compare fewer substitutions of each sequence, from the first to the last position, if their forward passes in
+        one precision have more multiply-adds.
 
     Returns
     -------
@@ -164,13 +169,20 @@ def verify(
     check_all_given(others, scorer.other_shapes, sequence=scorer.sequence_text)
     if len(one_hot):
         require_steady(scorer, _inputs(scorer, one_hot, others, 0))
-    judge = Judge(scorer)
+    judge = Judge(scorer, most=_affordable(scorer, multiply_adds))
     rows = [_inputs(scorer, one_hot, others, i) for i in range(len(one_hot))]
     wanted = per_sequence if positions is None else positions
     samples = [judge.sample(row, wanted, columns or range(scorer.input_length)) for row in rows]
     heads = tuple(_head_check(judge, i, samples, tolerance) for i in range(len(scorer.heads)))
     substitutions = sum(len(sample.naive[0]) for sample in samples)
     return VerifyReport(scorer.engine, judge.precision, judge.note, len(samples), substitutions, heads)
+
+
+def _affordable(scorer: FastISM, multiply_adds: float | None) -> int | None:
+    """How many substitutions of a sequence have so many multiply-adds in forward passes; None: as many as there are."""
+    if multiply_adds is None:
+        return None
+    return max(LEAST_SUBSTITUTIONS, int(multiply_adds / max(scorer.prepared.plan.full_multiply_adds, 1)))
 
 
 def _inputs(scorer: FastISM, one_hot: np.ndarray, others: Arrays, i: int) -> dict[str, np.ndarray]:
@@ -281,10 +293,12 @@ class Judge:
         The precision of these scores.
     note : str
         Why it is not float64; empty if it is.
+    most : int or None
+        How many substitutions of a sequence are compared at most.
     """
 
-    def __init__(self, scorer: FastISM) -> None:
-        self.scorer = scorer
+    def __init__(self, scorer: FastISM, most: int | None = None) -> None:
+        self.scorer, self.most = scorer, most
         self.note = ""
         try:
             self._model = with_dtype(scorer.model, "float64")
@@ -311,8 +325,7 @@ class Judge:
             The positions that the engine is compiled for.
         """
         substitutions = self._substitutions(inputs, positions, columns)
-        values = self._scores(self.scorer.model, inputs)
-        naive = self._deltas(self.scorer.model, inputs, substitutions)
+        values, naive = self._values_and_deltas(self.scorer.model, inputs, substitutions)
         exact = self._exact(inputs, substitutions, values)
         return Sample(exact or naive, naive, self._engine(inputs, substitutions, columns), values)
 
@@ -325,15 +338,17 @@ class Judge:
         codes, letters = letters_of(inputs[self._sequence])[0], self.scorer.alphabet.size
         if isinstance(positions, int):
             positions = sample_positions(codes, columns, letters=letters, count=positions)
-        return [(p, x) for p in positions if codes[p] < letters for x in range(letters) if x != codes[p]]
+        found = [(p, x) for p in positions if codes[p] < letters for x in range(letters) if x != codes[p]]
+        if self.most is None or len(found) <= self.most:
+            return found
+        return [found[i * (len(found) - 1) // (self.most - 1)] for i in range(self.most)]
 
     def _exact(self, inputs: Arrays, substitutions: Sequence[Substitution], values: Heads) -> Heads | None:
         """The deltas in float64, or None if the model does not run in float64."""
         if not self.is_precise:
             return None
         try:
-            precise = self._scores(self._model, inputs)
-            deltas = self._deltas(self._model, inputs, substitutions)
+            precise, deltas = self._values_and_deltas(self._model, inputs, substitutions)
         except Exception as error:  # a custom layer can fail in any way on a type that it does not expect
             self._give_up(f"the model does not run in float64: {type(error).__name__}")
             return None
@@ -345,13 +360,15 @@ class Judge:
     def _give_up(self, why: str) -> None:
         self._model, self.note = None, why.splitlines()[0]
 
-    def _deltas(self, model: Any, inputs: Arrays, substitutions: Sequence[Substitution]) -> Heads:
-        """Substituted - reference, each substituted sequence through the whole model."""
+    def _values_and_deltas(
+        self, model: Any, inputs: Arrays, substitutions: Sequence[Substitution]
+    ) -> tuple[Heads, Heads]:
+        """Predictions, and substituted - reference, each substituted sequence through the whole model."""
         reference = self._predict(model, inputs)
         values = self._reduced(reference, reference)
         batches = [substitutions[i : i + NAIVE_BATCH] for i in range(0, len(substitutions), NAIVE_BATCH)]
         rows = [self._reduced(self._predict(model, self._substituted(inputs, batch)), reference) for batch in batches]
-        return [np.concatenate([row[i] for row in rows] or [x[:0]]) - x for i, x in enumerate(values)]
+        return values, [np.concatenate([row[i] for row in rows] or [x[:0]]) - x for i, x in enumerate(values)]
 
     def _substituted(self, inputs: Arrays, substitutions: Sequence[Substitution]) -> Arrays:
         """Repeat the inputs once for each substitution, and make it."""
@@ -360,11 +377,6 @@ class Judge:
             row[position] = 0
             row[position, letter] = 1
         return batch
-
-    def _scores(self, model: Any, inputs: Arrays) -> Heads:
-        """Predict by plain Keras; each sequence is its own reference."""
-        predictions = self._predict(model, inputs)
-        return self._reduced(predictions, predictions)
 
     def _predict(self, model: Any, inputs: Arrays) -> list[Any]:
         """Predict by plain Keras, without the reductions of the heads."""

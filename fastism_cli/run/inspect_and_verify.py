@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 N_SHARE = 0.01  # of the letters of a random sequence
 CHECKED_POSITIONS = 8  # of the one sequence that is checked before a command writes scores
+CHECK_MULTIPLY_ADDS = 60e9  # about: seconds on two cores, twice as many in float64
 
 
 def inspect_model(model: Any, options: RunOptions | None = None) -> Inspection:
@@ -134,7 +135,10 @@ def check_engine(scorer: FastISM, codes: Codes, others: Mapping[str, np.ndarray]
     VerifyError
         If the engine is wrong.
     """
-    report = _verify_codes(scorer, codes, others, per_sequence=CHECKED_POSITIONS, columns=columns)
+    logger.info("compiling the engine and comparing it with plain Keras")
+    report = _verify_codes(
+        scorer, codes, others, per_sequence=CHECKED_POSITIONS, columns=columns, multiply_adds=CHECK_MULTIPLY_ADDS
+    )
     report.require()
     logger.info(report.line)
     return report
@@ -148,12 +152,20 @@ def _verify_codes(
     per_sequence: int,
     tolerance: float | None = None,
     columns: range | None = None,
+    multiply_adds: float | None = None,
 ) -> VerifyReport:
     """Call :func:`fastism_cli.engine.verify.verify` with letter codes (n, L)."""
     from fastism_cli.engine.verify import verify
 
-    one_hot = scorer.alphabet.one_hot(codes)
-    return verify(scorer, one_hot, others, per_sequence=per_sequence, tolerance=tolerance, columns=columns)
+    return verify(
+        scorer,
+        scorer.alphabet.one_hot(codes),
+        others,
+        per_sequence=per_sequence,
+        tolerance=tolerance,
+        columns=columns,
+        multiply_adds=multiply_adds,
+    )
 
 
 def _regions(stack: ExitStack, bed: str | None, fasta: str | None, options: RunOptions) -> RegionInputs | None:

@@ -79,6 +79,7 @@ def test_a_run_writes_the_default_output_and_says_what_it_did(folder, here):
     assert lines[3].startswith("Warning: 3 of 6 intervals of ") and lines[3].endswith(
         "Use --tile to cover all of them."
     )
+    assert lines.pop(4) == "compiling the engine and comparing it with plain Keras"
     assert lines[4].startswith("checked 24 substitutions against plain Keras in float64: largest error ")
     assert re.fullmatch(r"start-up [\d.]+ s: import [\d.]+, load and plan [\d.]+, compile and check [\d.]+", lines[5])
     assert re.fullmatch(r"6 regions, 498 substitutions -> peaks.ism.h5 \([\d,]+ substitutions/s\)", lines[6])

@@ -57,14 +57,21 @@ def test_positions_that_hold_an_n_are_left_out(scorer, one_hot):
     assert verify(scorer, one_hot[:1] * 0).substitutions == 0
 
 
+def test_fewer_substitutions_of_a_costly_model_are_compared(scorer, one_hot):
+    each = scorer.prepared.plan.full_multiply_adds
+    counts = [verify(scorer, one_hot[1:], multiply_adds=n * each).substitutions for n in (0, 10, 1000)]
+    assert counts == [4, 10, 8 * 3]
+
+
+@pytest.mark.parametrize("multiply_adds", [None, 1.0])
 @pytest.mark.parametrize("position", [0, -1])
-def test_an_error_at_an_end_alone_is_found(scorer, one_hot, monkeypatch, position):
+def test_an_error_at_an_end_alone_is_found(scorer, one_hot, monkeypatch, position, multiply_adds):
     def change(delta):
         delta[..., position, :] += 1e-4 * np.abs(delta).max()
         return delta
 
     monkeypatch.setattr(FastISM, "score_codes", wrong(change))
-    report = verify(scorer, one_hot[1:])
+    report = verify(scorer, one_hot[1:], multiply_adds=multiply_adds)
     assert not report.passed
     with pytest.raises(VerifyError, match=r"the fast engine disagrees with plain Keras in float64:\n  head 'out': off"):
         report.require()
