@@ -10,6 +10,8 @@ FUZZ_SEED ?= 0
 MODEL_SECONDS ?= 300
 ATTACK_SECONDS ?= 300
 ATTACK_SEED ?= 0
+FIELD_SECONDS ?= 3600
+FIELD_FIRST ?= 0
 TORCH ?= torch
 TESTS ?= test
 SHARE ?=
@@ -19,7 +21,7 @@ JAX_TESTS := $(patsubst %,tests/%.py,engine/test_fast engine/test_fastism engine
 	model/test_without_tensorflow rules/test_every_layer rules/test_frames rules/test_register_rule rules/test_several_windows)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo logo test test-all coverage mutants test-jax test-consumers test-browser fuzz test-attack docs check format bench bench-gpu gpu-model bench-host peers bench-report bench-auto bench-sweeps bench-process bench-batch-size bench-memory bench-scale bench-export test-kill test-slurm test-snakemake test-nextflow train clean
+.PHONY: help demo logo test test-all coverage mutants test-jax test-consumers test-browser fuzz test-attack test-field bench-field docs check format bench bench-gpu gpu-model bench-host peers bench-report bench-auto bench-sweeps bench-process bench-batch-size bench-memory bench-scale bench-export test-kill test-slurm test-snakemake test-nextflow train clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +84,13 @@ test-attack: $(VENV)/installed  ## damaged files of every kind for ATTACK_SECOND
 
 docs: $(VENV)/installed  ## write docs/layers.md from the rule table
 	$(BIN)/python -m tests.helpers.layers_page
+
+# The packages alone, without what they need besides Keras. FIELD_FIRST: which model is the first.
+test-field: $(VENV)/installed  ## models that CREsted, ChromBPNet and BPReveal build: load, inspect, exactness (FIELD_SECONDS=3600)
+	$(BIN)/python -m tests.slow.field $(VENV)-field --seconds $(FIELD_SECONDS) --first $(FIELD_FIRST)
+
+bench-field: $(VENV)/installed  ## the same with the speed of each, written into docs/models-tried.md (an hour)
+	$(BIN)/python -m tests.slow.field $(VENV)-field --seconds 14400 --measure --page docs/models-tried.md
 
 test-browser: $(VENV)/installed  ## the report in headless Chromium, which is installed if it can be
 	@PYTHON=$(BIN)/python sh tests/report/browser.sh
@@ -172,4 +181,4 @@ train: $(VENV)/installed  ## make the example's genome, peaks and model anew
 	$(BIN)/python examples/train.py
 
 clean:  ## remove the environment and what the demo wrote
-	rm -rf $(VENV) $(VENV)-jax $(VENV)-gpu-model $(VENV)-snakemake $(VENV)-consumers $(VENV)-peers $(OUT) .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-jax $(VENV)-gpu-model $(VENV)-snakemake $(VENV)-consumers $(VENV)-peers $(VENV)-field $(OUT) .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -1,0 +1,116 @@
+"""``python -m tests.slow.field .venv-field``: published models, built by their own packages, loaded as their users do.
+
+For each: what ``fastism inspect`` says, and the engine against plain Keras in float64 at both ends and in the middle.
+With ``--measure`` also the speed beside the estimate, for which nothing else must run. A package that cannot be had, or
+a model that it cannot build here, is told. Exits with 1 if a model cannot be loaded, is scored wrong, or has a lower
+limit than its recipe asks for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tests.slow.field.models import RECIPES, Recipe
+from tests.slow.field.packages import fetch, search_path
+from tests.slow.field.page import write_page
+
+MODEL_SECONDS = 1200  # for one model, built or scored
+Found = dict[str, Any]
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--only", multiple=True, help="Recipes to try, as they are printed.  [default: all]")
+@click.option("--first", default=0, show_default=True, help="Number of the recipe to begin with.")
+@click.option("--seconds", default=3600.0, show_default=True, help="After these, no further model is begun.")
+@click.option("--measure", is_flag=True, help="Time the engine and naive.")
+@click.option("--page", type=click.Path(path_type=Path), help="Write the table to this page.")
+def main(folder: Path, only: Sequence[str], first: int, seconds: float, measure: bool, page: Path | None) -> None:
+    """Fetch the packages into FOLDER, build their models there, and score them."""
+    until, start = time.monotonic() + seconds, first % len(RECIPES)
+    absent = fetch(folder)
+    (folder / "models").mkdir(exist_ok=True)
+    found: dict[str, Found] = {}
+    for recipe in [*RECIPES[start:], *RECIPES[:start]]:
+        if (only and recipe.key not in only) or time.monotonic() > until:
+            continue
+        found[recipe.key] = tried(recipe, folder, absent, measure)
+        click.echo(line(recipe, found[recipe.key]))
+    wrong = [key for key, result in found.items() if result.get("wrong")]
+    left = len(RECIPES) - len(found)
+    click.echo(f"{sum('limit' in x for x in found.values())} models scored, {len(wrong)} wrong, {left} not begun")
+    if page is not None:
+        write_page(page, found)
+    if wrong or not any("limit" in result for result in found.values()):
+        raise click.ClickException(f"wrong: {', '.join(wrong)}" if wrong else "no model could be scored")
+
+
+def tried(recipe: Recipe, folder: Path, absent: dict[str, str], measure: bool) -> Found:
+    """What was found of one model: figures; "absent" if it cannot be built, "wrong" if its scores fail."""
+    if recipe.package in absent:
+        return {"absent": f"{recipe.package} cannot be had: {absent[recipe.package]}"}
+    for each in needed(recipe):
+        if not (folder / "models" / each.file).exists():
+            built = called(["build", each.key, str(folder / "models")], folder, keras2=each.keras2)
+            if "fault" in built:
+                return {"absent": f"{each.key} cannot be built here: {built['fault']}"}
+    result = called(
+        ["score", recipe.key, str(folder / "models"), *(["--measure"] if measure else [])], folder, keras2=False
+    )
+    if "fault" in result:
+        return {"wrong": result["fault"]}
+    if not result["passed"]:
+        return {**result, "wrong": "the engine disagrees with plain Keras, or no head changes"}
+    if result["limit"] < recipe.limit:
+        return {**result, "wrong": f"limit {result['limit']:.1f}, expected {recipe.limit}"}
+    return result
+
+
+def needed(recipe: Recipe) -> Iterator[Recipe]:
+    """The recipe, after those whose files it reads."""
+    if recipe.needs:
+        yield from needed(next(r for r in RECIPES if r.package == recipe.package and r.name == recipe.needs))
+    yield recipe
+
+
+def called(arguments: Sequence[str], folder: Path, *, keras2: bool) -> Found:
+    """What the child prints as JSON; {} if it prints nothing; its last line as "fault" if it fails."""
+    surroundings = {**os.environ, "PYTHONPATH": search_path(folder), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    surroundings |= {"TF_USE_LEGACY_KERAS": "1"} if keras2 else {}
+    command = [sys.executable, "-m", "tests.slow.field.child", *arguments]
+    try:
+        child = subprocess.run(
+            command, env=surroundings, capture_output=True, text=True, timeout=MODEL_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return {"fault": f"takes longer than {MODEL_SECONDS} s"}
+    said = (child.stderr if child.returncode else child.stdout).strip().splitlines() or [f"exit {child.returncode}"]
+    if child.returncode:
+        return {"fault": said[-1]}
+    found: Found = json.loads(said[-1]) if said[-1].startswith("{") else {}
+    return found
+
+
+def line(recipe: Recipe, found: Found) -> str:
+    if "limit" not in found:
+        return f"{recipe.key:28} {found.get('wrong') or found['absent']}"
+    speed = f", measured {found['speedup']:.1f}x" if "speedup" in found else ""
+    return (
+        f"{recipe.key:28} limit {found['limit']:.1f}, estimate {found['estimate']:.1f}x{speed}; error "
+        f"{found['error']:.1e}, plain Keras {found['naive_error']:.1e}, largest delta {found['largest_delta']:.1e}; "
+        f"{found['load_seconds']:.0f} + {found['check_seconds']:.0f} s of processor time"
+        f"{'  WRONG: ' + found['wrong'] if 'wrong' in found else ''}"
+    )
+
+
+if __name__ == "__main__":
+    main()
