@@ -13,12 +13,14 @@ import os
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from tests.slow.field import models as module_of_recipes
 from tests.slow.field.models import RECIPES, Recipe
 from tests.slow.field.packages import fetch, search_path
 from tests.slow.field.page import write_page
@@ -37,13 +39,13 @@ Found = dict[str, Any]
 def main(folder: Path, only: Sequence[str], first: int, seconds: float, measure: bool, page: Path | None) -> None:
     """Fetch the packages into FOLDER, build their models there, and score them."""
     until, start = time.monotonic() + seconds, first % len(RECIPES)
-    absent = fetch(folder)
-    (folder / "models").mkdir(exist_ok=True)
+    absent, models = fetch(folder), folder / f"models-{recipes_sum():08x}"
+    models.mkdir(exist_ok=True)
     found: dict[str, Found] = {}
     for recipe in [*RECIPES[start:], *RECIPES[:start]]:
         if (only and recipe.key not in only) or time.monotonic() > until:
             continue
-        found[recipe.key] = tried(recipe, folder, absent, measure)
+        found[recipe.key] = absence(recipe, absent) or tried(recipe, folder, models, measure)
         click.echo(line(recipe, found[recipe.key]))
     wrong = [key for key, result in found.items() if result.get("wrong")]
     left = len(RECIPES) - len(found)
@@ -54,18 +56,26 @@ def main(folder: Path, only: Sequence[str], first: int, seconds: float, measure:
         raise click.ClickException(f"wrong: {', '.join(wrong)}" if wrong else "no model could be scored")
 
 
-def tried(recipe: Recipe, folder: Path, absent: dict[str, str], measure: bool) -> Found:
+def recipes_sum() -> int:
+    """A number that changes with the recipes: models of other recipes are not taken for theirs."""
+    return zlib.crc32(Path(module_of_recipes.__file__).read_bytes())
+
+
+def absence(recipe: Recipe, absent: dict[str, str]) -> Found:
+    """That the package cannot be had; {} if it is there."""
+    fault = absent.get(recipe.package)
+    return {"absent": f"{recipe.package} cannot be had: {fault}"} if fault else {}
+
+
+def tried(recipe: Recipe, folder: Path, models: Path, measure: bool) -> Found:
     """What was found of one model: figures; "absent" if it cannot be built, "wrong" if its scores fail."""
-    if recipe.package in absent:
-        return {"absent": f"{recipe.package} cannot be had: {absent[recipe.package]}"}
     for each in needed(recipe):
-        if not (folder / "models" / each.file).exists():
-            built = called(["build", each.key, str(folder / "models")], folder, keras2=each.keras2)
+        if not (models / each.file).exists():
+            built = called(["build", each.key, str(models)], folder, keras2=each.keras2)
             if "fault" in built:
                 return {"absent": f"{each.key} cannot be built here: {built['fault']}"}
-    result = called(
-        ["score", recipe.key, str(folder / "models"), *(["--measure"] if measure else [])], folder, keras2=False
-    )
+    options = ["--measure"] if measure else []
+    result = called(["score", recipe.key, str(models), *options], folder, keras2=False)
     if "fault" in result:
         return {"wrong": result["fault"]}
     if not result["passed"]:

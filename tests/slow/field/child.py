@@ -31,7 +31,10 @@ def main() -> None:
 
 
 def recipe_of(name: str) -> Recipe:
-    return next(recipe for recipe in RECIPES if recipe.key == name)
+    found = next((recipe for recipe in RECIPES if recipe.key == name), None)
+    if found is None:
+        raise click.BadParameter(f"{name}: no such recipe")
+    return found
 
 
 @main.command()
