@@ -442,7 +442,7 @@ def test_a_real_process_says_only_its_own_lines(folder, here):
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 0 and stdout == ""
     lines = stderr.splitlines()
-    assert len(lines) == 9 and all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in lines), stderr
+    assert len(lines) == 10 and all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in lines), stderr
 
 
 # --- inspect and verify ----------------------------------------------------------------------------------------------

@@ -180,10 +180,12 @@ def bpreveal_combined(folder: Path) -> None:
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
-def zoo(builder: str, *arguments: int, options: Sequence[str] = (), **sizes: Any) -> Recipe:
+def zoo(builder: str, *arguments: int, options: Sequence[str] = (), limit: float = 1.0, **sizes: Any) -> Recipe:
     said = ", ".join([*map(str, arguments), *(f"{name}={size}" for name, size in sizes.items())])
     build = partial(_swapped, crested, builder, arguments, sizes)
-    return Recipe(builder, "crested", f"crested_{builder}.keras", f"{builder}({said})", build, tuple(options))
+    return Recipe(
+        builder, "crested", f"crested_{builder}.keras", f"{builder}({said})", build, tuple(options), limit=limit
+    )
 
 
 def _swapped(
@@ -199,9 +201,9 @@ BPREVEAL = ("--custom-objects", "bpreveal.layers", *SUM)
 LAMBDA = ("--allow-lambda", *SUM)
 
 RECIPES = (
-    zoo("deeptopic_cnn", 500, 80),
-    zoo("deeptopic_lstm", 500, 80),
-    zoo("simple_convnet", 1000, 20),
+    zoo("deeptopic_cnn", 500, 80, limit=16.4),
+    zoo("deeptopic_lstm", 500, 80, limit=1.6),
+    zoo("simple_convnet", 1000, 20, limit=15.4),
     zoo("legnet", 230, 1),
     zoo("basenji", 2114, 19),
     zoo("dilated_cnn", 2114, 19),
@@ -246,38 +248,55 @@ RECIPES = (
         CRESTED,
     ),
     Recipe(
-        "bias", "chrombpnet", "chrombpnet_bias.h5", "bpnet_model, 128 filters, 4 layers", chrombpnet_bias, SUM, "", True
+        "bias",
+        "chrombpnet",
+        "chrombpnet_bias.h5",
+        "bpnet_model, 128 filters, 4 layers",
+        chrombpnet_bias,
+        options=SUM,
+        keras2=True,
     ),
-    Recipe("chrombpnet", "chrombpnet", "chrombpnet.h5", "512 filters, 8 layers", chrombpnet, LAMBDA, "bias", True),
+    Recipe(
+        "chrombpnet",
+        "chrombpnet",
+        "chrombpnet.h5",
+        "512 filters, 8 layers, with the bias",
+        chrombpnet,
+        options=LAMBDA,
+        needs="bias",
+        keras2=True,
+        limit=12.6,
+    ),
     Recipe(
         "nobias",
         "chrombpnet",
         "chrombpnet_nobias.h5",
         "512 filters, 8 layers",
         partial(written_by, "chrombpnet"),
-        SUM,
-        "chrombpnet",
-        True,
+        options=SUM,
+        needs="chrombpnet",
+        keras2=True,
     ),
     Recipe(
         "SavedModel",
         "chrombpnet",
         "chrombpnet_saved_model",
-        "512 filters, 8 layers, bias",
+        "512 filters, 8 layers, with the bias",
         partial(written_by, "chrombpnet"),
-        LAMBDA,
-        "chrombpnet",
-        True,
+        options=LAMBDA,
+        needs="chrombpnet",
+        keras2=True,
+        limit=12.6,
     ),
-    Recipe("solo", "bpreveal", "bpreveal_solo.keras", "32 filters, 7 layers", bpreveal_solo, SUM),
+    Recipe("solo", "bpreveal", "bpreveal_solo.keras", "32 filters, 7 layers", bpreveal_solo, options=SUM, limit=20.2),
     Recipe(
         "transformation",
         "bpreveal",
         "bpreveal_transformation.keras",
         "linear, sigmoid and relu of the solo model",
         bpreveal_transformation,
-        SUM,
-        "solo",
+        options=SUM,
+        needs="solo",
     ),
     Recipe(
         "combined",
@@ -285,7 +304,8 @@ RECIPES = (
         "bpreveal_combined.keras",
         "64 filters, 9 layers, with the transformation",
         bpreveal_combined,
-        BPREVEAL,
-        "transformation",
+        options=BPREVEAL,
+        needs="transformation",
+        limit=5.2,
     ),
 )
