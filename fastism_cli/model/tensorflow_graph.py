@@ -143,7 +143,7 @@ class _Reading:
 
     def __init__(self, calls: Sequence[_LayerCall]) -> None:
         self.calls = calls
-        self.made: Made = {}
+        self.made = Made()
 
     def outputs(self, graph: Any, given: Sequence[Any]) -> list[Any]:
         """The outputs of a graph whose inputs are ``given``."""

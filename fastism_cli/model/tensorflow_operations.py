@@ -6,6 +6,7 @@ TensorFlow's own description of its operations: https://www.tensorflow.org/api_d
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from math import prod
 from typing import Any, NamedTuple
@@ -117,9 +118,25 @@ def _each(first: int, second: int) -> int:
 
 # --- operations on symbols --------------------------------------------------------------------------------------------
 
-# Symbols with an axis of length 1 that an operation added, by id: the symbol, what it was made of, and the axis.
-Made = dict[int, tuple[Any, Any, int]]
 NOT_WIDENED = (None, None, -1)
+
+
+@dataclass
+class Made:
+    """How symbols were made, by id: what an operation makes of them may be known more simply.
+
+    Attributes
+    ----------
+    widened : dict
+        Symbols with an axis of length 1 that was added: the symbol, what it was made of, and the axis.
+    pieces : dict
+        Single positions of an axis: the symbol, what it was cut from, the axis, and the position.
+    """
+
+    widened: dict[int, tuple[Any, Any, int]] = field(default_factory=dict)
+    pieces: dict[int, tuple[Any, Any, int, int]] = field(default_factory=dict)
+
+
 # A function of these, the operation, and the values of its inputs; returns a value, or a list of them.
 Operation = Callable[[Made, Any, list[Any]], Any]
 
@@ -318,7 +335,7 @@ def _widened(made: Made, op: Any, values: list[Any]) -> Any:
 
 def _with_axis(made: Made, x: Any, axis: int) -> Any:
     y = ops.expand_dims(x, axis)
-    made[id(y)] = (y, x, axis)
+    made.widened[id(y)] = (y, x, axis)
     return y
 
 
@@ -332,7 +349,7 @@ def _squeezed(made: Made, op: Any, values: list[Any]) -> Any:
     if 0 in axes:
         raise NotFollowedError("the axis of the sequences")
     for axis in reversed(axes):
-        _, before, place = made.get(id(x), NOT_WIDENED)
+        _, before, place = made.widened.get(id(x), NOT_WIDENED)
         x = before if place == axis else ops.squeeze(x, axis)
     if isinstance(given, Apart):
         return Apart(x, tuple(rate for i, rate in enumerate(given.rates, start=1) if i not in axes))
@@ -352,9 +369,24 @@ def _joined(made: Made, op: Any, *values: Any) -> Any:
     axis = _integers(place)[0] % rank
     if axis == 0:
         raise NotFollowedError("the axis of the sequences")
-    if all(map(is_symbol, parts)):
-        return ops.concatenate(parts, axis=axis) if len(parts) > 1 else parts[0]
-    return _joined_with_constants(parts, axis)
+    if not all(map(is_symbol, parts)):
+        return _joined_with_constants(parts, axis)
+    repeated = _repeated_whole(made, parts, axis)
+    if repeated is not None:
+        return repeated
+    return ops.concatenate(parts, axis=axis) if len(parts) > 1 else parts[0]
+
+
+def _repeated_whole(made: Made, parts: Sequence[Any], axis: int) -> Any | None:
+    """All positions of a tensor side by side, each of them equally often: how Keras 2 repeats; None for others."""
+    found = [made.pieces.get(id(x), (None, None, -1, -1)) for x in parts]
+    whole = found[0][1]
+    if whole is None or any(x is not whole or along != axis for _, x, along, _ in found):
+        return None
+    times, rest = divmod(len(parts), whole.shape[axis])
+    if rest or [place for *_, place in found] != [i // times for i in range(len(parts))]:
+        return None
+    return whole if times == 1 else ops.repeat(whole, times, axis=axis)
 
 
 def _joined_with_constants(parts: list[Any], axis: int) -> Any:
@@ -402,19 +434,22 @@ def _at(x: Any, axis: int, key: Any) -> Any:
 def _split(made: Made, op: Any, axis: Any, x: Any) -> Any:
     (place,) = _axes(axis, x)
     count = op.get_attr("num_split")
-    return _pieces(x, place, [x.shape[place] // count] * count)
+    return _pieces(made, x, place, [x.shape[place] // count] * count)
 
 
 def _split_unevenly(made: Made, op: Any, x: Any, sizes: Any, axis: Any) -> Any:
     (place,) = _axes(axis, x)
     lengths = _integers(sizes)
     rest = x.shape[place] - sum(n for n in lengths if n >= 0)
-    return _pieces(x, place, [n if n >= 0 else rest for n in lengths])
+    return _pieces(made, x, place, [n if n >= 0 else rest for n in lengths])
 
 
-def _pieces(x: Any, axis: int, lengths: Sequence[int]) -> list[Any]:
-    stops = np.cumsum(lengths)
-    return [_at(x, axis, slice(int(stop) - n, int(stop))) for n, stop in zip(lengths, stops, strict=True)]
+def _pieces(made: Made, x: Any, axis: int, lengths: Sequence[int]) -> list[Any]:
+    stops = [int(stop) for stop in np.cumsum(lengths)]
+    found = [_at(x, axis, slice(stop - n, stop)) for n, stop in zip(lengths, stops, strict=True)]
+    if set(lengths) == {1}:
+        made.pieces.update({id(piece): (piece, x, axis, i) for i, piece in enumerate(found)})
+    return found
 
 
 def _strided(made: Made, op: Any, x: Any, begin: Any, end: Any, strides: Any) -> Any:
@@ -623,7 +658,7 @@ def _explicitly_padded(op: Any, x: Any) -> Any:
 
 def _along_one_axis(made: Made, x: Any, slide: _Slide, kernel: Any) -> int | None:
     """The axis of length 1 that was added before a window slides over the other; None if there is none."""
-    _, before, axis = made.get(id(x), NOT_WIDENED)
+    _, before, axis = made.widened.get(id(x), NOT_WIDENED)
     if before is None or len(x.shape) != 4 or slide.data_format != "channels_last" or axis not in (1, 2):
         return None
     sizes = [settings[axis - 1] for name, settings in slide.settings.items() if name == "ksize"]
@@ -653,7 +688,7 @@ def _windows(function: Callable[..., Any], *names: str) -> Operation:
         else:
             other: dict[str, tuple[int, ...]] = {name: (s[2 - axis],) for name, s in slide.settings.items()}
             one = None if kernel is None else np.squeeze(kernel, axis - 1)
-            y = _with_axis(made, function(made[id(x)][1], one, slide._replace(settings=other)), axis)
+            y = _with_axis(made, function(made.widened[id(x)][1], one, slide._replace(settings=other)), axis)
         return y if rates is None else Apart(y, rates)
 
     return computed
@@ -689,7 +724,7 @@ def _convolved_back(made: Made, op: Any, sizes: Any, kernel: Any, x: Any) -> Any
     else:
         other: dict[str, tuple[int, ...]] = {name: (s[2 - axis],) for name, s in slide.settings.items()}
         one = np.squeeze(weights, axis - 1)
-        y = _with_axis(made, _transposed_convolution(made[id(x)][1], one, slide._replace(settings=other)), axis)
+        y = _with_axis(made, _transposed_convolution(made.widened[id(x)][1], one, slide._replace(settings=other)), axis)
     if list(y.shape[1:]) != wanted[1:]:
         raise NotFollowedError("a transposed convolution with output_shape")
     return y
@@ -715,7 +750,7 @@ def _transposed_convolution(x: Any, kernel: np.ndarray, slide: _Slide) -> Any:
 def _dealt_out(made: Made, op: Any, x: Any, block: Any, widths: Any) -> Any:
     sides = [(0, 0), *((int(a), int(b)) for a, b in constant_of(widths))]
     sides += [(0, 0)] * (len(x.shape) - len(sides))
-    _, before, axis = made.get(id(x), NOT_WIDENED)
+    _, before, axis = made.widened.get(id(x), NOT_WIDENED)
     if any(side != (0, 0) for side in sides):
         if before is not None and sides[axis] == (0, 0):
             x = _with_axis(made, ops.pad(before, [*sides[:axis], *sides[axis + 1 :]]), axis)
@@ -732,7 +767,7 @@ def _dealt_back(made: Made, op: Any, values: list[Any]) -> Any:
     keys = [slice(None)]
     for (left, right), n in zip(constant_of(crops).tolist(), x.shape[1:], strict=False):
         keys.append(slice(int(left), n - int(right)) if left or right else slice(None))
-    _, before, axis = made.get(id(x), NOT_WIDENED)
+    _, before, axis = made.widened.get(id(x), NOT_WIDENED)
     if before is not None and (len(keys) <= axis or keys[axis] == slice(None)):
         return _with_axis(made, _cut(made, before, [k for i, k in enumerate(keys) if i != axis]), axis)
     return _cut(made, x, keys)

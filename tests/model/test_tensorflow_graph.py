@@ -301,6 +301,11 @@ def test_what_cannot_be_read_is_refused(name):
         read(function)
 
 
+def test_positions_that_keras_2_repeats_are_one_operation():
+    """As UpSampling1D of Keras 2 does: all positions apart, and each of them several times side by side."""
+    assert [type(x).__name__ for x in read(SHAPES["K_repeat_elements"]).operations[1:]] == ["Repeat"]
+
+
 def test_layers_stay_layers():
     dense, conv = layers.Dense(5, activation="relu"), layers.Conv1D(3, 3)
 
