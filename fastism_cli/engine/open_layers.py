@@ -53,12 +53,12 @@ def with_layers_opened(graph: LayerGraph) -> LayerGraph:
 
 
 def _of_keras_class(node: Node) -> Node:
-    """The node with its layer as one of Keras' own class, if it computes what that class does and has no other rule."""
-    return replace(node, layer=as_keras_layer(node.layer)) if rule_of(node) is None or _is_wrapper(node) else node
+    """The node with its layer, and those inside of it, as ones of Keras' own classes, if they compute what these do.
 
-
-def _is_wrapper(node: Node) -> bool:
-    return isinstance(node.layer, keras.layers.Wrapper)
+    A class of the user's that was given a rule keeps it.
+    """
+    is_of_keras = type(node.layer).__module__.startswith("keras.")
+    return replace(node, layer=as_keras_layer(node.layer)) if is_of_keras or rule_of(node) is None else node
 
 
 def _with_activation_apart(node: Node, graph: LayerGraph, tensors: list[Tensor]) -> list[Node]:

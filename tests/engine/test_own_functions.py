@@ -9,6 +9,7 @@ from keras import layers, ops
 
 from fastism_cli import FastISM, register_rule
 from fastism_cli.engine.inspection import inspect_scorer
+from fastism_cli.model.keras_class import as_keras_layer
 from fastism_cli.rules import table
 from tests.helpers.truth import errors_of, inputs_of
 from tests.models.zoo.blocks import conv, dna
@@ -265,6 +266,45 @@ def test_subclasses(name):
 @pytest.mark.parametrize("build", [AbsoluteKernel, OtherOperation])
 def test_a_subclass_that_changes_what_its_base_reads_is_exact(build):
     assert_exact(between(build(4, 3)))
+
+
+@registered
+class OwnLSTM(layers.LSTM):
+    def get_config(self):
+        return super().get_config()
+
+
+@registered
+class OwnCell(layers.GRUCell):
+    pass
+
+
+WRAPPED = {
+    "Bidirectional": (lambda: layers.Bidirectional(OwnLSTM(3)), lambda x: [x.forward_layer, x.backward_layer]),
+    "RNN": (lambda: layers.RNN([OwnCell(3), layers.LSTMCell(2)]), lambda x: x.cell.cells),
+    "TimeDistributed": (lambda: layers.TimeDistributed(SetUp(4)), lambda x: [x.layer]),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_subclasses_inside_of_wrappers(name, rng):
+    """As layers of Keras' own classes, which compute the same with the same weights."""
+    build, inside = WRAPPED[name]
+    layer = build()
+    x = rng.normal(size=(2, 5, 6, 3)[: 4 if name == "TimeDistributed" else 3]).astype("float32")
+    wanted = layer(x)
+    found = as_keras_layer(layer)
+    assert all(type(inner).__module__.startswith("keras.") for inner in inside(found))
+    assert not all(type(inner).__module__.startswith("keras.") for inner in inside(layer))
+    assert {id(w) for w in found.weights} == {id(w) for w in layer.weights}
+    np.testing.assert_array_equal(found(x), wanted)
+
+
+def test_what_computes_something_else_stays_what_it_is():
+    replaced = SetUp()
+    replaced.convolution_op = lambda x, kernel: x
+    for layer in (AbsoluteKernel(4, 3), OtherOperation(4, 3), ThenReLU(4, 3), replaced, layers.Conv1D(4, 3)):
+        assert as_keras_layer(layer) is layer
 
 
 def test_a_rule_that_is_registered_is_preferred(monkeypatch):
