@@ -25,7 +25,7 @@ from fastism_cli.model import backend
 from fastism_cli.model.agreement import agree, random_inputs
 from fastism_cli.model.graph import Input, LayerGraph, Node, Tensor
 from fastism_cli.model.keras_class import as_its_base, as_keras_layer, is_keras_function, keras_class, name_of
-from fastism_cli.model.keras_graph import at_inference, layer_graph
+from fastism_cli.model.keras_graph import all_layers, at_inference, layer_graph
 from fastism_cli.model.tensorflow_graph import as_keras_operations
 from fastism_cli.model.tensorflow_operations import NotFollowedError
 from fastism_cli.rules.table import rule_of
@@ -113,7 +113,7 @@ def _inside(node: Node, graph: LayerGraph, tensors: Sequence[Tensor]) -> LayerGr
                         return inside
                     why_not.append(fault)
                 except NotFollowedError as error:
-                    why_not.append(f"it uses {error}")
+                    why_not.append(str(error))
                 except Exception:  # custom code may raise anything
                     continue
     except Exception:
@@ -157,7 +157,7 @@ def _ways_to_follow() -> list[Callable[[Node, Sequence[Tensor]], Any]]:
 def _traced(node: Node, given: Sequence[Tensor]) -> Any:
     """A model of what the ``call`` of a layer does with symbols of Keras."""
     symbols = [keras.Input(tensor.shape, dtype=tensor.dtype) for tensor in given]
-    with _weights_give_way(), _base_calls_followed(node.layer), at_inference(node.layer):
+    with _names_apart(node.layer), _weights_give_way(), _base_calls_followed(node.layer), at_inference(node.layer):
         return keras.Model(symbols, keras.tree.flatten(_call_of(node)(*symbols)))
 
 
@@ -180,6 +180,21 @@ def _call_of(node: Node) -> Callable[..., Any]:
         return node.layer.call(*filled[0], **filled[1])
 
     return call
+
+
+@contextmanager
+def _names_apart(layer: Any) -> Iterator[None]:
+    """Let layers inside of a layer have different names for a block: a layer may call two that were named alike."""
+    inside = [inner for inner in all_layers(layer) if inner is not layer]
+    before = [inner.name for inner in inside]
+    try:
+        for number, inner in enumerate(inside):
+            if inner.name in {other.name for other in inside[:number]} | {layer.name}:
+                inner.name = f"{inner.name}__{number}"
+        yield
+    finally:
+        for inner, name in zip(inside, before, strict=True):
+            inner.name = name
 
 
 _BASE_LOCK = RLock()

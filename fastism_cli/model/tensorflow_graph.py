@@ -78,7 +78,7 @@ def as_keras_operations(function: Callable[..., Any], symbols: Sequence[Any]) ->
     outputs = _Reading(calls).outputs(graph, given)
     for y in outputs:
         if not is_symbol(y) or len(y.shape) == 0 or y.shape[0] is not None:
-            raise NotFollowedError("an output that is not one for each sequence")
+            raise NotFollowedError("its output is not one for each sequence")
     return outputs
 
 
@@ -151,7 +151,7 @@ class _Reading:
         needed = self._needed(graph, values)
         for op in graph.get_operations():
             if op.type.startswith("Assign"):
-                raise NotFollowedError("weights that change while it computes")
+                raise NotFollowedError("it changes weights while it computes")
             if op.name in needed:
                 found = self._computed(op, [values[x.name] for x in self._inputs(op)], graph)
                 values.update(zip((y.name for y in op.outputs), found, strict=True))
@@ -181,11 +181,11 @@ class _Reading:
         if op.type in CONTROL:
             return CONTROL[op.type](self, op, values, graph)
         if (op.op_def.is_stateful and op.type not in {*READS, *OPERATIONS}) or op.type == "Placeholder":
-            raise NotFollowedError(f"TensorFlow's {op.type}")
+            raise NotFollowedError(f"it uses TensorFlow's {op.type}")
         if not any(map(is_symbolic, values)):
             return _evaluated(op, values)
         if op.type not in OPERATIONS:
-            raise NotFollowedError(f"TensorFlow's {op.type}")
+            raise NotFollowedError(f"it uses TensorFlow's {op.type}")
         found = OPERATIONS[op.type](self.made, op, values)
         return found if isinstance(found, list) else [found]
 
@@ -196,7 +196,7 @@ class _Reading:
         )
         found = [*values, *keras.tree.flatten(call.layer(*args, **kwargs))]
         if len(found) != n_outputs:
-            raise NotFollowedError(f"{type(call.layer).__name__}, which returns something else for symbols")
+            raise NotFollowedError(f"it uses {type(call.layer).__name__}, which returns something else for symbols")
         return found
 
 
@@ -275,7 +275,7 @@ def _loop(reading: _Reading, op: Any, values: list[Any], graph: Any) -> list[Any
         if not bool(constant_of(reading.outputs(goes_on, values)[0])):
             return values
         values = reading.outputs(body, values)
-    raise NotFollowedError(f"a loop of more than {MAX_ROUNDS} rounds")
+    raise NotFollowedError(f"it uses a loop of more than {MAX_ROUNDS} rounds")
 
 
 CONTROL: dict[str, Callable[[_Reading, Any, list[Any], Any], list[Any]]] = {

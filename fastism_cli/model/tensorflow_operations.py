@@ -20,7 +20,7 @@ BATCHES = (2, 3)
 
 
 class NotFollowedError(Exception):
-    """A function cannot be read as operations of Keras. The text says what it uses."""
+    """A function cannot be read as operations of Keras. The text is a clause that says why."""
 
 
 class OfBatch(NamedTuple):
@@ -61,7 +61,7 @@ def settled(values: tuple[Any, ...]) -> Any:
 def constant_of(value: Any) -> np.ndarray:
     """The array of a tensor that depends on no input."""
     if isinstance(value, OfBatch) or is_symbolic(value):
-        raise NotFollowedError("a size or an axis that depends on the input or on the number of sequences")
+        raise NotFollowedError("it uses a size or an axis that depends on the input or on the number of sequences")
     return np.asarray(value)
 
 
@@ -99,7 +99,7 @@ def _first_of_batch(value: OfBatch) -> np.ndarray:
     row = arrays[0][:1]
     if all(len(a) == n and np.array_equal(a, np.repeat(row, n, 0)) for a, n in zip(arrays, BATCHES, strict=True)):
         return row
-    raise NotFollowedError("numbers that depend on the number of sequences")
+    raise NotFollowedError("it uses numbers that depend on the number of sequences")
 
 
 def _sizes(value: Any) -> list[int | str]:
@@ -112,7 +112,7 @@ def _sizes(value: Any) -> list[int | str]:
 
 def _each(first: int, second: int) -> int:
     if first * BATCHES[1] != second * BATCHES[0] or first % BATCHES[0]:
-        raise NotFollowedError("a size that depends on the number of sequences")
+        raise NotFollowedError("it uses a size that depends on the number of sequences")
     return first // BATCHES[0]
 
 
@@ -156,7 +156,7 @@ def _one_by_one(function: Callable[..., Any]) -> Operation:
             else:
                 fits = not is_symbol(x) and np.ndim(operand_of(x)) <= len(first.symbol.shape) - first.axes
             if not fits:
-                raise NotFollowedError("sequences side by side")
+                raise NotFollowedError("it puts sequences side by side")
         given = [x.symbol if isinstance(x, Rows) else operand_of(x) for x in values]
         return Rows(function(*given), first.axes)
 
@@ -168,7 +168,7 @@ def _plain(function: Callable[..., Any]) -> Operation:
 
     def computed(made: Made, op: Any, values: list[Any]) -> Any:
         if any(isinstance(x, (Rows, Apart)) for x in values):
-            raise NotFollowedError("sequences side by side")
+            raise NotFollowedError("it puts sequences side by side")
         return function(made, op, *values)
 
     return computed
@@ -212,7 +212,7 @@ def _last_axis(function: Callable[..., Any]) -> Operation:
         (x,) = values
         if isinstance(x, Rows):
             if x.axes == len(x.symbol.shape):
-                raise NotFollowedError("sequences side by side")
+                raise NotFollowedError("it puts sequences side by side")
             return Rows(function(x.symbol, axis=-1), x.axes)
         return function(x, axis=-1)
 
@@ -233,7 +233,7 @@ def _same(made: Made, op: Any, values: list[Any]) -> Any:
 def _full_shape(value: Any, batch: int) -> list[int]:
     symbol = value.symbol if isinstance(value, Rows) else value
     if None in symbol.shape[1:]:
-        raise NotFollowedError("a length that is not known")
+        raise NotFollowedError("it uses a length that is not known")
     shape = [batch, *symbol.shape[1:]]
     return [prod(shape[: value.axes]), *shape[value.axes :]] if isinstance(value, Rows) else shape
 
@@ -243,7 +243,7 @@ def _of_shape(make: Callable[[Any, list[int]], Any]) -> Operation:
 
     def computed(made: Made, op: Any, values: list[Any]) -> Any:
         if isinstance(values[0], Apart):
-            raise NotFollowedError("sequences side by side")
+            raise NotFollowedError("it puts sequences side by side")
         return settled(tuple(make(op, _full_shape(values[0], batch)) for batch in BATCHES))
 
     return computed
@@ -279,21 +279,21 @@ def _size(op: Any, shape: list[int]) -> Any:
 def _reshaped(made: Made, op: Any, values: list[Any]) -> Any:
     given, sizes = values[0], _sizes(values[1])
     if isinstance(given, Apart):
-        raise NotFollowedError("sequences side by side")
+        raise NotFollowedError("it puts sequences side by side")
     x = given.symbol if isinstance(given, Rows) else given
     total = prod(x.shape[1:])
     if not sizes or any(isinstance(n, str) for n in sizes[1:]):
-        raise NotFollowedError("sequences side by side")
+        raise NotFollowedError("it puts sequences side by side")
     rest = [int(n) for n in sizes[1:]]
     if -1 in rest:
         if not isinstance(sizes[0], str):
-            raise NotFollowedError("a fixed number of sequences")
+            raise NotFollowedError("it uses a fixed number of sequences")
         rest[rest.index(-1)] = total // (int(sizes[0]) * -prod(rest))
     if sizes[0] != -1 and not isinstance(sizes[0], str):
-        raise NotFollowedError("a fixed number of sequences")
+        raise NotFollowedError("it uses a fixed number of sequences")
     each = total // prod(rest) if sizes[0] == -1 else int(sizes[0])
     if each * prod(rest) != total:
-        raise NotFollowedError("sequences side by side")
+        raise NotFollowedError("it puts sequences side by side")
     if each == 1:
         return x if list(x.shape[1:]) == rest else ops.reshape(x, (-1, *rest))
     axes = next((i for i in range(1, len(x.shape)) if list(x.shape[i:]) == rest), None)
@@ -306,7 +306,7 @@ def _axes(value: Any, x: Any) -> list[int]:
     """Axes that are given, counted from 0; the first one, that of the sequences, is refused."""
     axes = [axis % len(x.shape) for axis in _integers(value)]
     if 0 in axes:
-        raise NotFollowedError("the axis of the sequences")
+        raise NotFollowedError("it works along the axis of the sequences")
     return axes
 
 
@@ -323,12 +323,12 @@ def _reduced(function: Callable[..., Any]) -> Operation:
 def _widened(made: Made, op: Any, values: list[Any]) -> Any:
     x, axis = values
     if isinstance(x, Rows):
-        raise NotFollowedError("sequences side by side")
+        raise NotFollowedError("it puts sequences side by side")
     symbol = x.symbol if isinstance(x, Apart) else x
     (place,) = _integers(axis)
     place %= len(symbol.shape) + 1
     if place == 0:
-        raise NotFollowedError("the axis of the sequences")
+        raise NotFollowedError("it works along the axis of the sequences")
     y = _with_axis(made, symbol, place)
     return Apart(y, (*x.rates[: place - 1], 1, *x.rates[place - 1 :])) if isinstance(x, Apart) else y
 
@@ -342,12 +342,12 @@ def _with_axis(made: Made, x: Any, axis: int) -> Any:
 def _squeezed(made: Made, op: Any, values: list[Any]) -> Any:
     (given,) = values
     if isinstance(given, Rows):
-        raise NotFollowedError("sequences side by side")
+        raise NotFollowedError("it puts sequences side by side")
     x = given.symbol if isinstance(given, Apart) else given
     axes = sorted({axis % len(x.shape) for axis in op.get_attr("squeeze_dims")})
     axes = axes or [i for i, n in enumerate(x.shape) if n == 1]
     if 0 in axes:
-        raise NotFollowedError("the axis of the sequences")
+        raise NotFollowedError("it works along the axis of the sequences")
     for axis in reversed(axes):
         _, before, place = made.widened.get(id(x), NOT_WIDENED)
         x = before if place == axis else ops.squeeze(x, axis)
@@ -359,7 +359,7 @@ def _squeezed(made: Made, op: Any, values: list[Any]) -> Any:
 def _transposed(made: Made, op: Any, x: Any, order: Any) -> Any:
     axes = _integers(order)
     if axes[0] != 0:
-        raise NotFollowedError("the axis of the sequences")
+        raise NotFollowedError("it works along the axis of the sequences")
     return x if axes == sorted(axes) else ops.transpose(x, axes)
 
 
@@ -368,7 +368,7 @@ def _joined(made: Made, op: Any, *values: Any) -> Any:
     rank = next(len(x.shape) for x in parts if is_symbol(x))
     axis = _integers(place)[0] % rank
     if axis == 0:
-        raise NotFollowedError("the axis of the sequences")
+        raise NotFollowedError("it works along the axis of the sequences")
     if not all(map(is_symbol, parts)):
         return _joined_with_constants(parts, axis)
     repeated = _repeated_whole(made, parts, axis)
@@ -394,7 +394,7 @@ def _joined_with_constants(parts: list[Any], axis: int) -> Any:
     places = [i for i, x in enumerate(parts) if is_symbol(x)]
     x = parts[places[0]]
     if places != list(range(places[0], places[-1] + 1)):
-        raise NotFollowedError("a constant between two tensors")
+        raise NotFollowedError("it uses a constant between two tensors")
     if len(places) > 1:
         x = ops.concatenate([parts[i] for i in places], axis=axis)
     for side, constants in (((1, 0), parts[: places[0]]), ((0, 1), parts[places[-1] + 1 :])):
@@ -402,7 +402,7 @@ def _joined_with_constants(parts: list[Any], axis: int) -> Any:
             array = operand_of(constant)
             width = [(0, 0)] * len(x.shape)
             if not np.ndim(array) or np.unique(array).size != 1:
-                raise NotFollowedError("a constant of several numbers beside a tensor")
+                raise NotFollowedError("it uses a constant of several numbers beside a tensor")
             n = array.shape[axis]
             width[axis] = (n * side[0], n * side[1])
             x = ops.pad(x, width, constant_values=np.ravel(array)[0].item())
@@ -412,17 +412,17 @@ def _joined_with_constants(parts: list[Any], axis: int) -> Any:
 def _stacked(made: Made, op: Any, *parts: Any) -> Any:
     axis = op.get_attr("axis")
     if not all(map(is_symbol, parts)):
-        raise NotFollowedError("a constant beside a tensor")
+        raise NotFollowedError("it uses a constant beside a tensor")
     axis %= len(parts[0].shape) + 1
     if axis == 0:
-        raise NotFollowedError("the axis of the sequences")
+        raise NotFollowedError("it works along the axis of the sequences")
     return ops.stack(parts, axis=axis)
 
 
 def _unstacked(made: Made, op: Any, x: Any) -> Any:
     axis = op.get_attr("axis") % len(x.shape)
     if axis == 0:
-        raise NotFollowedError("the axis of the sequences")
+        raise NotFollowedError("it works along the axis of the sequences")
     return [_at(x, axis, i) for i in range(op.get_attr("num"))]
 
 
@@ -473,17 +473,17 @@ def _strided(made: Made, op: Any, x: Any, begin: Any, end: Any, strides: Any) ->
 
 def _cut(made: Made, x: Any, keys: list[Any], added: Sequence[int] = ()) -> Any:
     if keys and not _takes_all_sequences(keys[0]):
-        raise NotFollowedError("some of the sequences alone")
+        raise NotFollowedError("it takes some of the sequences alone")
     keys[:1] = [slice(None)] * len(keys[:1])
     if any(
         isinstance(key, str) or (isinstance(key, slice) and {str} & {*map(type, (key.start, key.stop))}) for key in keys
     ):
-        raise NotFollowedError("a size that depends on the number of sequences")
+        raise NotFollowedError("it uses a size that depends on the number of sequences")
     if any(key != slice(None) and key != slice(None, None, 1) for key in keys):
         x = x[tuple(keys)]
     for axis in added:
         if axis == 0:
-            raise NotFollowedError("the axis of the sequences")
+            raise NotFollowedError("it works along the axis of the sequences")
         x = _with_axis(made, x, axis)
     return x
 
@@ -501,7 +501,7 @@ def _sliced(made: Made, op: Any, x: Any, begin: Any, size: Any) -> Any:
 
 def _gathered(made: Made, op: Any, x: Any, indices: Any, axis: Any) -> Any:
     if op.get_attr("batch_dims"):
-        raise NotFollowedError("TensorFlow's GatherV2 with batch_dims")
+        raise NotFollowedError("it uses TensorFlow's GatherV2 with batch_dims")
     (place,) = _integers(axis)
     if not is_symbol(x):
         return _looked_up(made, op, x, indices) if place == 0 else _refused(op)
@@ -532,13 +532,13 @@ def _looked_up_in_weights(made: Made, op: Any, resource: Any, indices: Any) -> A
 
 
 def _refused(op: Any) -> Any:
-    raise NotFollowedError(f"TensorFlow's {op.type}")
+    raise NotFollowedError(f"it uses TensorFlow's {op.type}")
 
 
 def _padded(made: Made, op: Any, x: Any, widths: Any, *number: Any) -> Any:
     sides = [(int(a), int(b)) for a, b in constant_of(widths)]
     if sides[0] != (0, 0):
-        raise NotFollowedError("the axis of the sequences")
+        raise NotFollowedError("it works along the axis of the sequences")
     if op.type == "MirrorPad":
         return ops.pad(x, sides, mode=op.get_attr("mode").decode().lower())
     return ops.pad(x, sides, constant_values=operand_of(number[0]) if number else 0)
@@ -547,14 +547,14 @@ def _padded(made: Made, op: Any, x: Any, widths: Any, *number: Any) -> Any:
 def _tiled(made: Made, op: Any, x: Any, times: Any) -> Any:
     repeats = _integers(times)
     if repeats[0] != 1:
-        raise NotFollowedError("the axis of the sequences")
+        raise NotFollowedError("it works along the axis of the sequences")
     return x if set(repeats) == {1} else ops.tile(x, repeats)
 
 
 def _broadcast(made: Made, op: Any, x: Any, sizes: Any) -> Any:
     wanted = _sizes(sizes)
     if len(wanted) != len(x.shape) or wanted[0] != "1":
-        raise NotFollowedError("the axis of the sequences")
+        raise NotFollowedError("it works along the axis of the sequences")
     for axis, n in enumerate(wanted[1:], start=1):
         x = x if x.shape[axis] == n else ops.repeat(x, int(n), axis=axis)
     return x
@@ -609,12 +609,12 @@ def _product(made: Made, op: Any, values: list[Any]) -> Any:
     x, y = values
     if isinstance(x, Rows):
         if turned[0] or is_symbolic(y) or len(x.symbol.shape) != x.axes + 1:
-            raise NotFollowedError("sequences side by side")
+            raise NotFollowedError("it puts sequences side by side")
         return Rows(ops.matmul(x.symbol, _turned(constant_of(y), turned[1])), x.axes)
     if isinstance(y, Rows) or isinstance(x, Apart) or isinstance(y, Apart):
-        raise NotFollowedError("sequences side by side")
+        raise NotFollowedError("it puts sequences side by side")
     if op.type == "MatMul" and (turned[0] or is_symbol(y)):
-        raise NotFollowedError("a product over the sequences")
+        raise NotFollowedError("it sums products over the sequences")
     return ops.matmul(*(_turned(operand_of(z), swap) for z, swap in zip((x, y), turned, strict=True)))
 
 
@@ -672,13 +672,13 @@ def _windows(function: Callable[..., Any], *names: str) -> Operation:
     def computed(made: Made, op: Any, values: list[Any]) -> Any:
         given = values[0]
         if isinstance(given, Rows) or any(map(is_symbolic, values[1:])):
-            raise NotFollowedError("a kernel that depends on the input")
+            raise NotFollowedError("it uses a kernel that depends on the input")
         slide = _slide(op, *names)
         kernel = constant_of(values[1]) if len(values) > 1 else None
         x, rates = (given.symbol, given.rates) if isinstance(given, Apart) else (given, None)
         if rates is not None:
             if slide.padding != "valid" or "ksize" in names or set(slide.settings["strides"]) != {1}:
-                raise NotFollowedError("sequences side by side")
+                raise NotFollowedError("it puts sequences side by side")
             slide.settings["dilations"] = (*rates, *(1,) * (len(x.shape) - 2 - len(rates)))
         axis = _along_one_axis(made, x, slide, kernel)
         if slide.padding == "explicit":
@@ -726,7 +726,7 @@ def _convolved_back(made: Made, op: Any, sizes: Any, kernel: Any, x: Any) -> Any
         one = np.squeeze(weights, axis - 1)
         y = _with_axis(made, _transposed_convolution(made.widened[id(x)][1], one, slide._replace(settings=other)), axis)
     if list(y.shape[1:]) != wanted[1:]:
-        raise NotFollowedError("a transposed convolution with output_shape")
+        raise NotFollowedError("it uses a transposed convolution with output_shape")
     return y
 
 
@@ -776,7 +776,7 @@ def _dealt_back(made: Made, op: Any, values: list[Any]) -> Any:
 def _normalised(made: Made, op: Any, x: Any, scale: Any, offset: Any, mean: Any, variance: Any) -> Any:
     """Batch normalisation with constants, at inference."""
     if op.get_attr("is_training"):
-        raise NotFollowedError("the statistics of the batch")
+        raise NotFollowedError("it normalises with the statistics of the batch")
     gamma, beta, centre, spread = (constant_of(v).astype("float64") for v in (scale, offset, mean, variance))
     factor = gamma / np.sqrt(spread + float(op.get_attr("epsilon")))
     shape = (-1,) if op.get_attr("data_format").endswith(b"C") else (-1, *(1,) * (len(x.shape) - 2))

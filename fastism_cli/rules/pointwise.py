@@ -82,7 +82,8 @@ class Activated(Pointwise):
     def propagate(self, facts: Facts) -> State:
         activation, window = facts.layer.activation, facts.window
         if not is_keras_function(activation):
-            raise Decline(f"activation {name_of(activation)!r} is not one of Keras' own and may mix positions")
+            unknown = f"activation {name_of(activation)!r} is not one of Keras' own and may mix positions"
+            raise Decline(facts.node.reason or unknown)
         if not acts_per_element(activation):
             if window.flat is not None:
                 raise Decline(f"activation {name_of(activation)!r} mixes all elements of a flattened tensor")

@@ -9,6 +9,7 @@ from keras import layers, ops
 
 from fastism_cli import FastISM, register_rule
 from fastism_cli.engine.inspection import inspect_scorer
+from fastism_cli.model.backend import BACKEND
 from fastism_cli.model.keras_class import as_keras_layer
 from fastism_cli.rules import table
 from tests.helpers.truth import errors_of, inputs_of
@@ -117,6 +118,43 @@ WITH_ACTIVATION = {
 def test_every_layer_that_has_an_activation(name):
     build = WITH_ACTIVATION[name]
     assert_as_fast(between(build(quick_gelu)), between(build("gelu")))
+
+
+@registered
+class NamedAlike(layers.Layer):
+    """Two layers of one name."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.first, self.second = (layers.Conv1D(4, 3, padding="same", name="conv") for _ in range(2))
+
+    def build(self, shape):
+        self.first.build(shape)
+        self.second.build((*shape[:-1], 4))
+
+    def call(self, x):
+        return self.second(self.first(x))
+
+
+def test_layers_of_one_name():
+    model = between(NamedAlike())
+    assert opaque(seen(model)) == []
+    assert_exact(model)
+    (layer,) = (x for x in model.layers if type(x) is NamedAlike)
+    assert [layer.first.name, layer.second.name] == ["conv", "conv"]
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="calls TensorFlow")
+def test_why_an_activation_is_opaque():
+    import tensorflow as tf
+
+    def spectrum(x):
+        return tf.math.real(tf.signal.fft(tf.cast(x, tf.complex64)))
+
+    inp = dna(LENGTH)
+    x = layers.Conv1D(4, 3, activation=spectrum)(inp)
+    (reason,) = opaque(seen(keras.Model(inp, layers.Dense(2)(layers.Flatten()(x)))))
+    assert "activation 'spectrum' cannot be followed: it uses TensorFlow's FFT; write it with keras.ops" in reason
 
 
 def over_positions(x):

@@ -284,7 +284,7 @@ REFUSED = {
     "scaled_by_batch": (lambda x: x / tf.cast(n_of(x), tf.float32), "number of sequences"),
     "merged_batch": (lambda x: tf.reshape(x, [-1, CHANNELS]), "one for each sequence"),
     "number": (lambda x: tf.constant(1.0), "one for each sequence"),
-    "assigned": (lambda x: x + COUNTER.assign_add(1.0), "weights that change"),
+    "assigned": (lambda x: x + COUNTER.assign_add(1.0), "changes weights"),
     "training_statistics": (
         lambda x: tf.compat.v1.nn.fused_batch_norm(x[:, None], POSITIVE, BIAS, is_training=True)[0][:, 0],
         "statistics of the batch",
