@@ -4,17 +4,20 @@ The ``call`` is run once with symbolic tensors. If it only calls layers and oper
 the graph, for which there are rules. If it calls TensorFlow, the graph that TensorFlow makes of it is read
 (:mod:`fastism_cli.model.tensorflow_graph`). The nodes are compared with the layer itself on random numbers; if they
 differ, or cannot be compared, the layer stays one node.
+
+What a layer gives at inference whatever its input is, such as the flag of an augmentation, is a constant: the layers
+that are given it are opened for that constant.
 """
 
 from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from threading import RLock
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -25,7 +28,7 @@ from fastism_cli.model import backend
 from fastism_cli.model.agreement import agree, random_inputs
 from fastism_cli.model.graph import Input, LayerGraph, Node, Tensor
 from fastism_cli.model.keras_class import as_its_base, as_keras_layer, is_keras_function, keras_class, name_of
-from fastism_cli.model.keras_graph import all_layers, at_inference, layer_graph
+from fastism_cli.model.keras_graph import all_layers, at_inference, layer_graph, operation_class
 from fastism_cli.model.tensorflow_graph import as_keras_operations
 from fastism_cli.model.tensorflow_operations import NotFollowedError
 from fastism_cli.rules.table import rule_of
@@ -42,14 +45,67 @@ def with_layers_opened(graph: LayerGraph) -> LayerGraph:
     """The graph in which such layers, at any depth, are replaced by the nodes inside them."""
     nodes: list[Node] = []
     tensors: list[Tensor] = []
+    known: dict[int, Any] = {}
     for given in graph.nodes:
-        for node in _with_activation_apart(_of_keras_class(opened(given)), graph, tensors):
+        settled = _decided(_for_constants(given, known), graph)
+        if not settled.inputs and given.inputs:
+            known |= zip(given.outputs, settled.call([]), strict=True)
+            continue
+        for node in _with_activation_apart(_of_keras_class(opened(settled)), graph, tensors):
             inside = _inside(node, graph, tensors) if _may_be_opened(node) else node
             if isinstance(inside, Node):
                 nodes.append(inside)
             else:
-                nodes += _spliced(node, with_layers_opened(inside), len(graph.tensors), tensors)
+                known |= {node.outputs[i]: constant for i, constant in inside.constants.items()}
+                changing = tuple(t for i, t in enumerate(node.outputs) if i not in inside.constants)
+                whole = with_layers_opened(inside.graph)
+                nodes += _spliced(replace(node, outputs=changing), whole, len(graph.tensors), tensors)
     return graph.extended(nodes, tensors, graph.outputs)
+
+
+class _Inside(NamedTuple):
+    """The nodes inside a layer, and its outputs, by number, that are the same whatever its inputs are."""
+
+    graph: LayerGraph
+    constants: dict[int, Any]
+
+
+def _for_constants(node: Node, known: Mapping[int, Any]) -> Node:
+    """The node with the constants among its inputs as arguments of its call."""
+    if not any(t in known for t in node.inputs):
+        return node
+    kept = [i for i, t in enumerate(node.inputs) if t not in known]
+
+    def argument(x: Any) -> Any:
+        if not isinstance(x, Input):
+            return x
+        tensor = node.inputs[x.number]
+        return known[tensor] if tensor in known else Input(kept.index(x.number))
+
+    def call(arrays: Sequence[Any], *layer: Any) -> list[Any]:
+        given = dict(zip(kept, arrays, strict=True))
+        return node.call([given[i] if i in given else known[t] for i, t in enumerate(node.inputs)], *layer)
+
+    arguments = keras.tree.map_structure(argument, node.arguments)
+    return replace(node, inputs=tuple(node.inputs[i] for i in kept), call=call, arguments=arguments)
+
+
+def _decided(node: Node, graph: LayerGraph) -> Node:
+    """The node as one that hands a tensor on, if it chooses between tensors by a constant flag."""
+    if type(node.layer) is not operation_class("where"):
+        return node
+    flag, *choices = [*node.arguments[0], *node.arguments[1].values()]
+    if isinstance(flag, Input) or np.size(flag) != 1 or not all(isinstance(x, Input) for x in choices):
+        return node
+    chosen = node.inputs[choices[0 if np.all(flag) else 1].number]
+    (output,) = node.outputs
+    if graph.tensors[chosen] != graph.tensors[output]:
+        return node
+    return replace(_handing_on(node.name, chosen, output), index=node.index)
+
+
+def _handing_on(name: str, tensor: int, output: int) -> Node:
+    return Node(0, name, keras.layers.Identity(name=name), (tensor,), (output,), lambda arrays: [arrays[0]])
 
 
 def _of_keras_class(node: Node) -> Node:
@@ -94,10 +150,11 @@ def _may_be_opened(node: Node) -> bool:
     return rule_of(node) is None
 
 
-def _inside(node: Node, graph: LayerGraph, tensors: Sequence[Tensor]) -> LayerGraph | Node:
-    """The nodes inside a layer, as a graph; the node itself if they cannot be read or compute something else."""
+def _inside(node: Node, graph: LayerGraph, tensors: Sequence[Tensor]) -> _Inside | Node:
+    """The nodes inside a layer; the node itself if they cannot be read or compute something else."""
     every = (*graph.tensors, *tensors)
     given = [every[t] for t in node.inputs]
+    heads = {port.tensor for port in graph.outputs}
     why_not: list[str] = []
     try:
         # Keras has warned when the model was made
@@ -107,11 +164,16 @@ def _inside(node: Node, graph: LayerGraph, tensors: Sequence[Tensor]) -> LayerGr
             wanted = node.call(arrays)
             for follow in _ways_to_follow():
                 try:
-                    inside = that_runs(layer_graph(follow(node, given)))
-                    fault = _fault(inside, arrays, wanted)
-                    if fault is None:
-                        return inside
-                    why_not.append(fault)
+                    symbols, outputs = follow(node, given)
+                    constants = {i: keras.ops.convert_to_tensor(y) for i, y in enumerate(outputs) if not _is_symbol(y)}
+                    changing = [i for i in range(len(outputs)) if i not in constants]
+                    with _names_apart(node.layer):
+                        model = keras.Model(symbols, [outputs[i] for i in changing])
+                    inside = that_runs(layer_graph(model))
+                    fault = _fault(inside, arrays, [wanted[i] for i in changing])
+                    if fault is None and heads.isdisjoint(node.outputs[i] for i in constants):
+                        return _Inside(inside, constants)
+                    why_not.append(fault or "")
                 except NotFollowedError as error:
                     why_not.append(str(error))
                 except Exception:  # custom code may raise anything
@@ -150,23 +212,30 @@ def _fault(inside: LayerGraph, arrays: Sequence[Any], wanted: Sequence[Any]) -> 
     return None if same else "it computes something else with symbols than with numbers"
 
 
-def _ways_to_follow() -> list[Callable[[Node, Sequence[Tensor]], Any]]:
+def _is_symbol(value: Any) -> bool:
+    return isinstance(value, keras.KerasTensor)
+
+
+# Symbols, and what the call of a layer makes of them: symbols and constants.
+_Followed = tuple[list[Any], list[Any]]
+
+
+def _ways_to_follow() -> list[Callable[[Node, Sequence[Tensor]], _Followed]]:
     return [_traced, _traced_by_tensorflow] if backend.BACKEND == "tensorflow" else [_traced]
 
 
-def _traced(node: Node, given: Sequence[Tensor]) -> Any:
-    """A model of what the ``call`` of a layer does with symbols of Keras."""
+def _traced(node: Node, given: Sequence[Tensor]) -> _Followed:
+    """What the ``call`` of a layer makes of symbols of Keras."""
     symbols = [keras.Input(tensor.shape, dtype=tensor.dtype) for tensor in given]
-    with _names_apart(node.layer), _weights_give_way(), _base_calls_followed(node.layer), at_inference(node.layer):
-        return keras.Model(symbols, keras.tree.flatten(_call_of(node)(*symbols)))
+    with _weights_give_way(), _base_calls_followed(node.layer), at_inference(node.layer):
+        return symbols, keras.tree.flatten(_call_of(node)(*symbols))
 
 
-def _traced_by_tensorflow(node: Node, given: Sequence[Tensor]) -> Any:
-    """A model of what the ``call`` of a layer does with tensors of TensorFlow."""
+def _traced_by_tensorflow(node: Node, given: Sequence[Tensor]) -> _Followed:
+    """What the ``call`` of a layer makes of tensors of TensorFlow."""
     symbols = [keras.Input(tensor.shape, dtype=tensor.dtype) for tensor in given]
     with _base_calls_followed(node.layer), at_inference(node.layer):
-        outputs = as_keras_operations(_call_of(node), symbols)
-    return keras.Model(symbols, outputs)
+        return symbols, as_keras_operations(_call_of(node), symbols, constants=True)
 
 
 def _call_of(node: Node) -> Callable[..., Any]:
@@ -292,7 +361,4 @@ def _spliced(node: Node, inside: LayerGraph, first: int, tensors: list[Tensor]) 
         )
         for n in inside.nodes
     ]
-    same = keras.layers.Identity(name=node.name)
-    return nodes + [
-        Node(0, node.name, same, (number[inner],), (output,), lambda arrays: [arrays[0]]) for inner, output in again
-    ]
+    return nodes + [_handing_on(node.name, number[inner], output) for inner, output in again]

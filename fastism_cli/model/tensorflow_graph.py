@@ -19,6 +19,7 @@ from threading import RLock, get_ident
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 
 from fastism_cli.model.graph import Input
 from fastism_cli.model.tensorflow_operations import (
@@ -47,7 +48,7 @@ class _LayerCall(NamedTuple):
     tensors: int
 
 
-def as_keras_operations(function: Callable[..., Any], symbols: Sequence[Any]) -> list[Any]:
+def as_keras_operations(function: Callable[..., Any], symbols: Sequence[Any], *, constants: bool = False) -> list[Any]:
     """The outputs of a function as symbols of Keras, made of others by layers and by ``keras.ops``.
 
     Parameters
@@ -56,6 +57,8 @@ def as_keras_operations(function: Callable[..., Any], symbols: Sequence[Any]) ->
         Of as many tensors of TensorFlow as there are ``symbols``; returns tensors in any structure.
     symbols : sequence of keras.KerasTensor
         Shapes (None, ...).
+    constants : bool
+        Return an output that depends on no input as an array, such as a flag that is only set in training.
 
     Raises
     ------
@@ -76,7 +79,11 @@ def as_keras_operations(function: Callable[..., Any], symbols: Sequence[Any]) ->
     given = [captured.get(x.name) for x in graph.inputs]
     given = [next(rest) if x is None else x for rest in [iter(symbols)] for x in given]
     outputs = _Reading(calls).outputs(graph, given)
+    if constants:
+        outputs = [y if is_symbolic(y) else constant_of(y) for y in outputs]
     for y in outputs:
+        if constants and isinstance(y, np.ndarray):
+            continue
         if not is_symbol(y) or len(y.shape) == 0 or y.shape[0] is not None:
             raise NotFollowedError("its output is not one for each sequence")
     return outputs

@@ -1,12 +1,16 @@
 """Build a model of tf_keras again in Keras 3, call by call, so that the engine can read it.
 
 Each layer becomes its equal in Keras 3, with its weights; a TensorFlow function becomes a ``keras.ops`` operation. A
-layer without an equal is called inside a layer of Keras 3 (:class:`Borrowed`): that node is opaque, the others are not.
+layer without an equal, such as one of the user's own or one whose class is not known, is read as the graph that
+TensorFlow makes of it (:mod:`fastism_cli.model.tensorflow_graph`). Outputs that are the same at inference whatever the
+input, such as the flag of an augmentation, are constants of the layers that read them. A layer that cannot be read is
+called inside a layer of Keras 3 (:class:`Borrowed`): that node is opaque, the others are not.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,6 +27,9 @@ from fastism_cli.model.loading.assign_weights import copy_layer
 from fastism_cli.model.loading.config_entries import Config, plain_name
 from fastism_cli.model.loading.keras2_layers import find_operation
 from fastism_cli.model.loading.repair_config import plain_config
+from fastism_cli.model.tensorflow_graph import as_keras_operations
+
+logger = logging.getLogger(__name__)
 
 # Makes a layer of Keras 3 from the configuration of a layer of tf_keras.
 Build = Callable[[Config], Any]
@@ -70,7 +77,7 @@ class Borrowed(keras.layers.Layer):
 def lift(model: Any, build: Build) -> keras.Model:
     """Build the Keras 3 twin of a model of tf_keras.
 
-    A subclassed model, which hides its calls, becomes a single node.
+    A subclassed model, which hides its calls, becomes the operations of its graph, or a single node.
 
     Raises
     ------
@@ -83,13 +90,66 @@ def lift(model: Any, build: Build) -> keras.Model:
     specs = _input_specs(model)
     inputs = [keras.Input(spec.shape[1:], dtype=spec.dtype.name, name=name) for name, spec in specs]
     call = _at_inference(model)
-    outputs = Borrowed(lambda *x: call(list(x) if len(x) > 1 else x[0]), plain_name(model.name), model)(*inputs)
+    outputs = followed_or_borrowed(call, plain_name(model.name), model, (inputs if len(inputs) > 1 else inputs[0],), {})
     return keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs)
+
+
+def followed_or_borrowed(function: Call, name: str, borrowed: Any, args: Any, kwargs: Any) -> Any:
+    """What a function of TensorFlow gives for these arguments: symbols for tensors that depend on those among them.
+
+    Symbols of Keras' own operations if the function can be read, else the outputs of a layer that calls it. Constants
+    among the arguments, and among the outputs, are arrays.
+    """
+    symbols = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, keras.KerasTensor)]
+    number = {id(x): i for i, x in enumerate(symbols)}
+
+    def of_tensors(*tensors: Any) -> Any:
+        filled = keras.tree.map_structure(lambda x: tensors[number[id(x)]] if id(x) in number else x, (args, kwargs))
+        return function(*filled[0], **filled[1])
+
+    if not symbols:
+        return function(*args, **kwargs)
+    found = _followed(of_tensors, symbols, name, borrowed)
+    return Borrowed(of_tensors, name, borrowed)(*symbols) if found is None else found
+
+
+def _followed(function: Call, symbols: Sequence[Any], name: str, borrowed: Any) -> list[Any] | None:
+    """The outputs of a function, made by a nested model of Keras' operations; None if it cannot be read, or differs.
+
+    The model remembers the layer that it stands for, which knows what was saved with ``training=True``.
+    """
+    inputs = [keras.Input(x.shape[1:], dtype=x.dtype) for x in symbols]
+    try:
+        outputs = as_keras_operations(function, inputs, constants=True)
+        places = [i for i, y in enumerate(outputs) if isinstance(y, keras.KerasTensor)]
+        inner = keras.Model(inputs, [outputs[i] for i in places], name=name)
+        if not _gives_the_same(function, inner, places):
+            return None
+        inner.__dict__["borrowed"] = borrowed
+        made = keras.tree.flatten(inner(list(symbols)))
+    except Exception as error:  # the code of a layer may raise anything
+        logger.debug("%s is not read as operations of Keras: %s", name, error)
+        return None
+    for i, y in zip(places, made, strict=True):
+        outputs[i] = y
+    return outputs
+
+
+def _gives_the_same(function: Call, inner: keras.Model, places: Sequence[int]) -> bool:
+    """Whether the operations give the outputs at ``places`` as the function does, on random numbers."""
+    shapes = [[LENGTHS_TO_TRY[0] if n is None else n for n in x.shape[1:]] for x in inner.inputs]
+    arrays = random_inputs([(shape, x.dtype) for shape, x in zip(shapes, inner.inputs, strict=True)])
+    with backend.matrix_precision("float32"):
+        wanted = tf.nest.flatten(
+            function(*(tf.constant(x, dtype=s.dtype) for x, s in zip(arrays, inner.inputs, strict=True)))
+        )
+        found = keras.tree.flatten(inner(arrays))
+    return agree([np.asarray(wanted[i]) for i in places], found)
 
 
 def _input_specs(model: Any) -> list[tuple[str, Any]]:
     saved = model.save_spec()
-    specs = tf.nest.flatten(saved[0]) if saved else []
+    specs = [spec for spec in tf.nest.flatten(saved[0]) if spec is not None] if saved else []  # training=None, a mask
     if not specs or any(spec.shape.rank is None for spec in specs):
         raise ModelError(f"model {model.name!r} does not say the shape of its input: save it after calling it once")
     return [(f"input_{number}" if len(specs) > 1 else "input", spec) for number, spec in enumerate(specs)]
@@ -180,7 +240,7 @@ class _Lift:
                     return equal(*args, **kwargs)
                 except Exception:  # arguments of one Keras can make the other raise anything
                     pass
-            return Borrowed(_at_inference(layer), self._name(layer.name), layer)(*args, **kwargs)
+            return followed_or_borrowed(_at_inference(layer), self._name(layer.name), layer, args, kwargs)
 
         return call
 

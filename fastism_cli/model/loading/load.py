@@ -58,6 +58,7 @@ SIZES = frozenset(
     "value_dim".split()
 )
 LARGEST_SIZE = 2**31 - 1
+NO_SUCH_CALL = "Could not find matching concrete function"
 OF_KERAS = "Call arguments received"  # what Keras adds to an error inside a layer
 
 # What Python says of bytecode that another version of it wrote.
@@ -327,8 +328,13 @@ def from_saved_model(file: ModelFile, objects: Objects, allow_lambda: bool) -> A
         )
     if not configs or file.signature is not None:
         return served(file.path, file.signature)
-    with _safe_mode(allow_lambda), weights_that_fit(tf_keras.layers.Layer, file.path):
-        model = tf_keras.models.load_model(file.path, custom_objects=_fit_for_tf_keras(objects), compile=False)
+    try:
+        with _safe_mode(allow_lambda), weights_that_fit(tf_keras.layers.Layer, file.path):
+            model = tf_keras.models.load_model(file.path, custom_objects=_fit_for_tf_keras(objects), compile=False)
+    except ValueError as error:
+        if NO_SUCH_CALL in str(error):  # tf_keras does not find its own call of a layer on a list of one tensor
+            return served(file.path)
+        raise
     return lifted(model, objects, allow_lambda)
 
 

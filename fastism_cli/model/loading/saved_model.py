@@ -151,7 +151,7 @@ def served(folder: Path, signature: str | None = None) -> Any:
     import keras
     import tensorflow as tf
 
-    from fastism_cli.model.loading.from_tf_keras import Borrowed
+    from fastism_cli.model.loading.from_tf_keras import followed_or_borrowed
 
     loaded = tf.saved_model.load(str(folder))
     call = _signature(loaded.signatures, signature, folder)
@@ -166,7 +166,7 @@ def served(folder: Path, signature: str | None = None) -> Any:
         found = call(**given) if size is None else _in_batches(call, given, size)
         return [found[head] for head in heads]
 
-    outputs = keras.tree.flatten(Borrowed(run, "saved_model")(*inputs))
+    outputs = keras.tree.flatten(followed_or_borrowed(run, "saved_model", None, inputs, {}))
     model = keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs if len(outputs) > 1 else outputs[0])
     model.output_names = heads
     return model
