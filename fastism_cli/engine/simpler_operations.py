@@ -65,6 +65,8 @@ def _that_runs(node: Node, graph: LayerGraph) -> Node:
         return _operation(node, "reshape", node.inputs, node.outputs[0], newshape=(-1, *shape))
     if name == "broadcastto" and _leaves_open(operation.shape, shape):
         return replace(node, call=lambda arrays: [_broadcast(arrays[0], shape)])
+    if name == "slice" and _leaves_open(operation.shape, shape):
+        return (_slice_given_by_shape(node, _Writer(graph)) or [node])[0]
     if name == "convtranspose" and len(node.inputs) == 1:
         return replace(node, call=lambda arrays: [_transposed_convolution(node, arrays[0])])
     return node
@@ -507,8 +509,7 @@ def _constants_as_tensors(node: Node, writer: _Writer) -> list[Node] | None:
         inputs.append(output)
         return Input(len(inputs) - 1)
 
-    args, kwargs = node.arguments
-    args = tuple(lifted(x) for x in args)
+    args, kwargs = keras.tree.map_structure(lifted, node.arguments)
     if not nodes:
         return None
 
@@ -521,9 +522,15 @@ def _constants_as_tensors(node: Node, writer: _Writer) -> list[Node] | None:
     return [*nodes, replace(node, inputs=tuple(inputs), arguments=(args, kwargs), call=call)]
 
 
+def _quotient(node: Node, writer: _Writer) -> list[Node] | None:
+    """A constant by a tensor; a tensor by a constant has a rule."""
+    return None if isinstance(argument(node, 0, "x1"), Input) else _constants_as_tensors(node, writer)
+
+
 ELEMENTWISE = (
-    "where greater greaterequal less lessequal equal notequal isclose logicaland logicalor logicalxor mod fmod "
-    "floordivide power maximum minimum fmax fmin arctan2 hypot logaddexp logaddexp2 dividenonan heaviside"
+    "where select greater greaterequal less lessequal equal notequal isclose logicaland logicalor logicalxor mod fmod "
+    "floordivide power maximum minimum fmax fmin arctan2 hypot logaddexp logaddexp2 dividenonan heaviside "
+    "ldexp nextafter gcd lcm bitwiseand bitwiseor bitwisexor bitwiseleftshift bitwiserightshift leftshift rightshift"
 )
 
 SIMPLER: dict[str, Callable[[Node, _Writer], list[Node] | None]] = {
@@ -550,6 +557,8 @@ SIMPLER: dict[str, Callable[[Node, _Writer], list[Node] | None]] = {
     "take": _taken,
     "moments": _moments,
     "topk": _each_result,
+    "divide": _quotient,
+    "truedivide": _quotient,
     "min": _minimum,
     "amin": _minimum,
 } | dict.fromkeys(ELEMENTWISE.split(), _constants_as_tensors)

@@ -240,10 +240,16 @@ class StageOnStretch:
             first=self.first,
             stage=self.wrap,
             summary=summary_of(step.node.index, self.gathered),
-            extras={n: self.gathered[f"{index}:{n}"] for n in step.rule.extras(step.facts, step.output)},
+            extras=self._extras(step),
             move=self.move,
             cuts=self.stage.cuts,
         )
+
+    def _extras(self, step: Step) -> dict[str, Any]:
+        """The cuts that the rule asked for; those of a product are gathered where it is computed, before the stage."""
+        assert step.rule is not None
+        keys = {name: f"{step.node.index}:{name}" for name in step.rule.extras(step.facts, step.output)}
+        return {name: self.gathered[key] for name, key in keys.items() if key in self.gathered}
 
     def first(self, frame: Frame) -> Any:
         return first_rows(frame.take(self.positions), self.q)

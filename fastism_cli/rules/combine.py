@@ -12,6 +12,7 @@ from keras import ops
 
 from fastism_cli.rules.base import Call, Decline, Facts, Flat, Form, Rule, Splits, State, Unchanged, Window
 from fastism_cli.rules.frames import Frame, hull
+from fastism_cli.rules.layer_settings import require_no_constant_by_position
 from fastism_cli.rules.window_arrays import from_keras, to_keras, without
 
 
@@ -45,6 +46,7 @@ class Merge(Rule):
                 raise Decline(f"broadcasts an input of shape {shape} to {facts.shape}")
             if isinstance(state, Window) and shape[window.axis] != facts.shape[window.axis]:
                 raise Decline("repeats one position of an input at every position")
+        require_no_constant_by_position(facts, window.axis)
         return replace(window, channels=without(facts.shape, window.axis))
 
     def propagate_flat(self, facts: Facts, window: Window) -> State:
@@ -52,6 +54,7 @@ class Merge(Rule):
             is_alike = not isinstance(state, Window) or (state.flat, state.shape) == (window.flat, window.shape)
             if shape != facts.shape or not is_alike:
                 raise Decline("its inputs are flattened in different ways")
+        require_no_constant_by_position(facts, 0)
         return window
 
     def demand(self, facts: Facts, output: State) -> tuple[Frame | None, ...]:

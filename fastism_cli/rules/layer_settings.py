@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from fastism_cli.model.graph import Input, Node, Shape
-from fastism_cli.rules.base import Decline
+from fastism_cli.rules.base import Decline, Facts
 
 
 def first_spatial(layer: Any) -> int:
@@ -46,3 +46,12 @@ def broadcast_shape(array: Any, rank: int) -> Shape:
     if len(shape) > rank:
         raise Decline(f"takes a constant of shape {tuple(shape)}, one for each sequence of a batch")
     return (1,) * (rank - len(shape)) + tuple(shape)
+
+
+def require_no_constant_by_position(facts: Facts, axis: int) -> None:
+    """Decline for a call with a constant array that differs along an axis of the output, that of the positions."""
+    for x in arguments(facts.node):
+        if getattr(x, "shape", ()) in ((), None) or isinstance(x, Input):
+            continue
+        if broadcast_shape(x, len(facts.shape))[axis] != 1:
+            raise Decline("has a constant that differs by position")

@@ -5,17 +5,17 @@ So do most functions of ``keras.ops``. Their other arguments are numbers and arr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from math import prod
 from typing import Any
 
 from keras import ops
 
-from fastism_cli.model.graph import Input, Node
+from fastism_cli.model.graph import Input
 from fastism_cli.model.keras_class import is_keras_function, name_of
 from fastism_cli.rules.base import UNCHANGED, Call, Decline, Facts, Form, Rule, Splits, State, Window
-from fastism_cli.rules.layer_settings import arguments, broadcast_shape
+from fastism_cli.rules.layer_settings import arguments, require_no_constant_by_position
 from fastism_cli.rules.window_arrays import from_keras, to_keras, without
 
 Condition = Callable[[Facts], str | None]
@@ -157,9 +157,7 @@ class Apply(Rule):
         axis = window.axis if window.flat is None else 0
         if len(shape) != len(facts.shapes[0]) or shape[axis] != facts.shapes[0][axis]:
             raise Decline(f"makes a tensor {shape} of one of {facts.shapes[0]}")
-        for array in _constants(facts.node):
-            if broadcast_shape(array, len(shape))[axis] != 1:
-                raise Decline("has a constant that differs by position")
+        require_no_constant_by_position(facts, axis)
         return window if window.flat is not None else replace(window, channels=without(shape, window.axis))
 
     def require_channels(self, facts: Facts) -> None:
@@ -259,8 +257,3 @@ class Fixed(Rule):
 
     def propagate(self, facts: Facts) -> State:
         return UNCHANGED
-
-
-def _constants(node: Node) -> Iterator[Any]:
-    """The arguments of a call that are arrays."""
-    return (x for x in arguments(node) if getattr(x, "shape", ()) not in ((), None) and not isinstance(x, Input))

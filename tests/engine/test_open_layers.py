@@ -91,6 +91,7 @@ OPERATIONS = {
     "einsum": (lambda x, w: ops.einsum("blc,lcd->bld", x, w), (LENGTH, 5, 3)),
     "shape": (in_blocks,),
     "broadcast": (lambda x, w: w + ops.broadcast_to(ops.max(x, axis=-1, keepdims=True), ops.shape(x)), (5,)),
+    "slice": (lambda x: ops.slice(x, (0, 3, 1), (ops.shape(x)[0], 20, 3)),),
     "comparison": (lambda x, w: ops.where(x > w, x, 0.1 * x), (5,)),
     "take": (lambda x, w: ops.take(x, [3, 3, 0], axis=-1) * w, (3,)),
 }

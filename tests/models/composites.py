@@ -294,6 +294,64 @@ def flat_norm():
     return call
 
 
+def constant(*shape: int) -> np.ndarray:
+    """Weights that are drawn once and for all."""
+    return np.random.default_rng(len(shape)).normal(0, 0.5, shape).astype("float32")
+
+
+def by_function(kind: str, kernel_size: int):
+    """A layer as a function of ``keras.ops`` with constant weights."""
+
+    def call(x):
+        n = x.shape[-1]
+        calls = {
+            "conv": lambda: ops.conv(x, constant(kernel_size, n, n), padding="same"),
+            "depthwise_conv": lambda: ops.depthwise_conv(x, constant(kernel_size, n, 1), padding="same"),
+            "separable_conv": lambda: ops.separable_conv(
+                x, constant(kernel_size, n, 1), constant(1, n, n), padding="same"
+            ),
+            "batch_normalization": lambda: ops.batch_normalization(x, constant(n), constant(n) ** 2 + 0.5, axis=-1),
+            "max_pool": lambda: ops.max_pool(x, kernel_size, 1, "same"),
+        }
+        return calls[kind]()
+
+    return call
+
+
+def piecewise(how: str):
+    """Comparisons where both sides meet, and what sorts the channels."""
+
+    def call(x):
+        y = ops.tanh(x)
+        calls = {
+            "where": lambda: ops.where(x > 0, x, 0.1 * x),
+            "select": lambda: ops.select([x > 0.5, ops.logical_not(x >= -0.5)], [x - 0.5, x + 0.5], 0.0),
+            "mask": lambda: x * ops.cast(x > 0, x.dtype) + y * ops.cast(~(x > 0), x.dtype),
+            "by_position": lambda: ops.where(constant(x.shape[1], 1) > 0, x, y),
+            "sort": lambda: ops.sort(x, axis=-1),
+            "top_k": lambda: x + ops.sum(ops.top_k(x, 2)[0], axis=-1, keepdims=True),
+            "median": lambda: x - ops.median(y, axis=-1, keepdims=True),
+            "cumsum": lambda: ops.cumsum(y, axis=-1),
+            "take": lambda: ops.take(x, [*range(1, x.shape[-1]), 1], axis=-1),
+        }
+        return calls[how]()
+
+    return call
+
+
+def rolled(by: int, axis: int):
+    return lambda x: ops.roll(x, by, axis=axis)
+
+
+def mirrored_pad(before: int, after: int, mode: str):
+    return lambda x: ops.pad(x, ((0, 0), (before, after), (0, 0)), mode=mode)
+
+
+def weights_by_position(units: int):
+    """A matrix of its own for every position."""
+    return lambda x: ops.einsum("blc,lcd->bld", x, constant(*x.shape[1:], units))
+
+
 def recurrent(units: int):
     return lambda x: layers.GRU(units, return_sequences=True)(x)
 
@@ -347,6 +405,11 @@ COMPOSITES = {
         time_distributed,
         einsum,
         flat_norm,
+        by_function,
+        piecewise,
+        rolled,
+        mirrored_pad,
+        weights_by_position,
         recurrent,
         end_to_end,
         both_strands,

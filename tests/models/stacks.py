@@ -66,6 +66,12 @@ HEADS = {
     "flatten_dense": lambda x: layers.Dense(2)(layers.Flatten()(x)),
     "average_dense": lambda x: layers.Dense(2)(layers.GlobalAveragePooling1D()(x)),
     "max_dense": lambda x: layers.Dense(2)(layers.GlobalMaxPooling1D()(x)),
+    "attention_pooled_dense": lambda x: layers.Dense(2)(
+        ops.sum(x * ops.softmax(layers.Dense(x.shape[-1])(x), axis=1), axis=1)
+    ),
+    "dot_pooled": lambda x: layers.Flatten()(layers.Dot(axes=1)([layers.Softmax(axis=1)(layers.Dense(2)(x)), x])),
+    "variance_dense": lambda x: layers.Dense(2)(ops.concatenate(ops.moments(x, axes=1), axis=-1)),
+    "logsumexp_dense": lambda x: layers.Dense(2)(ops.logsumexp(x, axis=1)),
     "positional": lambda x: layers.Conv1D(2, 3, padding="same")(x),
 }
 
@@ -245,6 +251,8 @@ def _words(text: str) -> list[str]:
     return [name for name in text.split() if hasattr(ops, name)]
 
 
+PIECEWISE = ["where", "select", "mask", "by_position", "sort", "top_k", "median", "cumsum", "take"]
+
 SAME_SHAPE = [
     ("affine", {"scale": st.just(0.7), "shift": st.just(-0.2)}),
     ("gate", {}),
@@ -358,6 +366,9 @@ def _own_code(draw, shape):
 
 def _padded(draw, shape):
     before, after = draw(st.integers(0, 3)), draw(st.integers(0, 3))
+    if shape.length > 4 and draw(st.booleans()):
+        options = {"before": before, "after": after, "mode": draw(st.sampled_from(["reflect", "symmetric"]))}
+        return "mirrored_pad", options, Shape(shape.length + before + after, shape.channels)
     return "padded", {"before": before, "after": after}, Shape(shape.length + before + after, shape.channels)
 
 
@@ -374,7 +385,7 @@ def _channels_first(draw, shape):
 
 def _matrix(draw, shape):
     units = draw(st.integers(2, 5))
-    name = draw(st.sampled_from(["time_distributed", "einsum", "projected"]))
+    name = draw(st.sampled_from(["time_distributed", "einsum", "projected", "weights_by_position"]))
     how = {"how": draw(st.sampled_from(["matmul", "dot", "einsum"]))} if name == "projected" else {}
     return name, {"units": units, **how}, Shape(shape.length, units)
 

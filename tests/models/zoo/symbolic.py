@@ -92,6 +92,7 @@ ONE_TENSOR = {
     "matmul_of_vector": lambda x: ops.expand_dims(x @ kernel(5), -1),
     "matmul_transposed": lambda x: ops.transpose(ops.matmul(kernel(3, 5), ops.transpose(x, (0, 2, 1))), (0, 2, 1)),
     "einsum_weights_by_position": lambda x: ops.einsum("blc,lcd->bld", x, kernel(24, 5, 3)),
+    "einsum_weights_and_relu": lambda x: ops.relu(ops.einsum("blc,lcd->bld", x, kernel(24, 5, 3))) + 0.1,
     "einsum_scale_by_position": lambda x: ops.einsum("lc,blc->blc", kernel(24, 5), x),
     "einsum_of_two": lambda x: ops.einsum("blc,bld->blcd", x, ops.tanh(x))[..., 2],
     "einsum_of_three": lambda x: ops.einsum("...c,...c,cd->...d", x, ops.tanh(x), kernel(5, 3)),
