@@ -16,14 +16,9 @@ from tests.models.zoo.blocks import conv, dna
 LENGTH = 200
 
 
-class Opaque(layers.Layer):
-    """Looks at its values, which no symbol has."""
-
-    def call(self, x):
-        return ops.tanh(x) if isinstance(x, keras.KerasTensor) or x.shape is None else ops.tanh(x) * 0.5
-
-    def compute_output_shape(self, shape):
-        return shape
+def opaque(name):
+    """A layer that has no rule, and no multiply-adds."""
+    return layers.GroupNormalization(1, name=name)
 
 
 def seen(block) -> Inspection:
@@ -39,7 +34,7 @@ def node(found: Inspection, name: str):
 
 def test_the_estimate_with_a_node_as_if_it_were_fast():
     """It is that of the model in which the node is fast."""
-    supposed, fast = seen(Opaque(name="own")), seen(layers.Activation("tanh"))
+    supposed, fast = seen(opaque(name="own")), seen(layers.Activation("tanh"))
     assert node(supposed, "own").state == "opaque"
     assert supposed.speedup < 2 < fast.speedup
     assert node(supposed, "own").speedup_if_fast == pytest.approx(fast.speedup, rel=0.05)
@@ -47,23 +42,9 @@ def test_the_estimate_with_a_node_as_if_it_were_fast():
     assert fast.speedup_if_all_fast is None
 
 
-@pytest.mark.parametrize(("strides", "padding"), [(1, "valid"), (2, "same"), (3, "valid")])
-def test_the_estimate_of_a_layer_that_moves_positions(strides, padding):
-    """A convolution of one's own, strided or cropped, against that of Keras. How wide its kernel is, is not known."""
-
-    class OwnConv(layers.Conv1D):
-        def call(self, x):
-            return super().call(x) * (1.0 if isinstance(x, keras.KerasTensor) else 0.5)
-
-    options = {"strides": strides, "padding": padding}
-    supposed, fast = seen(OwnConv(16, 5, name="own", **options)), seen(layers.Conv1D(16, 5, **options))
-    gain = node(supposed, "own").speedup_if_fast
-    assert gain == pytest.approx(fast.speedup, rel=0.5) and gain > 3 * supposed.speedup
-
-
 def test_nodes_that_are_opaque_behind_another():
     """The second is hidden by the first: it alone saves little, and both are named."""
-    found = seen(lambda x: Opaque(name="second")(conv(Opaque(name="first")(x), 16, 3)))
+    found = seen(lambda x: opaque(name="second")(conv(opaque(name="first")(x), 16, 3)))
     first, second = node(found, "first"), node(found, "second")
     assert (first.state, second.state) == ("opaque", "whole") and second.reason == first.reason.replace(
         "first", "second"
@@ -86,7 +67,7 @@ def test_a_gate():
 
 
 def test_a_sum_behind_what_is_opaque_has_no_reason_of_its_own():
-    found = seen(lambda x: layers.Add(name="sum")([x, Opaque(name="own")(x)]))
+    found = seen(lambda x: layers.Add(name="sum")([x, opaque(name="own")(x)]))
     assert node(found, "own").reason and node(found, "sum").reason is None
 
 
