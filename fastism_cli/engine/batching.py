@@ -145,6 +145,7 @@ class Batching:
                 sequences=sequences,
                 alternates=self._others,
                 variables=self.prepared.model.variables,
+                wide=self.prepared.wide_graph,
             )
 
     def _naive(self, size: int, sequences: int) -> NaiveEngine:

@@ -8,6 +8,7 @@ hands its exports to the next ones, always in delta form.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial, reduce
 from math import prod
 from typing import Any
@@ -28,6 +29,31 @@ from fastism_cli.rules.strips import Strip
 
 Arrays = dict[str, Any]
 
+# A chunk of a plan in which every change has a window, however long it lives, holds this share of the positions: it
+# needs as much more memory.
+WIDE_SHARE = 4
+# After so many chunks of which this share did not fit into their frames, all are computed without such frames.
+MIN_CALLS, MAX_MISFITS = 4, 0.25
+
+
+@dataclass
+class Kept:
+    """What chunks need of the sequences.
+
+    Attributes
+    ----------
+    inputs : list of arrays
+        As :meth:`FastEngine.reference` was given them.
+    arrays : dict
+        The activations that the compiled function reads.
+    wide : Kept, optional
+        The same for the plan without frames whose width is that of a trial.
+    """
+
+    inputs: list[Any]
+    arrays: Arrays
+    wide: Kept | None = None
+
 
 class FastEngine:
     """Delta propagation through one model for the chunks of one window of positions.
@@ -44,6 +70,9 @@ class FastEngine:
         Batch axes of every call.
     variables : sequence of Keras variables
         All weights of the model.
+    wide : LayerGraph, optional
+        The graph for chunks in which a change leaves a frame whose width is that of a trial (see
+        :mod:`fastism_cli.engine.recurrences`).
 
     Attributes
     ----------
@@ -64,9 +93,12 @@ class FastEngine:
         sequences: int,
         alternates: int,
         variables: Sequence[Any],
+        wide: LayerGraph | None = None,
     ) -> None:
         self.graph, self.input_tensor = graph, input_tensor
         self.batch = (sequences, size, alternates)
+        self.calls, self.period, self.variables, self.wide_graph = calls, period, variables, wide
+        self.calls_made = self.misfits = 0
         phases = sorted({call.phase for call in calls})
         numbers = {phase: [call.q for call in calls if call.phase == phase] for phase in phases}
         self.ranges = {phase: range(min(qs), max(qs) + 1) for phase, qs in numbers.items()}
@@ -96,10 +128,10 @@ class FastEngine:
 
     # -- the reference pass --
 
-    def reference(self, inputs: Sequence[Any]) -> tuple[list[Any], Arrays]:
+    def reference(self, inputs: Sequence[Any]) -> tuple[list[Any], Kept]:
         """One forward pass: predictions of all heads (S, *shape), and the activations that the chunks need."""
-        outputs, kept = self.reference_pass(list(inputs))
-        return outputs, kept
+        outputs, arrays = self.reference_pass(list(inputs))
+        return outputs, Kept(list(inputs), arrays)
 
     def _reference_pass(self, inputs: Sequence[Any]) -> tuple[list[Any], Arrays]:
         values = self.graph.run(inputs)
@@ -140,7 +172,7 @@ class FastEngine:
 
     # -- the chunks --
 
-    def deltas(self, call: ChunkCall, kept: Arrays, bases: np.ndarray) -> list[Any]:
+    def deltas(self, call: ChunkCall, kept: Kept, bases: np.ndarray) -> list[Any]:
         """Deltas of all heads for one chunk.
 
         Parameters
@@ -152,9 +184,52 @@ class FastEngine:
         -------
         list of arrays (S, P, A, *head shape)
         """
+        if self.calls_made >= MIN_CALLS and self.misfits > MAX_MISFITS * self.calls_made:
+            return self._wide_deltas(call, kept, bases)
         arrays = [backend.as_argument(x, "int32") for x in (call.q, bases)]
-        heads: list[Any] = self.chunks[call.phase](kept, self.constants, self.params, *arrays)
-        return heads
+        heads: list[Any]
+        heads, fits = self.chunks[call.phase](kept.arrays, self.constants, self.params, *arrays)
+        self.calls_made += 1
+        if all(bool(backend.to_numpy(fit)) for fit in fits):
+            return heads
+        self.misfits += 1
+        return self._wide_deltas(call, kept, bases)
+
+    @cached_property
+    def wide(self) -> FastEngine:
+        """The engine whose frames hold every change, for shorter chunks."""
+        assert self.wide_graph is not None
+        sequences, size, alternates = self.batch
+        size = -(-size // WIDE_SHARE)
+        return FastEngine(
+            self.wide_graph,
+            self.input_tensor,
+            [self._call_at(call.start + at) for call in self.calls for at in self._parts(size)],
+            size=size,
+            period=self.period,
+            sequences=sequences,
+            alternates=alternates,
+            variables=self.variables,
+        )
+
+    def _parts(self, size: int) -> list[int]:
+        """Where the parts of a chunk begin, each of ``size`` positions; the last two overlap if they must."""
+        return [min(first, self.batch[1] - size) for first in range(0, self.batch[1], size)]
+
+    def _call_at(self, start: int) -> ChunkCall:
+        return ChunkCall(start, start % self.period, start // self.period)
+
+    def _wide_deltas(self, call: ChunkCall, kept: Kept, bases: np.ndarray) -> list[Any]:
+        """The same as :meth:`deltas`, part by part."""
+        if kept.wide is None:
+            _, kept.wide = self.wide.reference(kept.inputs)
+        size, done = self.wide.batch[1], 0
+        parts: list[list[Any]] = []
+        for at in self._parts(size):
+            heads = self.wide.deltas(self._call_at(call.start + at), kept.wide, bases[:, at : at + size])
+            parts.append([head[:, done - at :] for head in heads])
+            done = at + size
+        return [joined(arrays) for arrays in zip(*parts, strict=True)]
 
 
 class ChunkRunner:
@@ -165,14 +240,18 @@ class ChunkRunner:
         self.graph = plan.graph
         self.batch = engine.batch
         self.choices = device_choices.device_choices()
+        self.fits: list[Any] = []
 
     def prepare(self) -> dict[str, Arrays]:
         """The weights as the rules prepare them, by node."""
         steps = [step for step in self.plan.steps if step.rule is not None]
         return {str(step.node.index): step.rule.prepare(step.node) for step in steps if step.rule}
 
-    def run(self, kept: Arrays, constants: Arrays, params: Mapping[str, Arrays], q: Any, bases: Any) -> list[Any]:
-        """Deltas (S, P, A, *head shape) of all heads."""
+    def run(
+        self, kept: Arrays, constants: Arrays, params: Mapping[str, Arrays], q: Any, bases: Any
+    ) -> tuple[list[Any], list[Any]]:
+        """Deltas (S, P, A, *head shape) of all heads; whether all changes lie in their frames, bool scalars."""
+        self.fits = []
         tables = {**kept["cuts"], **constants, **kept["summaries"]}
         deltas: dict[int, Any] = {self.plan.input_tensor: self._first_delta(kept, q, bases)}
         values: dict[int, Any] = {}
@@ -181,7 +260,8 @@ class ChunkRunner:
                 self._run_full(stage.steps[0], kept["full"], deltas, values, q)
             else:
                 deltas.update(zip(stage.exports, self._run_stage(stage, tables, deltas, params, q), strict=True))
-        return [self._change(port.tensor, kept["full"], deltas, values, q) for port in self.graph.outputs]
+        heads = [self._change(port.tensor, kept["full"], deltas, values, q) for port in self.graph.outputs]
+        return heads, self.fits
 
     def _first_delta(self, kept: Arrays, q: Any, bases: Any) -> Any:
         x = kept["full"][str(self.plan.input_tensor)]
@@ -254,10 +334,12 @@ class ChunkRunner:
         if any(self._moves(operand) for operand in first.operands):
             inputs = device_choices.stage(partial(self._placed, stage))(outer, q)
         else:
-            inputs = [outer[str(op.tensor)] for op in first.operands]
+            inputs = [None if op.source == "none" else outer[str(op.tensor)] for op in first.operands]
         everything = self._on_stretch(stage, (0, len(stage.order)), outer, weights, q)
         everything.gathered = self._gather([first], stage.order, tables, q)
-        return first.rule.product(everything.call(first), *inputs)
+        product = first.rule.product(everything.call(first), *inputs)
+        self.fits += everything.fits
+        return product
 
     def _moves(self, operand: Operand) -> bool:
         state = self.plan.states[operand.tensor]

@@ -97,6 +97,7 @@ class FastISM:
             length=length,
             reduce=reduce,
             targets=targets,
+            engine=engine,
         )
         self.engine, self.engine_reason = choose_engine(self.prepared, engine)
         self.forward = ForwardPasses(self.prepared)

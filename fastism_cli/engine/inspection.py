@@ -15,6 +15,7 @@ from fastism_cli.engine.prepare import Prepared, plan_of_the_middle
 from fastism_cli.model.graph import REFERENCE, Node, Shape
 from fastism_cli.model.loading.config_entries import written_name
 from fastism_cli.rules.base import Everywhere, Window
+from fastism_cli.rules.recurrent import Recurrence
 from fastism_cli.rules.several_windows import FurtherWindow, MaximumOverWindows, SumOfWindows
 from fastism_cli.rules.supposed import Supposed
 
@@ -188,6 +189,8 @@ def _class_text(node: Node) -> str:
         return "sum of windows"
     if isinstance(node.layer, (FurtherWindow, MaximumOverWindows)):
         node = node.layer.node
+    if isinstance(node.layer, Recurrence):
+        return node.layer.class_name
     if node.role != "activation":
         return node.class_name
     activation: Any = getattr(node.layer, "activation", None)

@@ -90,6 +90,7 @@ class Step:
     """One node that the change passes through. ``rule`` None: the node is opaque, or all of its input changes.
 
     ``masks``: in delta form, invalid positions of the output must be set to zero, because a reader relies on it.
+    ``share``: of the layer's work besides its matrix products, what one substitution needs.
     """
 
     node: Node
@@ -103,6 +104,7 @@ class Step:
     full_multiply_adds: int
     scratch: int
     masks: bool
+    share: float = 1.0
 
     @property
     def has_product(self) -> bool:
@@ -236,11 +238,15 @@ class Plan:
     @property
     def predicted_speedup(self) -> float:
         """How many times faster than forward passes: an estimate that counts elements moved and the reference pass."""
-        opaque = [step for step in self.steps if step.rule is None]
-        inside = sum(work_inside(step.node.layer, step.facts.shapes, step.full_multiply_adds) for step in opaque)
-        full = self.full_multiply_adds + LAYER_ELEMENT * self.full_elements + inside
-        moved = inside + sum(
-            self._written(step) * (LAYER_ELEMENT if step.rule is None else STAGE_ELEMENT) for step in self.steps
+        inside = {
+            step.node.index: work_inside(step.node.layer, step.facts.shapes, step.full_multiply_adds)
+            for step in self.steps
+        }
+        full = self.full_multiply_adds + LAYER_ELEMENT * self.full_elements + sum(inside.values())
+        moved = sum(
+            self._written(step) * (LAYER_ELEMENT if step.rule is None else STAGE_ELEMENT)
+            + step.share * inside[step.node.index]
+            for step in self.steps
         )
         length, letters = self.graph.tensors[self.input_tensor].shape
         substitutions = length * max(letters - 1, 1)

@@ -248,7 +248,8 @@ class _Planner(Propagation):
         facts = replace(facts, states=tuple(_delivered(s, o) for s, o in zip(facts.states, operands, strict=True)))
         work, scratch = rule.multiply_adds(facts, output), rule.scratch(facts)
         masks = self._masks.get(node.outputs[0], False)
-        return Step(node, rule, facts, operands, output, form, None, work, full, scratch, masks)
+        share = rule.share(facts, output)
+        return Step(node, rule, facts, operands, output, form, None, work, full, scratch, masks, share)
 
     @cached_property
     def _masks(self) -> dict[int, bool]:

@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 from fastism_cli.engine.open_layers import with_layers_opened
 from fastism_cli.engine.plan import Plan
 from fastism_cli.engine.planner import live_positions, make_plan, period_of
+from fastism_cli.engine.recurrences import tried, with_recurrences_apart
 from fastism_cli.engine.rewrite import rewritten
 from fastism_cli.engine.softmax_pooling import with_softmax_pooling
 from fastism_cli.engine.split_windows import with_windows_apart
 from fastism_cli.genome.alphabet import Alphabet
+from fastism_cli.model import backend
 from fastism_cli.model.adapt import as_functional, as_sequence_model, require_length_fits
 from fastism_cli.model.graph import LayerGraph, Shape
 from fastism_cli.model.heads import Head, Reduce, choose_heads
@@ -54,6 +56,8 @@ class Prepared:
         Positions after which the plan repeats itself: the least number of positions that moves every frame by a whole
         number of rows. A frame's ``step`` is rows for each position of the input, 1/2 after a stride of 2; the period
         is the least common multiple of the denominators of all steps.
+    wide_graph : LayerGraph, optional
+        The same as ``graph``, for chunks in which a change lives longer than in a trial. None: it does not matter.
     in_training : tuple of str
         Layers that the model calls with ``training=True``. They are run with ``training=False``.
     """
@@ -66,6 +70,7 @@ class Prepared:
     heads: tuple[Head, ...]
     plan: Plan
     period: int
+    wide_graph: LayerGraph | None = None
     in_training: tuple[str, ...] = ()
 
     @property
@@ -113,10 +118,12 @@ def prepare(
     length: int | None = None,
     reduce: Reduce = None,
     targets: Mapping[str | None, Units | None] | None = None,
+    engine: str = "auto",
 ) -> Prepared:
     """Read a loaded model, rewrite its graph, and plan it.
 
-    The options are those of :class:`fastism_cli.engine.fastism.FastISM`.
+    The options are those of :class:`fastism_cli.engine.fastism.FastISM`. Only the engines "auto" and "fast" need to
+    know how long a change lives in recurrent layers, which is tried out.
 
     Raises
     ------
@@ -136,13 +143,17 @@ def prepare(
     length = graph.tensors[sequence].shape[0]
     shapes = {port.name: graph.tensors[port.tensor].shape for port in graph.outputs}
     heads = choose_heads(shapes, reduce, targets, substitutions=length * letters.size)
-    graph = with_windows_apart(with_softmax_pooling(rewritten(graph, heads), sequence), sequence)
+    graph = with_softmax_pooling(rewritten(graph, heads), sequence)
+    with backend.matrix_precision(precision):
+        lives = tried(graph, sequence, run.variables) if engine != "naive" else {}
+    wide = with_windows_apart(with_recurrences_apart(graph, sequence), sequence) if lives else None
+    graph = with_windows_apart(with_recurrences_apart(graph, sequence, lives), sequence)
     period = period_of(graph, sequence)
     plan = plan_of_the_middle(graph, sequence, period)
     in_training = tuple(dict.fromkeys([*saved_in_training(model), *saved_in_training(run)]))
     if in_training:
         logger.warning(training_line(in_training))
-    return Prepared(run, precision, letters, graph, views, tuple(heads), plan, period, in_training)
+    return Prepared(run, precision, letters, graph, views, tuple(heads), plan, period, wide, in_training)
 
 
 def training_line(names: Sequence[str]) -> str:

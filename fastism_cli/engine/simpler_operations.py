@@ -62,7 +62,7 @@ def _that_runs(node: Node, graph: LayerGraph) -> Node:
     if cls is not operation_class(name):
         return node
     if name == "reshape" and _leaves_open(operation.newshape, shape):
-        return _operation(node, "reshape", node.inputs, node.outputs[0], newshape=(-1, *shape))
+        return operation_node(node, "reshape", node.inputs, node.outputs[0], newshape=(-1, *shape))
     if name == "broadcastto" and _leaves_open(operation.shape, shape):
         return replace(node, call=lambda arrays: [_broadcast(arrays[0], shape)])
     if name == "slice" and _leaves_open(operation.shape, shape):
@@ -111,7 +111,7 @@ class _Writer:
         return len(self.graph.tensors) + len(self.tensors) - 1
 
 
-def _operation(
+def operation_node(
     node: Node, name: str, inputs: tuple[int, ...], output: int, *, given: tuple[Any, ...] = (), **options: Any
 ) -> Node:
     """An operation of Keras on these tensors; ``given`` are further arguments of its call."""
@@ -133,7 +133,7 @@ def _operation(
 def _item(node: Node, axis: int, key: int | slice, source: int, output: int) -> Node:
     """``x[..., key]``, at ``axis``."""
     keys = (*(slice(None) for _ in range(axis)), key)
-    return _operation(node, "getitem", (source,), output, given=(keys,))
+    return operation_node(node, "getitem", (source,), output, given=(keys,))
 
 
 def _rank(node: Node, writer: _Writer) -> int:
@@ -175,8 +175,10 @@ def _stacked(node: Node, writer: _Writer) -> list[Node] | None:
         return None
     shape = writer.shape(output)
     between = tuple(writer.new((*shape[: axis - 1], 1, *shape[axis:]), writer.dtype(output)) for _ in node.inputs)
-    widened = [_operation(node, "expanddims", (t,), x, axis=axis) for t, x in zip(node.inputs, between, strict=True)]
-    return [*widened, _operation(node, "concatenate", between, output, axis=axis)]
+    widened = [
+        operation_node(node, "expanddims", (t,), x, axis=axis) for t, x in zip(node.inputs, between, strict=True)
+    ]
+    return [*widened, operation_node(node, "concatenate", between, output, axis=axis)]
 
 
 def _only_tensors(node: Node) -> bool:
@@ -190,7 +192,7 @@ def _beside(axis: int) -> Callable[[Node, _Writer], list[Node] | None]:
     def written(node: Node, writer: _Writer) -> list[Node] | None:
         if _rank(node, writer) <= axis or not _only_tensors(node):
             return None
-        return [_operation(node, "concatenate", node.inputs, node.outputs[0], axis=axis)]
+        return [operation_node(node, "concatenate", node.inputs, node.outputs[0], axis=axis)]
 
     return written
 
@@ -199,7 +201,7 @@ def _appended(node: Node, writer: _Writer) -> list[Node] | None:
     layer: Any = node.layer
     if len(node.inputs) != 2 or not layer.axis:
         return None
-    return [_operation(node, "concatenate", node.inputs, node.outputs[0], axis=layer.axis)]
+    return [operation_node(node, "concatenate", node.inputs, node.outputs[0], axis=layer.axis)]
 
 
 def _rolled(node: Node, writer: _Writer) -> list[Node] | None:
@@ -234,7 +236,7 @@ def _joined_items(
     lengths = [len(range(*key.indices(length))) for key in keys]
     parts = tuple(writer.new((*shape[: axis - 1], n, *shape[axis:]), dtype) for n in lengths)
     cut = [_item(node, axis, key, source, part) for key, part in zip(keys, parts, strict=True)]
-    return [*cut, _operation(node, "concatenate", parts, output, axis=axis)]
+    return [*cut, operation_node(node, "concatenate", parts, output, axis=axis)]
 
 
 def _tiled(node: Node, writer: _Writer) -> list[Node] | None:
@@ -251,7 +253,7 @@ def _tiled(node: Node, writer: _Writer) -> list[Node] | None:
     for axis in axes:
         shape = (*shape[: axis - 1], shape[axis - 1] * repeats[axis], *shape[axis:])
         output = node.outputs[0] if axis == axes[-1] else writer.new(shape, writer.dtype(source))
-        nodes.append(_operation(node, "concatenate", (source,) * repeats[axis], output, axis=axis))
+        nodes.append(operation_node(node, "concatenate", (source,) * repeats[axis], output, axis=axis))
         source = output
     return nodes
 
@@ -301,7 +303,7 @@ def _differences(node: Node, writer: _Writer) -> list[Node] | None:
         nodes += [
             _item(node, axis, slice(1, None), source, later),
             _item(node, axis, slice(None, -1), source, earlier),
-            _operation(node, "subtract", (later, earlier), output),
+            operation_node(node, "subtract", (later, earlier), output),
         ]
         source = output
     return nodes
@@ -317,7 +319,7 @@ def _slice_given_by_shape(node: Node, writer: _Writer) -> list[Node] | None:
         return None
     sizes = writer.shape(node.outputs[0])
     keys = (slice(None), *(slice(start, start + n) for start, n in zip(starts[1:], sizes, strict=True)))
-    return [_operation(node, "getitem", node.inputs, node.outputs[0], given=(keys,))]
+    return [operation_node(node, "getitem", node.inputs, node.outputs[0], given=(keys,))]
 
 
 def _taken(node: Node, writer: _Writer) -> list[Node] | None:
@@ -350,7 +352,7 @@ def _moments(node: Node, writer: _Writer) -> list[Node]:
     layer: Any = node.layer
     options = {"axis": layer.axes, "keepdims": layer.keepdims}
     kinds = zip(("mean", "var"), node.outputs, strict=True)
-    return [_operation(node, name, node.inputs, output, **options) for name, output in kinds]
+    return [operation_node(node, name, node.inputs, output, **options) for name, output in kinds]
 
 
 def _each_result(node: Node, writer: _Writer) -> list[Node] | None:
@@ -373,9 +375,9 @@ def _minimum(node: Node, writer: _Writer) -> list[Node] | None:
     negative = writer.new(writer.shape(source), writer.dtype(source))
     largest = writer.new(writer.shape(output), writer.dtype(output))
     return [
-        _operation(node, "negative", (source,), negative),
-        _operation(node, "amax", (negative,), largest, axis=layer.axis, keepdims=layer.keepdims),
-        _operation(node, "negative", (largest,), output),
+        operation_node(node, "negative", (source,), negative),
+        operation_node(node, "amax", (negative,), largest, axis=layer.axis, keepdims=layer.keepdims),
+        operation_node(node, "negative", (largest,), output),
     ]
 
 

@@ -145,6 +145,8 @@ class _Splitter(Propagation):
         states = [self.changed[window] for t in node.inputs for window in self.windows_of(t)]
         if rule is None or len(node.outputs) > 1 or any(isinstance(s, Everywhere) for s in states):
             return False
+        if rule.form is Form.DELTA and not rule.linear:
+            return False
         groups = self._groups(node, rule)
         if len(groups) > MAX_WINDOWS:
             return False

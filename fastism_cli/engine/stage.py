@@ -51,6 +51,8 @@ class StageOnStretch:
         The tensors that the stage reads; those that its steps make are added.
     gathered : dict of arrays
         Cuts of references and constants, by step and operand.
+    fits : list of bool scalars
+        See :class:`~fastism_cli.rules.base.Call`.
     """
 
     stage: Stage
@@ -63,6 +65,7 @@ class StageOnStretch:
     q: Any
     wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
     gathered: Mapping[str, Any] = field(default_factory=dict)
+    fits: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.pairs: dict[int, Pair] = {}
@@ -243,6 +246,7 @@ class StageOnStretch:
             extras=self._extras(step),
             move=self.move,
             cuts=self.stage.cuts,
+            fits=self.fits,
         )
 
     def _extras(self, step: Step) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 BACKEND = keras.backend.backend()
+EAGER_STEPS = 8
 
 
 def stage(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -118,6 +119,63 @@ def of_any_batch(function: Callable[[Sequence[Any]], Any], inputs: Sequence[Any]
     specs = [tf.TensorSpec((None, *x.shape[1:]), x.dtype) for x in inputs]
     traced = tf.function(function, input_signature=[specs], autograph=False)
     return lambda inputs: traced(list(inputs))
+
+
+def loop(
+    step: Callable[..., tuple[Any, Any]], state: Sequence[Any], steps: int, *, goes_on: Any = True, row: Any = None
+) -> tuple[list[Any], Any, Any, Any]:
+    """Call ``state, goes_on = step(t, *state)`` for t = 0, 1, ... below ``steps``, as long as ``goes_on``.
+
+    Parameters
+    ----------
+    state : sequence of arrays
+        The shapes stay the same.
+    goes_on : bool scalar
+        Whether there is a first step.
+    row : array, optional
+        An array like the first of ``state``: of every step, the first of its new state is kept.
+
+    Returns
+    -------
+    (state, rows, steps taken, goes_on)
+        ``rows`` (steps, *row.shape), zeros for steps that were not taken; None without ``row``.
+    """
+    if BACKEND == "tensorflow":
+        return _loop_of_tensorflow(step, state, steps, goes_on, row)
+    import jax
+
+    rows = () if row is None else jax.numpy.zeros((steps, *row.shape), row.dtype)
+
+    def body(carry: Any) -> Any:
+        t, _, state, rows = carry
+        state, on = step(t, *state)
+        if row is not None:
+            rows = jax.lax.dynamic_update_index_in_dim(rows, state[0], t, 0)
+        return t + 1, on, tuple(state), rows
+
+    first = (np.int32(0), jax.numpy.asarray(goes_on, bool), tuple(state), rows)
+    t, on, state, rows = jax.lax.while_loop(lambda carry: (carry[0] < steps) & carry[1], body, first)
+    return list(state), None if row is None else rows, t, on
+
+
+def _loop_of_tensorflow(
+    step: Callable[..., tuple[Any, Any]], state: Sequence[Any], steps: int, goes_on: Any, row: Any
+) -> tuple[list[Any], Any, Any, Any]:
+    import tensorflow as tf
+
+    def body(t: Any, _: Any, state: Any, rows: Any) -> Any:
+        state, on = step(t, *state)
+        return t + 1, on, tuple(state), tuple(array.write(t, state[0]) for array in rows)
+
+    def run(goes_on: Any, state: Any) -> Any:
+        rows = () if row is None else (tf.TensorArray(row.dtype, size=steps, element_shape=row.shape),)
+        first = (tf.constant(0), tf.convert_to_tensor(goes_on), tuple(state), rows)
+        t, on, state, kept = tf.while_loop(lambda t, on, *_: tf.logical_and(t < steps, on), body, first)
+        return list(state), kept[0].stack() if kept else None, t, on
+
+    # outside of a graph, as in tests, to trace the loop takes as long as some steps of it
+    traced = tf.executing_eagerly() and steps > EAGER_STEPS
+    return (tf.function(run, autograph=False) if traced else run)(goes_on, tuple(state))
 
 
 def allow_float64() -> None:

@@ -40,6 +40,7 @@ class Node:
     ``role`` is "layer", "linear" / "activation" for the two halves of a layer that was split, or one of those above.
     ``arguments`` are the positional and the named ones of the call, with an :class:`Input` for every tensor.
     ``reason`` says why the layer was not opened, if that was tried.
+    ``on_reference`` takes and returns the same as ``call``, and is the shorter way where all inputs are the reference.
     """
 
     index: int
@@ -51,6 +52,7 @@ class Node:
     role: str = "layer"
     arguments: Arguments = ((), {})
     reason: str = ""
+    on_reference: Callable[..., list[Any]] | None = None
 
     @property
     def class_name(self) -> str:
@@ -99,7 +101,8 @@ class LayerGraph:
     def _run(self, inputs: Sequence[Any]) -> dict[int, Any]:
         values = {port.tensor: value for port, value in zip(self.inputs, inputs, strict=True)}
         for node in self.nodes:
-            values.update(zip(node.outputs, node.call([values[t] for t in node.inputs]), strict=True))
+            call = node.on_reference or node.call
+            values.update(zip(node.outputs, call([values[t] for t in node.inputs]), strict=True))
         return values
 
     def renamed(self, inputs: Sequence[str], outputs: Sequence[str]) -> LayerGraph:

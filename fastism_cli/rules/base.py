@@ -173,6 +173,9 @@ class Call:
         Whether the stage cuts windows into pieces by rows.
     summary : dict of arrays (S, 1, 1, ...)
         The result of :meth:`Rule.summarise`.
+    fits : list of bool scalars
+        To which a rule adds, in :meth:`Rule.product`, whether all that changes lies in its frame, where that depends
+        on the numbers. If it does not, the chunk is computed by a plan without such frames.
     """
 
     facts: Facts
@@ -185,6 +188,7 @@ class Call:
     move: Callable[[Strip, Frame, Frame], Strip]
     cuts: bool
     summary: dict[str, Any] = field(default_factory=dict)
+    fits: list[Any] = field(default_factory=list)
 
     @property
     def layer(self) -> Any:
@@ -329,6 +333,10 @@ class Rule:
     def full_multiply_adds(self, facts: Facts) -> int | None:
         """The same for a forward pass; None: each weight matrix of the layer once per position."""
         return None
+
+    def share(self, facts: Facts, output: State) -> float:
+        """Which share of what the layer does besides its matrix products is done for one substitution."""
+        return 0.0
 
     def scratch(self, facts: Facts) -> int:
         """Elements that one substitution needs for intermediate results, besides inputs and output."""

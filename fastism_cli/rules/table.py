@@ -75,6 +75,7 @@ from fastism_cli.rules.pointwise import (
 )
 from fastism_cli.rules.pool import AveragePool, MaxPool
 from fastism_cli.rules.pool_2d_3d import SpatialAveragePool, SpatialMaxPool, SpatialMove, SpatialRepeat
+from fastism_cli.rules.recurrent import Recurrence, Recurrent
 from fastism_cli.rules.reshape import (
     Flatten,
     Reshaped,
@@ -220,6 +221,8 @@ LAYERS: dict[tuple[type, ...], Choice] = {
     (SummedConvolution,): SummedConvolutionRule(),
     # around_window.py
     (PooledBySoftmax,): PooledBySoftmaxRule(),
+    # recurrent.py: what engine/recurrences.py makes of LSTM, GRU, SimpleRNN, RNN and Bidirectional
+    (Recurrence,): Recurrent(),
     # several_windows.py
     (FurtherWindow,): lambda node: FurtherWindowRule(node.layer.rule),
     (MaximumOverWindows,): lambda node: MaximumOverWindowsRule(node.layer.rule),

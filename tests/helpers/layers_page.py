@@ -8,12 +8,15 @@ from pathlib import Path
 
 from keras import layers
 
+from fastism_cli.engine.recurrences import RECURRENT_LAYERS
 from fastism_cli.engine.rewrite import OPENED
 from fastism_cli.engine.simpler_operations import SIMPLER
 from fastism_cli.model.graph import Node
 from fastism_cli.model.keras_graph import operation_class
 from fastism_cli.rules.base import Rule
 from fastism_cli.rules.pool import ADAPTIVE
+from fastism_cli.rules.recurrent import Recurrence
+from fastism_cli.rules.recurrent_cells import CELLS
 from fastism_cli.rules.table import REASONS, RULES, Choice
 from tests.models.every_layer import BETWEEN, LEFT_OUT, class_names, errors_with
 
@@ -77,9 +80,13 @@ def state_of(name: str) -> str:
         return "fast if its function consists of Keras layers and keras.ops that are"
     if cls in ADAPTIVE:
         return "fast if output_size divides the length of its input"
+    if cls in RECURRENT_LAYERS:
+        return f"fast {_condition(RULES[Recurrence], name)}"
+    if cls in CELLS or cls is layers.StackedRNNCells:
+        return "fast in the layer around it"
     if cls in RULES:
         return f"fast {_condition(RULES[cls], name)}".strip()
-    return f"opaque: {REASONS.get(cls, 'a cell: in the layer around it every position depends on those before')}"
+    return f"opaque: {REASONS[cls]}"
 
 
 def _condition(choice: Choice, name: str) -> str:

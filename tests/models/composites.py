@@ -352,8 +352,19 @@ def weights_by_position(units: int):
     return lambda x: ops.einsum("blc,lcd->bld", x, constant(*x.shape[1:], units))
 
 
-def recurrent(units: int):
-    return lambda x: layers.GRU(units, return_sequences=True)(x)
+RECURRENT = {
+    "lstm": lambda units: layers.LSTM(units, return_sequences=True),
+    "gru": lambda units: layers.GRU(units, return_sequences=True),
+    "reset_first": lambda units: layers.GRU(units, return_sequences=True, reset_after=False),
+    "simple": lambda units: layers.SimpleRNN(units, return_sequences=True),
+    "backwards": lambda units: layers.LSTM(units, return_sequences=True, go_backwards=True),
+    "both": lambda units: layers.Bidirectional(layers.GRU(units, return_sequences=True), merge_mode="sum"),
+    "stacked": lambda units: layers.RNN([layers.LSTMCell(2), layers.SimpleRNNCell(units)], return_sequences=True),
+}
+
+
+def recurrent(units: int, kind: str):
+    return lambda x: RECURRENT[kind](units)(x)
 
 
 def end_to_end():

@@ -10,7 +10,7 @@ import keras
 from hypothesis import strategies as st
 from keras import layers, ops
 
-from tests.models.composites import COMPOSITES, PAIRS
+from tests.models.composites import COMPOSITES, PAIRS, RECURRENT
 from tests.models.own_code import FUNCTIONS, SUBCLASSES
 from tests.models.zoo import randomise
 
@@ -288,9 +288,11 @@ def _same_shape(draw, shape):
 
 
 def _mixing(draw, shape):
-    """What mixes all positions: the rest of the model is run as a whole."""
+    """What mixes all positions, or carries a change on: the rest of the model may be run as a whole."""
     name = draw(st.sampled_from(["squeeze_excite", "recurrent"]))
-    return (name, {"units": 3}, Shape(shape.length, 3)) if name == "recurrent" else (name, {}, shape)
+    if name == "recurrent":
+        return name, {"units": 3, "kind": draw(st.sampled_from(sorted(RECURRENT)))}, Shape(shape.length, 3)
+    return name, {}, shape
 
 
 # Layers of images and volumes; TensorFlow has no pooling of volumes in float64 on a CPU.

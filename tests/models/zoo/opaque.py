@@ -1,4 +1,4 @@
-"""Layers without a rule: recurrent, attention, wrappers and custom classes, with saving before them."""
+"""Recurrent layers; and layers without a rule: attention, wrappers and custom classes, with saving before them."""
 
 import keras
 from keras import layers
@@ -27,7 +27,7 @@ def recurrent_end(layer) -> keras.Model:
 
 @toys({name: RECURRENT[name] for name in ("lstm", "bidirectional")})
 def recurrent_middle(layer) -> keras.Model:
-    """inp -> C -> MXP3 -> RNN (sequences) -> C -> relu -> MXP2 -> D -> y: a window cannot come back"""
+    """inp -> C -> MXP3 -> RNN (sequences) -> C -> relu -> MXP2 -> D -> y"""
     inp = dna(30)
     x = layer(return_sequences=True)(layers.MaxPooling1D(3)(conv(inp, 5, 5, activation="relu")))
     return keras.Model(inp, flat_dense(layers.MaxPooling1D(2)(conv(x, 4, 3, activation="relu"))))
@@ -35,7 +35,7 @@ def recurrent_middle(layer) -> keras.Model:
 
 @toy
 def recurrent_first() -> keras.Model:
-    """inp -> GRU (sequences) -> C -> GMP -> y: no saving anywhere"""
+    """inp -> GRU (sequences) -> C -> GMP -> y"""
     inp = dna(20)
     x = conv(layers.GRU(4, return_sequences=True)(inp), 3)
     return keras.Model(inp, layers.GlobalMaxPooling1D()(x))
