@@ -133,7 +133,7 @@ def test_two_windows_are_carried_by_themselves(name, monkeypatch):
         (layers.LSTM(3, name="end"), "end: every position depends on those before it"),
         (
             layers.Lambda(lambda x: np.add(x, x)[:, 0], output_shape=(4,), name="end"),
-            "end: its function is more than Keras layers",
+            "end: its function cannot be followed",
         ),
     ],
 )
