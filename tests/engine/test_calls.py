@@ -118,6 +118,7 @@ def test_a_model_by_its_call_takes_what_it_was_built_with(name, rng):
         assert sequence == "dna"
 
 
+@pytest.mark.compiled  # operation by operation, Keras' sum of (2, 2) and (2, 1) is another on TensorFlow
 def test_a_model_of_two_arguments():
     model = OfTwoArguments(None)
     model(ZEROS, CELL)
