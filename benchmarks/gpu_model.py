@@ -103,6 +103,10 @@ class Modelled:
     def substitutions(self) -> int:
         return self.program["sequences"] * self.program["positions"] * self.program["alternates"]
 
+    def share(self, why: str) -> float:
+        """The share of the time that this bounds."""
+        return self.bound.get(why, 0.0) / self.seconds
+
     @property
     def seconds_each(self) -> float:
         """For one substitution."""
@@ -236,11 +240,10 @@ class Row:
 
     def line(self) -> str:
         chunk = self.chunk
-        memory, products = (chunk.bound.get(why, 0) / chunk.seconds for why in ("memory", "products"))
         return (
             f"{self.model:18} {self.length:5} {self.precision:9} {chunk.substitutions:13,} {chunk.kernels:7} "
             f"{chunk.bytes / 1e9:6.2f} {chunk.transposed / 1e9:10.3f} {1e3 * chunk.seconds:6.2f} "
-            f"{memory:6.0%} {products:8.0%} "
+            f"{chunk.share('memory'):6.0%} {chunk.share('products'):8.0%} "
             f"{self.peak / 1e9:7.2f} {chunk.program['planned_bytes'] / 1e9:7.2f} "
             f"{self.sequences_per_second:7.1f} {self.speedup:6.1f}x"
         )
@@ -330,10 +333,9 @@ def page(rows: Sequence[Row]) -> str:
 
 def page_line(row: Row) -> str:
     chunk = row.chunk
-    memory, products = (chunk.bound.get(why, 0) / chunk.seconds for why in ("memory", "products"))
     return (
         f"| {row.model} | {row.length} | {row.precision} | {chunk.kernels} | {chunk.bytes / 1e9:.2f} "
-        f"| {1e3 * chunk.seconds:.2f} | {memory:.0%} | {products:.0%} "
+        f"| {1e3 * chunk.seconds:.2f} | {chunk.share('memory'):.0%} | {chunk.share('products'):.0%} "
         f"| {row.sequences_per_second:.0f} | {row.speedup:.1f}x |\n"
     )
 

@@ -147,9 +147,10 @@ def stand_in(seconds: float) -> Iterator[StandIn]:
                 at = device.run(self.seconds)
                 return [Later(x, at) for x in self.answers]
 
-        refer = Sent(references, REFERENCE_SECONDS)
+        refer, propagate = Sent(references, REFERENCE_SECONDS), Sent(deltas, seconds)
         self.reference_pass = lambda inputs: (refer(inputs), on_device)
-        self.chunks = dict.fromkeys(self.chunks, Sent(deltas, seconds))
+        # no recurrence in these models: there are no frames that a change could leave
+        self.chunks = dict.fromkeys(self.chunks, lambda *args: (propagate(*args), []))
 
     kind = backend.device_kind
     FastEngine.__init__, backend.device_kind = made, lambda: "gpu"  # type: ignore[method-assign]
