@@ -165,7 +165,7 @@ class Conv(Convolution):
         (x,) = inputs
         matrix = call.params["matrix"]
         kernel = ops.reshape(matrix, (matrix.shape[0], -1, call.layer.filters))
-        return _sum_of([x[..., c, None, None] * kernel[c] for c in range(matrix.shape[0])])
+        return _sum_of([ops.multiply(x[..., c, None, None], kernel[c]) for c in range(matrix.shape[0])])
 
     def finish(self, call: Call, product: Any) -> Any:
         """Add the products up, in the frame of the output."""

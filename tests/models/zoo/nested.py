@@ -192,7 +192,7 @@ CALLS = {
     "named": lambda model, x: model({"block_in": x, "unused": x}),
     "no_mask": lambda model, x: model([x], mask=[None]),
     "training": lambda model, x: model([x], training=True),
-    "twice": lambda model, x: model([layers.ReLU()(model(x))]),
+    "twice": lambda model, x: model([layers.ReLU()(*keras.tree.flatten(model(x)))]),
 }
 
 
