@@ -9,9 +9,6 @@ import sys
 from itertools import cycle, islice
 from pathlib import Path
 
-import h5py
-import numpy as np
-
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -33,16 +30,6 @@ def whole_run(folder: Path, given: dict[str, str], *more: str) -> Path:
     files = ["--model", given["MODEL"], "--bed", given["BED"], "--fasta", given["FASTA"], "--output", str(output)]
     subprocess.run(["fastism", "run", "--quiet", *files, *more], env=environment(), check=True)
     return output
-
-
-def assert_same(found: Path, expected: Path) -> int:
-    """All arrays of two results are equal; returns how many."""
-    names: list[str] = []
-    with h5py.File(found) as a, h5py.File(expected) as b:
-        b.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-        for name in names:
-            np.testing.assert_array_equal(a[name][:], b[name][:], err_msg=name)
-    return len(names)
 
 
 def not_run(what: str, why: str) -> None:

@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 
 from tests.clusters.cluster import slurm
-from tests.clusters.job import EXAMPLES, assert_same, inputs, whole_run
+from tests.clusters.job import EXAMPLES, inputs, whole_run
+from tests.helpers.same_results import assert_same_results
 
 SHARDS, REGIONS = 4, 4800  # a task must last long enough to be disturbed: fifteen seconds on a quick machine
 PATIENCE = 600.0  # seconds for each step, on a machine that others use too
@@ -101,7 +102,7 @@ def main() -> None:
             merged = folder / "merged.h5"
             cluster("fastism", "merge", *map(str, sorted(folder.glob("ism.shard-*.h5"))), "-o", str(merged))
         assert "are done already" in "".join(log.read_text() for log in folder.glob(f"ism-{job}_*.log"))
-        arrays = assert_same(merged, whole_run(folder, given, "--no-check"))
+        arrays = assert_same_results(merged, whole_run(folder, given, "--no-check"))
     print(f"SLURM: {SHARDS} tasks, one cancelled, one killed, one requeued; {arrays} arrays equal one run")
 
 

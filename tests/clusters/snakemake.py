@@ -15,7 +15,8 @@ import tempfile
 from pathlib import Path
 
 from tests.clusters.cluster import slurm
-from tests.clusters.job import EXAMPLES, assert_same, environment, inputs, whole_run
+from tests.clusters.job import EXAMPLES, environment, inputs, whole_run
+from tests.helpers.same_results import assert_same_results
 
 SHARDS, REGIONS, SLURM_REGIONS = 3, 90, 12
 SLURM_SECONDS = 900  # four jobs, one after the other where there are two cores
@@ -47,7 +48,7 @@ def main(program: str) -> None:
         folder, variables = Path(name), environment()
         given = prepare(folder)
         snakemake(program, folder, variables)
-        arrays = assert_same(folder / "out" / "ism.h5", whole_run(folder, given))
+        arrays = assert_same_results(folder / "out" / "ism.h5", whole_run(folder, given))
         assert "Nothing to be done" in snakemake(program, folder, variables)
         stamps = {path: path.stat().st_mtime_ns for path in (folder / "out" / "shards").glob("*.h5")}
         # Snakemake asks for no shard as long as the merged file is there
@@ -56,7 +57,7 @@ def main(program: str) -> None:
         snakemake(program, folder, variables)
         renewed = [path.name for path, stamp in stamps.items() if path.stat().st_mtime_ns != stamp]
         assert renewed == ["1.ism.h5"], renewed
-        assert_same(folder / "out" / "ism.h5", folder / "whole.h5")
+        assert_same_results(folder / "out" / "ism.h5", folder / "whole.h5")
     print(
         f"Snakemake: {SHARDS} shards, {arrays} arrays equal one run; a rerun did nothing, one deleted shard ran alone"
     )
@@ -73,7 +74,7 @@ def on_slurm(program: str) -> None:
             variables |= {"USER": os.environ.get("USER", "root")}
             told = snakemake(program, folder / "workflow", variables, *options, seconds=SLURM_SECONDS)
             jobs = len(re.findall(r"submitted with SLURM jobid", told))
-        arrays = assert_same(
+        arrays = assert_same_results(
             folder / "workflow" / "out" / "ism.h5", whole_run(folder / "workflow", given, "--no-check")
         )
         assert jobs == SHARDS + 1, told

@@ -23,6 +23,7 @@ from fastism_cli.run.devices import parse_devices
 from fastism_cli.run.score_regions import score_regions
 from fastism_cli.run.summary import START_UP, Silent
 from fastism_cli.run.worker_processes import WorkerError, score_on_devices
+from tests.helpers.same_results import assert_same_array
 from tests.helpers.small_run import LENGTH, RECORDS, Folder, codes_of
 
 # Keras saves a weight with numpy.array(tensor), which numpy 2 warns of.
@@ -57,7 +58,7 @@ def assert_same(path: Path, expected: Path) -> None:
     found, wanted = arrays(path), arrays(expected)
     assert found.keys() == wanted.keys()
     for name in wanted:
-        np.testing.assert_array_equal(found[name], wanted[name], err_msg=name)
+        assert_same_array(found[name], wanted[name], name)
 
 
 # --- ranges -----------------------------------------------------------------------------------------------------------

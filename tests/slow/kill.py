@@ -17,10 +17,9 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import click
-import h5py
-import numpy as np
 
 from fastism_cli.results.ism_file import read_result
+from tests.helpers.same_results import assert_same_results
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 IN_START = 0.2  # share of the kills that come before the first row
@@ -63,13 +62,8 @@ def stamp(path: Path) -> tuple[int, int] | None:
 
 def same(found: Path, expected: Path) -> int:
     """How many arrays of two results are equal; all must be."""
-    names: list[str] = []
     read_result(found).close()  # complete, or this raises; HDF5 opens no file twice with different locking
-    with h5py.File(found) as a, h5py.File(expected) as b:
-        b.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-        for name in names:
-            np.testing.assert_array_equal(a[name][:], b[name][:], err_msg=name)
-    return len(names)
+    return assert_same_results(found, expected)
 
 
 @click.command()
