@@ -26,17 +26,18 @@ PACKAGE = Path(fastism_cli.__file__).parent
 MAY_IMPORT = {
     "options": "",
     "genome": "options",
+    "scores": "options genome",
     "model": "options genome",
-    "results": "options genome",
+    "results": "options genome scores",
     "rules": "model",
-    "engine": "options genome model rules",
-    "export": "options genome results",
-    "report": "options genome results",
-    "run": "options genome model engine results",
-    "cli": "options run engine export report results",
+    "engine": "options genome scores model rules",
+    "export": "options genome scores results",
+    "report": "options genome scores results",
+    "run": "options genome scores model engine results",
+    "cli": "options scores run engine export report results",
 }
 ROOT = {"__init__", "__main__", "errors", "version", "optional"}
-MAX_FILES = 180
+MAX_FILES = 184
 
 # These must load without Keras: they run before it, or for --help.
 WITHOUT_KERAS = (
@@ -281,7 +282,7 @@ BROKEN = {
         {"helpers.py": ""},
         {"modules_at_the_root": "helpers.py lies at the root of the package"},
     ),
-    "an eleventh package": ({"look/page.py": ""}, {"modules_at_the_root": "look/ is no package of the table"}),
+    "a twelfth package": ({"look/page.py": ""}, {"modules_at_the_root": "look/ is no package of the table"}),
     "an import against the table": (
         {"genome/fasta.py": "def f():\n    import fastism_cli.cli.bed"},
         {"imports_against_the_table": "genome.fasta imports cli.bed"},

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fastism_cli.export.exported_regions import ExportedRegions
-from fastism_cli.results.layout import Array, Track
 from fastism_cli.results.score_blocks import GenomeBlock
+from fastism_cli.scores.tracks import Array, Track
 
 MAX_VALUES = 1 << 18  # of all regions in a stretch: where thousands overlap, stretches are shorter
 

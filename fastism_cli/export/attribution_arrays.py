@@ -16,9 +16,9 @@ from numpy.lib import format as npy
 
 from fastism_cli.export.exported_regions import ExportJob, one_hot
 from fastism_cli.results.crash_safe_file import Disk, new_hdf5
-from fastism_cli.results.layout import Array
 from fastism_cli.results.schema import MODEL_STRAND
-from fastism_cli.results.score_blocks import hypothetical
+from fastism_cli.scores.importance import hypothetical
+from fastism_cli.scores.tracks import Array
 
 Add = Callable[[Array, Array], None]
 # From the files of a file set, the number of rows, their width and the compression to a function that adds rows:

@@ -17,7 +17,7 @@ from fastism_cli.export.along_genome import along_genome
 from fastism_cli.export.exported_regions import ExportJob
 from fastism_cli.export.output_files import FLOAT, open_text, scratch_folder
 from fastism_cli.optional import require
-from fastism_cli.results.layout import Array
+from fastism_cli.scores.tracks import Array
 
 MAX_BASES = 1 << 16  # of a stretch: adjacent stretches are joined up to here
 

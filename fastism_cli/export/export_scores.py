@@ -15,12 +15,12 @@ from fastism_cli.export.narrowpeak import write_peaks
 from fastism_cli.export.output_files import default_output, file_names, split_ending
 from fastism_cli.optional import require
 from fastism_cli.options.choices import EXPORT_COMPRESSIONS, OVERLAPS
-from fastism_cli.results.layout import Track
 from fastism_cli.results.outputs import check_new_file, check_stream, require_name
-from fastism_cli.results.scores import Scores, choose_tracks, open_scores
+from fastism_cli.results.scores import Scores, open_scores
 from fastism_cli.results.space import check_space
 from fastism_cli.results.staging import Staging, is_stream, staged
-from fastism_cli.results.written_names import cell
+from fastism_cli.scores.tracks import Track, choose_tracks
+from fastism_cli.scores.written_names import cell
 
 PEAKS_ENDING = ".regions.narrowPeak"  # not that of the user's own peaks
 

@@ -8,10 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
-from fastism_cli.results.layout import Array, Track
 from fastism_cli.results.schema import Status
 from fastism_cli.results.score_blocks import GenomeBlock
 from fastism_cli.results.scores import Scores
+from fastism_cli.scores.tracks import Array, Track
 
 
 @dataclass(frozen=True)

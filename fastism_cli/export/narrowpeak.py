@@ -6,7 +6,7 @@ import numpy as np
 
 from fastism_cli.export.exported_regions import ExportedRegions, Places
 from fastism_cli.results.schema import STRAND
-from fastism_cli.results.written_names import cell
+from fastism_cli.scores.written_names import cell
 
 NO_VALUE = -1  # of p and q: ENCODE's value for unknown
 

@@ -14,9 +14,9 @@ from typing import IO, cast
 from fastism_cli.errors import UsageError
 from fastism_cli.export.formats import Format
 from fastism_cli.options.run_options import RESULT_ENDINGS, stem_of
-from fastism_cli.results.layout import Track
 from fastism_cli.results.staging import is_stream, open_stream
-from fastism_cli.results.written_names import part_of_name
+from fastism_cli.scores.tracks import Track
+from fastism_cli.scores.written_names import part_of_name
 
 MAX_FILES = 100  # all are open at the same time
 FLOAT = "%.9g"  # every float32 comes back as it was

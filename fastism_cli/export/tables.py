@@ -14,9 +14,9 @@ import numpy as np
 from fastism_cli.export.exported_regions import ExportJob
 from fastism_cli.export.output_files import FLOAT, open_text
 from fastism_cli.optional import require
-from fastism_cli.results.layout import Array
 from fastism_cli.results.score_blocks import GenomeBlock
-from fastism_cli.results.written_names import cell
+from fastism_cli.scores.tracks import Array
+from fastism_cli.scores.written_names import cell
 
 LETTERS = ("A", "C", "G", "T", "N")
 COLUMNS = ("chrom", "pos", "ref", "alt", "target", "delta")

@@ -15,9 +15,9 @@ from fastism_cli.export.exported_regions import ExportJob
 from fastism_cli.export.output_files import FLOAT, scratch_folder
 from fastism_cli.genome import vcf_output
 from fastism_cli.optional import require
-from fastism_cli.results.layout import Array
 from fastism_cli.results.score_blocks import GenomeBlock
 from fastism_cli.results.staging import is_stream, open_stream
+from fastism_cli.scores.tracks import Array
 
 LETTERS = np.array(list("ACGTN"), dtype=object)
 

@@ -9,10 +9,10 @@ import numpy as np
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.placement import parse_span
 from fastism_cli.options.problems import MAX_SHOWN
-from fastism_cli.report.region import Interval, ranked, strongest_sites
-from fastism_cli.results.layout import Track
 from fastism_cli.results.schema import Status
-from fastism_cli.results.scores import Scores, choose_tracks
+from fastism_cli.results.scores import Scores
+from fastism_cli.scores.region import Interval, ranked, strongest_sites
+from fastism_cli.scores.tracks import Track, choose_tracks
 
 
 def parse_interval(text: str) -> Interval:

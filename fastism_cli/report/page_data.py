@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from fastism_cli.genome.alphabet import Alphabet
+from fastism_cli.report.load_regions import load_regions
 from fastism_cli.report.quality import checks
-from fastism_cli.report.region import RegionScores, load_regions, ranked
 from fastism_cli.report.survey import BINS, LOWEST, STEPS, Survey
-from fastism_cli.results.layout import Array, Track
 from fastism_cli.results.schema import MODEL_STRAND, STRAND, Status
 from fastism_cli.results.scores import Scores
+from fastism_cli.scores.region import RegionScores, ranked
+from fastism_cli.scores.tracks import Array, Track
 
 COARSE = 8  # bars in a factor of ten
 DECADES = 6  # shown below the largest delta; smaller ones are counted in the first bar

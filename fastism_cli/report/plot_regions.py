@@ -12,14 +12,15 @@ from typing import Any
 from fastism_cli.errors import OutputError, UsageError
 from fastism_cli.options.choices import PICTURE_BASES, PICTURE_FORMATS
 from fastism_cli.options.run_options import RESULT_ENDINGS, stem_of
-from fastism_cli.report import picture
 from fastism_cli.report.choose import only_track, parse_interval, row_over, rows_by_name, strongest_rows
-from fastism_cli.report.region import Interval, load_region
-from fastism_cli.results.layout import Track
+from fastism_cli.report.load_regions import load_region
 from fastism_cli.results.outputs import check_new_file
 from fastism_cli.results.scores import Scores, open_scores
 from fastism_cli.results.staging import staged
-from fastism_cli.results.written_names import part_of_name
+from fastism_cli.scores import picture
+from fastism_cli.scores.region import Interval
+from fastism_cli.scores.tracks import Track
+from fastism_cli.scores.written_names import part_of_name
 
 DPI = 150
 METADATA: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastism_cli.report.region import strongest_sites
-from fastism_cli.results.layout import Array, Track
 from fastism_cli.results.schema import Status
 from fastism_cli.results.score_blocks import GenomeBlock
 from fastism_cli.results.scores import Scores
+from fastism_cli.scores.region import strongest_sites
+from fastism_cli.scores.tracks import Array, Track
 
 STEPS = 32  # bins of log10 |delta| in a factor of ten
 LOWEST, HIGHEST = -12, 8  # powers of ten; values outside are counted in the first or last bin

@@ -13,11 +13,12 @@ from fastism_cli.genome.input_files import as_utf8
 from fastism_cli.options.choices import REPORT_MEGABYTES, REPORT_REGIONS, REPORT_TARGETS
 from fastism_cli.report import page
 from fastism_cli.report.page_data import contents, packed_sizes
-from fastism_cli.report.region import ranked
 from fastism_cli.report.survey import Survey, survey
 from fastism_cli.results.outputs import check_written
-from fastism_cli.results.scores import Scores, choose_tracks, open_scores
+from fastism_cli.results.scores import Scores, open_scores
 from fastism_cli.results.staging import write_whole
+from fastism_cli.scores.region import ranked
+from fastism_cli.scores.tracks import choose_tracks
 
 MAP_BYTES = 150  # of a picture beside its letters and deltas
 TABLE_SHARE = 0.5  # of the page, at most: the rest is for pictures

@@ -20,7 +20,7 @@ import numpy as np
 
 from fastism_cli.results.intact import damaged, readable
 from fastism_cli.results.ism_file import IsmFile
-from fastism_cli.results.layout import Array, Track
+from fastism_cli.scores.tracks import Array, Track
 
 # Deltas of a block: about one chunk, which stays in the processor's cache until it is used. Blocks are whole chunks, so
 # that none is decompressed twice.

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from fastism_cli.errors import OutputError
 from fastism_cli.results.intact import is_text, note_text
-from fastism_cli.results.layout import Array
+from fastism_cli.scores.tracks import Array
 
 Offset = tuple[int, ...]
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from fastism_cli.results.ism_file import read_result
-from fastism_cli.results.layout import Array, Track
 from fastism_cli.results.schema import ATTRIBUTES, Status
 from fastism_cli.results.scores import Scores
+from fastism_cli.scores.tracks import Array, Track
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.genome.input_files import printable
 from fastism_cli.options.choices import DELTA_DTYPES
 from fastism_cli.results import schema
-from fastism_cli.results.layout import Array
+from fastism_cli.scores.tracks import Array
 
 try:
     import resource

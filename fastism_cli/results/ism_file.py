@@ -13,9 +13,10 @@ from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.results import schema
 from fastism_cli.results.hdf5_files import open_checked
 from fastism_cli.results.intact import check_text, plain, readable
-from fastism_cli.results.layout import Array, HeadLayout, Layout
+from fastism_cli.results.layout import HeadLayout, Layout
 from fastism_cli.results.region_columns import RegionColumns, column
 from fastism_cli.results.shard_index import JoinedDataset, Parts, check_sources
+from fastism_cli.scores.tracks import Array
 
 Dataset: TypeAlias = "h5py.Dataset | JoinedDataset"
 

@@ -1,20 +1,17 @@
-"""Shapes and types of a result file, and its targets."""
+"""Shapes and types of a result file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from fastism_cli.errors import OutputError
 from fastism_cli.options.choices import COMPRESSIONS, DELTA_DTYPES
 from fastism_cli.results import schema
-
-Array = npt.NDArray[Any]  # of a result; shapes and types are in the docstrings
+from fastism_cli.scores.tracks import Track, head_tracks
 
 
 @dataclass(frozen=True)
@@ -50,43 +47,10 @@ class HeadLayout:
         """Name of its datasets."""
         return schema.head_key(self.name)
 
-
-class Track(NamedTuple):
-    """One target of one head, as a picture, a bigWig or a column of a table shows it.
-
-    Attributes
-    ----------
-    head : str
-        As in the model.
-    unit : int
-        Which of the head's values, counted over all of its axes.
-    name : str
-        Of the target; with its position (``3@17``: target 3, position 17) in a head that kept its positions.
-    label : str
-        ``head`` where the head has one target, else ``head/name``. No two tracks of a file share one.
-    """
-
-    head: str
-    unit: int
-    name: str
-    label: str
-
-
-def head_tracks(head: HeadLayout) -> list[Track]:
-    """The targets of a head, labelled."""
-    names = _names(head)
-    if len(names) == 1:
-        return [Track(head.name, 0, names[0], head.name)]
-    return [Track(head.name, unit, name, f"{head.name}/{name}") for unit, name in enumerate(names)]
-
-
-def _names(head: HeadLayout) -> list[str]:
-    """A name for each value of a head; numbered where the user's repeat."""
-    positions = range(prod(head.shape[:-1]))
-    names = [f"{name}@{at}" if len(head.shape) > 1 else name for at in positions for name in head.target_names]
-    if len(set(names)) < len(names):
-        return [f"{name}#{unit}" for unit, name in enumerate(names)]
-    return names
+    @property
+    def tracks(self) -> list[Track]:
+        """Its targets, labelled."""
+        return head_tracks(self.name, self.shape, self.target_names)
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,11 @@ from fastism_cli.results.crash_safe_file import new_hdf5
 from fastism_cli.results.datasets import create_columns, write_header
 from fastism_cli.results.intact import readable, seal, sum_of_chunks
 from fastism_cli.results.ism_file import IsmFile, read_result
-from fastism_cli.results.layout import Array, Layout
+from fastism_cli.results.layout import Layout
 from fastism_cli.results.outputs import check_new_file, inputs_of_result
 from fastism_cli.results.same_run import SAME, differences
 from fastism_cli.results.writer import ResultWriter
+from fastism_cli.scores.tracks import Array
 
 BLOCK_BYTES = 32e6  # of deltas that are copied at a time
 

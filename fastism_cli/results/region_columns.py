@@ -9,7 +9,7 @@ import numpy as np
 
 from fastism_cli.results import schema
 from fastism_cli.results.intact import ROWS_AT_ONCE, check_text, damaged, is_text, readable, text_chunks
-from fastism_cli.results.layout import Array
+from fastism_cli.scores.tracks import Array
 
 
 class RegionColumns(Mapping[str, Array]):

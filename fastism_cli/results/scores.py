@@ -21,16 +21,14 @@ import numpy as np
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import DNA, RNA
 from fastism_cli.genome.placement import window_offset
-from fastism_cli.options.per_head import parse_range, split_named
-from fastism_cli.options.problems import brief
 from fastism_cli.results.block_reader import stored_blocks
 from fastism_cli.results.intact import ROWS_AT_ONCE, readable
 from fastism_cli.results.ism_file import IsmFile, read_result
-from fastism_cli.results.layout import Array, Track, head_tracks
 from fastism_cli.results.outputs import Recorded, inputs_of_result
 from fastism_cli.results.region_columns import RegionColumns
 from fastism_cli.results.schema import MODEL_STRAND, Status
 from fastism_cli.results.score_blocks import ScoreBlock
+from fastism_cli.scores.tracks import Array, Track
 
 
 class Scores:
@@ -73,7 +71,12 @@ class Scores:
     @cached_property
     def tracks(self) -> tuple[Track, ...]:
         """Every target of every head, in the order of the file."""
-        return tuple(track for head in self.file.heads for track in head_tracks(head))
+        return tuple(track for head in self.file.heads for track in head.tracks)
+
+    @property
+    def source(self) -> str:
+        """Where the scores come from, in messages."""
+        return self.path
 
     def tracks_of(self, head: str) -> tuple[Track, ...]:
         """The targets of one head."""
@@ -190,60 +193,3 @@ def open_scores(path: str | os.PathLike[str]) -> Scores:
         If it is no result file, one of another version, or an unfinished one.
     """
     return Scores(read_result(path))
-
-
-def choose_tracks(scores: Scores, values: Sequence[str], *, option: str = "--targets") -> tuple[Track, ...]:
-    """``--targets [HEAD=]LIST``: names as ``fastism info`` shows them, or numbers from 0, or ranges of either.
-
-    A name that looks like a number is a name: unit 7 of a file that holds the units 5 and 7 is called ``7``.
-
-    Parameters
-    ----------
-    option : str
-        Its name in messages.
-
-    Raises
-    ------
-    UsageError
-        If there is no such head or target.
-    """
-    chosen = [track for head, text in split_named(values) for track in _listed(scores, head, text, option)]
-    return tuple(dict.fromkeys(chosen)) or scores.tracks
-
-
-def _listed(scores: Scores, head: str | None, text: str, option: str) -> list[Track]:
-    heads = [layout.name for layout in scores.file.heads]
-    if head is None and text in heads:  # --targets HEAD
-        head, text = text, "all"
-    if head is None and len(heads) > 1:
-        if not (text[:1].isdigit() or text in {track.name for track in scores.tracks}):
-            raise UsageError(
-                f"{option}: {scores.path} has no head or target {brief(text)!r}. Its heads: {', '.join(heads)}."
-            )
-        raise UsageError(
-            f"{option} {brief(text)}: {scores.path} has several heads. Write HEAD={brief(text)}: {', '.join(heads)}."
-        )
-    if head is not None and head not in heads:
-        raise UsageError(f"{option}: {scores.path} has no head {brief(head)!r}. Its heads: {', '.join(heads)}.")
-    tracks = scores.tracks_of(head or heads[0])
-    if text == "all":
-        return list(tracks)
-    by_name = {track.name: track for track in tracks}
-    if text in by_name:
-        return [by_name[text]]
-    return [track for item in text.split(",") for track in _item(item.strip(), by_name, f"{option}: {scores.path}")]
-
-
-def _item(item: str, by_name: dict[str, Track], where: str) -> list[Track]:
-    """A name, a number, or a range of numbers, both ends included."""
-    if item in by_name:
-        return [by_name[item]]
-    numbers = parse_range(item) or range(0)
-    if "-" in item and numbers and all(str(number) in by_name for number in numbers):
-        tracks = [by_name[str(number)] for number in numbers]
-    else:
-        tracks = [track for track in by_name.values() if track.unit in numbers]
-    if not numbers or len(tracks) < len(numbers):
-        shown = ", ".join([*by_name][:10]) + (", ..." if len(by_name) > 10 else "")
-        raise UsageError(f"{where} has no target {brief(item)!r}. Those of this head: {shown}.")
-    return tracks

@@ -20,7 +20,7 @@ from fastism_cli.genome.input_files import FileState, state_of
 from fastism_cli.results import schema
 from fastism_cli.results.hdf5_files import check_format, open_checked, open_hdf5
 from fastism_cli.results.intact import damaged, readable, sum_of_chunks
-from fastism_cli.results.layout import Array
+from fastism_cli.scores.tracks import Array
 
 MAX_OPEN_PARTS = 2
 

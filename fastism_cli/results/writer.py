@@ -24,9 +24,10 @@ from fastism_cli.results.crash_safe_file import open_disk
 from fastism_cli.results.datasets import create_datasets, dataset_names, write_header
 from fastism_cli.results.intact import seal
 from fastism_cli.results.journal import SUFFIX, damaged, sync_folder
-from fastism_cli.results.layout import Array, Layout
+from fastism_cli.results.layout import Layout
 from fastism_cli.results.outputs import check_output
 from fastism_cli.results.same_run import SAME, SAME_ROWS, differences
+from fastism_cli.scores.tracks import Array
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import pytest
 
 from fastism_cli.errors import UsageError
 from fastism_cli.export.export_scores import export_scores
-from fastism_cli.report.region import load_region
+from fastism_cli.report.load_regions import load_region
 from fastism_cli.results import block_reader
 from fastism_cli.results.schema import Status
 from fastism_cli.results.scores import open_scores

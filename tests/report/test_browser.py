@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastism_cli.report.region import strongest_sites
 from fastism_cli.report.write_report import write_report
+from fastism_cli.scores.region import strongest_sites
 from tests.helpers.report_files import HOSTILE, LABELS, LENGTH, Truth, write_look
 
 pytestmark = pytest.mark.browser

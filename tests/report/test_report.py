@@ -19,18 +19,20 @@ from fastism_cli.cli import main
 from fastism_cli.engine.verify import HeadCheck, VerifyReport
 from fastism_cli.errors import UsageError
 from fastism_cli.options.choices import REPORT_TARGETS
-from fastism_cli.report import page, picture, quality
+from fastism_cli.report import page, quality
 from fastism_cli.report.choose import only_track, parse_interval, row_over, rows_by_name, strongest_rows
+from fastism_cli.report.load_regions import load_region, load_regions
 from fastism_cli.report.page_data import pack_delta, packed_sizes, spread
 from fastism_cli.report.plot_regions import PlotOptions, plot_regions
-from fastism_cli.report.region import SITE, Interval, load_region, load_regions, ranked, strongest_sites
 from fastism_cli.report.survey import BINS, survey
 from fastism_cli.report.write_report import write_report
 from fastism_cli.results.layout import HeadLayout, Layout
 from fastism_cli.results.schema import Status
 from fastism_cli.results.scores import open_scores
 from fastism_cli.results.writer import ResultWriter
-from fastism_cli.results.written_names import cell
+from fastism_cli.scores import picture
+from fastism_cli.scores.region import SITE, Interval, ranked, strongest_sites
+from fastism_cli.scores.written_names import cell
 from tests.export.test_export_scores import write_named
 from tests.helpers import report_files, result_files
 from tests.helpers.report_files import HOSTILE, LABELS, LENGTH, LETTERS, SITE_AT, write_look

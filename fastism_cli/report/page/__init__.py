@@ -8,7 +8,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from fastism_cli.report.region import SITE
+from fastism_cli.scores.region import SITE
 
 SCRIPTS = ("data.js", "summary.js", "table.js", "paint.js", "view.js", "main.js")
 EMPTY_BYTES = 60_000  # of a page without regions, generously: a test compares

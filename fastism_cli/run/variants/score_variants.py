@@ -22,7 +22,6 @@ from fastism_cli.options.problems import Problems
 from fastism_cli.options.run_options import VCF_ENDINGS, RunOptions, stem_of
 from fastism_cli.results.outputs import check_new_file
 from fastism_cli.results.staging import staged
-from fastism_cli.results.written_names import cell
 from fastism_cli.run.checks import ModelChoices, check_choices
 from fastism_cli.run.inputs_and_targets import fit_inputs, stored_heads
 from fastism_cli.run.inspect_and_verify import check_engine
@@ -30,6 +29,7 @@ from fastism_cli.run.job import load_scorer
 from fastism_cli.run.provenance import other_files
 from fastism_cli.run.variants.ref_check import check_genome, contigs_in_fasta
 from fastism_cli.run.variants.variant_block import AlleleStatus, VariantBlock, VariantJob, VariantWindows, blocks_of
+from fastism_cli.scores.written_names import cell
 
 if TYPE_CHECKING:
     from fastism_cli.engine.fastism import FastISM

@@ -18,7 +18,7 @@ from fastism_cli.genome.alphabet import Alphabet, Codes
 from fastism_cli.genome.fasta import Genome
 from fastism_cli.genome.placement import window_offset
 from fastism_cli.genome.vcf_files import Variant, VariantSource
-from fastism_cli.results.layout import HeadLayout, head_tracks
+from fastism_cli.results.layout import HeadLayout
 from fastism_cli.run.inputs_and_targets import OtherInputs
 from fastism_cli.run.variants.ref_check import mismatch_text, ref_matches
 
@@ -93,7 +93,7 @@ class VariantJob:
 
     @property
     def labels(self) -> list[str]:
-        return [track.label for output in self.outputs for track in head_tracks(output)]
+        return [track.label for output in self.outputs for track in output.tracks]
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import numpy as np
 
 from fastism_cli.genome.placement import FIRST
 from fastism_cli.optional import require
-from fastism_cli.report.region import Interval, RegionScores
-from fastism_cli.results.layout import Array, Track
-from fastism_cli.results.written_names import cell
+from fastism_cli.scores.region import Interval, RegionScores
+from fastism_cli.scores.tracks import Array, Track
+from fastism_cli.scores.written_names import cell
 
 COLOURS = {"A": "#2a8a3a", "C": "#2459c4", "G": "#d18b00", "T": "#c92a2a", "U": "#c92a2a"}
 NOT_COMPUTED = "#c9ced6"

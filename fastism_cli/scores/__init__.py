@@ -1,0 +1,1 @@
+"""Scores in memory, wherever they come from: targets, importance, tables, pictures."""
