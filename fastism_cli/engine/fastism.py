@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from fastism_cli.engine.batching import Batching
 from fastism_cli.engine.forward import ForwardPasses
+from fastism_cli.engine.mutagenesis_result import MutagenesisResult
 from fastism_cli.engine.prepare import choose_engine, prepare
-from fastism_cli.engine.score_arrays import OtherInput, letters_of, set_reference_letters
-from fastism_cli.engine.score_batches import BatchLoop, Inputs, MutagenesisResult, Task
+from fastism_cli.engine.score_arrays import OtherInput, codes_of_text, is_text, letters_of, set_reference_letters
+from fastism_cli.engine.score_batches import BatchLoop, Inputs, Task
 from fastism_cli.errors import SequenceError, UsageError
 from fastism_cli.genome.alphabet import Alphabet, Codes
 from fastism_cli.model.graph import Shape
 from fastism_cli.model.heads import Head, Reduce
 from fastism_cli.model.loading.source import ModelSource
+from fastism_cli.model.quiet import quiet_libraries
 from fastism_cli.model.sequence_inputs import integers_known
 from fastism_cli.options.choices import ENGINES, PRECISIONS, SCORED_N_POLICIES
 from fastism_cli.options.per_head import Units
@@ -173,15 +177,27 @@ class FastISM:
 
     # -- scoring --
 
-    def __call__(self, inputs: Any, *, positions: Iterable[int] | None = None) -> MutagenesisResult:
+    def __repr__(self) -> str:
+        heads = ", ".join(f"{head.name} {head.shape}" for head in self.heads)
+        return (
+            f"<FastISM of {self.model.name!r}: input {self.sequence_text}, heads: {heads}, "
+            f"engine {self.engine} ({self.engine_reason}), {self.precision}>"
+        )
+
+    def __call__(
+        self, inputs: Any, *, positions: Iterable[int] | None = None, progress: bool = False
+    ) -> MutagenesisResult:
         """Score every substitution of each sequence.
 
         Parameters
         ----------
-        inputs : array (n, L, letters), or a list or dict with the model's other inputs too
-            Rows are one-hot; an N is a row of equal numbers (zeros, say).
+        inputs : array (n, L, letters), str, list of str, or a list or dict with the model's other inputs too
+            Rows are one-hot; an N is a row of equal numbers (zeros, say). One sequence may come without its first axis,
+            and a sequence as text: "ACGT...", whose other letters are N.
         positions : iterable of int, optional
             Score only these; the length axis of ``delta`` has one entry for each, in this order.
+        progress : bool
+            Whether to show a bar.
 
         Returns
         -------
@@ -192,7 +208,7 @@ class FastISM:
         SequenceError
             If an array has another shape than the model's input, or a row is neither one-hot nor an N.
         """
-        return self._result(self._inputs(inputs), positions)
+        return self._result(self._inputs(inputs), positions, progress=progress)
 
     def score_codes(
         self,
@@ -251,7 +267,7 @@ class FastISM:
                 yield self._task(self._of_codes(codes, others), wanted, inside)
 
         for task in self.loop.scored(tasks()):
-            yield task.result._replace(delta=complete.popleft())
+            yield self._whole(task, complete.popleft())
 
     def compare(self, inputs: Any, reference: Any) -> dict[str, np.ndarray]:
         """Predict sequences and their references by forward passes, and subtract.
@@ -277,8 +293,12 @@ class FastISM:
 
     def _inputs(self, given: Any) -> Inputs:
         """Check the arrays that a user gave, and find the letters of the sequences."""
-        arrays = [np.asarray(x) for x in self._in_order(given)]
         at = self.sequence_index
+        in_order = list(self._in_order(given))
+        if is_text(in_order[at]):
+            in_order[at] = codes_of_text(in_order[at], self.alphabet, self.input_length)
+            return self._of_arrays(self._with_first_axis(in_order))
+        arrays = self._with_first_axis(in_order)
         arrays[at] = self.prepared.views.one_hot(arrays[at], self.input_names[at])
         self._require_shapes(arrays)
         codes = letters_of(arrays[at])
@@ -290,10 +310,19 @@ class FastISM:
 
     def _of_codes(self, codes: Codes, others: Mapping[str, np.ndarray] | None) -> Inputs:
         given = {**(others or {}), self.input_names[self.sequence_index]: codes}
-        arrays = [np.asarray(x) for x in self._in_order(given)]
+        return self._of_arrays([np.asarray(x) for x in self._in_order(given)])
+
+    def _of_arrays(self, arrays: list[np.ndarray]) -> Inputs:
+        """Arrays of which that of the sequence holds letter codes (n, L)."""
+        codes: Codes = arrays[self.sequence_index]
         self._require_shapes(arrays, as_codes=True)
         self._require_known(codes, shows_n=False)
         return Inputs(codes, arrays)
+
+    def _with_first_axis(self, given: Sequence[Any]) -> list[np.ndarray]:
+        """The arrays of one sequence that came without the axis of sequences, with it."""
+        arrays = [np.asarray(x) for x in given]
+        return [x[None] if x.shape == shape else x for x, shape in zip(arrays, self.input_shapes, strict=True)]
 
     def _in_order(self, given: Any) -> Sequence[Any]:
         """One array for each input of the model."""
@@ -302,7 +331,8 @@ class FastISM:
             if missing:
                 raise SequenceError(f"The model's inputs {missing} are not given. Received: {sorted(given)}")
             given = [given[name] for name in self.input_names]
-        arrays: Sequence[Any] = given if isinstance(given, (list, tuple)) else [given]
+        is_list = isinstance(given, (list, tuple)) and not is_text(given)
+        arrays: Sequence[Any] = given if is_list else [given]
         if len(arrays) != len(self.input_names):
             raise SequenceError(
                 f"The model has {len(self.input_names)} inputs ({', '.join(self.input_names)}). Received: {len(arrays)}"
@@ -349,20 +379,25 @@ class FastISM:
         letters = self.alphabet.size
         return {h.name: np.full((n, *h.shape, positions, letters), np.nan, "float32") for h in self.heads}
 
-    def _result(
-        self, inputs: Inputs, positions: Iterable[int] | None, delta: dict[str, np.ndarray] | None = None
-    ) -> MutagenesisResult:
-        """Score into ``delta``, which is NaN (n, *shape, positions, letters), or into new arrays."""
-        task = self._task(inputs, self._positions(positions), delta)
-        (done,) = self.loop.scored([task])
+    def _result(self, inputs: Inputs, positions: Iterable[int] | None, *, progress: bool = False) -> MutagenesisResult:
+        task = self._task(inputs, self._positions(positions))
+        total = len(inputs.codes) * len(task.wanted)
+        with quiet_libraries(), tqdm(total=total, unit=" positions", disable=not progress) as bar:
+            task.advance = lambda positions: bar.update(min(positions, total - bar.n))
+            (done,) = self.loop.scored([task])
         return done.result
+
+    def _whole(self, task: Task, delta: dict[str, np.ndarray]) -> MutagenesisResult:
+        """The result of a task whose arrays are a part of ``delta``, which has all positions."""
+        return replace(task.result, delta=delta, seq=task.inputs.codes, positions=np.arange(self.input_length))
 
     def _task(self, inputs: Inputs, wanted: np.ndarray, delta: dict[str, np.ndarray] | None = None) -> Task:
         delta = self._no_deltas(len(inputs.codes), len(wanted)) if delta is None else delta
         for values in delta.values():
             set_reference_letters(values, inputs.codes[:, wanted])
         reference = {h.name: np.empty((len(inputs.codes), *h.shape), "float32") for h in self.heads}
-        return Task(inputs, wanted, MutagenesisResult(reference, delta))
+        result = MutagenesisResult(reference, delta, inputs.codes[:, wanted], wanted, self.alphabet)
+        return Task(inputs, wanted, result)
 
 
 def require_one_of(name: str, value: Any, allowed: Sequence[str]) -> None:

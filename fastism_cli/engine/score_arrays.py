@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastism_cli.errors import SequenceError, UsageError
+from fastism_cli.genome.alphabet import Alphabet, Codes
 
 HOW = "--input NAME=zeros|ones|FILE.npy"
 
@@ -48,6 +49,33 @@ def letters_of(one_hot: np.ndarray) -> np.ndarray:
         raise SequenceError(f"Sequence {sequence}, position {position} is neither one-hot nor an N. Received: {row}")
     codes: np.ndarray = np.where(is_letter, one_hot.argmax(-1), size).astype("uint8")
     return codes
+
+
+def is_text(given: Any) -> bool:
+    """Whether it is a sequence as text, or a list of them."""
+    if isinstance(given, np.ndarray):
+        return bool(given.dtype.kind == "U")
+    return isinstance(given, str) or (
+        isinstance(given, (list, tuple)) and bool(given) and all(isinstance(x, str) for x in given)
+    )
+
+
+def codes_of_text(given: str | Sequence[str], alphabet: Alphabet, length: int) -> Codes:
+    """Letter codes, uint8 (n, L), of one text or several.
+
+    Raises
+    ------
+    SequenceError
+        If a text has another length, or holds what is no letter. Names the sequence.
+    """
+    texts = [given] if isinstance(given, str) else [str(text) for text in np.atleast_1d(given)]
+    for i, text in enumerate(texts):
+        if len(text) != length:
+            raise SequenceError(f"Sequence {i} must have {length:,} letters, as the input has. Received: {len(text):,}")
+        if not (text.isascii() and text.isalpha()):
+            at = next(k for k, letter in enumerate(text) if not (letter.isascii() and letter.isalpha()))
+            raise SequenceError(f"Sequence {i}, position {at} is no letter. Received: {text[at]!r}")
+    return np.stack([alphabet.encode(text) for text in texts])
 
 
 def alternates(codes: np.ndarray, start: int, size: int, letters: int, n_policy: str) -> Iterable[np.ndarray]:

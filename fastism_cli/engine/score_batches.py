@@ -16,6 +16,7 @@ import numpy as np
 
 from fastism_cli.engine.batching import Batching
 from fastism_cli.engine.forward import ForwardPasses
+from fastism_cli.engine.mutagenesis_result import MutagenesisResult
 from fastism_cli.engine.prepare import Prepared
 from fastism_cli.engine.score_arrays import alternates, blank, column_of, repeat_duplicates, scatter
 from fastism_cli.genome.alphabet import Codes
@@ -23,22 +24,6 @@ from fastism_cli.model import backend
 
 # Calls that the device may hold beside the one that is read: one that computes, and one that waits for it.
 AHEAD = 2
-
-
-class MutagenesisResult(NamedTuple):
-    """Scores of a batch of sequences.
-
-    Attributes
-    ----------
-    reference : dict of head name to float32 array, (n, T)
-        Predictions on the sequences as they are, in the model's output units.
-    delta : dict of head name to float32 array, (n, T, L, letters)
-        Substituted minus reference, in the same units. Exactly 0 at the reference letter, NaN where not computed.
-        A head that is not reduced has its own axes in the place of T.
-    """
-
-    reference: dict[str, np.ndarray]
-    delta: dict[str, np.ndarray]
 
 
 class Inputs(NamedTuple):
@@ -67,12 +52,15 @@ class Task:
         The positions to substitute, in the order of the length axis of ``result.delta``.
     done : int
         How many sequences have their scores.
+    advance : callable
+        Told of how many substituted positions there are scores now.
     """
 
     inputs: Inputs
     wanted: np.ndarray
     result: MutagenesisResult
     done: int = 0
+    advance: Callable[[int], object] = lambda positions: None
 
     @cached_property
     def columns(self) -> np.ndarray:
@@ -189,6 +177,7 @@ class BatchLoop:
         for head, values in zip(self.prepared.heads, deltas, strict=True):
             count = rows.stop - rows.start
             scatter(task.result.delta[head.name][rows], backend.to_numpy(values), at, bases[:count])
+        task.advance((rows.stop - rows.start) * int((at >= 0).sum()))
         return False
 
     def _end_batch(self, task: Task, rows: slice) -> bool:

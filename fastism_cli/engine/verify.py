@@ -15,8 +15,8 @@ import numpy as np
 from keras import ops
 
 from fastism_cli.engine.fastism import FastISM
+from fastism_cli.engine.mutagenesis_result import MutagenesisResult
 from fastism_cli.engine.score_arrays import check_all_given, fill_up, letters_of
-from fastism_cli.engine.score_batches import MutagenesisResult
 from fastism_cli.errors import ModelError, VerifyError
 from fastism_cli.genome.alphabet import Codes
 from fastism_cli.model import backend

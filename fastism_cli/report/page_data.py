@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from fastism_cli.genome.alphabet import Alphabet
-from fastism_cli.report.load_regions import load_regions
 from fastism_cli.report.quality import checks
 from fastism_cli.report.survey import BINS, LOWEST, STEPS, Survey
 from fastism_cli.results.schema import MODEL_STRAND, STRAND, Status
@@ -148,7 +147,7 @@ def _maps(
     scores: Scores, drawn: Sequence[int], tracks: Sequence[Track], row_of: dict[int, int]
 ) -> list[dict[str, Any]]:
     """The regions to draw, in the order of ``drawn``; read in the order of the file."""
-    maps = {row: _map(regions, row_of[row]) for row, regions in load_regions(scores, sorted(drawn), tracks)}
+    maps = {row: _map(regions, row_of[row]) for row, regions in scores.load_regions(sorted(drawn), tracks)}
     return [maps[row] for row in drawn]
 
 

@@ -13,7 +13,6 @@ from fastism_cli.errors import OutputError, UsageError
 from fastism_cli.options.choices import PICTURE_BASES, PICTURE_FORMATS
 from fastism_cli.options.run_options import RESULT_ENDINGS, stem_of
 from fastism_cli.report.choose import only_track, parse_interval, row_over, rows_by_name, strongest_rows
-from fastism_cli.report.load_regions import load_region
 from fastism_cli.results.outputs import check_new_file
 from fastism_cli.results.scores import Scores, open_scores
 from fastism_cli.results.staging import staged
@@ -95,7 +94,8 @@ def plot_regions(
     UsageError
         If there is no such region or target, or the output does not suit them; nothing is written.
     """
-    picture.require_libraries()
+    picture.require_libraries("fastism plot")
+    picture.use_no_display()
     with open_scores(path) as scores:
         scores.require_bases()
         track = only_track(scores, options.targets)
@@ -126,7 +126,7 @@ def _rows(scores: Scores, options: PlotOptions, track: Track) -> list[int]:
 
 
 def _draw(scores: Scores, row: int, track: Track, options: PlotOptions) -> Any:
-    whole = load_region(scores, row, track)
+    whole = scores.region(row, track)
     view = parse_interval(options.region) if options.region else whole.around_site(options.bases)
     if options.strand == "-" or (options.strand == "region" and whole.strand == "-"):
         whole = whole.reversed()

@@ -63,7 +63,7 @@ def survey(scores: Scores, tracks: Sequence[Track]) -> Survey:
     """Read the scored rows of a file once, a block at a time."""
     found = _blank(scores.n_rows, tuple(tracks))
     rows = scores.rows_with(Status.OK)
-    found.prediction[rows] = scores.reference(rows, tracks)
+    found.prediction[rows] = scores.predictions(rows, tracks)
     for block in scores.blocks(rows, tracks):
         _add(found, block.on_genome(), scores)
     return found

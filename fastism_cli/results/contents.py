@@ -159,7 +159,7 @@ def _target(track: Track, found: dict[Track, tuple[Extremes, Extremes]]) -> Targ
 def _ranges(scores: Scores) -> dict[Track, tuple[Extremes, Extremes]]:
     """Ranges of reference and delta, over the rows with scores."""
     tracks, rows = scores.tracks, scores.rows_with(Status.OK)
-    reference = scores.reference(rows, tracks)
+    reference = scores.predictions(rows, tracks)
     ends = [_ends(reference, axes=(0,))]
     least, largest = np.full(len(tracks), np.inf), np.full(len(tracks), -np.inf)
     for block in scores.blocks(rows, tracks):

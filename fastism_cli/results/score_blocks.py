@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from fastism_cli.genome.alphabet import DNA
 from fastism_cli.genome.placement import window_offset
+from fastism_cli.results.schema import MODEL_STRAND, STRAND
 from fastism_cli.scores.importance import hypothetical, importance
+from fastism_cli.scores.region import RegionScores
 from fastism_cli.scores.tracks import Array
 
 
@@ -41,6 +45,19 @@ class GenomeBlock:
     def importance(self) -> Array:
         """Hypothetical importance of the base that is there, float32 (n, K, W): see :func:`importance`."""
         return importance(self.seq, self.delta)
+
+    def region(self, i: int, k: int, columns: Mapping[str, Any], letters: str, prediction: float) -> RegionScores:
+        """Row ``i`` for track ``k``, as far as it is on its contig.
+
+        Parameters
+        ----------
+        columns : mapping of str to value
+            The row's ``/regions``.
+        """
+        first = int(columns["start"] - self.start[i])
+        stop = first + int(columns["end"] - columns["start"])
+        place = (columns["chrom"], int(columns["start"]), columns["name"], columns[STRAND], columns[MODEL_STRAND])
+        return RegionScores(*place, letters, self.seq[i, first:stop], self.delta[i, k, first:stop], float(prediction))
 
 
 @dataclass(frozen=True)

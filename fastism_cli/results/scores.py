@@ -12,26 +12,33 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import DNA, RNA
-from fastism_cli.genome.placement import window_offset
+from fastism_cli.genome.placement import span_text, window_offset
 from fastism_cli.results.block_reader import stored_blocks
+from fastism_cli.results.genome_substitutions import LETTERS, GenomeSubstitutions, genome_substitutions
 from fastism_cli.results.intact import ROWS_AT_ONCE, readable
-from fastism_cli.results.ism_file import IsmFile, read_result
+from fastism_cli.results.ism_file import Dataset, IsmFile, read_result
 from fastism_cli.results.outputs import Recorded, inputs_of_result
 from fastism_cli.results.region_columns import RegionColumns
 from fastism_cli.results.schema import MODEL_STRAND, Status
 from fastism_cli.results.score_blocks import ScoreBlock
+from fastism_cli.scores.labelled import LabelledScores, Loaded
+from fastism_cli.scores.region import RegionScores
 from fastism_cli.scores.tracks import Array, Track
+from fastism_cli.scores.written_names import cell
+
+REGION_LABELS = ("name", "chrom", "start", "end", "strand", MODEL_STRAND)
 
 
-class Scores:
+class Scores(LabelledScores):
     """An open result file. Made by :func:`open_scores`; leaving its context closes it.
 
     Attributes
@@ -52,6 +59,26 @@ class Scores:
         self.file.close()
 
     # -- rows, targets and columns --
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows, and letters of the model's input."""
+        return self.n_rows, self.length
+
+    @property
+    def seq(self) -> Dataset:
+        """uint8 (N, L): codes of the file's alphabet, which is that of ``delta`` too."""
+        return self.file.seq
+
+    @cached_property
+    def delta(self) -> Mapping[str, Dataset]:
+        """By head, float32 or float16 (N, T, L, letters): datasets to be sliced."""
+        return {head: self.file.delta(head) for head in self.heads}
+
+    @cached_property
+    def reference(self) -> Mapping[str, Dataset]:
+        """By head, float32 (N, T): datasets to be sliced."""
+        return {head: self.file.reference(head) for head in self.heads}
 
     @property
     def n_rows(self) -> int:
@@ -142,7 +169,75 @@ class Scores:
             codes, values = self._recoded(seq), delta[..., self._order]
             yield ScoreBlock(found, self.reverse(found), input_start, self.window, codes, values)
 
-    def reference(self, rows: Array, tracks: Sequence[Track]) -> Array:
+    def loaded(self, rows: Array, tracks: Sequence[Track]) -> Iterator[Loaded]:
+        """Those of some ascending rows that have scores, as the model saw them."""
+        for block in self.blocks(self._scored(rows), tracks):
+            yield Loaded(block.rows, block.seq, block.delta)
+
+    def _scored(self, rows: Array) -> Array:
+        return rows[self.regions.at("status", rows) == Status.OK]
+
+    def substitutions(self, rows: Array, tracks: Sequence[Track]) -> Iterator[GenomeSubstitutions]:
+        """Those of some ascending rows, on the + strand, some rows at a time."""
+        number = {name: i for i, name in enumerate(self.file.genome_sizes)}
+        sizes = np.array(list(self.file.genome_sizes.values()), np.int64)
+        for block in self.blocks(self._scored(rows), tracks):
+            chrom = np.array([number[name] for name in self.regions.at("chrom", block.rows)], np.int64)
+            yield genome_substitutions(block.on_genome(), chrom, sizes, self.predictions(block.rows, tracks))
+
+    def lines(self, rows: Array, tracks: Sequence[Track]) -> Iterator[dict[str, Array]]:
+        """Columns of ``fastism top`` for all substitutions of some ascending rows."""
+        self.require_bases()
+        nothing = GenomeSubstitutions(*(np.empty(0, np.int64) for _ in range(8)))
+        for found in chain(self.substitutions(rows, tracks), [nothing]):
+            yield self.columns(found, tracks)
+
+    def columns(self, found: GenomeSubstitutions, tracks: Sequence[Track]) -> dict[str, Array]:
+        """The columns of a table of substitutions: chrom, pos, ref, alt, target, delta, reference, region."""
+        rows, at = np.unique(found.row, return_inverse=True)
+        letters = np.array(LETTERS, dtype=object)
+        return {
+            "chrom": np.array(list(self.file.genome_sizes), dtype=object)[found.chrom],
+            "pos": found.pos,
+            "ref": letters[found.ref],
+            "alt": letters[found.alt],
+            "target": np.array([cell(track.label) for track in tracks], dtype=object)[found.target],
+            "delta": found.delta,
+            "reference": found.reference,
+            "region": np.array(self.region_labels(rows), dtype=object)[at],
+        }
+
+    def region_labels(self, rows: Array) -> list[str]:
+        """The names of some ascending rows in the BED; the place of a row without one."""
+        columns = [self.regions.at(name, rows).tolist() for name in ("name", "chrom", "start", "end")]
+        return [cell(name) or span_text(*place) for name, *place in zip(*columns, strict=True)]
+
+    def labels(self) -> dict[str, tuple[str, Array]]:
+        """The columns of the regions."""
+        return {name: ("row", self.regions[name]) for name in REGION_LABELS}
+
+    def region(self, row: int, track: Track) -> RegionScores:
+        """One row for one track: see :meth:`load_regions`.
+
+        Raises
+        ------
+        UsageError
+            If the row has no scores.
+        """
+        status = Status(int(self.regions["status"][row]))
+        if status != Status.OK:
+            raise UsageError(f"row {row} of {self.path} has no scores: it is one of those {status.phrase}.")
+        return next(self.load_regions([row], [track]))[1][0]
+
+    def load_regions(self, rows: Sequence[int], tracks: Sequence[Track]) -> Iterator[tuple[int, list[RegionScores]]]:
+        """Scored rows, ascending, each for all tracks: what was substituted of its contig, on the + strand."""
+        for block in self.blocks(np.array(rows, np.int64), tracks):
+            predictions, on_genome = self.predictions(block.rows, tracks), block.on_genome()
+            for i, row in enumerate(on_genome.rows.tolist()):
+                columns = {name: values[row] for name, values in self.regions.items()}
+                yield row, [on_genome.region(i, k, columns, self.letters, x) for k, x in enumerate(predictions[i])]
+
+    def predictions(self, rows: Array, tracks: Sequence[Track]) -> Array:
         """Predictions on the reference, float32 (n, K)."""
         columns = [self._flat(self.file.reference(track.head), track, rows) for track in tracks]
         return np.stack(columns, axis=1) if columns else np.empty((len(rows), 0), np.float32)

@@ -8,7 +8,7 @@ from fastism_cli.scores.tracks import Array
 
 
 def hypothetical(seq: Array, delta: Array, *, unknown: float = np.nan) -> Array:
-    """Hypothetical importance of each base, as if it were there: delta minus its mean over the four bases.
+    """Hypothetical importance of each base, as if it were there: delta minus its mean over the letters.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def hypothetical(seq: Array, delta: Array, *, unknown: float = np.nan) -> Array:
     """
     mean = _mean(delta)
     centred = delta - mean[..., None]
-    missing = ~np.isfinite(mean) | (seq > 3)[:, None]
+    missing = ~np.isfinite(mean) | (seq >= delta.shape[-1])[:, None]
     if missing.any():
         centred[missing] = unknown
     return centred
@@ -36,7 +36,7 @@ def importance(seq: Array, delta: Array) -> Array:
     delta was not computed, and at an N, which is no base.
     """
     values = -_mean(delta)
-    values[np.broadcast_to((seq > 3)[:, None], values.shape)] = np.nan
+    values[np.broadcast_to((seq >= delta.shape[-1])[:, None], values.shape)] = np.nan
     return values
 
 

@@ -34,10 +34,17 @@ STYLE: Any = {
 }
 
 
-def require_libraries() -> None:
+def require_libraries(wanted_by: str) -> None:
     """Refuse at once, before anything is read, if the extra ``plot`` is not installed."""
-    matplotlib, *_ = (require(name, wanted_by="fastism plot", extra="plot") for name in LIBRARIES)
-    matplotlib.use("Agg")  # needs no display, also if the environment asks for one
+    for name in LIBRARIES:
+        require(name, wanted_by=wanted_by, extra="plot")
+
+
+def use_no_display() -> None:
+    """Draw without a display, also if the environment asks for one."""
+    import matplotlib
+
+    matplotlib.use("Agg")
 
 
 def style() -> Any:

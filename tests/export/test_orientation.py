@@ -6,7 +6,6 @@ import pytest
 
 from fastism_cli.errors import UsageError
 from fastism_cli.export.export_scores import export_scores
-from fastism_cli.report.load_regions import load_region
 from fastism_cli.results import block_reader
 from fastism_cli.results.schema import Status
 from fastism_cli.results.scores import open_scores
@@ -61,7 +60,7 @@ def test_the_strand_of_a_record_is_not_that_of_its_scores(tmp_path):
         (block,), (other,) = scores.blocks(), expected.blocks()
         np.testing.assert_array_equal(block.on_genome().delta, other.on_genome().delta)
         assert scores.regions["strand"].tolist() == strands.tolist()
-        shown = load_region(scores, 2, scores.tracks[3])
+        shown = scores.region(2, scores.tracks[3])
         assert (shown.strand, shown.model_strand) == (".", "-")
     export_scores(str(path), str(tmp_path / "out.h5"), kind="basenji-h5")
     within = [row for row in OK if RECORDS[row].name not in ("before_start", "past_end")]
@@ -104,7 +103,7 @@ def test_tracks_are_the_targets_of_all_heads(tmp_path):
         (block,) = scores.blocks(np.array([2, 5]), chosen)
         (whole,) = scores.blocks(np.array([2, 5]))
         np.testing.assert_array_equal(block.delta, whole.delta[:, [3, 2, 0]])
-        np.testing.assert_array_equal(scores.reference(block.rows, chosen), [[-2, 2.5, 2], [-5, 5.5, 5]])
+        np.testing.assert_array_equal(scores.predictions(block.rows, chosen), [[-2, 2.5, 2], [-5, 5.5, 5]])
 
 
 def test_rows_are_found_by_status_name_and_place(tmp_path):
@@ -128,7 +127,7 @@ def test_a_head_that_kept_its_positions_has_a_track_for_each(tmp_path):
         assert [track.name for track in scores.tracks] == ["x@0", "x@1", "x@2", "0"]
         (block,) = scores.blocks(np.array([1]), [scores.tracks[2]])
         assert block.delta[0, 0, 3, 1] == np.float32(true_delta(1, 13, "C", 2))
-        np.testing.assert_array_equal(scores.reference(block.rows, [scores.tracks[2]]), [[1.5]])
+        np.testing.assert_array_equal(scores.predictions(block.rows, [scores.tracks[2]]), [[1.5]])
 
 
 def test_repeated_target_names_are_numbered(tmp_path):

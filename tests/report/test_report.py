@@ -21,7 +21,6 @@ from fastism_cli.errors import UsageError
 from fastism_cli.options.choices import REPORT_TARGETS
 from fastism_cli.report import page, quality
 from fastism_cli.report.choose import only_track, parse_interval, row_over, rows_by_name, strongest_rows
-from fastism_cli.report.load_regions import load_region, load_regions
 from fastism_cli.report.page_data import pack_delta, packed_sizes, spread
 from fastism_cli.report.plot_regions import PlotOptions, plot_regions
 from fastism_cli.report.survey import BINS, survey
@@ -227,7 +226,7 @@ def test_one_target_has_to_be_chosen(looked):
 def test_a_region_has_its_scores_at_its_bases(looked, row):
     path, truth = looked
     with open_scores(path) as scores:
-        ((_, regions),) = load_regions(scores, [row], scores.tracks)
+        ((_, regions),) = scores.load_regions([row], scores.tracks)
     outside = 20 if row == 0 else 0
     for track, region in enumerate(regions):
         assert region.start == truth.start[row] + outside and len(region.seq) == LENGTH - outside
@@ -251,7 +250,7 @@ COMPLEMENT = report_files.COMPLEMENT
 
 def test_a_view_around_the_site_stays_inside(looked):
     with open_scores(looked[0]) as scores:
-        region = load_region(scores, 2, scores.tracks[0])
+        region = scores.region(2, scores.tracks[0])
     assert region.around_site(None) == region.interval == region.around_site(10**9)
     view = region.around_site(40)
     assert view.end - view.start == 40 and view.start <= region.site < view.end
@@ -265,7 +264,7 @@ def test_a_view_around_the_site_stays_inside(looked):
 
 def drawn(path: Path, row: int, *, reverse: bool, view: Interval | None = None, track: int = 0):
     with open_scores(path) as scores:
-        whole = load_region(scores, row, scores.tracks[track])
+        whole = scores.region(row, scores.tracks[track])
         whole = whole.reversed() if reverse else whole
         with picture.style():
             return whole, picture.draw(whole, view or whole.around_site(60), scores.tracks[track])

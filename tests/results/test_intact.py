@@ -66,7 +66,7 @@ def told(path: str) -> list[object]:
     """All that readers tell of a result."""
     with open_scores(path) as scores:
         blocks = [(block.seq.tobytes(), block.delta.tobytes()) for block in scores.blocks()]
-        reference = scores.reference(np.arange(scores.n_rows), scores.tracks).tobytes()
+        reference = scores.predictions(np.arange(scores.n_rows), scores.tracks).tobytes()
         columns = {name: list(values) for name, values in scores.regions.items()}
         return [contents_of(path), scores.file.attrs, scores.file.genome_sizes, columns, blocks, reference]
 

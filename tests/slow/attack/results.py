@@ -107,7 +107,7 @@ def numbers(path: Path, folder: Path) -> dict[str, Any]:
             **{f"regions/{name}": scores.regions[name] for name in schema.REGION_COLUMNS},
         }
         for head in scores.file.heads:
-            found[f"ref/{head.name}"] = scores.reference(np.arange(scores.n_rows), scores.tracks_of(head.name))
+            found[f"ref/{head.name}"] = scores.predictions(np.arange(scores.n_rows), scores.tracks_of(head.name))
         for i, block in enumerate(scores.blocks(np.arange(scores.n_rows))):
             found |= {f"seq/{i}": block.seq, f"delta/{i}": block.delta}
             found |= {f"importance/{i}": block.on_genome().importance()}

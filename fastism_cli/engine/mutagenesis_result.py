@@ -1,0 +1,93 @@
+"""What the library returns: the scores of some sequences in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from fastism_cli.errors import UsageError
+from fastism_cli.genome.alphabet import Alphabet, Codes
+from fastism_cli.scores.labelled import LabelledScores, Loaded, units_of
+from fastism_cli.scores.region import RegionScores
+from fastism_cli.scores.substitutions import substituted
+from fastism_cli.scores.tracks import Array, Track, head_tracks
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class MutagenesisResult(LabelledScores):
+    """Scores of a batch of sequences.
+
+    Attributes
+    ----------
+    reference : dict of head name to float32 array, (n, T)
+        Predictions on the sequences as they are, in the model's output units.
+    delta : dict of head name to float32 array, (n, T, L, letters)
+        Substituted minus reference, in the same units. Exactly 0 at the reference letter, NaN where not computed.
+        A head that is not reduced has its own axes in the place of T.
+    seq : uint8 (n, L)
+        The letters of the columns of ``delta``; ``alphabet.size`` is an N.
+    positions : int64 (L,)
+        The position in its sequence, from 0, of each column.
+    alphabet : Alphabet
+    """
+
+    reference: dict[str, np.ndarray]
+    delta: dict[str, np.ndarray]
+    seq: Codes
+    positions: np.ndarray
+    alphabet: Alphabet = field(default_factory=Alphabet)
+
+    @property
+    def source(self) -> str:
+        return "a result in memory"
+
+    @cached_property
+    def tracks(self) -> tuple[Track, ...]:
+        return tuple(track for head, x in self.delta.items() for track in head_tracks(head, x.shape[1:-2]))
+
+    @property
+    def letters(self) -> str:
+        return self.alphabet.letters
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        n, length = self.seq.shape
+        return n, length
+
+    def loaded(self, rows: Array, tracks: Sequence[Track]) -> Iterator[Loaded]:
+        yield Loaded(rows, self.seq[rows], self._of_tracks(self.delta, rows, tracks, inner=2))
+
+    def predictions(self, rows: Array, tracks: Sequence[Track]) -> Array:
+        return self._of_tracks(self.reference, rows, tracks, inner=0)
+
+    def _of_tracks(self, by_head: dict[str, np.ndarray], rows: Array, tracks: Sequence[Track], *, inner: int) -> Array:
+        return np.concatenate([units_of(by_head[track.head][rows], [track], inner) for track in tracks], axis=1)
+
+    def labels(self) -> dict[str, tuple[str, Array]]:
+        return {"position": ("position", self.positions)}
+
+    def lines(self, rows: Array, tracks: Sequence[Track]) -> Iterator[dict[str, Array]]:
+        (scores,), reference = self.loaded(rows, tracks), self.predictions(rows, tracks)
+        found = substituted(scores.seq, scores.delta)
+        letters = np.array([*self.letters, self.alphabet.unknown_letter], dtype=object)
+        yield {
+            "sequence": rows[found.row],
+            "position": self.positions[found.column],
+            "ref": letters[scores.seq[found.row, found.column]],
+            "alt": letters[found.alt],
+            "target": np.array([track.label for track in tracks], dtype=object)[found.track],
+            "delta": found.delta,
+            "reference": reference[found.row, found.track],
+        }
+
+    def region(self, row: int, track: Track) -> RegionScores:
+        if not len(self.positions) or (np.diff(self.positions) != 1).any():
+            raise UsageError(f"positions: only those in a row can be drawn. Received: {self.positions.tolist()[:10]}")
+        (scores,) = self.loaded(np.array([row]), [track])
+        prediction = float(self.predictions(np.array([row]), [track])[0, 0])
+        first = int(self.positions[0])
+        place = (f"sequence {row}", first, "", "+", "+")
+        return RegionScores(*place, self.letters, scores.seq[0], scores.delta[0, 0], prediction)

@@ -1,0 +1,270 @@
+"""What scores in memory and those of a result file have in common: importance, frames and pictures by target."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastism_cli.errors import UsageError
+from fastism_cli.genome.alphabet import Alphabet
+from fastism_cli.optional import require
+from fastism_cli.options.choices import PICTURE_BASES
+from fastism_cli.scores import picture
+from fastism_cli.scores.importance import hypothetical, importance
+from fastism_cli.scores.region import RegionScores
+from fastism_cli.scores.tracks import Array, Track, choose_tracks
+
+Rows = int | Iterable[int] | None
+Targets = str | Sequence[str]
+
+
+class Loaded(NamedTuple):
+    """Scores of some rows, for some tracks.
+
+    Attributes
+    ----------
+    rows : int64 (n,)
+        Ascending.
+    seq : uint8 (n, L)
+        Codes of the letters; their number is an N.
+    delta : float32 (n, K, L, letters)
+        NaN where not computed.
+    """
+
+    rows: Array
+    seq: Array
+    delta: Array
+
+
+class LabelledScores(ABC):
+    """Scores of sequences by target, in memory or in a file.
+
+    Row ``i`` of every array is sequence ``i``, or record ``i`` of the BED. Sequences and deltas are as the model saw
+    them. A target is named as :attr:`targets` lists it, or as ``--targets`` of a command takes it; where there is only
+    one, it may be left out.
+
+    Beside what is here, each has ``delta`` (n, T, L, letters) and ``reference`` (n, T), by head.
+    """
+
+    # -- what there is --
+
+    @property
+    @abstractmethod
+    def source(self) -> str:
+        """Where the scores come from, in messages."""
+
+    @property
+    @abstractmethod
+    def tracks(self) -> tuple[Track, ...]:
+        """Every target of every head."""
+
+    @property
+    @abstractmethod
+    def letters(self) -> str:
+        """Letters, in the order of the last axis of what the methods here return."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """How many rows and columns there are."""
+
+    @abstractmethod
+    def loaded(self, rows: Array, tracks: Sequence[Track]) -> Iterator[Loaded]:
+        """Those of some ascending rows that have scores, some at a time."""
+
+    @abstractmethod
+    def predictions(self, rows: Array, tracks: Sequence[Track]) -> Array:
+        """Predictions on the sequences as they are, float32 (n, K)."""
+
+    @abstractmethod
+    def labels(self) -> dict[str, tuple[str, Array]]:
+        """Names of rows and columns for labelled arrays: a name to its dimension ("row", "position") and values."""
+
+    @abstractmethod
+    def lines(self, rows: Array, tracks: Sequence[Track]) -> Iterator[dict[str, Array]]:
+        """Columns of a table with a line for each substitution, some rows at a time."""
+
+    @abstractmethod
+    def region(self, row: int, track: Track) -> RegionScores:
+        """One row, to draw it."""
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The names of the heads, in the order of the model."""
+        return tuple(dict.fromkeys(track.head for track in self.tracks))
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The targets of all heads: ``HEAD``, or ``HEAD/NAME`` of a head that has several."""
+        return tuple(track.label for track in self.tracks)
+
+    def __repr__(self) -> str:
+        n, length = self.shape
+        counts = {head: sum(track.head == head for track in self.tracks) for head in self.heads}
+        heads = ", ".join(f"{head} ({count})" for head, count in counts.items())
+        return f"<{type(self).__name__} of {self.source}: {n:,} x {length:,} letters of {self.letters}, heads: {heads}>"
+
+    # -- scores of one target --
+
+    def importance(self, target: str | None = None, *, rows: Rows = None) -> Array:
+        """The importance of each letter that is there: minus the mean of its position's deltas.
+
+        Parameters
+        ----------
+        target : str, optional
+        rows : int or iterable of int, optional
+            Default: all.
+
+        Returns
+        -------
+        float32 (n, L)
+            Positive where substitutions lower the prediction; NaN at an N, and where nothing was computed.
+        """
+        return self._by_row(target, rows, self.shape[1:], lambda found: importance(found.seq, found.delta)[:, 0])
+
+    def hypothetical(self, target: str | None = None, *, rows: Rows = None) -> Array:
+        """The importance that each letter would have: delta minus its mean over the letters.
+
+        Parameters and NaN are those of :meth:`importance`.
+
+        Returns
+        -------
+        float32 (n, L, letters)
+        """
+        shape = (*self.shape[1:], len(self.letters))
+        return self._by_row(target, rows, shape, lambda found: hypothetical(found.seq, found.delta)[:, 0])
+
+    def _by_row(
+        self, target: str | None, rows: Rows, shape: tuple[int, ...], values_of: Callable[[Loaded], Array]
+    ) -> Array:
+        ascending, order = np.unique(self._rows(rows), return_inverse=True)
+        values = np.full((len(ascending), *shape), np.nan, np.float32)
+        for found in self.loaded(ascending, [self._track(target)]):
+            values[np.searchsorted(ascending, found.rows)] = values_of(found)
+        return values[order]
+
+    # -- frames --
+
+    def to_frame(self, targets: Targets = (), *, rows: Rows = None) -> Any:
+        """A pandas DataFrame with a line for each substitution that has a score.
+
+        Parameters
+        ----------
+        targets : str or sequence of str, optional
+            Default: all.
+        rows : int or iterable of int, optional
+            Default: all.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Of a file the columns of ``fastism top``: chrom, pos (from 1), ref, alt, target, delta, reference, region;
+            letters are those of the + strand. In memory, ``sequence`` and ``position``, both from 0, are in the place
+            of chrom and pos, and there is no region.
+
+        Raises
+        ------
+        UsageError
+            If pandas is not installed, or there is no such target or row.
+        """
+        pandas = require("pandas", wanted_by="to_frame", extra="frames")
+        pieces = [pandas.DataFrame(columns) for columns in self.lines(self._ascending(rows), self._tracks(targets))]
+        return pandas.concat(pieces, ignore_index=True) if len(pieces) > 1 else pieces[0]
+
+    def to_xarray(self, targets: Targets = (), *, rows: Rows = None) -> Any:
+        """An xarray Dataset of delta, reference and importance, with names on all axes.
+
+        Parameters
+        ----------
+        targets, rows
+            As in :meth:`to_frame`.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``delta`` (row, target, position, letter), ``reference`` (row, target), ``importance`` (row, target,
+            position), and ``seq`` (row, position): the letters, as bytes.
+        """
+        xarray = require("xarray", wanted_by="to_xarray", extra="frames")
+        rows, tracks = self._ascending(rows), self._tracks(targets)
+        n, k, length = len(rows), len(tracks), self.shape[1]
+        delta = np.full((n, k, length, len(self.letters)), np.nan, np.float32)
+        scores, seq = np.full((n, k, length), np.nan, np.float32), np.full((n, length), b"N")
+        for found in self.loaded(rows, tracks):
+            at = np.searchsorted(rows, found.rows)
+            delta[at], scores[at] = found.delta, importance(found.seq, found.delta)
+            seq[at] = np.array([*self.letters, Alphabet(self.letters).unknown_letter], "S1")[found.seq]
+        arrays = {
+            "delta": (("row", "target", "position", "letter"), delta),
+            "reference": (("row", "target"), self.predictions(rows, tracks)),
+            "importance": (("row", "target", "position"), scores),
+            "seq": (("row", "position"), seq),
+        }
+        labels = {name: (axis, x[rows] if axis == "row" else x) for name, (axis, x) in self.labels().items()}
+        axes = {"row": rows, "target": [track.label for track in tracks], "letter": list(self.letters)}
+        return xarray.Dataset(arrays, coords=labels | axes)
+
+    # -- pictures --
+
+    def plot(self, target: str | None = None, row: int = 0, *, bases: int | None = PICTURE_BASES) -> Any:
+        """A sequence logo of importance over a heat map of the deltas.
+
+        Parameters
+        ----------
+        target : str, optional
+        row : int
+        bases : int or None
+            How many to show, around the strongest site; None shows all.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        UsageError
+            If matplotlib is not installed, or there is no such target, or no scores in the row.
+        """
+        picture.require_libraries("plot")
+        (row,), track = self._ascending(row).tolist(), self._track(target)
+        whole = self.region(row, track)
+        with picture.style():
+            return picture.draw(whole, whole.around_site(bases), track)
+
+    # -- what the user asks for --
+
+    def _tracks(self, targets: Targets) -> tuple[Track, ...]:
+        return choose_tracks(self, [targets] if isinstance(targets, str) else list(targets), option="targets")
+
+    def _track(self, target: str | None) -> Track:
+        tracks = choose_tracks(self, () if target is None else [target], option="target")
+        if len(tracks) != 1:
+            raise UsageError(f"target: {self.source} has {len(tracks):,}. Name one: {', '.join(self.targets[:10])}")
+        return tracks[0]
+
+    def _rows(self, rows: Rows) -> Array:
+        n = self.shape[0]
+        wanted = np.arange(n) if rows is None else np.atleast_1d(np.asarray(rows, dtype=np.int64))
+        if len(wanted) and not (0 <= wanted.min() and wanted.max() < n):
+            raise UsageError(f"rows: {self.source} has the rows 0 to {n - 1:,}. Received: {rows}")
+        return wanted
+
+    def _ascending(self, rows: Rows) -> Array:
+        return np.unique(self._rows(rows))
+
+
+def units_of(values: Any, tracks: Sequence[Track], inner: int) -> Array:
+    """The tracks of one head's array (n, *head shape, *inner axes), as (n, K, *inner axes).
+
+    Parameters
+    ----------
+    inner : int
+        How many axes stand behind those of the head.
+    """
+    end = values.ndim - inner
+    flat = values.reshape(len(values), prod(values.shape[1:end]), *values.shape[end:])
+    return np.asarray(flat[:, [track.unit for track in tracks]])
