@@ -41,7 +41,7 @@ demo: $(VENV)/installed  ## score the example's peaks and show the motifs that c
 logo: demo  ## draw the README's picture anew from the demo's result
 	$(BIN)/fastism plot $(OUT)/demo.ism.h5 --target ctcf --name peak_52 --output examples/ctcf.png --overwrite
 
-test: $(VENV)/installed  ## the tests (less than four minutes on two cores)
+test: $(VENV)/installed  ## the tests (less than four minutes on two cores); of dear ones a share, by FASTISM_TEST_SEED=0
 	$(BIN)/python -m pytest -q -n $(JOBS)
 
 test-all: $(VENV)/installed  ## the tests with every variant of every toy model, and those that take long
@@ -64,7 +64,7 @@ $(VENV)-jax/installed: pyproject.toml
 
 # Without optimisations XLA compiles the many small models in less than half of the time, and computes the same.
 test-jax: $(VENV)-jax/installed  ## the exactness tests and a run of the demo on JAX, where there is no TensorFlow (SHARE=0/3: a third of them)
-	FASTISM_SHARE=$(SHARE) KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(VENV)-jax/bin/python -m pytest -q -n $(JOBS) $(JAX_TESTS)
+	FASTISM_SHARE=$(SHARE) FASTISM_TEST_SEED=all KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(VENV)-jax/bin/python -m pytest -q -n $(JOBS) $(JAX_TESTS)
 
 $(VENV)-consumers/installed: Makefile
 	$(PYTHON) -m venv $(VENV)-consumers

@@ -20,8 +20,19 @@ settings.register_profile("search", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With FASTISM_SHARE=I/K, run every K-th test from the I-th on, and all that are of JAX alone."""
+    """Mark ``exhaustive`` what FASTISM_TEST_SEED does not draw, before pytest selects by marks.
+
+    With FASTISM_SHARE=I/K, run every K-th test from the I-th on, and all that are of JAX alone.
+    """
+    from tests.helpers.draw import is_drawn
+
+    seed = os.environ.get("FASTISM_TEST_SEED") or "0"
+    for item in items:
+        dear = item.get_closest_marker("one_in")
+        if dear is not None and not is_drawn(item.nodeid, dear.args[0], seed):
+            item.add_marker(pytest.mark.exhaustive)
     share = parse_shard(os.environ.get("FASTISM_SHARE") or None)
     chosen = [i % share.count == share.index or "without_tensorflow" in item.nodeid for i, item in enumerate(items)]
     config.hook.pytest_deselected(items=[item for item, kept in zip(items, chosen, strict=True) if not kept])

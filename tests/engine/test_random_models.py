@@ -36,6 +36,7 @@ def assert_exact(stack: Stack) -> None:
         assert errors.fast <= 3 * rounding_error(model, inputs), errors
 
 
+@pytest.mark.one_in(6)
 @behind_a_mask
 @settings(STEADY, max_examples=EXAMPLES)
 @given(stacks())

@@ -58,6 +58,7 @@ def record(i: int) -> tuple[str, int, str]:
 # --- values -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.compiled
 @pytest.mark.parametrize("stranded", [False, True])
 def test_every_score_is_that_of_plain_keras(score, folder, stranded):
@@ -123,6 +124,7 @@ def test_window_scores_the_same_bases_on_both_strands(score, folder, window):
         assert [result.regions["start"][i], result.regions["end"][i]] == expected
 
 
+@pytest.mark.one_in(4)
 def test_results_do_not_depend_on_batches_blocks_or_order(score, folder, monkeypatch):
     _, whole = score(name="whole.h5")
     backwards = folder.bed_of("backwards.bed", *RECORDS[::-1])

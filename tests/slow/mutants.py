@@ -1,6 +1,7 @@
 """``python -m tests.slow.mutants``: rules broken on purpose, one at a time; each must make a test fail.
 
-Works on a copy of the package. Prints for each break which test caught it, and exits with 1 if one survives.
+Works on a copy of the package, and runs what ``make test`` runs. Prints for each break which test caught it, and exits
+with 1 if one survives.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ def failing_test(change: Break | None, tests: tuple[str, ...]) -> str | None:
             shutil.copy(ROOT / name, folder)
         if change is not None:
             apply(change, Path(folder) / "fastism_cli")
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "", *tests]
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
         environment = {**os.environ, "PYTHONPATH": folder}
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     failed = re.search(r"^FAILED (\S+)", done.stdout, re.MULTILINE)
