@@ -99,7 +99,9 @@ class Batching:
 
         XLA's own plan of the memory for an H100 is within 4 % of what the plan counts (``make gpu-model``).
         """
-        return int(SPARE * prod(batch) * self.prepared.plan.peak * self._bytes_each)
+        plan, substitutions = self.prepared.plan, prod(batch)
+        late = min(substitutions, device_choices().late_substitutions(plan.late_working_set))
+        return int(SPARE * (substitutions * plan.peak + late * plan.late_peak) * self._bytes_each)
 
     def is_dead(self, positions: np.ndarray) -> np.ndarray:
         """Which of these positions cannot change an output, bool (n,). The naive engine computes them all the same."""

@@ -9,22 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial, reduce
+from functools import cached_property, partial
 from math import prod
 from typing import Any
 
 import numpy as np
 from keras import ops, tree
 
+from fastism_cli.engine.late_part import LatePart
 from fastism_cli.engine.plan import Cut, Operand, Plan, Stage, Step, cuts, reaches
 from fastism_cli.engine.planner import make_plan
 from fastism_cli.engine.stage import StageOnStretch, first_rows, summary_key
 from fastism_cli.model import backend, device_choices
 from fastism_cli.model.graph import LayerGraph
-from fastism_cli.rules.base import Everywhere, Unchanged, Window
+from fastism_cli.rules.base import Window
 from fastism_cli.rules.frames import ChunkCall, Frame
-from fastism_cli.rules.move_rows import place_by_rows
-from fastism_cli.rules.several_windows import SumOfWindows
 from fastism_cli.rules.strips import Strip
 
 Arrays = dict[str, Any]
@@ -240,6 +239,7 @@ class ChunkRunner:
         self.graph = plan.graph
         self.batch = engine.batch
         self.choices = device_choices.device_choices()
+        self.late = LatePart(plan, engine.batch, self.choices.late_substitutions(plan.late_working_set))
         self.fits: list[Any] = []
 
     def prepare(self) -> dict[str, Arrays]:
@@ -254,14 +254,13 @@ class ChunkRunner:
         self.fits = []
         tables = {**kept["cuts"], **constants, **kept["summaries"]}
         deltas: dict[int, Any] = {self.plan.input_tensor: self._first_delta(kept, q, bases)}
-        values: dict[int, Any] = {}
         for stage in self.plan.stages:
-            if stage.steps[0].rule is None:
-                self._run_full(stage.steps[0], kept["full"], deltas, values, q)
-            else:
+            if stage.steps[0].rule is not None:
                 deltas.update(zip(stage.exports, self._run_stage(stage, tables, deltas, params, q), strict=True))
-        heads = [self._change(port.tensor, kept["full"], deltas, values, q) for port in self.graph.outputs]
-        return heads, self.fits
+        read = {t for step in self.plan.late_steps for t in step.node.inputs}
+        read |= {port.tensor for port in self.graph.outputs}
+        natural = {t: self._in_order(t, x, range(self.batch[1])) for t, x in deltas.items() if t in read}
+        return self.late.changes(kept["full"], natural, q), self.fits
 
     def _first_delta(self, kept: Arrays, q: Any, bases: Any) -> Any:
         x = kept["full"][str(self.plan.input_tensor)]
@@ -407,59 +406,6 @@ class ChunkRunner:
                 else:
                     found[key] = cut_frames(table, frame.take(positions), low, q)
         return found
-
-    # -- nodes whose input may change everywhere --
-
-    def _run_full(self, step: Step, full: Arrays, deltas: dict[int, Any], values: dict[int, Any], q: Any) -> None:
-        """Call the Keras layer itself on batches of S * P * A full tensors; windows of one tensor are added up."""
-        if isinstance(step.node.layer, SumOfWindows):
-            changes = [self._change(t, full, deltas, values, q) for t in step.node.inputs[:-1]]
-            deltas[step.node.outputs[0]] = reduce(ops.add, changes)
-            return
-        inputs = [self._full_value(t, full, deltas, values, q) for t in step.node.inputs]
-        outputs = backend.of_any_batch(step.node.call, inputs)(inputs)
-        values.update(zip(step.node.outputs, outputs, strict=True))
-
-    def _full_value(self, tensor: int, full: Arrays, deltas: dict[int, Any], values: dict[int, Any], q: Any) -> Any:
-        """(S * P * A, *shape)"""
-        if tensor in values:
-            return values[tensor]
-        reference = full[str(tensor)]
-        shape = tuple(reference.shape[1:])
-        state = self.plan.states[tensor]
-        unchanged = ops.reshape(reference, (self.batch[0], 1, 1, *shape))
-        if isinstance(state, Unchanged):
-            x = ops.broadcast_to(unchanged, (*self.batch, *shape))
-        else:
-            x = self._full_delta(tensor, shape, deltas, q) + unchanged
-        values[tensor] = ops.reshape(x, (prod(self.batch), *shape))
-        return values[tensor]
-
-    def _full_delta(self, tensor: int, shape: tuple[int, ...], deltas: dict[int, Any], q: Any) -> Any:
-        """(S, P, A, *shape)"""
-        state = self.plan.states[tensor]
-        delta = self._in_order(tensor, deltas[tensor], range(self.batch[1]))
-        if isinstance(state, Everywhere):
-            return delta
-        assert isinstance(state, Window)
-        rows = place_by_rows(delta, first_rows(state.frame, q), state.frame.length)
-        rows = ops.moveaxis(rows, 3, 3 + state.axis) if state.axis else rows
-        if state.flat is None:
-            return rows
-        rows = ops.reshape(rows, (*self.batch, state.elements))
-        after = state.flat.total - state.flat.before - rows.shape[-1]
-        return ops.pad(rows, [(0, 0)] * 3 + [(state.flat.before, after)])
-
-    def _change(self, tensor: int, full: Arrays, deltas: dict[int, Any], values: dict[int, Any], q: Any) -> Any:
-        """The delta (S, P, A, *shape) of a tensor."""
-        reference = full[str(tensor)]
-        shape = tuple(reference.shape[1:])
-        if isinstance(self.plan.states[tensor], Unchanged):
-            return ops.zeros((*self.batch, *shape), reference.dtype)
-        if tensor in deltas:
-            return self._full_delta(tensor, shape, deltas, q)
-        value = ops.reshape(values[tensor], (*self.batch, *shape))
-        return value - ops.reshape(reference, (self.batch[0], 1, 1, *shape))
 
 
 def positions_of(x: Any, stretch: tuple[int, int]) -> Any:

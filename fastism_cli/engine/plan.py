@@ -180,6 +180,11 @@ class Plan:
     def steps(self) -> list[Step]:
         return [step for stage in self.stages for step in stage.steps]
 
+    @cached_property
+    def late_steps(self) -> tuple[Step, ...]:
+        """The steps whose input may change everywhere: Keras computes them on complete tensors, after all others."""
+        return tuple(step for step in self.steps if step.rule is None)
+
     @property
     def multiply_adds(self) -> int:
         """Multiply-adds of one substitution by this plan."""
@@ -205,21 +210,42 @@ class Plan:
 
     @cached_property
     def working_set(self) -> int:
-        """Elements of the largest step for one substitution: its output and its intermediate results."""
-        return max((step.scratch + self._written(step) for step in self.steps), default=1)
+        """Elements of the largest step of a rule for one substitution, or of all heads."""
+        heads = sum(written(self.states[port.tensor], self.graph.tensors[port.tensor]) for port in self.graph.outputs)
+        return max(heads, 1, *(step.scratch + self._written(step) for step in self.steps if step.rule is not None))
+
+    @cached_property
+    def late_working_set(self) -> int:
+        """Elements of the largest of the late steps for one substitution: its inputs and its output, laid out."""
+        return max((step.scratch + self._written(step) for step in self.late_steps), default=1)
 
     @cached_property
     def peak(self) -> int:
-        """Elements that one substitution needs at once: what later stages read, and the largest step of a stage.
+        """Elements that one substitution needs at once, without those of the late steps, which work in pieces."""
+        stages = [stage for stage in self.stages if stage.steps[0].rule is not None]
+        return self._most_at_once(stages, {t for step in self.late_steps for t in step.node.inputs})
+
+    @cached_property
+    def late_peak(self) -> int:
+        """Elements that one substitution of a piece needs at once in the late steps."""
+        return self._most_at_once([stage for stage in self.stages if stage.steps[0].rule is None], set())
+
+    def _most_at_once(self, stages: Sequence[Stage], read_after: set[int]) -> int:
+        """Elements that are there at once in these stages: what later ones read, and the largest step of a stage.
 
         What a stage reads and what it makes are there together; its product is another array.
+
+        Parameters
+        ----------
+        read_after : set of int
+            Tensors that are read after all of these stages, beside the heads.
         """
-        last = {t: i for i, stage in enumerate(self.stages) for step in stage.steps for t in step.node.inputs}
-        last |= {port.tensor: len(self.stages) for port in self.graph.outputs}
-        made_by = {t: i for i, stage in enumerate(self.stages) for t in stage.exports}
+        last = {t: i for i, stage in enumerate(stages) for step in stage.steps for t in step.node.inputs}
+        last |= dict.fromkeys({*read_after, *(port.tensor for port in self.graph.outputs)}, len(stages))
+        made_by = {t: i for i, stage in enumerate(stages) for t in stage.exports}
         sizes = {t: written(self.states[t], self.graph.tensors[t]) for t in made_by}
         most = 0
-        for i, stage in enumerate(self.stages):
+        for i, stage in enumerate(stages):
             kept = sum(sizes[t] for t, maker in made_by.items() if maker <= i <= last.get(t, maker))
             most = max(most, kept + max(step.scratch for step in stage.steps))
         return most

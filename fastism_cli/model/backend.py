@@ -178,6 +178,36 @@ def _loop_of_tensorflow(
     return (tf.function(run, autograph=False) if traced else run)(goes_on, tuple(state))
 
 
+def one_by_one(
+    function: Callable[[Any], list[Any]], rows: np.ndarray, like: Sequence[tuple[tuple[int, ...], Any]]
+) -> list[Any]:
+    """The arrays that ``function`` makes of each row, one row after the other, stacked: the loop is part of the graph.
+
+    Parameters
+    ----------
+    rows : array (n, ...)
+    like : sequence of (shape, dtype)
+        What each array is like.
+
+    Returns
+    -------
+    list of arrays (n, *shape)
+    """
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        specs = [tf.TensorSpec(shape, dtype) for shape, dtype in like]
+        stacked: list[Any] = tf.map_fn(
+            function, tf.convert_to_tensor(rows), fn_output_signature=specs, parallel_iterations=1
+        )
+        return stacked
+    if BACKEND == "jax":
+        import jax
+
+        return list(jax.lax.map(function, jax.numpy.asarray(rows)))
+    return [keras.ops.stack(arrays) for arrays in zip(*map(function, rows), strict=True)]
+
+
 def allow_float64() -> None:
     """Let arrays be float64: by default JAX cuts them to float32, and so do Keras' operations on JAX.
 
