@@ -11,9 +11,10 @@ import click
 
 from fastism_cli.cli.exit_codes import GIVEN
 from fastism_cli.cli.messages import start_logging
-from fastism_cli.options.choices import MOST_BASES, MOST_IN_A_CALL, MOST_LENGTH, whole_number
+from fastism_cli.errors import UsageError
+from fastism_cli.options.choices import MOST_BASES, MOST_IN_A_CALL, MOST_LENGTH, signed_number, whole_number
 from fastism_cli.options.problems import brief
-from fastism_cli.options.run_options import CHOICES, RunOptions, flag
+from fastism_cli.options.run_options import CHOICES, RunOptions, flag, parse_window
 
 Command = Callable[..., Any]
 MOST_DIGITS = 40  # that a number is written in
@@ -89,6 +90,31 @@ class Real(click.FloatRange):
 def _is_plain_number(text: str) -> bool:
     """Whether Python reads it as people do: not thousands of digits, digits of other scripts, or underscores."""
     return text.isascii() and "_" not in text and len(text) <= MOST_DIGITS
+
+
+class Signed(click.ParamType):
+    """A whole number, also a negative one, of as many bases as a contig may have."""
+
+    name = "int"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = signed_number(value, most=MOST_BASES) if isinstance(value, str) else value
+        if number is None:
+            self.fail(f"{brief(value)!r} is not a whole number from {-MOST_BASES} to {MOST_BASES}.", param, ctx)
+        return number
+
+
+class WidthOrPlace(click.ParamType):
+    """A number of bases, or FIRST:END."""
+
+    name = "WIDTH|FIRST:END"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            window = parse_window(value)
+        except UsageError as error:
+            self.fail(str(error).removeprefix("--window "), param, ctx)
+        return value if window is None or window.first is not None else window.width
 
 
 class WordOrWhole(click.ParamType):

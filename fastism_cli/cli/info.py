@@ -10,6 +10,7 @@ import click
 
 from fastism_cli.cli.click_options import Strict, logging_options, result_argument
 from fastism_cli.cli.messages import aligned
+from fastism_cli.options.run_options import Window
 from fastism_cli.results.schema import Status
 from fastism_cli.scores.written_names import cell
 
@@ -47,10 +48,11 @@ def _what(found: Contents) -> list[str]:
     strand = "+ strand, or the reverse complement of - records" if found.stranded else "+ strand"
     shard = f", shard {found.shard_index} of {found.num_shards}" if found.num_shards > 1 else ""
     part = f" (rows {found.row_start:,} to {found.row_stop:,} of {found.n_total:,}{shard})"
+    place = Window(found.window, found.window_first).place
     lines = [
         f"{found.path}: {'complete' if found.complete else 'NOT FINISHED'}, format version {found.format_version}",
         f"regions   {found.rows:,}{part if found.rows < found.n_total else ''}: {statuses or 'none'}",
-        f"window    {found.window:,} of {found.length:,} bases, {found.alphabet}, {strand}",
+        f"window    {found.window:,} of {found.length:,} bases{place and f' ({place})'}, {found.alphabet}, {strand}",
         f"genome    {found.contigs:,} contigs; {found.padded:,} regions pass an end of theirs",
     ]
     return lines + ([f"missing   rows {_listed(found)}"] if found.missing else [])

@@ -10,8 +10,10 @@ import click
 
 from fastism_cli.cli.click_options import (
     Real,
+    Signed,
     Strict,
     Whole,
+    WidthOrPlace,
     batch_option,
     choice_option,
     default_of,
@@ -40,8 +42,16 @@ if TYPE_CHECKING:
 what_options = together(
     click.option(
         "--window",
-        type=Whole(1),
-        help="Substitute only so many bases, in the middle of the input.  [default: all of it]",
+        type=WidthOrPlace(),
+        help="Substitute only so many bases, in the middle of the input; or those from FIRST to before END, counted "
+        "from the middle one along the strand of the record: -50:150.  [default: all of it]",
+    ),
+    click.option(
+        "--offset",
+        type=Signed(),
+        default=default_of("offset"),
+        show_default=True,
+        help="Move the middle of the input by so many bases, to the 3' end of the record's strand.",
     ),
     choice_option(
         "n_policy", "For bases that are N: leave them unscored (NaN), substitute all letters, or refuse the regions."

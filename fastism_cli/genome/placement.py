@@ -45,15 +45,22 @@ class Geometry:
     length : int
         Positions of the model's input.
     window : int
-        Positions in the middle of the input that are substituted.
+        Positions that are substituted.
+    first : int or None
+        The first of them, counted from the centre along the strand of the region; None if they are the middle of the
+        input, the same bases on both strands.
     center : "auto", "midpoint" or "summit"
         The base at input position ``length // 2``; "auto" is the summit if the region has one, else the midpoint.
+    offset : int
+        By how many bases the centre is moved, to the 3' end of the region's strand.
     stranded : bool
         Whether the model sees the reverse complement of a "-" region.
     from_start : bool
         The input begins where the region begins, whatever ``center`` says: for whole records of a FASTA.
     tile : bool
         Whether as many windows as needed cover a region, instead of one at its centre.
+    has_minus : bool
+        Whether there are regions on the - strand: a window beside the middle must fit for them too.
     """
 
     length: int
@@ -62,19 +69,40 @@ class Geometry:
     stranded: bool = False
     from_start: bool = False
     tile: bool = False
+    first: int | None = None
+    offset: int = 0
+    has_minus: bool = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.window <= self.length:
+        if self.first is not None:
+            self._check_beside_middle(self.first)
+        elif not 0 < self.window <= self.length:
             raise UsageError(
                 f"--window must be from 1 to the length of the model's input, {self.length}. "
                 f"Received: --window {self.window}"
             )
 
+    def _check_beside_middle(self, first: int) -> None:
+        for minus in (False, True) if self.has_minus else (False,):
+            start = self.window_start(minus=minus)
+            if not 0 <= start <= self.length - self.window:
+                low, high = -(self.length // 2), (self.length + 1) // 2
+                low, high = (1 - high, 1 - low) if minus else (low, high)
+                raise UsageError(
+                    f"--window {first}:{first + self.window} passes an end of the model's input of {self.length}: of "
+                    f"records on the {'-' if minus else '+'} strand it holds {low}:{high}."
+                )
+
+    def window_start(self, *, minus: bool) -> int:
+        """First substituted position of the input of a region, on the + strand; ``minus`` is the region's strand."""
+        return window_offset(self.length, self.window, self.first, minus=minus)
+
     def place(self, region: Region, contig_size: int | None) -> Placement:
         """Place the input on a region. ``contig_size`` is None for an unknown contig; nothing is padded there."""
+        minus = region.strand == "-"
         centre = region.start + self.length // 2 if self.from_start else centre_of(region, self.center)
-        input_start = centre - self.length // 2
-        start = centre - self.window // 2
+        input_start = centre + (-self.offset if minus else self.offset) - self.length // 2
+        start = input_start + self.window_start(minus=minus)
         end = start + self.window
         if contig_size is None:
             return Placement(input_start, start, end, 0)
@@ -116,8 +144,15 @@ class Geometry:
         """Whether the model sees this region's reverse complement."""
         return self.stranded and region.strand == "-"
 
-    def columns(self, *, reverse: bool) -> range:
+    def columns(self, *, reverse: bool, minus: bool | None = None) -> range:
         """Input positions that are substituted.
+
+        Parameters
+        ----------
+        reverse : bool
+            Whether the model sees the reverse complement.
+        minus : bool, optional
+            Whether the region is on the - strand. Default: if it is reversed.
 
         The bases are the same on both strands, so the positions differ by one if only one of length and window is odd::
 
@@ -125,22 +160,32 @@ class Geometry:
             forward  . . x x x .       columns [2, 5)
             reverse  . x x x . .       columns [1, 4), base 4 first
         """
-        first = window_offset(self.length, self.window)
+        first = self.window_start(minus=reverse if minus is None else minus)
         if reverse:
             first = self.length - first - self.window
         return range(first, first + self.window)
 
     @property
     def all_columns(self) -> range:
-        """The columns of both strands, if the run is stranded: the engine is compiled for them."""
+        """The columns of both strands: the engine is compiled for them."""
         forward = self.columns(reverse=False)
-        reverse = self.columns(reverse=self.stranded)
+        reverse = self.columns(reverse=self.stranded and self.has_minus, minus=self.has_minus)
         return range(min(forward.start, reverse.start), max(forward.stop, reverse.stop))
 
 
-def window_offset(length: int, window: int) -> int:
-    """First position of a window in the middle of an input, counted from the input's first base on the + strand."""
-    return length // 2 - window // 2
+def window_offset(length: int, window: int, first: int | None = None, *, minus: bool = False) -> int:
+    """First position of a window in an input, counted from the input's first base on the + strand.
+
+    Without ``first`` the window is in the middle. Otherwise it begins ``first`` bases after the middle one, ``c``,
+    along the strand of the region, ``minus`` for the - strand::
+
+        bases    0 1 2 c 4 5 6       length 7, window 2, first 1
+        + strand . . . . x x .       first base 4
+        - strand . x x . . . .       first base 1
+    """
+    if first is None:
+        return length // 2 - window // 2
+    return length // 2 + (1 - first - window if minus else first)
 
 
 def centre_of(region: Region, center: str) -> int:

@@ -53,6 +53,12 @@ def whole_number(text: str, *, least: int = 0, most: int) -> int | None:
     return number if least <= (number := int(text.lstrip("0") or "0")) <= most else None
 
 
+def signed_number(text: str, *, most: int) -> int | None:
+    """``"-12" -> -12``, ``"+3" -> 3``; None if it is not written so, or its magnitude is more than ``most``."""
+    number = whole_number(text[1:] if text[:1] in ("-", "+") else text, most=most)
+    return -number if number is not None and text.startswith("-") else number
+
+
 def reductions_of(head: str | None, texts: Iterable[str]) -> tuple[str, ...]:
     """``["sum,jsd", "max"] -> ("sum", "jsd", "max")``, each once.
 

@@ -24,6 +24,7 @@ from fastism_cli.options.choices import (
     N_POLICIES,
     PRECISIONS,
     reductions_of,
+    signed_number,
     whole_number,
 )
 from fastism_cli.options.per_head import split_named
@@ -58,7 +59,8 @@ class RunOptions:
     """
 
     center: str = "auto"
-    window: int | None = None
+    window: int | str | None = None
+    offset: int = 0
     stranded: bool = False
     edge: str = "pad"
     n_policy: str = "skip"
@@ -97,8 +99,9 @@ class RunOptions:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UsageError(f"{flag(name)} must be one of {', '.join(choices)}. Received: {getattr(self, name)!r}")
-        for name, most in {"window": MOST_BASES, "limit": MOST_BASES, "length": MOST_LENGTH}.items():
+        for name, most in {"limit": MOST_BASES, "length": MOST_LENGTH}.items():
             _check_number(name, getattr(self, name), most)
+        self._check_place()
         if self.batch_size != "auto":
             _check_number("batch_size", self.batch_size, MOST_IN_A_CALL)
         if not 0 <= self.max_n <= 1:
@@ -110,6 +113,19 @@ class RunOptions:
             raise UsageError("--tile covers whole intervals, --center summit one place of each: give one of the two.")
         if not 0 <= self.checkpoint <= MOST_SECONDS:
             raise UsageError(f"--checkpoint is a number of seconds up to {MOST_SECONDS:g}. Received: {self.checkpoint}")
+
+    def _check_place(self) -> None:
+        """What --window, --offset and --tile say of the bases that are substituted."""
+        window = parse_window(self.window)
+        if not isinstance(self.offset, int):
+            raise UsageError(f"--offset must be a whole number. Received: {brief(repr(self.offset))}")
+        if abs(self.offset) > MOST_BASES:
+            raise UsageError(f"--offset must be at most {MOST_BASES}. Received: {_size_of(self.offset)}")
+        if self.tile and (self.offset or (window and window.first is not None)):
+            raise UsageError(
+                "--tile covers whole intervals, --offset and --window FIRST:END a place beside the middle of each: "
+                "give one of the two. --window WIDTH goes with --tile."
+            )
 
     def config(self) -> str:
         """The options that decide what the file holds, as JSON with sorted keys."""
@@ -129,10 +145,14 @@ def _check_number(name: str, value: Any, most: int) -> None:
     if value is None or (isinstance(value, int) and 1 <= value <= most):
         return
     if isinstance(value, int):
-        shown = f"a number of {value.bit_length():,} bits"  # Python writes no number of thousands of digits
         fault = "must be at least 1" if value < 1 else f"must be at most {most}"
-        raise UsageError(f"{flag(name)} {fault}. Received: {value if abs(value) <= most else shown}")
+        raise UsageError(f"{flag(name)} {fault}. Received: {value if abs(value) <= most else _size_of(value)}")
     raise UsageError(f"{flag(name)} must be a whole number. Received: {brief(repr(value))}")
+
+
+def _size_of(number: int) -> str:
+    """For a message: Python writes no number of thousands of digits."""
+    return f"a number of {number.bit_length():,} bits"
 
 
 def flag(name: str) -> str:
@@ -152,6 +172,51 @@ def parse_reduce(values: Sequence[str]) -> dict[str | None, tuple[str, ...]]:
     for head, text in split_named(values):
         given.setdefault(head, []).append(text)
     return {head: reductions_of(head, texts) for head, texts in given.items()}
+
+
+class Window(NamedTuple):
+    """The bases of an input that are substituted.
+
+    Attributes
+    ----------
+    width : int
+        How many.
+    first : int or None
+        The first of them, counted from the base in the middle (0) along the strand of the record; None if they are the
+        middle of the input, which has the same bases on both strands.
+    """
+
+    width: int
+    first: int | None = None
+
+    @property
+    def place(self) -> str:
+        """``from -50 to 149 of the middle``; empty for the middle itself."""
+        return "" if self.first is None else f"from {self.first:,} to {self.first + self.width - 1:,} of the middle"
+
+
+def parse_window(value: Any) -> Window | None:
+    """``200 -> Window(200)``, ``"-50:150" -> Window(200, -50)``; None is the whole input.
+
+    Raises
+    ------
+    UsageError
+        If it is neither a width from 1 on, nor FIRST:END with END after FIRST.
+    """
+    if value is None or isinstance(value, int):
+        _check_number("window", value, MOST_BASES)
+        return None if value is None else Window(value)
+    first, colon, end = str(value).partition(":")
+    width = whole_number(first, least=1, most=MOST_BASES) if not colon else None
+    ends = [signed_number(text, most=MOST_BASES) for text in (first, end)]
+    if width is not None:
+        return Window(width)
+    if not colon or ends[0] is None or ends[1] is None or ends[0] >= ends[1]:
+        raise UsageError(
+            "--window must be a number of bases from 1 on, or FIRST:END from the base in the middle, as in -50:150. "
+            f"Received: {brief(repr(value))}"
+        )
+    return Window(ends[1] - ends[0], ends[0])
 
 
 class Tied(NamedTuple):

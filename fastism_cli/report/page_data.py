@@ -78,7 +78,10 @@ def _summary(scores: Scores) -> list[tuple[str, str]]:
 
 
 def _window(scores: Scores) -> str:
-    return "all" if scores.window == scores.length else f"the middle {scores.window:,}"
+    if scores.window == scores.length:
+        return "all"
+    place = scores.substituted.place
+    return f"{scores.window:,} {place}" if place else f"the middle {scores.window:,}"
 
 
 def _shape(shape: Sequence[int]) -> str:

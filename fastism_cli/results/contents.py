@@ -59,6 +59,8 @@ class Contents:
         Which part of the BED this file is.
     window : int
         Bases substituted, of ``length``.
+    window_first : int or None
+        The first of them, counted from the middle one along the strand of the record; None if they are the middle.
     padded : int
         Rows whose input passes an end of its contig.
     """
@@ -77,6 +79,7 @@ class Contents:
     padded: int
     length: int
     window: int
+    window_first: int | None
     alphabet: str
     stranded: bool
     contigs: int
@@ -112,6 +115,7 @@ def contents_of(path: str, *, ranges: bool = True) -> Contents:
             padded=int((regions["n_padded"] > 0).sum()),
             length=scores.length,
             window=scores.window,
+            window_first=scores.substituted.first,
             alphabet=attrs["alphabet"],
             stranded=bool(attrs.get("stranded", False)),
             contigs=len(file.genome_sizes),

@@ -25,7 +25,9 @@ import numpy as np
 from fastism_cli.errors import FastISMError, ResourceError, UsageError
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.genome.input_files import printable
+from fastism_cli.genome.placement import window_offset
 from fastism_cli.options.choices import DELTA_DTYPES
+from fastism_cli.options.run_options import Window, parse_window
 from fastism_cli.results import schema
 from fastism_cli.scores.tracks import Array
 
@@ -295,8 +297,18 @@ def _check_datasets(path: str, file: h5py.File) -> None:
 
 def _check_window(path: str, file: h5py.File, length: int) -> None:
     window = json.loads(file.attrs.get("config") or "{}").get("window")
-    if window is not None and not (type(window) is int and 1 <= window <= length):
+    if window is not None and not _fits(window, length):
         raise damaged(path, f"its window is {window!r} of {length} bases")
+
+
+def _fits(window: Any, length: int) -> bool:
+    """Whether an input of this length holds a window that a run can have had, on the + strand at least."""
+    try:
+        width, first = parse_window(window) or Window(0)
+    except UsageError:
+        return False
+    is_known = type(window) is int or (isinstance(window, str) and first is not None)
+    return is_known and 1 <= width <= length and 0 <= window_offset(length, width, first) <= length - width
 
 
 def _group(path: str, file: h5py.File, name: str) -> h5py.Group:

@@ -350,4 +350,7 @@ def part_attributes(parts: Sequence[Part]) -> dict[str, Any]:
     """Attributes of the joined file: those of the first part, and the end of the last."""
     copied = {name for name, known in schema.ATTRIBUTES.items() if not known.by_writer}
     attributes = {name: value for name, value in parts[0].attrs.items() if name in copied}
-    return {**attributes, "row_stop": parts[-1].number("row_stop")}
+    version = max(
+        schema.FORMAT_VERSION, parts[0].attrs["format_version"]
+    )  # the columns of version 1 become those of 1.1
+    return {**attributes, "format_version": version, "row_stop": parts[-1].number("row_stop")}

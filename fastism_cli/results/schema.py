@@ -27,7 +27,12 @@ from typing import NamedTuple
 
 FORMAT = "fastism-ism"
 FORMAT_VERSION = 1.1
-READABLE_VERSIONS = (1, FORMAT_VERSION)  # version 1 has no model_strand: its strand is the one that the model saw
+WIDER_VERSION = 1.2  # of files that a reader of 1.1 would misread: the window beside the middle of the input
+READABLE_VERSIONS = (
+    1,
+    FORMAT_VERSION,
+    WIDER_VERSION,
+)  # version 1 has no model_strand: its strand is the one that the model saw
 
 PARTIAL_SUFFIX = ".partial"
 

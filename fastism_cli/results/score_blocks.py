@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from fastism_cli.genome.alphabet import DNA
-from fastism_cli.genome.placement import window_offset
 from fastism_cli.results.schema import MODEL_STRAND, STRAND
 from fastism_cli.scores.importance import hypothetical, importance
 from fastism_cli.scores.region import RegionScores
@@ -72,8 +73,10 @@ class ScoreBlock:
         Which of them the model saw as their reverse complement.
     input_start : int64 (n,)
         First base of the input on the + strand.
+    first : int (n,)
+        First substituted base, counted from ``input_start``.
     window : int
-        How many bases in the middle were substituted.
+        How many bases were substituted.
     seq : uint8 (n, L)
         0 to 3 = ACGT, 4 = N or outside of the contig.
     delta : float32 (n, K, L, 4)
@@ -83,19 +86,23 @@ class ScoreBlock:
     rows: Array
     reverse: Array
     input_start: Array
+    first: Array
     window: int
     seq: Array
     delta: Array
 
     def on_genome(self) -> GenomeBlock:
         """The substituted window alone, on the + strand."""
-        length = self.seq.shape[1]
-        first = window_offset(length, self.window)
         seq, delta = self.seq, self.delta
         if self.reverse.any():
             seq, delta = seq.copy(), delta.copy()
             seq[self.reverse] = DNA.reverse_complement(seq[self.reverse])  # RNA has the same codes
             flat = delta.reshape(*delta.shape[:2], -1)
             flat[self.reverse] = flat[self.reverse, :, ::-1]  # T G C A read backwards is A C G T
-        columns = slice(first, first + self.window)
-        return GenomeBlock(self.rows, self.reverse, self.input_start + first, seq[:, columns], delta[:, :, columns])
+        start = self.input_start + self.first
+        if len(np.unique(self.first)) < 2:
+            columns = slice(int(self.first[0]), int(self.first[0]) + self.window) if len(self.first) else slice(0)
+            return GenomeBlock(self.rows, self.reverse, start, seq[:, columns], delta[:, :, columns])
+        at = self.first[:, None] + np.arange(self.window)
+        row = np.arange(len(at))[:, None]
+        return GenomeBlock(self.rows, self.reverse, start, seq[row, at], np.moveaxis(delta[row, :, at], 2, 1))

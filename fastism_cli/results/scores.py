@@ -22,13 +22,14 @@ import numpy as np
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import DNA, RNA
 from fastism_cli.genome.placement import span_text, window_offset
+from fastism_cli.options.run_options import Window, parse_window
 from fastism_cli.results.block_reader import stored_blocks
 from fastism_cli.results.genome_substitutions import LETTERS, GenomeSubstitutions, genome_substitutions
 from fastism_cli.results.intact import ROWS_AT_ONCE, readable
 from fastism_cli.results.ism_file import Dataset, IsmFile, read_result
 from fastism_cli.results.outputs import Recorded, inputs_of_result
 from fastism_cli.results.region_columns import RegionColumns
-from fastism_cli.results.schema import MODEL_STRAND, Status
+from fastism_cli.results.schema import MODEL_STRAND, STRAND, Status
 from fastism_cli.results.score_blocks import ScoreBlock
 from fastism_cli.scores.labelled import LabelledScores, Loaded
 from fastism_cli.scores.region import RegionScores
@@ -90,10 +91,16 @@ class Scores(LabelledScores):
         """Bases of the model's input."""
         return int(self.file.seq.shape[1])
 
-    @cached_property
+    @property
     def window(self) -> int:
-        """How many bases in the middle of each input were substituted."""
-        return int(json.loads(self.file.attrs.get("config") or "{}").get("window") or self.length)
+        """How many bases of each input were substituted."""
+        return self.substituted.width
+
+    @cached_property
+    def substituted(self) -> Window:
+        """Which bases of each input were substituted."""
+        asked = json.loads(self.file.attrs.get("config") or "{}").get("window")
+        return parse_window(asked or None) or Window(self.length)
 
     @cached_property
     def tracks(self) -> tuple[Track, ...]:
@@ -125,7 +132,15 @@ class Scores(LabelledScores):
 
     def window_start(self, rows: Array) -> Array:
         """First base of the windows of some ascending rows on the + strand, int64 (n,); not clipped to the contig."""
-        return self.regions.at("input_start", rows) + window_offset(self.length, self.window)
+        return self.regions.at("input_start", rows) + self._window_offset(rows)
+
+    def _window_offset(self, rows: Array) -> Array:
+        """First substituted base of some ascending rows, from the first of their input on the + strand, int (n,)."""
+        if self.substituted.first is None:
+            return np.full(len(rows), window_offset(self.length, self.window))
+        minus = self.regions.at(STRAND, rows) == "-"
+        places = [window_offset(self.length, *self.substituted, minus=flag) for flag in (False, True)]
+        return np.where(minus, places[1], places[0])
 
     def rows_with(self, *statuses: Status) -> Array:
         """Rows of one of these statuses, int64, ascending."""
@@ -167,7 +182,8 @@ class Scores(LabelledScores):
         for found, seq, delta in stored_blocks(self.file, self.tracks if tracks is None else tracks, wanted):
             input_start = self.regions.at("input_start", found)
             codes, values = self._recoded(seq), delta[..., self._order]
-            yield ScoreBlock(found, self.reverse(found), input_start, self.window, codes, values)
+            first = self._window_offset(found)
+            yield ScoreBlock(found, self.reverse(found), input_start, first, self.window, codes, values)
 
     def loaded(self, rows: Array, tracks: Sequence[Track]) -> Iterator[Loaded]:
         """Those of some ascending rows that have scores, as the model saw them."""

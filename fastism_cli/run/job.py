@@ -13,7 +13,7 @@ from fastism_cli.errors import UsageError
 from fastism_cli.genome.fasta import RecordSource
 from fastism_cli.genome.placement import Geometry
 from fastism_cli.model.loading.source import ModelSource
-from fastism_cli.options.run_options import RunOptions
+from fastism_cli.options.run_options import RunOptions, Window, parse_window
 from fastism_cli.options.shard import parse_shard
 from fastism_cli.results.layout import HeadLayout, Layout
 from fastism_cli.results.schema import Status
@@ -295,7 +295,7 @@ def common_length(regions: RegionInputs, limit: int | None) -> int | None:
 
 def _job(request: RunRequest, inputs: RunInputs, scorer: FastISM) -> Job:
     options, choices, regions = request.options, inputs.choices, inputs.regions
-    geometry = _geometry(scorer.input_length, options, from_start=isinstance(inputs.bed, RecordSource))
+    geometry = _geometry(scorer.input_length, options, regions)
     policies = {name: getattr(options, name) for name in ("limit", "edge", "n_policy", "max_n")}
     if not scorer.prepared.views.knows_unknown:
         logger.info("the model has no integer for N: regions that hold an N are not scored")
@@ -319,10 +319,27 @@ def _job(request: RunRequest, inputs: RunInputs, scorer: FastISM) -> Job:
     )
 
 
-def _geometry(length: int, options: RunOptions, *, from_start: bool) -> Geometry:
+def _geometry(length: int, options: RunOptions, regions: RegionInputs) -> Geometry:
     """Where the model is put. Unless ``--window`` says otherwise, a tile is the middle half of the input."""
-    window = options.window or (max(length // 2, 1) if options.tile else length)
-    return Geometry(length, window, options.center, options.stranded, tile=options.tile, from_start=from_start)
+    is_records = isinstance(regions.bed, RecordSource)
+    if is_records and options.offset:
+        raise UsageError(
+            "--offset moves the middle of records of a BED. Without --bed there is none: give one of both."
+        )
+    default = Window(max(length // 2, 1) if options.tile else length)
+    width, first = parse_window(options.window) or default
+    has_minus = first is None or any(r.strand == "-" for r in islice(regions.bed.regions(), options.limit))
+    return Geometry(
+        length,
+        width,
+        options.center,
+        options.stranded,
+        from_start=is_records,
+        tile=options.tile,
+        first=first,
+        offset=options.offset,
+        has_minus=has_minus,
+    )
 
 
 def _attributes(inputs: RunInputs, scorer: FastISM, rows: range, n_total: int) -> dict[str, Any]:

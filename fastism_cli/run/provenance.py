@@ -12,8 +12,9 @@ from typing import Any
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.input_files import FileState, as_utf8, content_sha256, file_sha256, state_of
 from fastism_cli.options.per_head import split_named
-from fastism_cli.options.run_options import RunOptions
+from fastism_cli.options.run_options import RunOptions, parse_window
 from fastism_cli.options.shard import parse_shard
+from fastism_cli.results.schema import FORMAT_VERSION, WIDER_VERSION
 from fastism_cli.run.request import RunRequest
 from fastism_cli.version import __version__
 
@@ -66,12 +67,20 @@ def run_attributes(request: RunRequest, *, bed: str, bed_sha256: str) -> dict[st
         "model_path": request.model.path or "",
         "model_sha256": model_sha256,
         "bed_sha256": bed_sha256,
+        "format_version": _format_version(options),
         "stranded": options.stranded,
         "precision": options.precision,
         "tensorflow_version": installed("tensorflow"),
         "keras_version": installed("keras"),
     }
     return {name: storable(value) for name, value in attributes.items()}
+
+
+def _format_version(options: RunOptions) -> float:
+    """The first version of the format whose readers know what these options ask for."""
+    window = parse_window(options.window)
+    is_wider = window is not None and window.first is not None
+    return WIDER_VERSION if is_wider else FORMAT_VERSION
 
 
 def storable(value: Any) -> Any:

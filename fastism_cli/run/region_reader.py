@@ -184,13 +184,13 @@ class Reader:
             return Status.EDGE, self._unknown(length)
         codes = self.genome.codes(region.chrom, place.input_start, place.input_start + length, self.alphabet)
         codes = self.alphabet.reverse_complement(codes) if reverse else codes
-        return (Status.TOO_MANY_N if self._has_too_many_n(codes, reverse) else Status.PENDING), codes
+        columns = self.geometry.columns(reverse=reverse, minus=region.strand == "-")
+        return (Status.TOO_MANY_N if self._has_too_many_n(codes, columns) else Status.PENDING), codes
 
     def _unknown(self, length: int) -> Codes:
         return np.full(length, self.alphabet.unknown, dtype=np.uint8)
 
-    def _has_too_many_n(self, codes: Codes, reverse: bool) -> bool:
-        columns = self.geometry.columns(reverse=reverse)
+    def _has_too_many_n(self, codes: Codes, columns: range) -> bool:
         is_n = codes == self.alphabet.unknown
         nothing_known = is_n.all() or (self.n_policy != "score" and is_n[columns.start : columns.stop].all())
         return bool(nothing_known or is_n.mean() > self.max_n)

@@ -142,7 +142,7 @@ def _substituted(job: Job, block: Block, at: np.ndarray) -> np.ndarray:
     codes, reverse = block.codes[at], block.is_reverse[at]
     expected = np.zeros(codes.shape, bool)
     for i, flag in enumerate(reverse):
-        columns = geometry.columns(reverse=bool(flag))
+        columns = geometry.columns(reverse=bool(flag), minus=block.rows[at[i]].strand == "-")
         expected[i, columns.start : columns.stop] = True
         if geometry.tile:
             expected[i] &= _in_region(block.rows[at[i]], geometry.length, reverse=bool(flag))

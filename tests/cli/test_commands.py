@@ -261,6 +261,15 @@ REFUSED = {
         ["--window", "41"],
         "--window must be from 1 to the length of the model's input, 40. Received: --window 41",
     ),
+    "window passes the input": (
+        ["--window", "-5:21", "--offset", "-3"],
+        "--window -5:21 passes an end of the model's input of 40: of records on the + strand it holds -20:20.",
+    ),
+    "no window": (
+        ["--window", "9:x"],
+        "Invalid value for '--window': must be a number of bases from 1 on, or FIRST:END",
+    ),
+    "no offset": (["--offset", "x"], "Invalid value for '--offset': 'x' is not a whole number from "),
     "target too high": (["--targets", "3"], "--targets: head 'out' has 3 targets, numbered from 0. Received: 3"),
     "targets are no list": (["--targets", "a..b"], "--targets a..b: 'a..b' is neither a number nor a range."),
     "target names are missing": (

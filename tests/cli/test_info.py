@@ -28,7 +28,7 @@ def info(*arguments: object) -> str:
     return result.stdout
 
 
-def all_deltas(track: int, window: int) -> list[float]:
+def all_deltas(track: int, window: int | str) -> list[float]:
     return [
         true_delta(row, position, alt, track)
         for row, record in enumerate(RECORDS)
@@ -37,6 +37,15 @@ def all_deltas(track: int, window: int) -> list[float]:
         if letter != "N" and position in window_of(row, window)
         for alt in "ACGT"
     ]
+
+
+def test_a_window_beside_the_middle_is_told(tmp_path):
+    path = write_result(tmp_path / "r.h5", window="-3:6")
+    found = json.loads(info(path, "--json"))
+    assert (found["window"], found["window_first"]) == (9, -3)
+    assert f"window    9 of {LENGTH} bases (from -3 to 5 of the middle), ACGT" in info(path)
+    deltas = all_deltas(0, "-3:6")
+    assert found["heads"][0]["targets"][0]["delta"] == {"least": min(deltas), "largest": max(deltas)}
 
 
 @pytest.mark.parametrize("window", [LENGTH, 7])

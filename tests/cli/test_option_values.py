@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fastism_cli.cli import COMMANDS, main
-from fastism_cli.cli.click_options import NameOrIndex, Real, Strict, Whole, WordOrWhole
+from fastism_cli.cli.click_options import NameOrIndex, Real, Signed, Strict, Whole, WidthOrPlace, WordOrWhole
 from fastism_cli.errors import UsageError
 from fastism_cli.options.choices import MOST_BASES
 from fastism_cli.options.run_options import RunOptions
@@ -36,6 +36,8 @@ WITH_NUMBERS = {
     "--codes": ("A=" + NINES, "A=nan,C=1", "A=99999999999999999999", "A=-1", "A=1,A=2"),
     "--reduce": ("center:" + NINES, "center:1000000000000000000000000000000", "center:0", "center:nan", "center:-1"),
     "--devices": (",", "0,,1"),
+    "--window": ("0", "-1", NINES, f"-{NINES}:5", "5:5", "6:5", "nan", "1.5", "-5:", ":5", "1:2:3", "\u0663"),
+    "--offset": (NINES, f"-{NINES}", "nan", "1.5", "--5", "\u0663", "99999999999"),
     "--tie": ("a", "a,a", NINES),
 }
 
@@ -90,7 +92,15 @@ def test_every_command_has_the_strict_class():
 
 
 def test_every_number_has_a_type_that_knows_its_limits():
-    known = (*NUMBERS, NameOrIndex, click.Choice, click.types.StringParamType, click.types.BoolParamType)
+    known = (
+        *NUMBERS,
+        Signed,
+        WidthOrPlace,
+        NameOrIndex,
+        click.Choice,
+        click.types.StringParamType,
+        click.types.BoolParamType,
+    )
     assert [f"{name} {option.opts[-1]}" for name, option in options() if not isinstance(option.type, known)] == []
     assert sum(isinstance(option.type, NUMBERS) for _, option in options()) >= 14
 

@@ -27,17 +27,17 @@ OK = [i for i, record in enumerate(RECORDS) if record.status == Status.OK]
 
 @pytest.mark.one_in(6)
 @pytest.mark.parametrize("alphabet", ["ACGT", "TGAC"])
-@pytest.mark.parametrize("window", [LENGTH, 7, 8])
+@pytest.mark.parametrize("window", [LENGTH, 7, 8, "-3:6", "2:9", "-9:-8"])
 def test_every_score_is_at_its_base(tmp_path, window, alphabet):
     path = write_result(tmp_path / "r.h5", window=window, alphabet=alphabet)
     with open_scores(path) as scores:
-        assert scores.window == window and scores.letters == LETTERS
+        assert scores.window == len(window_of(0, window)) and scores.letters == LETTERS
         blocks = [block.on_genome() for block in scores.blocks()]
     assert np.concatenate([block.rows for block in blocks]).tolist() == OK
     for block in blocks:
         importance, hypothetical = block.importance(), block.hypothetical()
         for i, row in enumerate(block.rows):
-            assert block.start[i] == window_of(row, window).start and block.seq.shape[1] == window
+            assert block.start[i] == window_of(row, window).start and block.seq.shape[1] == len(window_of(row, window))
             for column, position in enumerate(window_of(row, window)):
                 letter = base(RECORDS[row].chrom, position)
                 assert "ACGTN"[block.seq[i, column]] == letter

@@ -40,6 +40,8 @@ READS = {"model", "bed", "fasta", "vcf_path", "weights", "custom_objects", "rule
     "shards",
 }
 NO_FILE = {
+    "window",
+    "offset",
     "signature",
     "sequence_input",
     "tie",

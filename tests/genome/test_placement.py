@@ -70,6 +70,37 @@ def test_columns_hold_the_same_bases_on_both_strands(length, data, start, size, 
     assert len(geometry.all_columns) <= window + 1
 
 
+@given(st.integers(2, 60), st.data(), st.booleans(), st.sampled_from("+-."), st.integers(-70, 70))
+def test_a_window_beside_the_middle_lies_along_the_strand_of_the_record(length, data, stranded, strand, offset):
+    """The bases are counted one by one from the middle one, to the 3' end of the record."""
+    low, high = -((length - 1) // 2), (length - 1) // 2  # fits on both strands
+    first = data.draw(st.integers(low, high))
+    end = data.draw(st.integers(first + 1, high + 1))
+    geometry = Geometry(length, end - first, stranded=stranded, first=first, offset=offset)
+    record = region(200, 233, strand=strand)
+    step = -1 if strand == "-" else 1
+    middle = 216 + step * offset
+    wanted = {middle + step * i for i in range(first, end)}
+    place = geometry.place(record, 10**6)
+    assert place.input_start == middle - length // 2
+    assert set(range(place.start, place.end)) == wanted
+    bases = list(range(place.input_start, place.input_start + length))
+    reverse = geometry.reverses(record)
+    columns = geometry.columns(reverse=reverse, minus=strand == "-")
+    seen = bases[::-1] if reverse else bases
+    assert {seen[column] for column in columns} == wanted
+    assert set(columns) <= set(geometry.all_columns)
+
+
+def test_half_of_the_input_to_each_side_is_the_whole_input_on_the_plus_strand_alone():
+    assert Geometry(40, 40, first=-20, has_minus=False).all_columns == range(40)
+    with pytest.raises(UsageError, match=r"--window -20:20 passes an end.*of 40: of records on the - strand.*-19:21\."):
+        Geometry(40, 40, first=-20)
+    with pytest.raises(UsageError, match=r"--window -21:2 passes an end.*of 40: of records on the \+ strand.*-20:20\."):
+        Geometry(40, 23, first=-21, has_minus=False)
+    assert Geometry(41, 41, first=-20).all_columns == range(41)
+
+
 def test_unstranded_runs_need_no_second_set_of_columns():
     assert Geometry(40, 3).all_columns == Geometry(40, 3).columns(reverse=False)
 

@@ -6,6 +6,7 @@ end of a contig, rows without scores between others.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,10 +91,17 @@ def true_importance(row: int, position: int, track: int) -> float:
     return -float(np.mean([true_delta(row, position, alt, track) for alt in LETTERS]))
 
 
-def window_of(row: int, window: int) -> range:
-    """The substituted bases of the + strand, not clipped to the contig."""
-    start = RECORDS[row].input_start + LENGTH // 2 - window // 2
-    return range(start, start + window)
+def window_of(row: int, window: int | str) -> range:
+    """The substituted bases of the + strand, not clipped to the contig; ``window`` is a width or FIRST:END."""
+    middle = RECORDS[row].input_start + LENGTH // 2
+    if isinstance(window, int):
+        return range(middle - window // 2, middle - window // 2 + window)
+    first, end = map(int, window.split(":"))
+    return (
+        range(middle + first, middle + end)
+        if RECORDS[row].strand == "+"
+        else range(middle - end + 1, middle - first + 1)
+    )
 
 
 def bases_seen(row: int) -> list[tuple[int, str]]:
@@ -107,11 +115,11 @@ def bases_seen(row: int) -> list[tuple[int, str]]:
 
 
 def write_result(
-    path: Path, *, window: int = LENGTH, alphabet: str = LETTERS, dtype: str = "float32", **attributes: Any
+    path: Path, *, window: int | str = LENGTH, alphabet: str = LETTERS, dtype: str = "float32", **attributes: Any
 ) -> Path:
     """Write :data:`RECORDS` with the scores of :func:`true_delta`."""
     layout = Layout(len(RECORDS), LENGTH, HEADS, alphabet, delta_dtype=dtype)
-    config = f'{{"window": {window}}}' if window != LENGTH else '{"window": null}'
+    config = json.dumps({"window": window if window != LENGTH else None})
     known = {"config": config, "stranded": True, "input_length": LENGTH}
     sizes = {name: len(sequence) for name, sequence in contigs().items()}
     with ResultWriter(path, layout, attributes=known | attributes, genome_sizes=sizes) as writer:
@@ -120,7 +128,7 @@ def write_result(
     return path
 
 
-def _write_row(writer: ResultWriter, row: int, window: int, alphabet: str) -> None:
+def _write_row(writer: ResultWriter, row: int, window: int | str, alphabet: str) -> None:
     record = RECORDS[row]
     inside = window_of(row, window)
     size = len(contigs().get(record.chrom, "")) or inside.stop
@@ -143,7 +151,7 @@ def _write_row(writer: ResultWriter, row: int, window: int, alphabet: str) -> No
 _COLUMNS = ("chrom", "start", "end", "input_start", "strand", "name", "bed_row", "status", "n_padded")
 
 
-def _deltas(row: int, window: int, alphabet: str, track: int) -> np.ndarray:
+def _deltas(row: int, window: int | str, alphabet: str, track: int) -> np.ndarray:
     """(L, 4) in the orientation and order of letters that the model saw."""
     reverse = RECORDS[row].strand == "-"
     delta = np.full((LENGTH, 4), np.nan, np.float32)

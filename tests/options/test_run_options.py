@@ -5,7 +5,7 @@ from dataclasses import fields
 import pytest
 
 from fastism_cli.errors import UsageError
-from fastism_cli.options.run_options import RunOptions, default_output
+from fastism_cli.options.run_options import RunOptions, Window, default_output, parse_window
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,14 @@ from fastism_cli.options.run_options import RunOptions, default_output
         ({"center": "left"}, "--center must be one of auto, midpoint, summit. Received: 'left'"),
         ({"edge": "wrap"}, "--edge must be one of pad, skip, error"),
         ({"window": 0}, "--window must be at least 1"),
+        ({"window": "0"}, "--window must be a number of bases from 1 on, or FIRST:END"),
+        ({"window": "5:5"}, "as in -50:150. Received: '5:5'"),
+        ({"window": "-9:x"}, "Received: '-9:x'"),
+        ({"window": "--9:1"}, "Received: '--9:1'"),
+        ({"offset": -(10**5000)}, "--offset must be at most 4294967295. Received: a number of 16,610 bits"),
+        ({"offset": 1.5}, "--offset must be a whole number. Received: 1.5"),
+        ({"offset": 3, "tile": True}, "--tile covers whole intervals, --offset and --window FIRST:END"),
+        ({"window": "-5:6", "tile": True}, "--window WIDTH goes with --tile"),
         ({"max_n": 1.5}, "--max-n is a share from 0 to 1"),
         ({"n_policy": "?"}, "--n-policy must be one of"),
         ({"dtype": "float8"}, "--dtype must be one of"),
@@ -22,6 +30,12 @@ from fastism_cli.options.run_options import RunOptions, default_output
 def test_options_are_checked_in_the_library_too(options, message):
     with pytest.raises(UsageError, match=message):
         RunOptions(**options)
+
+
+def test_a_window_is_a_width_or_a_place():
+    assert parse_window(None) is None
+    assert parse_window(200) == parse_window("200") == Window(200)
+    assert parse_window("-50:150") == Window(200, -50) and parse_window("+7:9") == Window(2, 7)
 
 
 def test_every_option_is_in_the_hash_or_known_not_to_matter():

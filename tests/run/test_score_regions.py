@@ -124,6 +124,43 @@ def test_window_scores_the_same_bases_on_both_strands(score, folder, window):
         assert [result.regions["start"][i], result.regions["end"][i]] == expected
 
 
+@pytest.mark.parametrize("stranded", [False, True])
+@pytest.mark.parametrize(("window", "offset"), [("-5:12", 0), ("3:9", 4), (16, -7), ("-19:20", -3)])
+def test_windows_lie_along_the_strand_of_the_record(score, folder, window, offset, stranded):
+    """By hand: bases are counted from the middle one to the 3' end of the record, whatever the model sees."""
+    _, result = score(window=window, offset=offset, stranded=stranded)
+    model = load_model(folder.models["plain"])
+    for i in (0, 1, 2, 3):
+        chrom, start, strand = record(i)
+        step = -1 if strand == "-" else 1
+        start += step * offset
+        reverse = stranded and strand == "-"
+        codes = codes_of(chrom, start, start + LENGTH, reverse=reverse)
+        bases = np.arange(start, start + LENGTH)[:: -1 if reverse else 1]
+        middle = start + LENGTH // 2
+        first, end = map(int, window.split(":")) if isinstance(window, str) else (-(window // 2), window - window // 2)
+        wanted = [middle + (step if isinstance(window, str) else 1) * at for at in range(first, end)]
+        truth = true_delta(model, codes)[0]
+        truth[:, ~np.isin(bases, wanted)] = np.nan
+        assert result.regions["input_start"][i] == start
+        np.testing.assert_array_equal(result.seq[i], codes)
+        np.testing.assert_allclose(result.delta()[i], truth, **CLOSE)
+        size = 60 if chrom == "chrB" else 300
+        ends = result.regions["start"][i], result.regions["end"][i]
+        assert ends == tuple(np.clip([min(wanted), max(wanted) + 1], 0, size))
+
+
+def test_places_beside_the_middle_that_cannot_be_are_refused(score, folder):
+    with pytest.raises(
+        UsageError, match="--window -20:20 passes an end of the model's input of 40: of records on the -"
+    ):
+        score(window="-20:20")
+    plus = folder.bed_of("plus.bed", *(r for r in RECORDS if r.endswith("+")))
+    assert score(window="-20:20", bed=plus)[0].regions == 2
+    with pytest.raises(UsageError, match="--offset moves the middle of records of a BED"):
+        plan_run(folder.models["plain"], None, folder.fasta, None, RunOptions(offset=3))
+
+
 @pytest.mark.one_in(4)
 def test_results_do_not_depend_on_batches_blocks_or_order(score, folder, monkeypatch):
     _, whole = score(name="whole.h5")

@@ -93,7 +93,7 @@ def test_array_expressions():
 def sharded(folder, tmp_path_factory) -> Path:
     """whole.h5 and its shards s0.h5 ... s7.h5: more shards than records."""
     path = tmp_path_factory.mktemp("shards")
-    options = {"stranded": True, "window": 21}
+    options = {"stranded": True, "window": "-8:13", "offset": 2}
     score(folder, path / "whole.h5", **options)
     for i in range(8):
         score(folder, path / f"s{i}.h5", shard=f"{i}/8", **options)
@@ -170,8 +170,10 @@ def test_shards_that_do_not_fit(sharded, folder, tmp_path):
     output, (first, *rest) = str(tmp_path / "m.h5"), shards_of(sharded)
     with pytest.raises(UsageError, match=r"s0\.h5 and .*copy\.h5 are both shard 0"):
         merge_shards([first, *rest, shutil.copy(first, tmp_path / "copy.h5")], output)
-    score(folder, tmp_path / "other.h5", shard="0/8", stranded=True, window=20)
-    with pytest.raises(UsageError, match=r"of different configurations: --window: 2[01] and 2[01]\. Make all shards"):
+    score(folder, tmp_path / "other.h5", shard="0/8", stranded=True, window="-8:12", offset=2)
+    with pytest.raises(
+        UsageError, match=r"of different configurations: --window: -8:1[23] and -8:1[23]\. Make all shards"
+    ):
         merge_shards([str(tmp_path / "other.h5"), *rest], output)
     with pytest.raises(UsageError, match=r"--stranded|the number of shards: 1 and 8"):
         merge_shards([str(sharded / "whole.h5"), *rest], output)
