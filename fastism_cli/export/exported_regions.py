@@ -64,10 +64,13 @@ class ExportedRegions:
     scores : Scores
     only_on_contig : bool
         Whether those are left out whose even window passes an end of its contig, which no BED can hold.
+    rows : int64 (n,), optional
+        Ascending rows with scores to which these are limited.
     """
 
     scores: Scores
     only_on_contig: bool = False
+    rows: Array | None = None
 
     @property
     def window(self) -> int:
@@ -108,7 +111,7 @@ class ExportedRegions:
             yield replace(block, seq=block.seq[:, :width], delta=block.delta[:, :, :width])
 
     def _rows(self) -> Iterator[Array]:
-        for rows in self.scores.pieces_with(Status.OK):
+        for rows in self.scores.pieces_with(Status.OK) if self.rows is None else [self.rows]:
             yield rows[Places(self.scores, rows).on_contig(self.even_window)] if self.only_on_contig else rows
 
 

@@ -22,6 +22,8 @@ REDUCTIONS = ("none", "sum", "mean", "max", "center:W", "logsumexp", "profile", 
 CHECKPOINT_SECONDS = 30.0
 
 OVERLAPS = ("mean", "max", "first")  # one number for a base that several regions cover
+LINE_FOR = ("substitution", "base", "site")
+MOST_DELTA = 1e30
 EXPORT_COMPRESSIONS = ("none", "gzip")
 
 PICTURE_FORMATS = ("png", "svg", "pdf")

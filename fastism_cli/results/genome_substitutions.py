@@ -50,6 +50,11 @@ class GenomeSubstitutions:
         return GenomeSubstitutions(*(getattr(self, field.name)[which] for field in fields(self)))
 
     @staticmethod
+    def nothing() -> GenomeSubstitutions:
+        """None of them."""
+        return GenomeSubstitutions(*(np.empty(0, np.int64) for _ in fields(GenomeSubstitutions)))
+
+    @staticmethod
     def joined(pieces: list[GenomeSubstitutions]) -> GenomeSubstitutions:
         """All of one or more pieces."""
         columns = (field.name for field in fields(GenomeSubstitutions))

@@ -204,8 +204,7 @@ class Scores(LabelledScores):
     def lines(self, rows: Array, tracks: Sequence[Track]) -> Iterator[dict[str, Array]]:
         """Columns of ``fastism top`` for all substitutions of some ascending rows."""
         self.require_bases()
-        nothing = GenomeSubstitutions(*(np.empty(0, np.int64) for _ in range(8)))
-        for found in chain(self.substitutions(rows, tracks), [nothing]):
+        for found in chain(self.substitutions(rows, tracks), [GenomeSubstitutions.nothing()]):
             yield self.columns(found, tracks)
 
     def columns(self, found: GenomeSubstitutions, tracks: Sequence[Track]) -> dict[str, Array]:
@@ -254,14 +253,15 @@ class Scores(LabelledScores):
                 yield row, [on_genome.region(i, k, columns, self.letters, x) for k, x in enumerate(predictions[i])]
 
     def predictions(self, rows: Array, tracks: Sequence[Track]) -> Array:
-        """Predictions on the reference, float32 (n, K)."""
+        """Predictions on the reference of some ascending rows, float32 (n, K)."""
         columns = [self._flat(self.file.reference(track.head), track, rows) for track in tracks]
         return np.stack(columns, axis=1) if columns else np.empty((len(rows), 0), np.float32)
 
     def _flat(self, dataset: Any, track: Track, rows: Array) -> Array:
         at = np.unravel_index(track.unit, dataset.shape[1:])
+        first, stop = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
         with readable(self.path, f"the predictions of {track.head}"):
-            return np.asarray(dataset[(slice(None), *map(int, at))][rows])
+            return np.asarray(dataset[(slice(first, stop), *map(int, at))][rows - first])
 
     # -- letters --
 

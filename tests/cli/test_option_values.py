@@ -125,7 +125,7 @@ def test_a_number_above_its_most_is_refused():
 def test_numbers_inside_of_text_are_refused(flag):
     found = 0
     for name, option in options():
-        if flag in option.opts and name not in ("export", "plot", "report"):
+        if flag in option.opts and name not in ("export", "plot", "report", "top"):
             for value in WITH_NUMBERS[flag]:
                 refused_in_a_line(call(name, f"{flag}={value}"), words=flag)
                 found += 1
