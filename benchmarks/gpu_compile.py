@@ -117,10 +117,10 @@ def _program(scorer: FastISM, made: Any, what: str) -> tuple[Any, list[Any]]:
     if what == "reference":
         return made.reference_pass, [inputs]
     outputs, kept = jax.eval_shape(made.reference_pass.jitted, values, inputs)
-    number, bases = (jax.ShapeDtypeStruct(shape, "int32") for shape in ((), made.batch))
+    number, starts, bases = (jax.ShapeDtypeStruct(shape, "int32") for shape in ((), made.batch[1:2], made.batch))
     if isinstance(made, FastEngine):
         return next(iter(made.chunks.values())), [kept, made.constants, made.params, number, bases]
-    return made.chunk, [inputs, kept, outputs, number, bases]
+    return made.chunk, [inputs, kept, outputs, starts, bases]
 
 
 @click.command()

@@ -10,12 +10,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from fastism_cli.engine.changes import Changes
 from fastism_cli.engine.fast import FastEngine
 from fastism_cli.engine.forward import ForwardPasses, NaiveEngine
 from fastism_cli.engine.prepare import Prepared
 from fastism_cli.errors import ResourceError
 from fastism_cli.model import backend
 from fastism_cli.model.device_choices import device_choices
+from fastism_cli.rules.blocks import Blocks, every_position
 from fastism_cli.rules.frames import ChunkCall, cover
 
 MIN_SUBSTITUTIONS = 24
@@ -31,12 +33,14 @@ class Engine(Protocol):
     def reference(self, inputs: Sequence[Any]) -> tuple[list[Any], Any]:
         """Predictions of all heads on the sequences, and what :meth:`deltas` needs of them."""
 
-    def deltas(self, call: ChunkCall, kept: Any, bases: np.ndarray) -> list[Any]:
-        """Deltas (sequences, positions, alternates, *shape) of all heads for letters ``bases`` in one chunk."""
+    def deltas(self, call: ChunkCall, kept: Any, new: np.ndarray) -> list[Any]:
+        """Deltas (sequences, positions, alternates, *shape) of all heads for what is put into one chunk."""
 
 
 class Batching:
     """Make an engine for each shape of a call, and keep it.
+
+    A "substitution" is one change of a block, whatever is put into it.
 
     Attributes
     ----------
@@ -46,10 +50,14 @@ class Batching:
         The compiled engines and their chunks, by shape.
     """
 
-    def __init__(self, prepared: Prepared, forward: ForwardPasses, engine: str, batch_size: str | int) -> None:
-        self.prepared, self.forward, self.engine, self.batch_size = prepared, forward, engine, batch_size
-        self.engines: dict[tuple[int, ...], tuple[Engine, list[ChunkCall]]] = {}
+    def __init__(
+        self, prepared: Prepared, forward: ForwardPasses, changes: Changes, engine: str, batch_size: str | int
+    ) -> None:
+        self.prepared, self.forward, self.changes = prepared, forward, changes
+        self.engine, self.batch_size = engine, batch_size
+        self.engines: dict[tuple[Any, ...], tuple[Engine, list[ChunkCall]]] = {}
         self._cover = cache(cover)
+        self._period = cache(prepared.period)
 
     @property
     def substitutions(self) -> int:
@@ -69,30 +77,39 @@ class Batching:
         return float("inf") if free is None else SHARE_OF_FREE * free / self.planned_bytes((1, 1, 1))
 
     def engine_for(self, positions: np.ndarray, sequences: int, substitutions: int) -> tuple[Engine, list[ChunkCall]]:
-        """The compiled engine for chunks over these positions, and the chunks. It is made once for each shape.
+        """The compiled engine for chunks of the blocks at these positions, and the chunks. It is made once a shape.
 
         Parameters
         ----------
         positions : int (n,)
+            Where blocks begin.
         sequences : int
             How many there are to score. They are dealt out evenly to the calls, so that one shape is compiled.
         substitutions : int
             How many one call holds at most.
         """
+        blocks = self.changes.blocks(positions, self.prepared.input_length)
         live = positions[~self.is_dead(positions)]
-        first, stop = (
-            (int(live.min()), int(live.max()) + 1) if len(live) else (int(positions[0]), int(positions[0]) + 1)
-        )
+        numbers = blocks.numbers_of(live if len(live) else positions[:1])
+        first, stop = int(numbers.min()), int(numbers.max()) + 1
         size = max(substitutions // self._others, 1)
-        period = self.prepared.period if self.engine == "fast" else 1
-        multiple = device_choices().multiple if self.engine == "fast" else 1
-        size, calls = self._cover(first, stop, size=size, period=period, multiple=multiple)
+        period = self._period(blocks) if self.engine == "fast" else 1
+        size, calls = self._chunks(blocks, first, stop, size, period)
         together = max(substitutions // (self._others * size), 1)
         together = max(-(-sequences // -(-sequences // together)), 1) if sequences else 1
-        key = (first, stop, size, together)
+        key = (blocks, first, stop, size, together)
         if key not in self.engines:
-            self.engines[key] = self._made(calls, period, size, together), calls
+            self.engines[key] = self._made(blocks, calls, period, size, together), calls
         return self.engines[key]
+
+    def _chunks(self, blocks: Blocks, first: int, stop: int, size: int, period: int) -> tuple[int, list[ChunkCall]]:
+        """The size of the chunks over the blocks ``[first, stop)``, and the chunks."""
+        multiple = device_choices().multiple if self.engine == "fast" else 1
+        if blocks.are_regular:
+            return self._cover(first, stop, size=size, period=period, multiple=multiple)
+        # each chunk has a plan of its own: none is made larger so that they lie alike
+        size, calls = self._cover(first, stop, size=size, period=1, multiple=multiple)
+        return size, [ChunkCall(call.start, call.start % period, call.start // period) for call in calls]
 
     def planned_bytes(self, batch: tuple[int, int, int]) -> int:
         """Bytes that a call of this shape (sequences, positions, alternates) can fill beside its arguments.
@@ -104,11 +121,11 @@ class Batching:
         return int(SPARE * (substitutions * plan.peak + late * plan.late_peak) * self._bytes_each)
 
     def is_dead(self, positions: np.ndarray) -> np.ndarray:
-        """Which of these positions cannot change an output, bool (n,). The naive engine computes them all the same."""
+        """Which blocks at these positions cannot change an output, bool (n,). The naive engine computes all."""
         if self.engine == "naive":
             return np.zeros(len(positions), bool)
         live = self.prepared.live
-        return (positions < live.start) | (positions >= live.stop)
+        return (positions + self.changes.width <= live.start) | (positions >= live.stop)
 
     def halve(self, size: int, error: BaseException) -> None:
         """Halve the batch after a call of ``size`` substitutions ran out of memory.
@@ -131,16 +148,17 @@ class Batching:
 
     @property
     def _others(self) -> int:
-        """How many letters can replace a letter."""
-        return self.prepared.alphabet.size - 1
+        """How many changes of a block there are: the other letters, for a letter."""
+        return self.changes.alternates
 
-    def _made(self, calls: list[ChunkCall], period: int, size: int, sequences: int) -> Engine:
+    def _made(self, blocks: Blocks, calls: list[ChunkCall], period: int, size: int, sequences: int) -> Engine:
         if self.engine == "naive":
-            return self._naive(size, sequences)
+            return self._naive(blocks, size, sequences)
         with backend.matrix_precision(self.prepared.precision):
             return FastEngine(
                 self.prepared.graph,
                 self.prepared.input_tensor,
+                blocks,
                 calls,
                 period=period,
                 size=size,
@@ -150,11 +168,12 @@ class Batching:
                 wide=self.prepared.wide_graph,
             )
 
-    def _naive(self, size: int, sequences: int) -> NaiveEngine:
+    def _naive(self, blocks: Blocks, size: int, sequences: int) -> NaiveEngine:
         return NaiveEngine(
             self.forward.predict,
             self.forward.reduced,
             self.prepared.sequence_index,
+            blocks,
             size=size,
             sequences=sequences,
             alternates=self._others,
@@ -179,7 +198,7 @@ class Batching:
 
     def _time_naive(self, blank: Sequence[np.ndarray], positions: int) -> float:
         """Seconds of one call over ``positions`` positions of one sequence, after a first call that compiles."""
-        engine = self._naive(positions, 1)
+        engine = self._naive(every_position(self.prepared.input_length), positions, 1)
         _, kept = engine.reference(self.forward.tensors(blank))
         bases = np.zeros((1, positions, self._others), "int32")
         for _ in range(2):

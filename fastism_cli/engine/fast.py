@@ -1,4 +1,4 @@
-"""Run a plan: one reference pass per sequence, then chunks of positions x alternates x sequences.
+"""Run a plan: one reference pass per sequence, then chunks of blocks x alternates x sequences.
 
 A chunk is one compiled call. Inside it every :class:`~fastism_cli.engine.plan.Stage` is a compiled function of its
 own: a matrix product with nothing fused to it, the sum over a kernel's taps, a series of elementwise layers. A stage
@@ -23,6 +23,7 @@ from fastism_cli.engine.stage import StageOnStretch, first_rows, summary_key
 from fastism_cli.model import backend, device_choices
 from fastism_cli.model.graph import LayerGraph
 from fastism_cli.rules.base import Window
+from fastism_cli.rules.blocks import Blocks
 from fastism_cli.rules.frames import ChunkCall, Frame
 from fastism_cli.rules.strips import Strip
 
@@ -55,16 +56,18 @@ class Kept:
 
 
 class FastEngine:
-    """Delta propagation through one model for the chunks of one window of positions.
+    """Delta propagation through one model for the chunks of one row of blocks.
 
     Parameters
     ----------
     graph : LayerGraph
         As :func:`fastism_cli.engine.rewrite.rewritten` returns it.
     input_tensor : int
-        The tensor that is substituted in, of shape (length, letters).
+        The tensor that is changed, of shape (length, letters).
+    blocks : Blocks
+        What is replaced in it; the "positions" of a chunk are blocks, by number.
     calls : sequence of ChunkCall
-        The chunks, all of ``size`` positions.
+        The chunks, all of ``size`` blocks.
     sequences, alternates : int
         Batch axes of every call.
     variables : sequence of Keras variables
@@ -85,6 +88,7 @@ class FastEngine:
         self,
         graph: LayerGraph,
         input_tensor: int,
+        blocks: Blocks,
         calls: Sequence[ChunkCall],
         *,
         size: int,
@@ -94,14 +98,16 @@ class FastEngine:
         variables: Sequence[Any],
         wide: LayerGraph | None = None,
     ) -> None:
-        self.graph, self.input_tensor = graph, input_tensor
+        self.graph, self.input_tensor, self.blocks = graph, input_tensor, blocks
         self.batch = (sequences, size, alternates)
         self.calls, self.period, self.variables, self.wide_graph = calls, period, variables, wide
         self.calls_made = self.misfits = 0
         phases = sorted({call.phase for call in calls})
         numbers = {phase: [call.q for call in calls if call.phase == phase] for phase in phases}
         self.ranges = {phase: range(min(qs), max(qs) + 1) for phase, qs in numbers.items()}
-        self.plans = {phase: make_plan(graph, input_tensor, size=size, phase=phase, period=period) for phase in phases}
+        self.plans = {
+            phase: make_plan(graph, input_tensor, blocks, size=size, phase=phase, period=period) for phase in phases
+        }
         self.reaches = reaches((plan, self.ranges[phase]) for phase, plan in self.plans.items())
         runners = {phase: ChunkRunner(plan, self.ranges[phase], self) for phase, plan in self.plans.items()}
         self.params = {key: value for runner in runners.values() for key, value in runner.prepare().items()}
@@ -171,28 +177,28 @@ class FastEngine:
 
     # -- the chunks --
 
-    def deltas(self, call: ChunkCall, kept: Kept, bases: np.ndarray) -> list[Any]:
+    def deltas(self, call: ChunkCall, kept: Kept, new: np.ndarray) -> list[Any]:
         """Deltas of all heads for one chunk.
 
         Parameters
         ----------
-        bases : int32 array (S, P, A)
-            Letters to substitute.
+        new : int32 array (S, P, A), or float32 array (S or 1, P or 1, A, width, letters)
+            Letters to substitute, or the rows to put into each block.
 
         Returns
         -------
         list of arrays (S, P, A, *head shape)
         """
         if self.calls_made >= MIN_CALLS and self.misfits > MAX_MISFITS * self.calls_made:
-            return self._wide_deltas(call, kept, bases)
-        arrays = [backend.as_argument(x, "int32") for x in (call.q, bases)]
+            return self._wide_deltas(call, kept, new)
+        arrays = [backend.as_argument(call.q, "int32"), backend.as_argument(new, str(new.dtype))]
         heads: list[Any]
         heads, fits = self.chunks[call.phase](kept.arrays, self.constants, self.params, *arrays)
         self.calls_made += 1
         if all(bool(backend.to_numpy(fit)) for fit in fits):
             return heads
         self.misfits += 1
-        return self._wide_deltas(call, kept, bases)
+        return self._wide_deltas(call, kept, new)
 
     @cached_property
     def wide(self) -> FastEngine:
@@ -203,6 +209,7 @@ class FastEngine:
         return FastEngine(
             self.wide_graph,
             self.input_tensor,
+            self.blocks,
             [self._call_at(call.start + at) for call in self.calls for at in self._parts(size)],
             size=size,
             period=self.period,
@@ -218,14 +225,15 @@ class FastEngine:
     def _call_at(self, start: int) -> ChunkCall:
         return ChunkCall(start, start % self.period, start // self.period)
 
-    def _wide_deltas(self, call: ChunkCall, kept: Kept, bases: np.ndarray) -> list[Any]:
+    def _wide_deltas(self, call: ChunkCall, kept: Kept, new: np.ndarray) -> list[Any]:
         """The same as :meth:`deltas`, part by part."""
         if kept.wide is None:
             _, kept.wide = self.wide.reference(kept.inputs)
         size, done = self.wide.batch[1], 0
         parts: list[list[Any]] = []
         for at in self._parts(size):
-            heads = self.wide.deltas(self._call_at(call.start + at), kept.wide, bases[:, at : at + size])
+            part = new if new.shape[1] == 1 else new[:, at : at + size]
+            heads = self.wide.deltas(self._call_at(call.start + at), kept.wide, part)
             parts.append([head[:, done - at :] for head in heads])
             done = at + size
         return [joined(arrays) for arrays in zip(*parts, strict=True)]
@@ -248,12 +256,12 @@ class ChunkRunner:
         return {str(step.node.index): step.rule.prepare(step.node) for step in steps if step.rule}
 
     def run(
-        self, kept: Arrays, constants: Arrays, params: Mapping[str, Arrays], q: Any, bases: Any
+        self, kept: Arrays, constants: Arrays, params: Mapping[str, Arrays], q: Any, new: Any
     ) -> tuple[list[Any], list[Any]]:
         """Deltas (S, P, A, *head shape) of all heads; whether all changes lie in their frames, bool scalars."""
         self.fits = []
         tables = {**kept["cuts"], **constants, **kept["summaries"]}
-        deltas: dict[int, Any] = {self.plan.input_tensor: self._first_delta(kept, q, bases)}
+        deltas: dict[int, Any] = {self.plan.input_tensor: self._first_delta(kept, q, new)}
         for stage in self.plan.stages:
             if stage.steps[0].rule is not None:
                 deltas.update(zip(stage.exports, self._run_stage(stage, tables, deltas, params, q), strict=True))
@@ -262,13 +270,14 @@ class ChunkRunner:
         natural = {t: self._in_order(t, x, range(self.batch[1])) for t, x in deltas.items() if t in read}
         return self.late.changes(kept["full"], natural, q), self.fits
 
-    def _first_delta(self, kept: Arrays, q: Any, bases: Any) -> Any:
+    def _first_delta(self, kept: Arrays, q: Any, new: Any) -> Any:
+        """(S, P, A, width, letters): what is put into each block, minus what is there."""
         x = kept["full"][str(self.plan.input_tensor)]
         state = self.plan.states[self.plan.input_tensor]
         assert isinstance(state, Window)
-        at = ops.clip(first_rows(state.frame, q), 0, x.shape[1] - 1)
-        here = backend.take(x, at, axis=1)[:, :, None]
-        return ops.expand_dims(ops.one_hot(bases, x.shape[-1], dtype=x.dtype) - here, 3)
+        at = first_rows(state.frame, q)[:, None] + np.arange(state.frame.width, dtype="int32")
+        here = backend.take(x, ops.clip(at, 0, x.shape[1] - 1), axis=1)[:, :, None]
+        return as_rows(new, x) - here
 
     # -- stages of rules --
 
@@ -406,6 +415,13 @@ class ChunkRunner:
                 else:
                     found[key] = cut_frames(table, frame.take(positions), low, q)
         return found
+
+
+def as_rows(new: Any, like: Any) -> Any:
+    """What is put into blocks, as rows (S or 1, P or 1, A, width, letters) of the type of ``like`` (S, L, letters)."""
+    if len(new.shape) == 3:
+        return ops.expand_dims(ops.one_hot(new, like.shape[-1], dtype=like.dtype), 3)
+    return ops.cast(new, like.dtype)
 
 
 def positions_of(x: Any, stretch: tuple[int, int]) -> Any:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from fastism_cli.engine.batching import Batching
+from fastism_cli.engine.changes import Changes, Replacing, Substitutions, refuse_without_replacement
 from fastism_cli.engine.forward import ForwardPasses
 from fastism_cli.engine.mutagenesis_result import MutagenesisResult
-from fastism_cli.engine.prepare import choose_engine, prepare
-from fastism_cli.engine.score_arrays import OtherInput, codes_of_text, is_text, letters_of, set_reference_letters
+from fastism_cli.engine.prepare import Prepared, choose_engine, prepare
+from fastism_cli.engine.score_arrays import OtherInput, codes_of_text, is_text, letters_of
 from fastism_cli.engine.score_batches import BatchLoop, Inputs, Task
 from fastism_cli.errors import SequenceError, UsageError
 from fastism_cli.genome.alphabet import Alphabet, Codes
@@ -23,12 +24,33 @@ from fastism_cli.model.heads import Head, Reduce
 from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.model.quiet import quiet_libraries
 from fastism_cli.model.sequence_inputs import integers_known
-from fastism_cli.options.choices import ENGINES, PRECISIONS, SCORED_N_POLICIES
+from fastism_cli.options.choices import ENGINES, PRECISIONS, SAMPLES, SCORED_N_POLICIES
 from fastism_cli.options.per_head import Units
+from fastism_cli.rules.blocks import Blocks
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """What scores the changes of one width.
+
+    Attributes
+    ----------
+    starts : int (blocks,), or None
+        Where the blocks begin; None for substitutions, at every position.
+    columns : int (blocks,), or None
+        Their places in the result, if there are other widths too.
+    """
+
+    prepared: Prepared
+    changes: Changes
+    batching: Batching
+    loop: BatchLoop
+    starts: np.ndarray | None = None
+    columns: np.ndarray | None = None
 
 
 class FastISM:
-    """Score every single-letter substitution of sequences with a Keras model (Nair et al. 2022).
+    """Score every single-letter substitution of sequences with a Keras model (Nair et al. 2022), or blocks.
 
     Parameters
     ----------
@@ -60,7 +82,20 @@ class FastISM:
     engine : "auto", "fast" or "naive"
         "fast" propagates deltas, "naive" makes plain forward passes, "auto" takes the one with the smaller estimate.
     n_policy : "skip" or "score"
-        Positions that hold an N: "skip" leaves them NaN, "score" substitutes all letters.
+        Positions that hold an N: "skip" leaves them NaN, "score" substitutes all letters. Blocks that hold an N are
+        scored in any case.
+    replace_with : str, number or array, optional
+        Replace whole blocks instead of single letters. "N": what the model sees for an N, zeros. "background" or
+        "background:0.3,0.2,0.2,0.3": frequencies of the letters. Letters: a motif as it is read. "shuffle": the
+        block's own letters in ``samples`` random orders, of which the mean is scored. "reverse-complement". A number,
+        or an array (letters,), (width, letters) or (A, width, letters) of A contents; a name of such a ``.npy`` file.
+    width, step : int, optional
+        Of the blocks: how wide they are, and from one start to the next. The blocks are those that lie in the sequence
+        as a whole, from its first position on. Default: the replacement's own width, and a step of that width.
+    ranges : sequence of (start, end), optional
+        In place of ``width`` and ``step``: these blocks, of any widths, in any order.
+    samples, seed : int
+        Of "shuffle". All sequences are shuffled alike.
 
     Raises
     ------
@@ -85,13 +120,19 @@ class FastISM:
         precision: str = "float32",
         engine: str = "auto",
         n_policy: str = "skip",
+        replace_with: Any = None,
+        width: int | None = None,
+        step: int | None = None,
+        ranges: Sequence[tuple[int, int]] | None = None,
+        samples: int = SAMPLES,
+        seed: int = 0,
     ) -> None:
         require_one_of("engine", engine, ENGINES)
         require_one_of("n_policy", n_policy, SCORED_N_POLICIES)
         require_one_of("precision", precision, PRECISIONS)
         require_batch_size(batch_size)
         self.n_policy = n_policy
-        self.prepared = prepare(
+        prepared = prepare(
             ModelSource.of(model).load(),
             alphabet=alphabet,
             precision=precision,
@@ -103,12 +144,56 @@ class FastISM:
             targets=targets,
             engine=engine,
         )
-        self.engine, self.engine_reason = choose_engine(self.prepared, engine)
-        self.forward = ForwardPasses(self.prepared)
-        self.batching = Batching(self.prepared, self.forward, self.engine, batch_size)
-        self.loop = BatchLoop(self.prepared, self.forward, self.batching, n_policy)
+        self.forward = ForwardPasses(prepared)
+        self.block_ranges: tuple[tuple[int, int], ...] = ()
+        self.step: int | None = None
+        if replace_with is None:
+            refuse_without_replacement(width=width, step=step, ranges=ranges)
+            changes = Substitutions(prepared.alphabet.size, n_policy)
+            self.engine, self.engine_reason = choose_engine(prepared, engine)
+            self.scorers = [self._scorer(prepared, changes, batch_size)]
+            return
+        replacing = Replacing(replace_with, samples, seed, prepared.views)
+        self.block_ranges = replacing.ranges(prepared.input_length, width, step, ranges)
+        self.step = None if ranges is not None else step or replacing.width(width)
+        found = replacing.by_width(self.block_ranges, self.step)
+        ready = [(prepared.for_blocks(Blocks.of(s, c.width), c.alternates, engine), c, s, at) for c, s, at in found]
+        self.engine, self.engine_reason = choose_engine(ready[0][0], engine)
+        self.scorers = [self._scorer(p, c, batch_size, s, at) for p, c, s, at in ready]
+
+    def _scorer(
+        self,
+        prepared: Prepared,
+        changes: Changes,
+        batch_size: str | int,
+        starts: np.ndarray | None = None,
+        columns: np.ndarray | None = None,
+    ) -> Scorer:
+        batching = Batching(prepared, self.forward, changes, self.engine, batch_size)
+        loop = BatchLoop(prepared, self.forward, batching, changes)
+        return Scorer(prepared, changes, batching, loop, starts, columns)
 
     # -- the model --
+
+    @property
+    def prepared(self) -> Prepared:
+        """The model as it was set up, for the widest blocks if there are several."""
+        return self.scorers[0].prepared
+
+    @property
+    def batching(self) -> Batching:
+        """The calls of the engine, for the widest blocks if there are several."""
+        return self.scorers[0].batching
+
+    @property
+    def changes(self) -> Changes:
+        """What is put in the place of the reference."""
+        return self.scorers[0].changes
+
+    @property
+    def replaces_blocks(self) -> bool:
+        """Whether blocks are replaced, not single letters."""
+        return bool(self.block_ranges)
 
     @property
     def model(self) -> Any:
@@ -169,9 +254,31 @@ class FastISM:
         """Name and shape of the input that is the sequence: "'dna' (64, 4)"."""
         return f"{self.input_names[self.sequence_index]!r} {self.input_shapes[self.sequence_index]}"
 
+    def starts_in(self, window: range) -> np.ndarray:
+        """Where changes begin that lie in a window of the sequence as a whole, int (p,): its positions, or blocks.
+
+        Blocks of one width and step begin with the window.
+
+        Raises
+        ------
+        UsageError
+            If no block lies in it, or blocks are of several widths.
+        """
+        if not self.replaces_blocks:
+            return np.arange(window.start, window.stop)
+        if len(self.scorers) > 1:
+            raise UsageError("A window holds blocks of one width. Give ranges of one width, or no window.")
+        width, starts = self.changes.width, [start for start, _ in self.block_ranges]
+        if self.step is not None:
+            starts = list(range(window.start, window.stop - width + 1, self.step))
+        found = np.array([start for start in starts if window.start <= start <= window.stop - width], int)
+        if not len(found):
+            raise UsageError(f"No block of {width} positions lies in a window of {len(window)}.")
+        return found
+
     def sequences_per_call(self, columns: range) -> int:
         """How many sequences one call holds when it scores the positions ``columns``."""
-        positions = np.arange(columns.start, columns.stop)
+        positions = self.starts_in(columns)
         engine, _ = self.batching.engine_for(positions, 2**31, self.batching.substitutions)
         return engine.batch[0]
 
@@ -195,13 +302,15 @@ class FastISM:
             Rows are one-hot; an N is a row of equal numbers (zeros, say). One sequence may come without its first axis,
             and a sequence as text: "ACGT...", whose other letters are N.
         positions : iterable of int, optional
-            Score only these; the length axis of ``delta`` has one entry for each, in this order.
+            Score only these; the length axis of ``delta`` has one entry for each, in this order. For blocks of one
+            width: where they begin.
         progress : bool
             Whether to show a bar.
 
         Returns
         -------
         MutagenesisResult
+            For blocks, ``delta[head]`` is (n, T, blocks, contents), in the order of ``block_ranges``.
 
         Raises
         ------
@@ -230,7 +339,7 @@ class FastISM:
             As in a call.
         window : range, optional
             In place of ``positions``: score only these. The length axis of ``delta`` still has all positions of the
-            sequence, with NaN outside of the window.
+            sequence, with NaN outside of the window; or the blocks of :meth:`starts_in`.
 
         Returns
         -------
@@ -258,15 +367,17 @@ class FastISM:
             One for each batch, in their order.
         """
         complete: deque[dict[str, np.ndarray]] = deque()
-        wanted = self._positions(window)
+        scorer, wanted = self.scorers[0], self.starts_in(window)
+        inside = slice(None) if self.replaces_blocks else slice(window.start, window.stop)
 
         def tasks() -> Iterator[Task]:
             for codes, others in batches:
-                complete.append(self._no_deltas(len(codes), self.input_length))
-                inside = {name: x[..., window.start : window.stop : window.step, :] for name, x in complete[-1].items()}
-                yield self._task(self._of_codes(codes, others), wanted, inside)
+                n_positions = len(wanted) if self.replaces_blocks else self.input_length
+                complete.append(self._no_deltas(scorer, len(codes), n_positions))
+                part = {name: x[..., inside, :] for name, x in complete[-1].items()}
+                yield self._task(scorer, self._of_codes(codes, others), wanted, part)
 
-        for task in self.loop.scored(tasks()):
+        for task in scorer.loop.scored(tasks()):
             yield self._whole(task, complete.popleft())
 
     def compare(self, inputs: Any, reference: Any) -> dict[str, np.ndarray]:
@@ -362,42 +473,64 @@ class FastISM:
         if shows_n:
             raise SequenceError("An N must be a row of zeros where the model takes integers.")
 
-    def _positions(self, positions: Iterable[int] | None) -> np.ndarray:
-        if positions is None:
-            return np.arange(self.input_length)
+    def _positions(self, positions: Iterable[int]) -> np.ndarray:
+        if len(self.scorers) > 1:
+            raise UsageError("positions: these blocks are of several widths. Leave positions out.")
         wanted = np.asarray(list(positions), dtype=int)
-        if wanted.size and not (0 <= wanted.min() and wanted.max() < self.input_length):
-            raise UsageError(
-                f"positions must lie in [0, {self.input_length}). Received: {wanted.min()} to {wanted.max()}"
-            )
+        stop = self.input_length - self.changes.width + 1
+        if wanted.size and not (0 <= wanted.min() and wanted.max() < stop):
+            raise UsageError(f"positions must lie in [0, {stop}). Received: {wanted.min()} to {wanted.max()}")
         return wanted
 
     # -- tasks --
 
-    def _no_deltas(self, n: int, positions: int) -> dict[str, np.ndarray]:
-        """NaN for every head, (n, *shape, positions, letters)."""
-        letters = self.alphabet.size
-        return {h.name: np.full((n, *h.shape, positions, letters), np.nan, "float32") for h in self.heads}
+    def _no_deltas(self, scorer: Scorer, n: int, positions: int) -> dict[str, np.ndarray]:
+        """NaN for every head, (n, *shape, positions, letters), or (n, *shape, blocks, contents)."""
+        columns = scorer.changes.columns
+        return {h.name: np.full((n, *h.shape, positions, columns), np.nan, "float32") for h in self.heads}
 
     def _result(self, inputs: Inputs, positions: Iterable[int] | None, *, progress: bool = False) -> MutagenesisResult:
-        task = self._task(inputs, self._positions(positions))
-        total = len(inputs.codes) * len(task.wanted)
+        if positions is None:
+            tasks = [self._task(scorer, inputs, self._all_starts(scorer)) for scorer in self.scorers]
+        else:
+            tasks = [self._task(self.scorers[0], inputs, self._positions(positions))]
+        total = len(inputs.codes) * sum(len(task.wanted) for task in tasks)
         with quiet_libraries(), tqdm(total=total, unit=" positions", disable=not progress) as bar:
-            task.advance = lambda positions: bar.update(min(positions, total - bar.n))
-            (done,) = self.loop.scored([task])
-        return done.result
+            for scorer, task in zip(self.scorers, tasks, strict=False):
+                task.advance = lambda positions: bar.update(min(positions, total - bar.n))
+                list(scorer.loop.scored([task]))
+        return tasks[0].result if len(tasks) == 1 else self._joined([task.result for task in tasks])
+
+    def _joined(self, parts: Sequence[MutagenesisResult]) -> MutagenesisResult:
+        """One result of blocks of several widths, in the order in which they were given."""
+        starts = np.array([start for start, _ in self.block_ranges])
+        delta = self._no_deltas(self.scorers[0], len(parts[0].seq), len(starts))
+        seq = np.empty((len(parts[0].seq), len(starts)), "uint8")
+        for scorer, part in zip(self.scorers, parts, strict=True):
+            seq[:, scorer.columns] = part.seq
+            for name, values in delta.items():
+                values[..., scorer.columns, :] = part.delta[name]
+        return replace(parts[0], delta=delta, seq=seq, positions=starts, widths=np.diff(self.block_ranges)[:, 0])
+
+    def _all_starts(self, scorer: Scorer) -> np.ndarray:
+        return np.arange(self.input_length) if scorer.starts is None else scorer.starts
 
     def _whole(self, task: Task, delta: dict[str, np.ndarray]) -> MutagenesisResult:
         """The result of a task whose arrays are a part of ``delta``, which has all positions."""
+        if self.replaces_blocks:
+            return task.result
         return replace(task.result, delta=delta, seq=task.inputs.codes, positions=np.arange(self.input_length))
 
-    def _task(self, inputs: Inputs, wanted: np.ndarray, delta: dict[str, np.ndarray] | None = None) -> Task:
-        delta = self._no_deltas(len(inputs.codes), len(wanted)) if delta is None else delta
-        for values in delta.values():
-            set_reference_letters(values, inputs.codes[:, wanted])
+    def _task(
+        self, scorer: Scorer, inputs: Inputs, wanted: np.ndarray, delta: dict[str, np.ndarray] | None = None
+    ) -> Task:
+        """Score into ``delta``, which is NaN (n, *shape, positions, letters), or into new arrays."""
+        delta = self._no_deltas(scorer, len(inputs.codes), len(wanted)) if delta is None else delta
+        scorer.changes.begin(delta, inputs.codes[:, wanted])
         reference = {h.name: np.empty((len(inputs.codes), *h.shape), "float32") for h in self.heads}
-        result = MutagenesisResult(reference, delta, inputs.codes[:, wanted], wanted, self.alphabet)
-        return Task(inputs, wanted, result)
+        widths = np.full(len(wanted), scorer.changes.width) if self.replaces_blocks else None
+        result = MutagenesisResult(reference, delta, inputs.codes[:, wanted], wanted, self.alphabet, widths)
+        return Task(inputs, wanted, scorer.changes.blocks(wanted, self.input_length), result)
 
 
 def require_one_of(name: str, value: Any, allowed: Sequence[str]) -> None:

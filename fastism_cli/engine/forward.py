@@ -12,13 +12,16 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from fastism_cli.engine.fast import as_rows
 from fastism_cli.engine.prepare import Prepared
 from fastism_cli.model import backend
 from fastism_cli.model.heads import Head
 from fastism_cli.model.keras_graph import call_model
 from fastism_cli.model.precision import dtype_of
 from fastism_cli.model.reductions import Select
+from fastism_cli.rules.blocks import Blocks
 from fastism_cli.rules.frames import ChunkCall
+from fastism_cli.rules.move_rows import rows_at
 
 
 class ForwardPasses:
@@ -94,9 +97,11 @@ class NaiveEngine:
     reduce : callable
         From such a list, and that of the reference sequences, to the list of heads that are scored.
     sequence_input : int
-        Index of the input that is substituted in.
+        Index of the input that is changed.
+    blocks : Blocks
+        What is replaced in it.
     size, sequences, alternates : int
-        Positions, sequences and alternates of every call: their product is the batch of a forward pass.
+        Blocks, sequences and alternates of every call: their product is the batch of a forward pass.
 
     Attributes
     ----------
@@ -109,13 +114,14 @@ class NaiveEngine:
         predict: Callable[[Sequence[Any]], list[Any]],
         reduce: Callable[[Sequence[Any], Sequence[Any]], list[Any]],
         sequence_input: int,
+        blocks: Blocks,
         *,
         size: int,
         sequences: int,
         alternates: int,
         variables: Sequence[Any],
     ) -> None:
-        self.sequence_input = sequence_input
+        self.sequence_input, self.blocks = sequence_input, blocks
         self.batch = (sequences, size, alternates)
         self._predict, self._reduce = predict, reduce
         self.reference_pass = backend.compiled(self._reference_pass, variables)
@@ -126,10 +132,11 @@ class NaiveEngine:
         outputs, full = self.reference_pass(list(inputs))
         return outputs, (list(inputs), full, outputs)
 
-    def deltas(self, call: ChunkCall, kept: Any, bases: np.ndarray) -> list[Any]:
-        """Deltas of all heads for one chunk, (S, P, A, *head shape), positions in natural order."""
+    def deltas(self, call: ChunkCall, kept: Any, new: np.ndarray) -> list[Any]:
+        """Deltas of all heads for one chunk, (S, P, A, *head shape), blocks in natural order."""
         inputs, full, outputs = kept
-        arrays = [backend.as_argument(x, "int32") for x in (call.start, bases)]
+        starts = self.blocks.starts_from(call.start, self.batch[1])
+        arrays = [backend.as_argument(starts, "int32"), backend.as_argument(new, str(new.dtype))]
         heads: list[Any] = self.chunk(inputs, full, outputs, *arrays)
         return heads
 
@@ -138,10 +145,10 @@ class NaiveEngine:
         return self._reduce(full, full), full
 
     def _deltas(
-        self, inputs: Sequence[Any], full: Sequence[Any], outputs: Sequence[Any], start: Any, bases: Any
+        self, inputs: Sequence[Any], full: Sequence[Any], outputs: Sequence[Any], starts: Any, new: Any
     ) -> list[Any]:
         batch = [self._repeated(x) for x in inputs]
-        batch[self.sequence_input] = self._substituted(inputs[self.sequence_input], start, bases)
+        batch[self.sequence_input] = self._replaced(inputs[self.sequence_input], starts, new)
         heads = self._reduce(self._predict(batch), [self._repeated(y) for y in full])
         return [
             ops.reshape(new, (*self.batch, *new.shape[1:])) - ops.reshape(old, (self.batch[0], 1, 1, *old.shape[1:]))
@@ -153,12 +160,14 @@ class NaiveEngine:
         x = ops.broadcast_to(ops.reshape(x, (self.batch[0], 1, 1, *shape)), (*self.batch, *shape))
         return ops.reshape(x, (prod(self.batch), *shape))
 
-    def _substituted(self, x: Any, start: Any, bases: Any) -> Any:
-        """(S * P * A, L, letters): ``x`` (S, L, letters) with one row replaced in each copy."""
+    def _replaced(self, x: Any, starts: Any, new: Any) -> Any:
+        """(S * P * A, L, letters): ``x`` (S, L, letters) with one block replaced in each copy."""
         length, letters = x.shape[1:]
-        positions = start + np.arange(self.batch[1], dtype="int32")
-        here = ops.equal(positions[:, None], np.arange(length, dtype="int32")[None, :])
-        here = ops.reshape(here, (1, self.batch[1], 1, length, 1))
-        rows = ops.expand_dims(ops.one_hot(bases, letters, dtype=x.dtype), 3)
+        width = self.blocks.width
+        at = np.arange(length, dtype="int32")[None, :] - starts[:, None]
+        here = ops.reshape(ops.logical_and(at >= 0, at < width), (1, self.batch[1], 1, length, 1))
+        rows = as_rows(new, x)
+        if width > 1:
+            rows = rows_at(ops.broadcast_to(rows, (*self.batch, width, letters)), at)
         full = ops.where(here, rows, ops.reshape(x, (self.batch[0], 1, 1, length, letters)))
         return ops.reshape(full, (prod(self.batch), length, letters))

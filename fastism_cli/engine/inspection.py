@@ -10,11 +10,11 @@ import keras
 
 from fastism_cli.engine.fastism import FastISM
 from fastism_cli.engine.plan import Plan, Step
-from fastism_cli.engine.planner import period_of
 from fastism_cli.engine.prepare import Prepared, plan_of_the_middle
 from fastism_cli.model.graph import REFERENCE, Node, Shape
 from fastism_cli.model.loading.config_entries import written_name
 from fastism_cli.rules.base import Everywhere, Window
+from fastism_cli.rules.blocks import every_position
 from fastism_cli.rules.recurrent import Recurrence
 from fastism_cli.rules.several_windows import FurtherWindow, MaximumOverWindows, SumOfWindows
 from fastism_cli.rules.supposed import Supposed
@@ -126,7 +126,7 @@ def _plan_if_fast(prepared: Prepared, steps: Sequence[Step]) -> Plan:
     graph, sequence = prepared.graph, prepared.input_tensor
     nodes = [replace(n, layer=supposed[n.index], role="layer") if n.index in supposed else n for n in graph.nodes]
     graph = graph.extended(nodes, (), graph.outputs)
-    return plan_of_the_middle(graph, sequence, period_of(graph, sequence))
+    return plan_of_the_middle(graph, sequence, every_position(prepared.input_length))
 
 
 def _speedup_if_fast(prepared: Prepared, step: Step) -> float | None:

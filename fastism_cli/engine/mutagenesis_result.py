@@ -26,12 +26,15 @@ class MutagenesisResult(LabelledScores):
         Predictions on the sequences as they are, in the model's output units.
     delta : dict of head name to float32 array, (n, T, L, letters)
         Substituted minus reference, in the same units. Exactly 0 at the reference letter, NaN where not computed.
-        A head that is not reduced has its own axes in the place of T.
+        A head that is not reduced has its own axes in the place of T. For blocks, (n, T, blocks, contents): replaced
+        minus reference.
     seq : uint8 (n, L)
         The letters of the columns of ``delta``; ``alphabet.size`` is an N.
     positions : int64 (L,)
-        The position in its sequence, from 0, of each column.
+        The position in its sequence, from 0, of each column; of blocks, where they begin.
     alphabet : Alphabet
+    widths : int64 (blocks,), optional
+        How wide each block is; None for substitutions. What is computed letter by letter refuses blocks.
     """
 
     reference: dict[str, np.ndarray]
@@ -39,6 +42,7 @@ class MutagenesisResult(LabelledScores):
     seq: Codes
     positions: np.ndarray
     alphabet: Alphabet = field(default_factory=Alphabet)
+    widths: np.ndarray | None = None
 
     @property
     def source(self) -> str:
@@ -58,6 +62,8 @@ class MutagenesisResult(LabelledScores):
         return n, length
 
     def loaded(self, rows: Array, tracks: Sequence[Track]) -> Iterator[Loaded]:
+        if self.widths is not None:
+            raise UsageError("These are scores of blocks, not of letters: read delta (n, T, blocks, contents) itself.")
         yield Loaded(rows, self.seq[rows], self._of_tracks(self.delta, rows, tracks, inner=2))
 
     def predictions(self, rows: Array, tracks: Sequence[Track]) -> Array:

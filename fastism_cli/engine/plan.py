@@ -168,6 +168,7 @@ class Plan:
     """How one chunk of substituted positions passes through the model.
 
     ``states`` has the state of every tensor (with the frame that it is stored in), ``stages`` the work in order.
+    ``changes`` is how many changes of a sequence share its reference pass; None: all its substitutions.
     """
 
     graph: LayerGraph
@@ -175,6 +176,7 @@ class Plan:
     input_tensor: int
     states: tuple[State, ...]
     stages: tuple[Stage, ...]
+    changes: int | None = None
 
     @property
     def steps(self) -> list[Step]:
@@ -275,8 +277,8 @@ class Plan:
             for step in self.steps
         )
         length, letters = self.graph.tensors[self.input_tensor].shape
-        substitutions = length * max(letters - 1, 1)
-        fast = self.multiply_adds + moved + REFERENCE_PASSES * full / substitutions
+        changes = self.changes or length * max(letters - 1, 1)
+        fast = self.multiply_adds + moved + REFERENCE_PASSES * full / changes
         return full / max(fast, 1)
 
 

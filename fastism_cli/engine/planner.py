@@ -27,6 +27,7 @@ from fastism_cli.rules.base import (
     Unchanged,
     Window,
 )
+from fastism_cli.rules.blocks import Blocks
 from fastism_cli.rules.frames import Chunk, Frame, common_period, equal_stretches, offsets
 from fastism_cli.rules.move_rows import MAX_STRETCHES
 from fastism_cli.rules.table import rule_of, why_opaque
@@ -35,30 +36,41 @@ from fastism_cli.rules.table import rule_of, why_opaque
 MAX_TERMS = 700
 
 
-def period_of(graph: LayerGraph, input_tensor: int) -> int:
-    """Distance at which chunks may begin so that every frame moves by whole positions."""
-    states = Propagation(graph, input_tensor, [0], Fraction(1)).changed
+def period_of(graph: LayerGraph, input_tensor: int, blocks: Blocks) -> int:
+    """Number of blocks after which chunks may begin so that every frame moves by whole positions.
+
+    For blocks that do not lie regularly, the number of all: no chunk is like another.
+    """
+    if not blocks.are_regular:
+        return blocks.count
+    states = Propagation(graph, input_tensor, [0], Fraction(blocks.step), blocks.width).changed
     return common_period(state.frame.step for state in states if isinstance(state, Window))
 
 
-def make_plan(graph: LayerGraph, input_tensor: int, *, size: int, phase: int, period: int) -> Plan:
-    """Plan a chunk of ``size`` positions from ``phase + period * q`` on.
+def make_plan(graph: LayerGraph, input_tensor: int, blocks: Blocks, *, size: int, phase: int, period: int) -> Plan:
+    """Plan a chunk of ``size`` blocks from number ``phase + period * q`` on.
 
     Parameters
     ----------
     graph : LayerGraph
         As :func:`fastism_cli.engine.rewrite.rewritten` left it.
     input_tensor : int
-        The tensor that is substituted in.
+        The tensor that is changed.
     """
-    planner = _Planner(graph, input_tensor, [phase + j for j in range(size)], Fraction(period))
+    step = Fraction(blocks.step * period)
+    planner = _Planner(graph, input_tensor, blocks.starts_from(phase, size), step, blocks.width)
     return Plan(graph, Chunk(size, phase, period), input_tensor, tuple(planner.stored), tuple(planner.stages()))
 
 
 class Propagation:
-    """Forward: which positions of every tensor change for the substituted ``positions``, and by which rule."""
+    """Forward: which positions of every tensor change for blocks of ``width`` at ``positions``, and by which rule.
 
-    def __init__(self, graph: LayerGraph, input_tensor: int, positions: Sequence[int], step: Fraction) -> None:
+    ``step`` is how far the blocks move from one chunk to the next.
+    """
+
+    def __init__(
+        self, graph: LayerGraph, input_tensor: int, positions: Sequence[int], step: Fraction, width: int = 1
+    ) -> None:
         self.graph = graph
         self.input_tensor = input_tensor
         self.positions = positions
@@ -66,7 +78,7 @@ class Propagation:
         self.reasons: dict[int, str | None] = {}
         self.changed: list[State] = [UNCHANGED] * len(graph.tensors)
         shape = graph.tensors[input_tensor].shape
-        self.changed[input_tensor] = Window(Frame(tuple(positions), 1, step, shape[0]), shape[1:])
+        self.changed[input_tensor] = Window(Frame(tuple(positions), width, step, shape[0]), shape[1:])
         for node in graph.nodes:
             self._propagate(node)
 
@@ -121,8 +133,10 @@ class Propagation:
 class _Planner(Propagation):
     """Backward: in which frame every tensor is kept; then the stages."""
 
-    def __init__(self, graph: LayerGraph, input_tensor: int, positions: Sequence[int], step: Fraction) -> None:
-        super().__init__(graph, input_tensor, positions, step)
+    def __init__(
+        self, graph: LayerGraph, input_tensor: int, positions: Sequence[int], step: Fraction, width: int
+    ) -> None:
+        super().__init__(graph, input_tensor, positions, step, width)
         self.readers = graph.consumers()
         self.makers = {t: node.index for node in graph.nodes for t in node.outputs}
         self.stored = list(self.changed)

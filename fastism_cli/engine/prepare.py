@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from fastism_cli.model.precision import dtype_of, require_precision, with_dtype
 from fastism_cli.model.sequence_inputs import Views, find_views, with_views
 from fastism_cli.options.per_head import Units
 from fastism_cli.options.run_options import parse_codes, parse_tie
+from fastism_cli.rules.blocks import Blocks, every_position
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +53,8 @@ class Prepared:
         The heads that are scored.
     plan : Plan
         For a chunk in the middle of the sequence. The estimates are made from it, and `fastism inspect` shows it.
-    period : int
-        Positions after which the plan repeats itself: the least number of positions that moves every frame by a whole
-        number of rows. A frame's ``step`` is rows for each position of the input, 1/2 after a stride of 2; the period
-        is the least common multiple of the denominators of all steps.
+    joined : LayerGraph
+        The same as ``graph``, with one tensor for all windows of a tensor.
     wide_graph : LayerGraph, optional
         The same as ``graph``, for chunks in which a change lives longer than in a trial. None: it does not matter.
     in_training : tuple of str
@@ -69,7 +68,7 @@ class Prepared:
     views: Views
     heads: tuple[Head, ...]
     plan: Plan
-    period: int
+    joined: LayerGraph
     wide_graph: LayerGraph | None = None
     in_training: tuple[str, ...] = ()
 
@@ -105,6 +104,22 @@ class Prepared:
     def live(self) -> range:
         """The positions that can change an output. The fast engine computes only these."""
         return live_positions(self.graph, self.input_tensor)
+
+    def period(self, blocks: Blocks) -> int:
+        """Blocks after which the plan repeats itself: the least number that moves every frame by whole rows.
+
+        A frame's ``step`` is rows for each block, 1/2 for blocks at every position after a stride of 2; the period is
+        the least common multiple of the denominators of all steps.
+        """
+        return period_of(self.graph, self.input_tensor, blocks)
+
+    def for_blocks(self, blocks: Blocks, alternates: int, engine: str) -> Prepared:
+        """The same model, ready for the replacement of blocks, of each by so many ``alternates``."""
+        with backend.matrix_precision(self.precision):
+            graph, wide = with_windows(self.joined, self.input_tensor, self.model.variables, engine, blocks.width)
+        plan = plan_of_the_middle(graph, self.input_tensor, blocks)
+        plan = replace(plan, changes=max(blocks.count * alternates, 1))
+        return replace(self, graph=graph, wide_graph=wide, plan=plan)
 
 
 def prepare(
@@ -143,17 +158,26 @@ def prepare(
     length = graph.tensors[sequence].shape[0]
     shapes = {port.name: graph.tensors[port.tensor].shape for port in graph.outputs}
     heads = choose_heads(shapes, reduce, targets, substitutions=length * letters.size)
-    graph = with_softmax_pooling(rewritten(graph, heads), sequence)
+    joined = with_softmax_pooling(rewritten(graph, heads), sequence)
     with backend.matrix_precision(precision):
-        lives = tried(graph, sequence, run.variables) if engine != "naive" else {}
-    wide = with_windows_apart(with_recurrences_apart(graph, sequence), sequence) if lives else None
-    graph = with_windows_apart(with_recurrences_apart(graph, sequence, lives), sequence)
-    period = period_of(graph, sequence)
-    plan = plan_of_the_middle(graph, sequence, period)
+        graph, wide = with_windows(joined, sequence, run.variables, engine)
+    plan = plan_of_the_middle(graph, sequence, every_position(length))
     in_training = tuple(dict.fromkeys([*saved_in_training(model), *saved_in_training(run)]))
     if in_training:
         logger.warning(training_line(in_training))
-    return Prepared(run, precision, letters, graph, views, tuple(heads), plan, period, wide, in_training)
+    return Prepared(run, precision, letters, graph, views, tuple(heads), plan, joined, wide, in_training)
+
+
+def with_windows(
+    graph: LayerGraph, sequence: int, variables: Sequence[Any], engine: str, width: int = 1
+) -> tuple[LayerGraph, LayerGraph | None]:
+    """The graph with recurrences and windows apart for blocks of ``width``; that for changes that outlive a trial."""
+    lives = tried(graph, sequence, variables, width=width) if engine != "naive" else {}
+    wide = None
+    if lives:
+        wide = with_windows_apart(with_recurrences_apart(graph, sequence, width=width), sequence, width)
+    narrow = with_recurrences_apart(graph, sequence, lives, width=width)
+    return with_windows_apart(narrow, sequence, width), wide
 
 
 def training_line(names: Sequence[str]) -> str:
@@ -172,12 +196,12 @@ def _sequence_model(model: Any, alphabet: Alphabet, inputs: Sequence[str | int |
     return model
 
 
-def plan_of_the_middle(graph: LayerGraph, sequence: int, period: int) -> Plan:
-    """The plan of a chunk in the middle of the sequence, which is the tensor ``sequence``."""
-    length = graph.tensors[sequence].shape[0]
-    size = min(period, length, PLANNED_POSITIONS)
-    start = (length - size) // 2
-    return make_plan(graph, sequence, size=size, phase=start % period, period=period)
+def plan_of_the_middle(graph: LayerGraph, sequence: int, blocks: Blocks) -> Plan:
+    """The plan of a chunk in the middle of the blocks of the sequence, which is the tensor ``sequence``."""
+    period = period_of(graph, sequence, blocks)
+    size = min(period, blocks.count, PLANNED_POSITIONS)
+    start = (blocks.count - size) // 2
+    return make_plan(graph, sequence, blocks, size=size, phase=start % period, period=period)
 
 
 class EngineChoice(NamedTuple):

@@ -21,6 +21,7 @@ from fastism_cli.model.agreement import random_inputs
 from fastism_cli.model.graph import REFERENCE, Arguments, Input, LayerGraph, Node, Tensor
 from fastism_cli.model.keras_graph import all_layers, has_own_call, quantisation
 from fastism_cli.rules.base import Window
+from fastism_cli.rules.blocks import Blocks
 from fastism_cli.rules.frames import Frame
 from fastism_cli.rules.move_rows import rows_at
 from fastism_cli.rules.recurrent import Carry, Recurrence, States, kept_of
@@ -44,7 +45,9 @@ PLANNED_POSITIONS = 256
 Lives = Mapping[tuple[int, ...], int]
 
 
-def with_recurrences_apart(graph: LayerGraph, input_tensor: int, lives: Lives | None = None) -> LayerGraph:
+def with_recurrences_apart(
+    graph: LayerGraph, input_tensor: int, lives: Lives | None = None, *, width: int = 1
+) -> LayerGraph:
     """The graph in which recurrent layers that a window reaches are nodes of one direction and one cell.
 
     The others, of which all the input changes, stay as they are: Keras runs them.
@@ -55,12 +58,14 @@ def with_recurrences_apart(graph: LayerGraph, input_tensor: int, lives: Lives | 
         As :func:`fastism_cli.engine.rewrite.rewritten` left it.
     lives : mapping, optional
         From :func:`tried`. Without it, a change is taken to reach the end of the sequence.
+    width : int
+        Of the blocks that are changed.
     """
     candidates = {node.index for node in graph.nodes if _is_readable(node, graph)}
     if not candidates:
         return graph
     written = _written(graph, candidates, lives or {})
-    found = _propagated(written, input_tensor)
+    found = _propagated(written, input_tensor, width)
     reached = {
         node.layer.place[0]
         for node in written.nodes
@@ -69,10 +74,10 @@ def with_recurrences_apart(graph: LayerGraph, input_tensor: int, lives: Lives | 
     return written if reached == candidates else _written(graph, reached, lives or {})
 
 
-def _propagated(graph: LayerGraph, input_tensor: int) -> Propagation:
-    period = period_of(graph, input_tensor)
+def _propagated(graph: LayerGraph, input_tensor: int, width: int) -> Propagation:
     length = graph.tensors[input_tensor].shape[0]
-    return Propagation(graph, input_tensor, range(min(period, length, PLANNED_POSITIONS)), Fraction(period))
+    period = period_of(graph, input_tensor, Blocks(width, range(length)))
+    return Propagation(graph, input_tensor, range(min(period, length, PLANNED_POSITIONS)), Fraction(period), width)
 
 
 # --- which layers -----------------------------------------------------------------------------------------------------
@@ -265,23 +270,25 @@ def _merged(node: Node, directions: Sequence[int], output: int) -> Node:
 # --- the trial --------------------------------------------------------------------------------------------------------
 
 
-def tried(graph: LayerGraph, input_tensor: int, variables: Sequence[Any]) -> Lives:
-    """How many positions behind its window a change lives in each recurrence, by random substitutions.
+def tried(graph: LayerGraph, input_tensor: int, variables: Sequence[Any], *, width: int = 1) -> Lives:
+    """How many positions behind its window a change lives in each recurrence, by random changes.
 
-    In random sequences, letters are replaced at positions from the first to the last. The longest life is taken, and a
-    margin: a chunk of more substitutions in which one lives longer is computed once more, with the change followed to
-    the end.
+    In random sequences, all letters of blocks from the first to the last are replaced. The longest life is taken, and a
+    margin: a chunk of more changes in which one lives longer is computed once more, with the change followed to the
+    end.
 
     Parameters
     ----------
     graph : LayerGraph
         As :func:`fastism_cli.engine.rewrite.rewritten` left it.
+    width : int
+        Of the blocks.
     """
     lives: dict[tuple[int, ...], int] = {}
-    trial, is_tried = _Trial(graph, input_tensor, variables), set[tuple[int, ...]]()
+    trial, is_tried = _Trial(graph, input_tensor, variables, width), set[tuple[int, ...]]()
     while True:
         # a recurrence may have a window, and be worth a trial, only because those before it are known to have one
-        written = with_recurrences_apart(graph, input_tensor, lives)
+        written = with_recurrences_apart(graph, input_tensor, lives, width=width)
         found = (node for node in written.nodes if isinstance(node.layer, Recurrence))
         node = next((node for node in found if node.layer.place not in is_tried), None)
         if node is None:
@@ -293,17 +300,18 @@ def tried(graph: LayerGraph, input_tensor: int, variables: Sequence[Any]) -> Liv
 
 
 class _Trial:
-    """Random sequences, and the same with one letter replaced, through the model."""
+    """Random sequences, and the same with the letters of one block replaced, through the model."""
 
-    def __init__(self, graph: LayerGraph, input_tensor: int, variables: Sequence[Any]) -> None:
-        self.graph, self.input_tensor, self.variables = graph, input_tensor, variables
+    def __init__(self, graph: LayerGraph, input_tensor: int, variables: Sequence[Any], width: int) -> None:
+        self.graph, self.input_tensor, self.variables, self.width = graph, input_tensor, variables, width
         rng = np.random.default_rng(0)
         length, letters = graph.tensors[input_tensor].shape
-        self.positions = np.unique(np.linspace(0, length - 1, TRIED_POSITIONS).astype("int32"))
+        self.positions = np.unique(np.linspace(0, length - width, TRIED_POSITIONS).astype("int32"))
         codes = rng.integers(0, letters, (TRIED_SEQUENCES, length))
         new = np.repeat(codes[:, None], len(self.positions), axis=1)
         at = np.arange(len(self.positions))
-        new[:, at, self.positions] += rng.integers(1, max(letters, 2), new.shape[:2])
+        block = self.positions[:, None] + np.arange(width)
+        new[:, at[:, None], block] += rng.integers(1, max(letters, 2), (*new.shape[:2], width))
         self.codes = codes, new.reshape(-1, length) % letters
         self.others = {
             port.tensor: random_inputs([(graph.tensors[port.tensor].shape, graph.tensors[port.tensor].dtype)])[0]
@@ -313,7 +321,7 @@ class _Trial:
 
     @cached_property
     def values(self) -> list[dict[int, Any]]:
-        """Every tensor of the model, on the sequences and on those with a letter replaced."""
+        """Every tensor of the model, on the sequences and on those with a block replaced."""
         return self.run(self.graph)
 
     def run(self, graph: LayerGraph) -> list[dict[int, Any]]:
@@ -334,7 +342,8 @@ class _Trial:
     def longest(self, written: LayerGraph, node: Node) -> int | None:
         """Positions behind its window in which a change lives, at most; None if it has no window here."""
         tensor, _, *initial = node.inputs
-        state = Propagation(written, self.input_tensor, self.positions.tolist(), Fraction(1)).changed[tensor]
+        places = self.positions.tolist()
+        state = Propagation(written, self.input_tensor, places, Fraction(1), self.width).changed[tensor]
         if not isinstance(state, Window):
             return None
         old, new = self.values if tensor < len(self.graph.tensors) else self.run(written)

@@ -15,12 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastism_cli.engine.batching import Batching
+from fastism_cli.engine.changes import Change, Changes, Sequences
 from fastism_cli.engine.forward import ForwardPasses
 from fastism_cli.engine.mutagenesis_result import MutagenesisResult
 from fastism_cli.engine.prepare import Prepared
-from fastism_cli.engine.score_arrays import alternates, blank, column_of, repeat_duplicates, scatter
+from fastism_cli.engine.score_arrays import column_of, repeat_duplicates, scatter
 from fastism_cli.genome.alphabet import Codes
 from fastism_cli.model import backend
+from fastism_cli.rules.blocks import Blocks
 
 # Calls that the device may hold beside the one that is read: one that computes, and one that waits for it.
 AHEAD = 2
@@ -49,7 +51,9 @@ class Task:
     Attributes
     ----------
     wanted : int (p,)
-        The positions to substitute, in the order of the length axis of ``result.delta``.
+        The positions to substitute, or where blocks begin, in the order of the length axis of ``result.delta``.
+    blocks : Blocks
+        The blocks that the engine computes for them.
     done : int
         How many sequences have their scores.
     advance : callable
@@ -58,14 +62,20 @@ class Task:
 
     inputs: Inputs
     wanted: np.ndarray
+    blocks: Blocks
     result: MutagenesisResult
     done: int = 0
     advance: Callable[[int], object] = lambda positions: None
 
     @cached_property
+    def numbers(self) -> np.ndarray:
+        """The number of the block of each wanted position, int (p,)."""
+        return self.blocks.numbers_of(self.wanted)
+
+    @cached_property
     def columns(self) -> np.ndarray:
-        """The column of the result for each position of the sequence, int (L + 1,); -1 for none, and at the end."""
-        return np.append(column_of(self.wanted, self.inputs.codes.shape[1]), -1)
+        """The column of the result for each block by number, int (blocks + 1,); -1 for none, and at the end."""
+        return np.append(column_of(self.numbers, self.blocks.count), -1)
 
 
 class Piece(NamedTuple):
@@ -91,12 +101,12 @@ class BatchLoop:
 
     Parameters
     ----------
-    n_policy : "skip" or "score"
-        As in :class:`fastism_cli.engine.fastism.FastISM`.
+    changes : Changes
+        What is put in the place of the reference.
     """
 
-    def __init__(self, prepared: Prepared, forward: ForwardPasses, batching: Batching, n_policy: str) -> None:
-        self.prepared, self.forward, self.batching, self.n_policy = prepared, forward, batching, n_policy
+    def __init__(self, prepared: Prepared, forward: ForwardPasses, batching: Batching, changes: Changes) -> None:
+        self.prepared, self.forward, self.batching, self.changes = prepared, forward, batching, changes
 
     def scored(self, tasks: Iterable[Task]) -> Iterator[Task]:
         """Fill the results of the tasks; yields each when it is done, in their order.
@@ -152,18 +162,19 @@ class BatchLoop:
             rows = slice(first, min(first + sequences, n))
             # a batch is filled up by repeating its last sequence
             take = np.minimum(np.arange(rows.start, rows.start + sequences), rows.stop - 1)
-            codes = task.inputs.codes[take]
-            outputs, kept = engine.reference(self.forward.tensors([x[take] for x in task.inputs.arrays]))
+            arrays = [x[take] for x in task.inputs.arrays]
+            given = Sequences(task.inputs.codes[take], arrays[self.prepared.sequence_index])
+            outputs, kept = engine.reference(self.forward.tensors(arrays))
             backend.start_copy(outputs)
             yield Piece(partial(self._read_reference, task, rows, outputs))
             for call in calls:
                 if not (task.columns[call.start : call.start + size] >= 0).any():
                     continue
                 at = task.columns[np.minimum(call.start + np.arange(size), len(task.columns) - 1)]
-                for bases in alternates(codes, call.start, size, self.prepared.alphabet.size, self.n_policy):
-                    deltas = engine.deltas(call, kept, bases)
+                for change in self.changes.of_chunk(given, task.blocks, call.start, size):
+                    deltas = engine.deltas(call, kept, change.new)
                     backend.start_copy(deltas)
-                    yield Piece(partial(self._read_deltas, task, rows, deltas, at, bases), calls=1)
+                    yield Piece(partial(self._read_deltas, task, rows, deltas, at, change), calls=1)
             yield Piece(partial(self._end_batch, task, rows), waits=False)
             first = rows.stop
 
@@ -173,17 +184,17 @@ class BatchLoop:
             task.result.reference[head.name][rows] = values[: rows.stop - rows.start]
         return False
 
-    def _read_deltas(self, task: Task, rows: slice, deltas: list[Any], at: np.ndarray, bases: np.ndarray) -> bool:
+    def _read_deltas(self, task: Task, rows: slice, deltas: list[Any], at: np.ndarray, change: Change) -> bool:
         for head, values in zip(self.prepared.heads, deltas, strict=True):
             count = rows.stop - rows.start
-            scatter(task.result.delta[head.name][rows], backend.to_numpy(values), at, bases[:count])
+            scores = self.changes.settled(backend.to_numpy(values), change)
+            scatter(task.result.delta[head.name][rows], scores, at, change.slots[:count])
         task.advance((rows.stop - rows.start) * int((at >= 0).sum()))
         return False
 
     def _end_batch(self, task: Task, rows: slice) -> bool:
         delta = task.result.delta
-        repeat_duplicates(delta, rows, task.wanted, task.columns)
-        if self.n_policy == "skip":
-            blank(delta, rows, task.inputs.codes[rows][:, task.wanted] >= self.prepared.alphabet.size)
+        repeat_duplicates(delta, rows, task.numbers, task.columns)
+        self.changes.end(delta, rows, task.inputs.codes[rows][:, task.wanted])
         task.done = rows.stop
         return task.done == len(task.inputs.codes)

@@ -27,9 +27,12 @@ MAX_WINDOWS = 4
 Group = dict[int, int]
 
 
-def with_windows_apart(graph: LayerGraph, input_tensor: int) -> LayerGraph:
-    """The graph with a tensor for every window, and nodes that add them up; itself if no tensor has several."""
-    return _Splitter(graph, input_tensor).split()
+def with_windows_apart(graph: LayerGraph, input_tensor: int, width: int = 1) -> LayerGraph:
+    """The graph with a tensor for every window, and nodes that add them up; itself if no tensor has several.
+
+    ``width`` is that of the blocks that are changed.
+    """
+    return _Splitter(graph, input_tensor, width).split()
 
 
 @dataclass
@@ -56,10 +59,10 @@ class Written:
 class _Splitter(Propagation):
     """Propagates a change through the graph while it writes the new one. Old tensors keep their numbers."""
 
-    def __init__(self, graph: LayerGraph, input_tensor: int) -> None:
+    def __init__(self, graph: LayerGraph, input_tensor: int, width: int) -> None:
         self.written = Written()
         self.old = graph
-        super().__init__(graph, input_tensor, [0], Fraction(1))
+        super().__init__(graph, input_tensor, [0], Fraction(1), width)
 
     def split(self) -> LayerGraph:
         if not self.written.windows:

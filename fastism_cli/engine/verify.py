@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from fastism_cli.engine.changes import Replacements
 from fastism_cli.engine.fastism import FastISM
 from fastism_cli.engine.mutagenesis_result import MutagenesisResult
 from fastism_cli.engine.score_arrays import check_all_given, fill_up, letters_of
@@ -33,7 +34,7 @@ LEAST_SUBSTITUTIONS = 4  # that are compared in a sequence, however much a forwa
 
 Arrays = Mapping[str, np.ndarray]
 Heads = list[np.ndarray]  # one array (rows, units) for each head, float64
-Substitution = tuple[int, int]  # position, letter
+Substitution = tuple[int, int]  # position, letter; or where a block begins, and which of its contents
 
 
 @dataclass(frozen=True)
@@ -324,7 +325,10 @@ class Judge:
         columns : range
             The positions that the engine is compiled for.
         """
-        substitutions = self._substitutions(inputs, positions, columns)
+        if self.blocks is None:
+            substitutions = self._substitutions(inputs, positions, columns)
+        else:
+            substitutions = self._block_changes(self.blocks, positions, columns)
         values, naive = self._values_and_deltas(self.scorer.model, inputs, substitutions)
         exact = self._exact(inputs, substitutions, values)
         return Sample(exact or naive, naive, self._engine(inputs, substitutions, columns), values)
@@ -332,6 +336,22 @@ class Judge:
     @property
     def _sequence(self) -> str:
         return self.scorer.input_names[self.scorer.sequence_index]
+
+    @property
+    def blocks(self) -> Replacements | None:
+        """What is put into blocks; None if single letters are substituted."""
+        changes = self.scorer.changes
+        return changes if isinstance(changes, Replacements) else None
+
+    def _block_changes(
+        self, blocks: Replacements, positions: Sequence[int] | int, columns: range
+    ) -> list[Substitution]:
+        """All contents of some blocks."""
+        starts = self.scorer.starts_in(columns).tolist() if isinstance(positions, int) else list(positions)
+        count = positions if isinstance(positions, int) else len(starts)
+        if self.most is not None:
+            count = min(count, max(self.most // blocks.alternates, 1))
+        return [(start, i) for start in spread(starts, count) for i in range(blocks.alternates)]
 
     def _substitutions(self, inputs: Arrays, positions: Sequence[int] | int, columns: range) -> list[Substitution]:
         """Substitutions at the positions that hold a letter."""
@@ -368,11 +388,23 @@ class Judge:
         values = self._reduced(reference, reference)
         batches = [substitutions[i : i + NAIVE_BATCH] for i in range(0, len(substitutions), NAIVE_BATCH)]
         rows = [self._reduced(self._predict(model, self._substituted(inputs, batch)), reference) for batch in batches]
-        return values, [np.concatenate([row[i] for row in rows] or [x[:0]]) - x for i, x in enumerate(values)]
+        deltas = [np.concatenate([row[i] for row in rows] or [x[:0]]) - x for i, x in enumerate(values)]
+        return values, [self._settled(x) for x in deltas]
+
+    def _settled(self, deltas: np.ndarray) -> np.ndarray:
+        """The scores (scores, units) of the changes (changes, units): means over the contents that are averaged."""
+        if self.blocks is None or not self.blocks.content.is_averaged:
+            return deltas
+        means: np.ndarray = deltas.reshape(-1, self.blocks.alternates, deltas.shape[-1]).mean(1)
+        return means
 
     def _substituted(self, inputs: Arrays, substitutions: Sequence[Substitution]) -> Arrays:
         """Repeat the inputs once for each substitution, and make it."""
         batch = {name: np.repeat(x, len(substitutions), axis=0) for name, x in inputs.items()}
+        if self.blocks is not None:
+            (one_hot,) = inputs[self._sequence]
+            batch[self._sequence] = np.stack([self.blocks.sequences(one_hot, p)[i] for p, i in substitutions])
+            return batch
         for row, (position, letter) in zip(batch[self._sequence], substitutions, strict=True):
             row[position] = 0
             row[position, letter] = 1
@@ -398,12 +430,15 @@ class Judge:
     def _engine(self, inputs: Arrays, substitutions: Sequence[Substitution], columns: range) -> Heads:
         """The engine's deltas, in calls of the shape that a run makes, so that nothing is compiled twice."""
         scorer = self.scorer
-        wanted = sorted({*(position for position, _ in substitutions), columns.start, columns.stop - 1})
+        ends = scorer.starts_in(columns)[[0, -1]].tolist()
+        wanted = sorted({*(position for position, _ in substitutions), *ends})
         result = self._scored(inputs, scorer.sequences_per_call(columns), wanted)
-        at = [wanted.index(position) for position, _ in substitutions]
-        letters = [letter for _, letter in substitutions]
-        deltas = (result.delta[head.name][0].reshape(-1, len(wanted), scorer.alphabet.size) for head in scorer.heads)
-        return [x[:, at, letters].T.astype("float64") for x in deltas]
+        slots = scorer.changes.columns
+        # of contents that are averaged there is one score
+        scores = [(wanted.index(position), slot) for position, slot in substitutions if slot < slots]
+        at, slot_of = zip(*scores, strict=True) if scores else ((), ())
+        deltas = (result.delta[head.name][0].reshape(-1, len(wanted), slots) for head in scorer.heads)
+        return [x[:, list(at), list(slot_of)].T.astype("float64") for x in deltas]
 
     def _scored(self, inputs: Arrays, sequences: int, positions: Sequence[int]) -> MutagenesisResult:
         """Score the sequence by the engine, repeated to fill one call, and as letter codes, as a run does."""
@@ -418,7 +453,11 @@ class Judge:
 
 def sample_positions(codes: Codes, columns: range, *, letters: int, count: int) -> list[int]:
     """Choose ``count`` positions of ``columns`` that hold a letter: a third at each end and in the middle."""
-    known = [position for position in columns if codes[position] < letters]
+    return spread([position for position in columns if codes[position] < letters], count)
+
+
+def spread(known: list[int], count: int) -> list[int]:
+    """``count`` of these, in order: a third at each end and in the middle."""
     if len(known) <= count:
         return known
     side = max(count // 3, 1)

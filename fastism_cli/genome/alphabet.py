@@ -82,6 +82,17 @@ class Alphabet:
         """
         return self._complement.take(self._checked(codes)[..., ::-1])
 
+    @property
+    def complements(self) -> tuple[int, ...]:
+        """The code of each letter's complement.
+
+        Raises
+        ------
+        SequenceError
+            If the letters are not those of DNA or RNA.
+        """
+        return tuple(int(code) for code in self._complement[: self.size])
+
     def _checked(self, codes: npt.ArrayLike) -> npt.NDArray[np.integer[Any]]:
         codes = np.asarray(codes)
         if codes.size == 0:

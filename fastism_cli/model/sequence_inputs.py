@@ -89,8 +89,7 @@ class Views:
         """The operations that make a view of the sequence, in the order of their calls."""
         steps: list[Any] = []
         if view.reverse:
-            partners = self.alphabet.reverse_complement(np.arange(self.alphabet.size, dtype=np.uint8))[::-1]
-            steps = [flip_operation(axis=1), Select(tuple(int(i) for i in partners))]
+            steps = [flip_operation(axis=1), Select(self.alphabet.complements)]
         return steps if view.integers is None else [*steps, view.integers]
 
     def expand(self, arrays: Sequence[Any]) -> list[Any]:

@@ -20,6 +20,7 @@ DELTA_DTYPES = ("float32", "float16")
 COMPRESSIONS = ("gzip", "lzf", "none")
 REDUCTIONS = ("none", "sum", "mean", "max", "center:W", "logsumexp", "profile", "l2", "jsd")
 CHECKPOINT_SECONDS = 30.0
+SAMPLES = 20  # shuffles of a block
 
 OVERLAPS = ("mean", "max", "first")  # one number for a base that several regions cover
 LINE_FOR = ("substitution", "base", "site")

@@ -1,5 +1,7 @@
 """The check of the engine: it passes what is right, and nothing else."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -36,7 +38,7 @@ def wrong(change):
 
     def call(self, codes, others=None, **wanted):
         result = right(self, codes, others, **wanted)
-        return result._replace(delta={name: change(x.copy()) for name, x in result.delta.items()})
+        return replace(result, delta={name: change(x.copy()) for name, x in result.delta.items()})
 
     return call
 

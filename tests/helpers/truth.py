@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,17 +63,19 @@ def errors_of(
     sequence: str | None = None,
     truth: str = "float64",
     every: bool = False,
+    positions: Sequence[int] | None = None,
     batch_size: int | str = "auto",
     **options: Any,
 ) -> Errors:
-    """Score the sampled positions, or every one, three times and compare; those of N must be NaN in all of them.
+    """Score the sampled positions, every one, or those given, three times and compare; N must be NaN in all of them.
 
     ``batch_size`` is that of the fast engine; if it is small, so is naive's, because products of few rows are rounded
     differently.
     """
     options = {"sequence_input": sequence, "reduce": "none", **options}
     fast = FastISM(model, engine="fast", batch_size=batch_size, **options)
-    positions = list(range(fast.input_length)) if every else sampled(fast.input_length)
+    if positions is None:
+        positions = list(range(fast.input_length)) if every else sampled(fast.input_length)
     exact = FastISM(model, engine="naive", precision=truth, batch_size=WHOLE, **options)(inputs, positions=positions)
     few = isinstance(batch_size, int) and batch_size < WHOLE // 2
     naive = FastISM(model, engine="naive", batch_size=3 * SAMPLE if few else WHOLE, **options)(

@@ -120,7 +120,7 @@ def test_two_windows_are_carried_by_themselves(name, monkeypatch):
         "GetItem",
         "sum of windows",
     }
-    monkeypatch.setattr(prepare, "with_windows_apart", lambda graph, tensor: graph)
+    monkeypatch.setattr(prepare, "with_windows_apart", lambda graph, tensor, width: graph)
     joined = FastISM(model, engine="fast").prepared.plan
     assert scorer.prepared.plan.full_multiply_adds == joined.full_multiply_adds
     assert scorer.prepared.plan.full_elements == joined.full_elements

@@ -1,5 +1,6 @@
 """Whole runs through the library, compared with plain Keras predictions of every mutated sequence."""
 
+import dataclasses
 import threading
 from pathlib import Path
 
@@ -311,7 +312,7 @@ def test_float16_cuts_what_does_not_fit_and_counts_it(score, monkeypatch):
 
     def enlarged(self, batches, *, window):
         for result in stream(self, batches, window=window):
-            yield result._replace(delta={name: x * np.float32(1e6) for name, x in result.delta.items()})
+            yield dataclasses.replace(result, delta={name: x * np.float32(1e6) for name, x in result.delta.items()})
 
     monkeypatch.setattr(FastISM, "score_stream", enlarged)
     right, exact = score(dtype="float32", name="exact.h5", engine="fast")
@@ -330,7 +331,7 @@ def scaled(factor: float):
 
     def call(self, codes, others=None, **wanted):
         result = right(self, codes, others, **wanted)
-        return result._replace(delta={name: x * np.float32(factor) for name, x in result.delta.items()})
+        return dataclasses.replace(result, delta={name: x * np.float32(factor) for name, x in result.delta.items()})
 
     return call
 

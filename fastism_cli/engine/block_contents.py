@@ -1,0 +1,181 @@
+"""What is put into a block: letters, numbers, or the block's own letters in another order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+
+from fastism_cli.errors import UsageError
+from fastism_cli.genome.alphabet import Alphabet
+from fastism_cli.options.replacement import (
+    BACKGROUND,
+    FILE,
+    LETTERS,
+    SHUFFLE,
+    UNKNOWN,
+    Replacement,
+    parse_replacement,
+)
+
+
+class Content(Protocol):
+    """What is put into a block.
+
+    Attributes
+    ----------
+    count : int
+        How many contents there are for each block.
+    is_averaged : bool
+        Whether the mean of their deltas is the score.
+    """
+
+    is_averaged: bool
+
+    @property
+    def count(self) -> int: ...
+
+    def rows(self, here: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """float32 (S or 1, P or 1, count, width, letters), for what is there, (S, P, 1, width, letters)."""
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """The same in every block: float32 (count, width, letters)."""
+
+    values: np.ndarray
+    is_averaged = False
+
+    @property
+    def count(self) -> int:
+        return len(self.values)
+
+    def rows(self, here: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        return self.values[None, None]
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """The block's own letters in ``count`` random orders.
+
+    An order depends on the seed, on its number, and on where the block begins in the input: not on other blocks.
+    """
+
+    count: int
+    seed: int
+    width: int
+    is_averaged = True
+
+    def rows(self, here: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        orders = np.stack([random_orders(self.count, self.width, self.seed, int(start)) for start in starts])
+        return np.take_along_axis(here, orders[None, ..., None], axis=3)
+
+
+@lru_cache(maxsize=1024)
+def random_orders(count: int, width: int, seed: int, start: int) -> np.ndarray:
+    """int (count, width): in each row, the numbers below ``width`` in a random order."""
+    rng = np.random.default_rng([seed, start])
+    return rng.permuted(np.tile(np.arange(width, dtype="int32"), (count, 1)), axis=1)
+
+
+@dataclass(frozen=True)
+class ReverseComplement:
+    """The block's own letters on the other strand. ``partners`` are the channels of the complements."""
+
+    partners: tuple[int, ...]
+    count = 1
+    is_averaged = False
+
+    def rows(self, here: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        return here[:, :, :, ::-1, self.partners]
+
+
+# --- from what a user gives ------------------------------------------------------------------------------------------
+
+
+def content_of(replace_with: Any, alphabet: Alphabet, width: int, *, samples: int, seed: int) -> Content:
+    """What is put into blocks of this width.
+
+    Parameters
+    ----------
+    replace_with : str, number or array
+        As :class:`fastism_cli.engine.fastism.FastISM` takes it.
+
+    Raises
+    ------
+    UsageError
+        If it cannot have such a width.
+    """
+    if isinstance(replace_with, str):
+        given = parse_replacement(replace_with, alphabet.letters)
+        return _of_text(given, alphabet, width, samples=samples, seed=seed)
+    return Fixed(fixed_rows(replace_with, alphabet.size, width))
+
+
+def width_of(replace_with: Any, alphabet: Alphabet) -> int | None:
+    """The width that a replacement has by itself; None if it can have any.
+
+    Raises
+    ------
+    UsageError
+        If it is not one.
+    """
+    if isinstance(replace_with, str):
+        given = parse_replacement(replace_with, alphabet.letters)
+        return given.width if given.kind != FILE else width_of(array_in(given.text), alphabet)
+    shape = np.shape(replace_with)
+    return shape[-2] if len(shape) > 1 else None
+
+
+def array_in(path: str) -> np.ndarray:
+    """The numbers of a ``.npy`` file.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be read, or holds no numbers.
+    """
+    try:
+        found: np.ndarray = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UsageError(f"--replace-with {path}: not an array that NumPy reads ({error})") from error
+    return found
+
+
+def _of_text(given: Replacement, alphabet: Alphabet, width: int, *, samples: int, seed: int) -> Content:
+    if given.kind == UNKNOWN:
+        return Fixed(fixed_rows(0, alphabet.size, width))
+    if given.kind == BACKGROUND:
+        return Fixed(fixed_rows(given.frequencies or (1 / alphabet.size,) * alphabet.size, alphabet.size, width))
+    if given.kind == LETTERS:
+        return Fixed(fixed_rows(alphabet.one_hot(alphabet.encode(given.text)), alphabet.size, width))
+    if given.kind == FILE:
+        return Fixed(fixed_rows(array_in(given.text), alphabet.size, width))
+    if given.kind == SHUFFLE:
+        return Shuffled(samples, seed, width)
+    return ReverseComplement(alphabet.complements)
+
+
+def fixed_rows(values: Any, letters: int, width: int) -> np.ndarray:
+    """A number, (letters,), (width, letters) or (A, width, letters) as float32 (A, width, letters).
+
+    Raises
+    ------
+    UsageError
+        If it has another shape, or holds something that is no finite number.
+    """
+    try:
+        rows = np.asarray(values, dtype="float32")
+    except (TypeError, ValueError):
+        rows = np.asarray(np.nan)
+    if not np.isfinite(rows).all():
+        raise UsageError("replace_with: an array must hold finite numbers.")
+    shape = rows.shape
+    if rows.ndim > 3 or (rows.ndim and shape[-1] != letters) or (rows.ndim > 1 and shape[-2] != width) or not rows.size:
+        raise UsageError(
+            f"replace_with: an array must have shape ({letters},), (width, {letters}) or (A, width, {letters}) with "
+            f"width {width}. Received: {shape}"
+        )
+    return np.broadcast_to(rows, (shape[0] if rows.ndim == 3 else 1, width, letters))
