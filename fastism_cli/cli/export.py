@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from fastism_cli.cli.click_options import Strict, logging_options, result_argument
+from fastism_cli.cli.click_options import Real, Strict, Whole, logging_options, result_argument
 from fastism_cli.cli.messages import LOGGER
 from fastism_cli.export.formats import FORMATS
-from fastism_cli.options.choices import EXPORT_COMPRESSIONS, OVERLAPS
+from fastism_cli.options.choices import EXPORT_COMPRESSIONS, MOST_DELTA, OVERLAPS
 
 
 @click.command(cls=Strict, short_help="Write a result in the format of another tool.")
@@ -27,10 +27,10 @@ from fastism_cli.options.choices import EXPORT_COMPRESSIONS, OVERLAPS
 @click.option(
     "--overlap",
     type=click.Choice(OVERLAPS),
-    default="mean",
-    show_default=True,
-    help="bigwig, bedgraph: the value of a base that several regions cover.",
+    help="What stands where regions overlap.  [default: mean in bigwig and bedgraph; tables have every region's lines]",
 )
+@click.option("--top", type=Whole(1), help="tsv, parquet: only so many lines of each target, the strongest first.")
+@click.option("--min-delta", type=Real(0, MOST_DELTA), help="tsv, parquet: the least magnitude of a delta.")
 @click.option(
     "--compression",
     type=click.Choice(EXPORT_COMPRESSIONS),
@@ -57,6 +57,8 @@ def export(file: str, output: str | None, status: str, **options: Any) -> None:
 
     bedgraph, tsv and vcf are written to stdout by "-o -", without the narrowPeak. A bedGraph is in the order of bytes
     of contig and start, which bedGraphToBigWig wants.
+
+    With --top, --min-delta or --overlap, a table has each substitution once, as in "fastism top".
 
     Formats that hold one target (modisco-npz, modisco-h5, chrombpnet-h5, bigwig, bedgraph) get a file for each target,
     with its name before the ending.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import prod
 
 from fastism_cli.errors import UsageError
-from fastism_cli.export.exported_regions import ExportedRegions, ExportJob
+from fastism_cli.export.exported_regions import Choice, ExportedRegions, ExportJob
 from fastism_cli.export.formats import FORMATS, Format, writer_of
 from fastism_cli.export.narrowpeak import write_peaks
 from fastism_cli.export.output_files import default_output, file_names, split_ending
@@ -22,6 +22,7 @@ from fastism_cli.results.staging import Staging, is_stream, staged
 from fastism_cli.scores.tracks import Track, choose_tracks
 from fastism_cli.scores.written_names import cell
 
+TABLES = ("tsv", "parquet")
 PEAKS_ENDING = ".regions.narrowPeak"  # not that of the user's own peaks
 
 
@@ -76,7 +77,9 @@ def export_scores(
     *,
     kind: str,
     targets: Sequence[str] = (),
-    overlap: str = "mean",
+    overlap: str | None = None,
+    top: int | None = None,
+    min_delta: float | None = None,
     compression: str = "none",
     region_columns: bool = False,
     overwrite: bool = False,
@@ -96,8 +99,13 @@ def export_scores(
         One of :data:`fastism_cli.export.formats.FORMATS`.
     targets : sequence of str
         ``[HEAD=]LIST`` of names or numbers; default: all.
-    overlap : "mean", "max" or "first"
-        For bigwig and bedgraph.
+    overlap : "mean", "max" or "first", optional
+        What stands where regions overlap; "mean" for bigwig and bedgraph. Without it, tables have the lines of every
+        region.
+    top : int, optional
+        Of tables: so many lines of each target, the strongest first.
+    min_delta : float, optional
+        Of tables: the least magnitude of a delta.
     compression : "none" or "gzip"
         Of arrays in HDF5 and npz.
     region_columns : bool
@@ -115,14 +123,15 @@ def export_scores(
     OutputError
         If a file exists and may not be replaced, or cannot be written.
     """
-    form = _checked(kind, overlap, compression)
+    form = _checked(kind, overlap or "mean", compression)
+    choice = _choice(kind, overlap, top, min_delta)
     output = default_output(path, form) if output is None else output
     require_name(output, "--output")
     with open_scores(path) as scores:
         scores.require_bases()
         tracks = choose_tracks(scores, targets)
         regions = _regions(scores, form)
-        options = (overlap, compression, region_columns)
+        options = (overlap or "mean", compression, region_columns, choice)
         if is_stream(output):
             _check_stream(output, kind, scores, tracks)
             writer_of(kind)(ExportJob(regions, tracks, [(output,)], *options))
@@ -138,6 +147,18 @@ def export_scores(
             paths = [tuple(staging.path(name) for name in files) for files in names]
             writer_of(kind)(ExportJob(regions, tracks, paths, *options))
             return _summary(staging.move(), regions, tracks, n_cut)
+
+
+def _choice(kind: str, overlap: str | None, top: int | None, min_delta: float | None) -> Choice | None:
+    """Which lines a table has; None for all. Only tables can choose."""
+    if kind not in TABLES:
+        for option, value in (("--top", top), ("--min-delta", min_delta)):
+            if value is not None:
+                raise UsageError(f"{option} is for {' and '.join(TABLES)}. Received: --format {kind}")
+        return None
+    if overlap is None and top is None and min_delta is None:
+        return None
+    return Choice(top, min_delta or 0.0, overlap=overlap or "mean")
 
 
 def _summary(files: Sequence[str], regions: ExportedRegions, tracks: Sequence[Track], n_cut: int = 0) -> ExportSummary:

@@ -116,6 +116,30 @@ class ExportedRegions:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """Which substitutions a table has.
+
+    Attributes
+    ----------
+    n : int or None
+        How many lines of each target, the strongest first; None for all, along the genome.
+    min_delta : float
+        The least magnitude of a delta.
+    by : "substitution", "base" or "site"
+        A line for each substitution, for the strongest of each base, or for the strongest of all that are nearer to it
+        than 11 bases, about a motif.
+    overlap : "mean", "max" or "first"
+        The delta where regions overlap: their mean, that of the largest magnitude, or that of the first region with
+        one. The line names the first region, for ``max`` the one whose delta it is.
+    """
+
+    n: int | None = None
+    min_delta: float = 0.0
+    by: str = "substitution"
+    overlap: str = "mean"
+
+
+@dataclass(frozen=True)
 class ExportJob:
     """One export.
 
@@ -132,6 +156,8 @@ class ExportJob:
         Of arrays.
     region_columns : bool
         Whether tables say which row each line is of.
+    choice : Choice, optional
+        Which lines tables have. Default: all of every region.
     """
 
     regions: ExportedRegions
@@ -140,6 +166,7 @@ class ExportJob:
     overlap: str = "mean"
     compression: str = "none"
     region_columns: bool = False
+    choice: Choice | None = None
 
 
 def one_hot(seq: Array) -> Array:

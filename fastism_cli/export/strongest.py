@@ -7,12 +7,12 @@ kept: memory does not grow with the number of regions. Those that overlap are pu
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from fastism_cli.export.along_genome import Stretch, along_genome
-from fastism_cli.export.exported_regions import ExportedRegions
+from fastism_cli.export.exported_regions import Choice, ExportedRegions
 from fastism_cli.options.choices import LINE_FOR
 from fastism_cli.results.genome_substitutions import GenomeSubstitutions
 from fastism_cli.results.score_blocks import GenomeBlock
@@ -22,30 +22,6 @@ from fastism_cli.scores.tracks import Array, Track
 KEPT_AT_ONCE = 1 << 17  # lines, before the weaker ones are dropped
 # How many substitutions one line can stand for: itself, those of its base, those of all bases nearer than a site.
 LINES_OF = dict(zip(LINE_FOR, (1, 3, 3 * (2 * SITE - 1)), strict=True))
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Which substitutions a table has.
-
-    Attributes
-    ----------
-    n : int or None
-        How many lines of each target, the strongest first; None for all, along the genome.
-    min_delta : float
-        The least magnitude of a delta.
-    by : "substitution", "base" or "site"
-        A line for each substitution, for the strongest of each base, or for the strongest of all that are nearer to it
-        than 11 bases, about a motif.
-    overlap : "mean", "max" or "first"
-        The delta where regions overlap: their mean, that of the largest magnitude, or that of the first region with
-        one. The line names the first region, for ``max`` the one whose delta it is.
-    """
-
-    n: int | None = None
-    min_delta: float = 0.0
-    by: str = "substitution"
-    overlap: str = "mean"
 
 
 def chosen_substitutions(

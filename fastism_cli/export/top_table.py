@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 
 from fastism_cli.errors import UsageError
-from fastism_cli.export.exported_regions import ExportedRegions
+from fastism_cli.export.exported_regions import Choice, ExportedRegions
 from fastism_cli.export.output_files import FLOAT, open_text, scratch_folder
-from fastism_cli.export.strongest import Choice, chosen_substitutions
+from fastism_cli.export.strongest import chosen_substitutions
 from fastism_cli.optional import require
 from fastism_cli.options.choices import LINE_FOR, OVERLAPS
 from fastism_cli.results.outputs import check_new_file, check_stream, require_name

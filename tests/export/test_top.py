@@ -142,3 +142,29 @@ def test_of_nothing_there_is_a_header(tmp_path):
 def test_it_is_written_to_stdout(result, capfd):
     assert CliRunner().invoke(main, ["top", str(result), "-n", "3"]).exit_code == 0
     assert capfd.readouterr().out == run("top", result, "-n", 3)
+
+
+@pytest.mark.parametrize("overlap", ["mean", "max", "first"])
+def test_a_table_may_have_the_strongest_alone(result, overlap):
+    found = table(run("export", result, "-t", "tsv", "--top", 7, "--overlap", overlap, "--region-columns"))
+    listed = table(run("top", result, "-n", 7, "--overlap", overlap))
+    columns = ["chrom", "pos", "ref", "alt", "target", "delta"]
+    pd.testing.assert_frame_equal(found[columns], listed[columns])
+    assert found["name"].tolist() == listed["region"].tolist()
+    assert [f"peak_{row}" for row in found["row"]] == listed["region"].tolist()
+
+
+def test_a_table_with_each_substitution_once_is_along_the_genome(result):
+    found = table(run("export", result, "-t", "tsv", "--overlap", "first", "--min-delta", 1.5))
+    expected = merged(whole_table(result), "first")
+    expected = expected[expected["delta"].abs() >= 1.5]
+    assert sorted(map(tuple, found[PLACE].values)) == sorted(map(tuple, expected[PLACE].values))
+    places = [
+        (list(SIZES).index(chrom), pos) for chrom, pos in found.loc[found["target"] == "count", ["chrom", "pos"]].values
+    ]
+    assert places == sorted(places)
+
+
+def test_only_tables_choose_lines(result):
+    refused = CliRunner().invoke(main, ["export", str(result), "-t", "bedgraph", "--top", "5"])
+    assert refused.exit_code == 2 and "--top is for tsv and parquet. Received: --format bedgraph" in refused.stderr
