@@ -13,6 +13,7 @@ from fastism_cli.engine.plan import Plan, Step
 from fastism_cli.engine.prepare import Prepared, plan_of_the_middle
 from fastism_cli.model.graph import REFERENCE, Node, Shape
 from fastism_cli.model.loading.config_entries import written_name
+from fastism_cli.rules.attention import AttentionOfProjections
 from fastism_cli.rules.base import Everywhere, Window
 from fastism_cli.rules.blocks import every_position
 from fastism_cli.rules.recurrent import Recurrence
@@ -183,7 +184,7 @@ def _state(step: Step) -> str:
 
 def _class_text(node: Node) -> str:
     """The class of the model's layer as its author called it, with its activation if that is a node of its own."""
-    if isinstance(node.layer, keras.Layer) and hasattr(node.layer, "class_text"):
+    if isinstance(node.layer, (keras.Layer, AttentionOfProjections)) and hasattr(node.layer, "class_text"):
         return str(node.layer.class_text)
     if isinstance(node.layer, SumOfWindows):
         return "sum of windows"

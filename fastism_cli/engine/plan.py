@@ -9,6 +9,7 @@ from math import prod
 from typing import Any
 
 from fastism_cli.model.graph import FURTHER_WINDOW, LayerGraph, Node, Shape, Tensor
+from fastism_cli.rules.attention import AttentionOfProjections
 from fastism_cli.rules.base import Extra, Facts, Flat, Form, Rule, State, Window
 from fastism_cli.rules.frames import Chunk, Frame
 
@@ -52,6 +53,8 @@ def work_inside(layer: Any, shapes: Sequence[tuple[int, ...]], multiply_adds: in
 
 def _pairs(layer: Any, shapes: Sequence[tuple[int, ...]]) -> int:
     """Pairs of positions in all heads of MultiHeadAttention or GroupQueryAttention; each pair gets a weight."""
+    if isinstance(layer, AttentionOfProjections):
+        return layer.pairs
     heads = _number(layer, "num_heads") or _number(layer, "num_query_heads")
     return heads * prod(shapes[0][:-1]) * prod(shapes[-1][:-1])
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from fastism_cli.engine.projections import with_projections_apart
 from fastism_cli.engine.simpler_operations import with_simpler_operations
 from fastism_cli.engine.whole_numbers import with_whole_numbers_as_floats
 from fastism_cli.model.graph import REFERENCE, LayerGraph, Node, Port, ReferenceTensor, Shape, Tensor
@@ -23,7 +24,7 @@ from fastism_cli.rules.table import rule_of
 
 def rewritten(graph: LayerGraph, heads: Sequence[Head]) -> LayerGraph:
     """The graph with all of the rewriting, and these heads as its outputs."""
-    simpler = with_simpler_operations(graph)
+    simpler = with_projections_apart(with_simpler_operations(graph))
     floats = next(tensor.dtype for tensor in graph.tensors if "float" in tensor.dtype)
     return with_sums_first(with_heads(with_activations_apart(with_whole_numbers_as_floats(simpler, floats)), heads))
 

@@ -52,6 +52,11 @@ def as_its_base(layer: Any, base: type) -> Any | None:
     return _copy_of_class(layer, base, {}) if _computes_as(layer, base, but_for=frozenset({"call"})) else None
 
 
+def with_inner(layer: Any, inner: dict[str, Any]) -> Any:
+    """A layer of one of Keras' own classes, with the same weights and settings, but with these attributes."""
+    return _copy_of_class(layer, type(layer), inner)
+
+
 def keras_class(cls: type) -> type | None:
     """The first class of ``keras.layers`` among a class and its bases; None for one that has no ``call`` of Keras."""
     found = next((base for base in cls.__mro__ if _is_of_keras(base)), None)

@@ -29,6 +29,8 @@ from fastism_cli.rules.around_window import (
     PooledBySoftmax,
     PooledBySoftmaxRule,
 )
+from fastism_cli.rules.attention import WHY as WHY_ATTENTION
+from fastism_cli.rules.attention import AttentionOfProjections, AttentionRule
 from fastism_cli.rules.base import Rule
 from fastism_cli.rules.combine import Concatenate, LinearMerge, Merge, MergeAlong
 from fastism_cli.rules.conv import Conv
@@ -221,6 +223,8 @@ LAYERS: dict[tuple[type, ...], Choice] = {
     (SummedConvolution,): SummedConvolutionRule(),
     # around_window.py
     (PooledBySoftmax,): PooledBySoftmaxRule(),
+    # attention.py: what engine/projections.py makes of MultiHeadAttention and GroupQueryAttention
+    (AttentionOfProjections,): AttentionRule(),
     # recurrent.py: what engine/recurrences.py makes of LSTM, GRU, SimpleRNN, RNN and Bidirectional
     (Recurrence,): Recurrent(),
     # several_windows.py
@@ -297,9 +301,8 @@ OPAQUE: dict[str, str] = {
     "RNN SimpleRNN GRU LSTM Bidirectional ConvLSTM1D ConvLSTM2D ConvLSTM3D": (
         "every position depends on those before it; all that helps is to place it late and keep its input short"
     ),
-    "Attention AdditiveAttention MultiHeadAttention GroupQueryAttention": (
-        "every position looks at all others; all that helps is to place it late and keep its input short"
-    ),
+    "Attention AdditiveAttention": WHY_ATTENTION,
+    "MultiHeadAttention GroupQueryAttention": f"after the projections of its inputs, {WHY_ATTENTION}",
     "GroupNormalization": (
         "normalises with the mean over all positions; a normalisation over the channels alone would be fast"
     ),

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
+from keras import layers
 
 from fastism_cli import FastISM
 from fastism_cli.engine.late_part import Cuts
@@ -55,3 +57,34 @@ def test_scores_do_not_depend_on_the_pieces(scores, small_pieces):
     found = FastISM(model, engine="fast", batch_size=45, reduce="none")(one_hot)
     for head, delta in whole.delta.items():
         np.testing.assert_allclose(found.delta[head], delta, rtol=0, atol=1e-6 * np.abs(whole.reference[head]).max())
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [layers.MultiHeadAttention(2, 8, use_gate=True), layers.GroupQueryAttention(8, 4, 2)],
+    ids=["multi_head", "grouped"],
+)
+def test_attention_is_late_from_its_pairs_on(layer):
+    """inp -> C -> attention -> GAP -> y: the normalisation and all projections have windows of 5 of 200 positions"""
+    x = layers.Conv1D(16, 5, padding="same")(inp := keras.Input((200, 4)))
+    x = layers.LayerNormalization()(x)
+    model = keras.Model(inp, layers.GlobalAveragePooling1D()(layer(x, x)))
+    plan = FastISM(model).prepared.plan
+    early = {step.node.name: step.output.frame.width for step in plan.steps if step.rule is not None}
+    names = ["query", "key", "value"] + ["gate"] * isinstance(layer, layers.MultiHeadAttention)
+    assert {name: early[f"{layer.name}:{name}"] for name in names} == dict.fromkeys(names, 5)
+    mixing = plan.late_steps[0]
+    weights = layer._output_dense.kernel
+    heads, dim = weights.shape[:2]
+    assert mixing.full_multiply_adds == heads * 200 * 200 * 2 * dim + 200 * np.prod(weights.shape)
+
+
+def test_a_model_that_is_late_from_its_beginning_is_left_to_forward_passes():
+    """inp -> attention -> D -> D -> GAP -> y"""
+    inp = keras.Input((100, 4))
+    x = layers.MultiHeadAttention(4, 8, output_shape=32)(inp, inp)
+    for _ in range(3):
+        x = layers.Dense(64, activation="relu")(x)
+    scorer = FastISM(keras.Model(inp, layers.GlobalAveragePooling1D()(x)))
+    assert scorer.engine == "naive"
+    assert scorer.prepared.plan.predicted_speedup < 1.2

@@ -1,6 +1,7 @@
 """Recurrent layers; and layers without a rule: attention, wrappers and custom classes, with saving before them."""
 
 import keras
+import numpy as np
 from keras import layers
 
 from . import custom
@@ -72,6 +73,29 @@ def multi_head_attention(cross) -> keras.Model:
     x = layers.MaxPooling1D(2)(conv(inp, 6, 5, activation="relu"))
     attention = layers.MultiHeadAttention(num_heads=2, key_dim=3)
     return keras.Model(inp, flat_dense(attention(query=x, value=conv(x, 6)) if cross else attention(x, x)))
+
+
+ATTENTION = {
+    "causal": lambda x, other: layers.MultiHeadAttention(2, 3)(x, x, use_causal_mask=True),
+    "value_dim": lambda x, other: layers.MultiHeadAttention(3, 2, value_dim=5, output_shape=4)(x, x),
+    "dropout": lambda x, other: layers.MultiHeadAttention(2, 3, dropout=0.3)(x, x),
+    "masked": lambda x, other: layers.MultiHeadAttention(2, 3)(x, x, attention_mask=np.tri(12, dtype="bool")[None]),
+    "mask_of_the_sequence": lambda x, other: layers.MultiHeadAttention(2, 3)(
+        x, x, attention_mask=keras.ops.greater(keras.ops.einsum("bic,bjc->bij", x, x), 0.0)
+    ),
+    "cross": lambda x, other: layers.MultiHeadAttention(2, 3)(x, other, key=layers.ReLU()(other)),
+    "scores": lambda x, other: layers.MultiHeadAttention(2, 3)(x, x, return_attention_scores=True)[1],
+    "grouped": lambda x, other: layers.GroupQueryAttention(3, 4, 2)(x, other),
+    "grouped_causal": lambda x, other: layers.GroupQueryAttention(3, 4, 2, use_bias=False)(x, x, use_causal_mask=True),
+}
+
+
+@toys(ATTENTION)
+def attention_between_towers(attend) -> keras.Model:
+    """inp -> C -> MXP2 -> LN -> attention with C(inp) -> MXP2 -> D -> y"""
+    inp = dna(24)
+    x, other = (layers.MaxPooling1D(2)(conv(inp, 6, k, activation="relu")) for k in (5, 3))
+    return keras.Model(inp, flat_dense(attend(layers.LayerNormalization()(x), other)))
 
 
 @toy
