@@ -7,6 +7,7 @@ Importing the package alone loads neither Keras nor TensorFlow.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fastism_cli.model.quiet import quiet_start
 from fastism_cli.version import __version__
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    with quiet_start():
+        return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

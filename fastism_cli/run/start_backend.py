@@ -12,18 +12,14 @@ import json
 import logging
 import os
 import platform
-import shutil
-import sys
-import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from fastism_cli.errors import UsageError
-from fastism_cli.model.quiet import log_errors_only
+from fastism_cli.model.quiet import held_back_stderr, log_errors_only
 from fastism_cli.options.choices import cache_folder
 from fastism_cli.version import __version__
 
@@ -99,44 +95,6 @@ def unusual_settings(path: Path) -> str:
 
 def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-@contextmanager
-def held_back_stderr(*, show: bool = False) -> Iterator[None]:
-    """Write file descriptor 2 to a temporary file; copy it to the terminal if the body fails."""
-    saved = None if show else _duplicate(2)
-    if saved is None:
-        yield
-        return
-    with tempfile.TemporaryFile() as file:
-        sys.stderr.flush()
-        os.dup2(file.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            _restore(saved)
-            _replay(file.fileno())
-            raise
-        _restore(saved)
-
-
-def _duplicate(descriptor: int) -> int | None:
-    try:
-        return os.dup(descriptor)
-    except OSError:  # closed, as in a daemon
-        return None
-
-
-def _restore(saved: int) -> None:
-    sys.stderr.flush()
-    os.dup2(saved, 2)
-    os.close(saved)
-
-
-def _replay(descriptor: int) -> None:
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    with os.fdopen(os.dup(descriptor), "rb") as source, os.fdopen(os.dup(2), "wb") as terminal:
-        shutil.copyfileobj(source, terminal)
 
 
 SEALS = "sizes.json"

@@ -1,5 +1,9 @@
 """A result in memory: text in, importance, frames and pictures out, and what it says of itself."""
 
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -124,3 +128,19 @@ def test_progress_ends_at_all_positions(engine, capsys):
     assert "48/48" in capsys.readouterr().err
     engine([TEXT, TEXT])
     assert capsys.readouterr().err == ""
+
+
+QUIETLY = """
+from fastism_cli import FastISM
+import keras
+inputs = keras.Input((8, 4))
+engine = FastISM(keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Flatten()(inputs))))
+for text in ("ACGTACGT", ["ACGTACGT"] * 2, ["ACGTACGT"] * 7):
+    engine(text)
+"""
+
+
+def test_a_notebook_sees_nothing_of_tensorflow():
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TF_CPP")}
+    found = subprocess.run([sys.executable, "-c", QUIETLY], capture_output=True, text=True, env=environment, check=True)
+    assert found.stdout + found.stderr == ""
