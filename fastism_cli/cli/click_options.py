@@ -239,6 +239,13 @@ loading_options = together(
         help="Reduce positional heads over their positions: sum, mean, max, center:W, logsumexp, profile, l2 or jsd; "
         "none keeps them whole. Repeatable.",
     ),
+    click.option(
+        "--scale",
+        multiple=True,
+        metavar="[HEAD=]logit|log2[:C]",
+        help="Score a head before its last sigmoid or softmax, or log2(y + C) of the reduced head; C is 1 if it is not "
+        "given. Repeatable.",
+    ),
 )
 
 model_option = click.option(

@@ -96,6 +96,9 @@ class FastISM:
         In place of ``width`` and ``step``: these blocks, of any widths, in any order.
     samples, seed : int
         Of "shuffle". All sequences are shuffled alike.
+    scale : str or list of str
+        ``"[HEAD=]logit"`` takes a head before its last sigmoid or softmax, ``"[HEAD=]log2[:C]"`` is ``log2(y + C)``
+        of the reduced head (C is 1). Reference and delta are on that scale.
 
     Raises
     ------
@@ -126,6 +129,7 @@ class FastISM:
         ranges: Sequence[tuple[int, int]] | None = None,
         samples: int = SAMPLES,
         seed: int = 0,
+        scale: str | Sequence[str] = (),
     ) -> None:
         require_one_of("engine", engine, ENGINES)
         require_one_of("n_policy", n_policy, SCORED_N_POLICIES)
@@ -143,6 +147,7 @@ class FastISM:
             reduce=reduce,
             targets=targets,
             engine=engine,
+            scale=scale,
         )
         self.forward = ForwardPasses(prepared)
         self.block_ranges: tuple[tuple[int, int], ...] = ()

@@ -60,9 +60,12 @@ class ForwardPasses:
         return [_targets_of(head, outputs[head.source]) for head in prepared.heads]
 
     def reduced(self, predictions: Sequence[Any], reference: Sequence[Any]) -> list[Any]:
-        """Reduce the heads, from what :meth:`predict` gives for sequences and for their references."""
-        reductions = (head.reduction for head in self.prepared.heads)
-        return [r(y, x) if r else y for r, y, x in zip(reductions, predictions, reference, strict=True)]
+        """Reduce and scale the heads, from what :meth:`predict` gives for sequences and for their references."""
+        heads = self.prepared.heads
+        reduced = [
+            h.reduction(y, x) if h.reduction else y for h, y, x in zip(heads, predictions, reference, strict=True)
+        ]
+        return [head.scale(y) if head.scale else y for head, y in zip(heads, reduced, strict=True)]
 
     def heads(self, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """Predict every head, reduced, (n, *shape); each sequence is its own reference."""

@@ -15,16 +15,19 @@ from fastism_cli.engine.recurrences import tried, with_recurrences_apart
 from fastism_cli.engine.rewrite import rewritten
 from fastism_cli.engine.softmax_pooling import with_softmax_pooling
 from fastism_cli.engine.split_windows import with_windows_apart
+from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.model import backend
 from fastism_cli.model.adapt import as_functional, as_sequence_model, require_length_fits
 from fastism_cli.model.graph import LayerGraph, Shape
 from fastism_cli.model.heads import Head, Reduce, choose_heads
 from fastism_cli.model.keras_graph import input_names, layer_graph, output_names, quantised_layers, saved_in_training
+from fastism_cli.model.logits import with_logits
 from fastism_cli.model.precision import dtype_of, require_precision, with_dtype
+from fastism_cli.model.reductions import Log2
 from fastism_cli.model.sequence_inputs import Views, find_views, with_views
 from fastism_cli.options.per_head import Units
-from fastism_cli.options.run_options import parse_codes, parse_tie
+from fastism_cli.options.run_options import Scale, parse_codes, parse_scale, parse_tie
 from fastism_cli.rules.blocks import Blocks, every_position
 
 logger = logging.getLogger(__name__)
@@ -134,6 +137,7 @@ def prepare(
     reduce: Reduce = None,
     targets: Mapping[str | None, Units | None] | None = None,
     engine: str = "auto",
+    scale: str | Sequence[str] = (),
 ) -> Prepared:
     """Read a loaded model, rewrite its graph, and plan it.
 
@@ -148,6 +152,10 @@ def prepare(
         If an option does not fit the model.
     """
     letters, tied, integers = Alphabet(alphabet), parse_tie(tie), parse_codes(codes)
+    scales, model = parse_scale(scale), as_functional(model, length)
+    scaled = _scales_of_heads(output_names(model), scales, targets) if scales else {}
+    logits = {name for name, asked in scaled.items() if asked.kind == "logit"}
+    model = with_logits(model, logits) if logits else model
     model = _sequence_model(model, letters, [view.name for view in tied] or [sequence_input], length)
     require_precision(model, precision)
     run = with_dtype(model, dtype_of(precision))
@@ -158,6 +166,8 @@ def prepare(
     length = graph.tensors[sequence].shape[0]
     shapes = {port.name: graph.tensors[port.tensor].shape for port in graph.outputs}
     heads = choose_heads(shapes, reduce, targets, substitutions=length * letters.size)
+    added = {name: Log2(asked.added) for name, asked in scaled.items() if asked.kind == "log2"}
+    heads = [replace(head, scale=added.get(head.source_name)) for head in heads]
     joined = with_softmax_pooling(rewritten(graph, heads), sequence)
     with backend.matrix_precision(precision):
         graph, wide = with_windows(joined, sequence, run.variables, engine)
@@ -180,6 +190,18 @@ def with_windows(
     return with_windows_apart(narrow, sequence, width), wide
 
 
+def _scales_of_heads(
+    names: Sequence[str], scales: Mapping[str | None, Scale], targets: Mapping[str | None, Units | None] | None
+) -> dict[str, Scale]:
+    """The scale of each scored head that has one."""
+    unknown = [name for name in scales if name is not None and name not in names]
+    if unknown:
+        raise UsageError(f"--scale: the model has no head {unknown[0]!r}. Its heads: {', '.join(names)}.")
+    scored = [name for name in names if not targets or name in targets or None in targets]
+    found = {name: scales.get(name, scales.get(None)) for name in scored}
+    return {name: scale for name, scale in found.items() if scale is not None}
+
+
 def training_line(names: Sequence[str]) -> str:
     """The warning about layers that were saved with ``training=True``."""
     was, it_is = ("was", "it is") if len(names) == 1 else ("were", "they are")
@@ -188,8 +210,7 @@ def training_line(names: Sequence[str]) -> str:
 
 
 def _sequence_model(model: Any, alphabet: Alphabet, inputs: Sequence[str | int | None], length: int | None) -> Any:
-    """A functional model whose inputs ``inputs`` hold the sequence as (L, letters)."""
-    model = as_functional(model, length)
+    """The functional model as one whose inputs ``inputs`` hold the sequence as (L, letters)."""
     for holder in inputs:
         model = as_sequence_model(model, alphabet.size, holder)
     require_length_fits(model, length)

@@ -93,6 +93,9 @@ def with_heads(graph: LayerGraph, heads: Sequence[Head]) -> LayerGraph:
                 inputs += (add(key, f"{port.name}:reference", ReferenceTensor(), (tensor,), shape, REFERENCE),)
             key = (head.source, head.units, head.reduce)
             tensor = add(key, f"{port.name}:{head.reduce}", reduction, inputs, head.shape, "layer")
+        if head.scale is not None:
+            key = (head.source, head.units, head.reduce, "log2")
+            tensor = add(key, f"{port.name}:log2", head.scale, (tensor,), head.shape, "layer")
         outputs.append(Port(head.name, tensor))
     return pruned(graph.extended(nodes, tensors, outputs))
 

@@ -8,7 +8,7 @@ from math import prod
 
 from fastism_cli.errors import UsageError
 from fastism_cli.model.graph import Shape
-from fastism_cli.model.reductions import Reduction, make_reduction
+from fastism_cli.model.reductions import Log2, Reduction, make_reduction
 from fastism_cli.options.choices import REDUCTIONS, reductions_of
 from fastism_cli.options.per_head import Units, by_head
 
@@ -35,6 +35,8 @@ class Head:
         The model's name for it.
     units : tuple of int or None
         The targets of the last axis that are kept, in this order; None for all.
+    scale : Log2 or None
+        What the head is put through after its reduction.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Head:
     source: int = 0
     source_name: str = ""
     units: Units | None = None
+    scale: Log2 | None = None
 
     @property
     def reduction(self) -> Reduction | None:

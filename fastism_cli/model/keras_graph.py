@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import cache, partial, wraps
 from threading import RLock
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet, ref
 
 import keras
@@ -450,6 +450,21 @@ def _graph_calls_in_training(function: Any) -> Iterator[str]:
 
 # Traced calls of each model by the shapes of its inputs. Tracing takes as long as a prediction.
 _PREDICTIONS: WeakKeyDictionary[Any, dict[Any, Callable[[Sequence[Any]], list[Any]]]] = WeakKeyDictionary()
+
+
+class Producer(NamedTuple):
+    """What a symbolic tensor is an output of: the operation, the tensors of that call, and which output it is."""
+
+    operation: Any
+    inputs: list[Any]
+    number: int
+
+
+def producer_of(tensor: Any) -> Producer:
+    """The call that makes a symbolic tensor."""
+    history = tensor._keras_history
+    node = history.operation._inbound_nodes[history.node_index]
+    return Producer(history.operation, list(node.input_tensors), history.tensor_index)
 
 
 def call_model(model: Any, arrays: Sequence[Any]) -> list[Any]:

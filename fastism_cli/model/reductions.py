@@ -198,6 +198,17 @@ def _product(sizes: Shape) -> int:
     return total
 
 
+class Log2:
+    """``log2(y + added)``: a difference of two is a fold change. NaN where ``y`` is below ``-added``."""
+
+    def __init__(self, added: float) -> None:
+        self.added = added
+        self.name = "log2"
+
+    def __call__(self, x: Any) -> Any:
+        return ops.log2(x + self.added)
+
+
 class Select:
     """Some entries of the last axis, in this order: the targets that are stored, or another order of the letters."""
 

@@ -19,6 +19,7 @@ PRECISIONS = ("float32", "tf32", "bfloat16", "float64")
 DELTA_DTYPES = ("float32", "float16")
 COMPRESSIONS = ("gzip", "lzf", "none")
 REDUCTIONS = ("none", "sum", "mean", "max", "center:W", "logsumexp", "profile", "l2", "jsd")
+SCALES = ("logit", "log2")
 CHECKPOINT_SECONDS = 30.0
 SAMPLES = 20  # shuffles of a block
 

@@ -23,6 +23,7 @@ from fastism_cli.options.choices import (
     MOST_SECONDS,
     N_POLICIES,
     PRECISIONS,
+    SCALES,
     reductions_of,
     signed_number,
     whole_number,
@@ -71,6 +72,7 @@ class RunOptions:
     targets: Sequence[str] = ()
     target_names: Sequence[str] = ()
     reduce: Sequence[str] = ()
+    scale: Sequence[str] = ()
     sequence_input: str | int | None = None
     tie: str | None = None
     codes: str | None = None
@@ -134,7 +136,7 @@ class RunOptions:
 
     def scorer_options(self) -> dict[str, Any]:
         """Keyword arguments of :class:`fastism_cli.FastISM` that do not depend on the model."""
-        names = ("length", "alphabet", "batch_size", "precision", "engine", "tie", "codes")
+        names = ("length", "alphabet", "batch_size", "precision", "engine", "tie", "codes", "scale")
         return {name: getattr(self, name) for name in names} | {
             "sequence_input": self.sequence_input,
             "n_policy": "score" if self.n_policy == "score" else "skip",
@@ -172,6 +174,41 @@ def parse_reduce(values: Sequence[str]) -> dict[str | None, tuple[str, ...]]:
     for head, text in split_named(values):
         given.setdefault(head, []).append(text)
     return {head: reductions_of(head, texts) for head, texts in given.items()}
+
+
+class Scale(NamedTuple):
+    """What a head is scored on: its logits, before the last sigmoid or softmax; or ``log2(y + added)``."""
+
+    kind: str
+    added: float = 1.0
+
+
+def parse_scale(values: str | Sequence[str]) -> dict[str | None, Scale]:
+    """``["a=logit", "log2:0.5"] -> {"a": Scale("logit"), None: Scale("log2", 0.5)}``; None is all other heads.
+
+    Raises
+    ------
+    UsageError
+        If a scale is not known, or a head is given two.
+    """
+    given: dict[str | None, Scale] = {}
+    for head, text in split_named([values] if isinstance(values, str) else values):
+        kind, colon, added = text.partition(":")
+        number = _positive(added) if colon else 1.0
+        if kind not in SCALES or number is None or (colon and kind != "log2"):
+            raise UsageError(f"--scale {brief(text)}: not known. Choose logit, log2, or log2:C with C above 0.")
+        if head in given:
+            raise UsageError(f"--scale is given twice for {'all heads' if head is None else repr(head)}.")
+        given[head] = Scale(kind, number)
+    return given
+
+
+def _positive(text: str) -> float | None:
+    try:
+        number = float(text) if text.isascii() and "_" not in text and len(text) < 40 else 0.0
+    except ValueError:
+        return None
+    return number if 0 < number < 1e30 else None
 
 
 class Window(NamedTuple):

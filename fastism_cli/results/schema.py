@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 FORMAT = "fastism-ism"
 FORMAT_VERSION = 1.1
-WIDER_VERSION = 1.2  # of files that a reader of 1.1 would misread: the window beside the middle of the input
+WIDER_VERSION = 1.2  # of files that a reader of 1.1 would misread: a window beside the middle, a scale
 READABLE_VERSIONS = (
     1,
     FORMAT_VERSION,
@@ -106,6 +106,7 @@ ATTRIBUTES: dict[str, Attribute] = {
     "device": Attribute("kind of device that computed the scores", is_shown=True),
     "engine": Attribute("engine that was used: fast or naive", is_shown=True),
     "precision": Attribute("what the model was computed in", is_shown=True),
+    "scale": Attribute("what the scores are differences of, as --scale", is_shown=True, is_in_first=False),
     "model_path": Attribute("path of the model as given; empty for a model given as an object", is_shown=True),
     "model_sha256": Attribute("SHA-256 of the model's files", is_shown=True),
     "fasta_path": Attribute("path of the FASTA as given", is_shown=True),

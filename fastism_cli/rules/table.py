@@ -17,7 +17,7 @@ from fastism_cli.errors import RuleError
 from fastism_cli.model.graph import Input, Node
 from fastism_cli.model.keras_graph import function_of, has_own_call, operation_class, quantisation
 from fastism_cli.model.loading.keras2_layers import ThresholdedReLU
-from fastism_cli.model.reductions import L2, Center, Jsd, LogSumExp, Max, Mean, Profile, Select, Sum
+from fastism_cli.model.reductions import L2, Center, Jsd, Log2, LogSumExp, Max, Mean, Profile, Select, Sum
 from fastism_cli.model.sequence_inputs import LetterIntegers
 from fastism_cli.rules.around_window import (
     DEVIATION,
@@ -220,6 +220,7 @@ LAYERS: dict[tuple[type, ...], Choice] = {
     (Profile, Jsd): NeedsWholeHead(SOFTMAX),
     (LogSumExp,): NeedsWholeHead("the logarithm of a sum over all positions: computed in full, on the device"),
     (Select,): SelectTargets(),
+    (Log2,): Pointwise(),
     (SummedConvolution,): SummedConvolutionRule(),
     # around_window.py
     (PooledBySoftmax,): PooledBySoftmaxRule(),

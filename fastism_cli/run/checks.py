@@ -21,7 +21,7 @@ from fastism_cli.genome.fasta import Genome, RecordSource, check_contigs, matche
 from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.options.per_head import Units
 from fastism_cli.options.problems import Problems
-from fastism_cli.options.run_options import RunOptions, parse_codes, parse_reduce, parse_tie
+from fastism_cli.options.run_options import RunOptions, parse_codes, parse_reduce, parse_scale, parse_tie
 from fastism_cli.results.outputs import check_new_file, check_stream, unfinished_names
 from fastism_cli.results.staging import is_stream
 from fastism_cli.run.inputs_and_targets import FileArray, parse_targets, read_inputs, read_target_names
@@ -185,6 +185,7 @@ def check_choices(problems: Problems, model: ModelSource, options: RunOptions) -
     alphabet = problems.check(Alphabet, options.alphabet)
     tied = problems.check(parse_tie, options.tie)
     problems.check(parse_codes, options.codes)
+    problems.check(parse_scale, options.scale)
     if alphabet and (options.stranded or any(tie.reverse for tie in tied or ())):
         problems.check(alphabet.reverse_complement, np.empty(0, np.uint8))
     return ModelChoices(

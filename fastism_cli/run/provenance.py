@@ -73,13 +73,15 @@ def run_attributes(request: RunRequest, *, bed: str, bed_sha256: str) -> dict[st
         "tensorflow_version": installed("tensorflow"),
         "keras_version": installed("keras"),
     }
+    if options.scale:
+        attributes["scale"] = ", ".join(options.scale)
     return {name: storable(value) for name, value in attributes.items()}
 
 
 def _format_version(options: RunOptions) -> float:
     """The first version of the format whose readers know what these options ask for."""
     window = parse_window(options.window)
-    is_wider = window is not None and window.first is not None
+    is_wider = (window is not None and window.first is not None) or bool(options.scale)
     return WIDER_VERSION if is_wider else FORMAT_VERSION
 
 

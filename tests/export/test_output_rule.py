@@ -41,6 +41,7 @@ READS = {"model", "bed", "fasta", "vcf_path", "weights", "custom_objects", "rule
 }
 NO_FILE = {
     "window",
+    "scale",
     "offset",
     "signature",
     "sequence_input",

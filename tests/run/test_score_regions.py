@@ -162,6 +162,23 @@ def test_places_beside_the_middle_that_cannot_be_are_refused(score, folder):
         plan_run(folder.models["plain"], None, folder.fasta, None, RunOptions(offset=3))
 
 
+def test_the_result_says_its_scale(score, folder):
+    """Outputs near 0, some below: 100 is added, so that each has a logarithm."""
+    summary, result = score(scale=["log2:100"], check=True)
+    _, plain = score(name="plain.h5")
+    assert (result.attrs["scale"], result.attrs["format_version"], summary.failed) == ("log2:100", 1.2, 0)
+    assert "scale" not in plain.attrs and plain.attrs["format_version"] == 1.1
+    model = load_model(folder.models["plain"])
+    for i in (0, 1):
+        chrom, start, _ = record(i)
+        codes = codes_of(chrom, start, start + LENGTH)
+        reference = predicted(model, codes[None])[0][0].astype("float64")
+        delta = true_delta(model, codes)[0].astype("float64")
+        truth = np.log2(1 + delta / (reference[:, None, None] + 100))
+        np.testing.assert_allclose(result.reference()[i], np.log2(reference + 100), rtol=1e-6)
+        np.testing.assert_allclose(result.delta()[i], truth, atol=3e-6)
+
+
 @pytest.mark.one_in(4)
 def test_results_do_not_depend_on_batches_blocks_or_order(score, folder, monkeypatch):
     _, whole = score(name="whole.h5")
