@@ -58,7 +58,7 @@ class DeviceChoices:
 
 # Bytes on a processor: on two cores, for three architectures, one chunk of all 1,000 positions was as fast as smaller
 # chunks; for small models, 20,000 substitutions were up to twice as fast as 4,000. What follows the attention of
-# CREsted's Enformer, reduced, took 13 to 14 ms of processor time a substitution in pieces of 2 to 16 MB, 14 to 15 of 64.
+# CREsted's Enformer, reduced, took 13 to 14 ms of processor time each in pieces of 2 to 16 MB, 14 to 15 of 64 MB.
 CHOICES = {
     "cpu": DeviceChoices(
         working_set=400e6, late_working_set=16e6, max_substitutions=20_000, naive_batches=(32, 128, 512)
