@@ -79,6 +79,27 @@ what_options = together(
     target_names_option,
 )
 
+block_options = together(
+    click.option(
+        "--replace-with",
+        metavar="CONTENT",
+        help="Replace whole blocks instead of single letters, with N, background[:0.3,0.2,0.2,0.3], a sequence such as "
+        "TGACTCA, FILE.npy (width x letters, or several), shuffle, or reverse-complement.",
+    ),
+    click.option("--width", type=Whole(1), help="How wide the blocks are.  [default: as --replace-with]"),
+    click.option("--step", type=Whole(1), help="From one block to the next.  [default: the width]"),
+    click.option(
+        "--samples",
+        type=Whole(1),
+        default=default_of("samples"),
+        show_default=True,
+        help="Of --replace-with shuffle: the mean of so many shuffles is the score.",
+    ),
+    click.option(
+        "--seed", type=Whole(0), default=default_of("seed"), show_default=True, help="Of --replace-with shuffle."
+    ),
+)
+
 how_options = together(
     choice_option(
         "engine",
@@ -151,6 +172,7 @@ output_options = together(
 @fasta_option
 @placing_options
 @what_options
+@block_options
 @input_option
 @loading_options
 @how_options

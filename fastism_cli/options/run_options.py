@@ -23,6 +23,7 @@ from fastism_cli.options.choices import (
     MOST_SECONDS,
     N_POLICIES,
     PRECISIONS,
+    SAMPLES,
     SCALES,
     reductions_of,
     signed_number,
@@ -30,6 +31,7 @@ from fastism_cli.options.choices import (
 )
 from fastism_cli.options.per_head import split_named
 from fastism_cli.options.problems import brief
+from fastism_cli.options.replacement import FILE, LETTERS, parse_replacement
 from fastism_cli.options.shard import Shard, parse_shard
 
 # Options with a fixed set of values.
@@ -96,6 +98,11 @@ class RunOptions:
     checkpoint: float = CHECKPOINT_SECONDS
     summary: str | None = None
     devices: str | None = None
+    replace_with: str | None = None
+    width: int | None = None
+    step: int | None = None
+    samples: int = SAMPLES
+    seed: int = 0
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -104,6 +111,7 @@ class RunOptions:
         for name, most in {"limit": MOST_BASES, "length": MOST_LENGTH}.items():
             _check_number(name, getattr(self, name), most)
         self._check_place()
+        self._check_blocks()
         if self.batch_size != "auto":
             _check_number("batch_size", self.batch_size, MOST_IN_A_CALL)
         if not 0 <= self.max_n <= 1:
@@ -115,6 +123,24 @@ class RunOptions:
             raise UsageError("--tile covers whole intervals, --center summit one place of each: give one of the two.")
         if not 0 <= self.checkpoint <= MOST_SECONDS:
             raise UsageError(f"--checkpoint is a number of seconds up to {MOST_SECONDS:g}. Received: {self.checkpoint}")
+
+    def _check_blocks(self) -> None:
+        """What --replace-with, --width, --step and those of shuffles say."""
+        for name in ("width", "step", "samples"):
+            _check_number(name, getattr(self, name), MOST_LENGTH)
+        if not isinstance(self.seed, int) or not 0 <= self.seed <= MOST_IN_A_CALL:
+            raise UsageError(f"--seed must be a whole number from 0 on. Received: {brief(repr(self.seed))}")
+        if self.replace_with is None:
+            if self.width is not None or self.step is not None:
+                raise UsageError("--width and --step are of blocks: --replace-with says what is put into them.")
+            return
+        own = parse_replacement(self.replace_with, self.alphabet)
+        if own.kind not in (LETTERS, FILE) and self.width is None:
+            raise UsageError(f"--replace-with {brief(self.replace_with)}: give the width of the blocks with --width.")
+        if None not in (own.width, self.width) and own.width != self.width:
+            raise UsageError(
+                f"--replace-with {brief(self.replace_with)} has {own.width} letters. Received: --width {self.width}"
+            )
 
     def _check_place(self) -> None:
         """What --window, --offset and --tile say of the bases that are substituted."""
@@ -137,7 +163,8 @@ class RunOptions:
     def scorer_options(self) -> dict[str, Any]:
         """Keyword arguments of :class:`fastism_cli.FastISM` that do not depend on the model."""
         names = ("length", "alphabet", "batch_size", "precision", "engine", "tie", "codes", "scale")
-        return {name: getattr(self, name) for name in names} | {
+        of_blocks = ("replace_with", "width", "step", "samples", "seed")
+        return {name: getattr(self, name) for name in (*names, *of_blocks)} | {
             "sequence_input": self.sequence_input,
             "n_policy": "score" if self.n_policy == "score" else "skip",
         }

@@ -76,7 +76,8 @@ class _BlockReader:
     def __init__(self, file: IsmFile, tracks: Sequence[Track], threads: Executor) -> None:
         self._path = file.path
         self._codes = _Codes(file.seq)
-        self._inner = (file.seq.shape[1], file.alphabet.size)
+        self._letters, (*_, first, last) = file.alphabet.size, file.delta(file.heads[0].name).shape
+        self._inner = (first, last)
         self._n_tracks = len(tracks)
         self._heads = [
             _HeadReader([i for i, track in enumerate(tracks) if track.head == head], file.delta(head), threads, tracks)
@@ -103,7 +104,7 @@ class _BlockReader:
         start, stop = int(rows[0]), int(rows[-1]) + 1
         with readable(self._path, _what(rows)):
             seq = self._codes.rows(start, stop)
-            if seq.max(initial=0) > self._inner[1]:
+            if seq.max(initial=0) > self._letters:
                 raise damaged(self._path, f"{seq.max()} is no letter of its sequences")
             pending = [(head.columns, head.start(start, stop)) for head in self._heads]
 

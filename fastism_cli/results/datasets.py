@@ -38,6 +38,8 @@ def write_header(
     file.attrs["alphabet"] = layout.alphabet
     file.attrs["score"] = "delta"
     file.attrs["n_clipped"] = 0
+    if layout.blocks is not None:
+        file.attrs["blocks"] = layout.blocks.to_json()
     for name, value in attributes.items():
         file.attrs[name] = "" if value is None else value
     genome = file.create_group(schema.GENOME)

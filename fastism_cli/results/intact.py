@@ -29,6 +29,7 @@ from fastism_cli.genome.placement import window_offset
 from fastism_cli.options.choices import DELTA_DTYPES
 from fastism_cli.options.run_options import Window, parse_window
 from fastism_cli.results import schema
+from fastism_cli.results.layout import ReplacedBlocks
 from fastism_cli.scores.tracks import Array
 
 try:
@@ -282,12 +283,19 @@ def _check_datasets(path: str, file: h5py.File) -> None:
         _dataset(path, file, f"{schema.REGIONS}/{column}", dtype, shape=(n,))
     names = _dataset(path, file, f"{schema.GENOME}/{schema.CHROM_NAMES}", schema.TEXT, ndim=1)
     _dataset(path, file, f"{schema.GENOME}/{schema.CHROM_SIZES}", schema.CHROM_SIZE_DTYPE, shape=names.shape)
+    inner = (length, letters)
+    if file.attrs.get("blocks"):
+        try:
+            blocks = ReplacedBlocks.of_json(file.attrs["blocks"])
+        except (TypeError, ValueError) as error:
+            raise damaged(path, "its attribute blocks is not what fastism writes") from error
+        inner = (blocks.count, blocks.contents)
     deltas = set()
     for key in file[schema.OUTPUTS]:
         ref = _dataset(path, file, f"{schema.REF}/{key}", schema.REF_DTYPE)
         if ref.ndim < 2 or ref.shape[0] != n:
             raise damaged(path, f"{ref.name} has the shape {ref.shape}")
-        shape = (n, *ref.shape[1:], length, letters)
+        shape = (n, *ref.shape[1:], *inner)
         deltas.add(str(_dataset(path, file, f"{schema.DELTA}/{key}", *DELTA_DTYPES, shape=shape).dtype))
         _dataset(path, file, f"{schema.OUTPUTS}/{key}/{schema.TARGET_NAMES}", schema.TEXT, shape=ref.shape[-1:])
     if len(deltas) > 1:

@@ -13,7 +13,7 @@ from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.results import schema
 from fastism_cli.results.hdf5_files import open_checked
 from fastism_cli.results.intact import check_text, plain, readable
-from fastism_cli.results.layout import HeadLayout, Layout
+from fastism_cli.results.layout import HeadLayout, Layout, ReplacedBlocks
 from fastism_cli.results.region_columns import RegionColumns, column
 from fastism_cli.results.shard_index import JoinedDataset, Parts, check_sources
 from fastism_cli.scores.tracks import Array
@@ -72,7 +72,13 @@ class IsmFile:
         delta = self.delta(self.heads[0].name)
         compression = "none" if delta.is_virtual else delta.compression or "none"
         n, length = self.seq.shape
-        return Layout(n, length, self.heads, self.attrs["alphabet"], str(delta.dtype), compression)
+        return Layout(n, length, self.heads, self.attrs["alphabet"], str(delta.dtype), compression, self.blocks)
+
+    @property
+    def blocks(self) -> ReplacedBlocks | None:
+        """The blocks that were replaced; None in a file of substitutions."""
+        text = self.attrs.get("blocks")
+        return ReplacedBlocks.of_json(text) if text else None
 
     @cached_property
     def regions(self) -> dict[str, Array]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import prod
 
 import numpy as np
@@ -54,6 +55,40 @@ class HeadLayout:
 
 
 @dataclass(frozen=True)
+class ReplacedBlocks:
+    """The blocks of a file: ``[first + i * step, first + i * step + width)`` of the input, for ``i`` below ``count``.
+
+    Attributes
+    ----------
+    contents : int
+        How many scores each block has.
+    replace_with : str
+        What was put into it, as it was asked for.
+    """
+
+    first: int
+    step: int
+    width: int
+    count: int
+    contents: int
+    replace_with: str
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def of_json(cls, text: str) -> ReplacedBlocks:
+        return cls(**json.loads(text))
+
+    @property
+    def text(self) -> str:
+        """``91 blocks of 10 bases, one every 10, replaced with N``"""
+        return (
+            f"{self.count:,} blocks of {self.width:,} bases, one every {self.step:,}, replaced with {self.replace_with}"
+        )
+
+
+@dataclass(frozen=True)
 class Layout:
     """Shapes and types of a result file.
 
@@ -70,6 +105,8 @@ class Layout:
         ``"float32"`` or ``"float16"``.
     compression : str
         ``"gzip"``, ``"lzf"`` or ``"none"``.
+    blocks : ReplacedBlocks, optional
+        What was replaced; None: single letters.
 
     Raises
     ------
@@ -83,6 +120,7 @@ class Layout:
     alphabet: str = "ACGT"
     delta_dtype: str = "float32"
     compression: str = "gzip"
+    blocks: ReplacedBlocks | None = None
 
     def __post_init__(self) -> None:
         _check_choice("delta_dtype", self.delta_dtype, DELTA_DTYPES)
@@ -111,8 +149,9 @@ class Layout:
         return (self.n_rows, *head.shape)
 
     def delta_shape(self, head: HeadLayout) -> tuple[int, ...]:
-        """(N, T, L, 4)."""
-        return (self.n_rows, *head.shape, self.length, len(self.alphabet))
+        """(N, T, L, 4); of blocks (N, T, P, A)."""
+        inner = (self.length, len(self.alphabet)) if self.blocks is None else (self.blocks.count, self.blocks.contents)
+        return (self.n_rows, *head.shape, *inner)
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

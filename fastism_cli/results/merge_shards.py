@@ -161,10 +161,11 @@ def joined_layout(parts: Sequence[Part]) -> Layout:
     """Layout of the first part, with the rows of all parts."""
     layouts = [part.layout for part in parts]
     for part, layout in zip(parts, layouts, strict=True):
-        if (layout.heads, layout.length, layout.delta_dtype) != (
+        if (layout.heads, layout.length, layout.delta_dtype, layout.blocks) != (
             layouts[0].heads,
             layouts[0].length,
             layouts[0].delta_dtype,
+            layouts[0].blocks,
         ):
             raise UsageError(f"{part.path} has other heads or shapes than {parts[0].path}. Make them with one command.")
     first = next((layout for layout in layouts if layout.n_rows), layouts[0])  # a file without rows has no compression
@@ -175,6 +176,7 @@ def joined_layout(parts: Sequence[Part]) -> Layout:
         first.alphabet,
         first.delta_dtype,
         first.compression,
+        first.blocks,
     )
 
 

@@ -9,7 +9,8 @@
     /seq             uint8 (N, L): index into the alphabet; its size is an N
     /ref/<head>      float32 (N, T): the prediction on the reference
     /delta/<head>    float32 or float16 (N, T, L, 4): substituted - reference; 0 at the reference base, NaN where not
-                     computed
+                     computed; of blocks (N, T, P, A): replaced - reference, for the P blocks of the attribute
+                     "blocks" and A contents, NaN for a block that is not in the window as a whole
 
 Everything has a checksum, whatever the compression: see :mod:`fastism_cli.results.intact`. Of an index of shards, /seq,
 /ref and /delta are virtual: see :mod:`fastism_cli.results.shard_index`. The files are of version
@@ -133,6 +134,11 @@ ATTRIBUTES: dict[str, Attribute] = {
     "stranded": Attribute("whether the model saw the reverse complement of - records", kind=bool),
     "run_at_inference": Attribute(
         "layers that the model file calls with training=True, run with False; joined by commas", is_in_first=False
+    ),
+    "blocks": Attribute(
+        "what was replaced, as JSON: first, step, width and count of the blocks, from the first base of the input, "
+        "contents of each, and replace_with; only in files of blocks",
+        is_in_first=False,
     ),
     "verify": Attribute("comparison with plain Keras on the first region, as JSON; empty without --check"),
 }

@@ -285,7 +285,9 @@ class Scores(LabelledScores):
     def _order(self) -> Any:
         """Index of the last axis of the file that gives ``letters``."""
         stored = self.file.alphabet.letters
-        return slice(None) if stored == self.letters else [stored.index(letter) for letter in self.letters]
+        if stored == self.letters or self.file.blocks:
+            return slice(None)
+        return [stored.index(letter) for letter in self.letters]
 
     def _recoded(self, seq: Array) -> Array:
         """Codes of the file as codes in ``letters``."""
@@ -301,6 +303,13 @@ def open_scores(path: str | os.PathLike[str]) -> Scores:
     Raises
     ------
     UsageError
-        If it is no result file, one of another version, or an unfinished one.
+        If it is no result file, one of another version, or an unfinished one; if it holds scores of blocks.
     """
-    return Scores(read_result(path))
+    file = read_result(path)
+    if file.blocks is not None:
+        file.close()
+        raise UsageError(
+            f"{path} holds scores of blocks ({file.blocks.text}), not of single letters. Read its /delta (regions, "
+            "targets, blocks, contents) with read_result."
+        )
+    return Scores(file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from fastism_cli.genome.placement import Geometry
 from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.options.run_options import RunOptions, Window, parse_window
 from fastism_cli.options.shard import parse_shard
-from fastism_cli.results.layout import HeadLayout, Layout
+from fastism_cli.results.layout import HeadLayout, Layout, ReplacedBlocks
 from fastism_cli.results.schema import Status
 from fastism_cli.results.space import check_memory, check_space, memory_of_machine, size_text, unfinished_bytes
 from fastism_cli.run.checks import ModelChoices, RegionInputs, RunInputs
@@ -61,6 +62,8 @@ class DryRun:
         What a user may not expect.
     statuses : mapping of Status to int
         How many rows will have each status, PENDING those that will be scored; empty if they were not counted.
+    replaced : str
+        The blocks that are replaced, in words; empty if single letters are.
     """
 
     model: str
@@ -76,6 +79,7 @@ class DryRun:
     output_bytes: int
     warnings: tuple[str, ...]
     statuses: Mapping[Status, int] = field(default_factory=dict)
+    replaced: str = ""
 
     @property
     def unscored(self) -> str:
@@ -86,11 +90,11 @@ class DryRun:
     def lines(self) -> list[str]:
         """The lines of the log: model and heads; engine, why, and batch; regions and size of the result."""
         heads = ", ".join(f"{head.name} {_shape_text(head)}" for head in self.heads)
+        replaced = self.replaced or f"{self.window:,} bases of each substituted"
         return [
             f"model {self.model}: input {self.input_name!r} of {self.input_length:,} bases, heads: {heads}",
             f"engine {self.engine}: {self.reason}; {self.batch:,} substitutions a call",
-            f"{self.regions:,} regions, {self.window:,} bases of each substituted -> {self.output} "
-            f"(up to {size_text(self.output_bytes)})",
+            f"{self.regions:,} regions, {replaced} -> {self.output} (up to {size_text(self.output_bytes)})",
         ]
 
 
@@ -162,28 +166,40 @@ class Job:
     @property
     def layout(self) -> Layout:
         letters, o = self.reader.alphabet.letters, self.request.options
-        return Layout(self.n_rows, self.geometry.length, self.outputs, letters, o.dtype, o.compression)
+        return Layout(self.n_rows, self.geometry.length, self.outputs, letters, o.dtype, o.compression, self.blocks)
+
+    @cached_property
+    def blocks(self) -> ReplacedBlocks | None:
+        """The blocks that are replaced; None: single letters are substituted."""
+        scorer, replace_with = self.scorer, self.request.options.replace_with
+        if replace_with is None or scorer.step is None:
+            return None
+        starts, changes = scorer.starts_in(self.geometry.all_columns), scorer.changes
+        return ReplacedBlocks(int(starts[0]), scorer.step, changes.width, len(starts), changes.columns, replace_with)
 
     @property
     def output_bytes(self) -> int:
         """Upper estimate of the file's size: deltas that are not computed compress to nothing."""
         layout = self.layout
         refs = sum(4 * prod(layout.ref_shape(head)) for head in layout.heads)
-        window = 1.0 if layout.compression == "none" else self.geometry.window / self.geometry.length
+        is_whole = layout.compression == "none" or self.blocks is not None
+        window = 1.0 if is_whole else self.geometry.window / self.geometry.length
         return int(layout.delta_bytes * window) + prod(layout.seq_shape) + refs
 
     @property
     def row_bytes(self) -> int:
         """Bytes of the deltas of one region in memory."""
         heads = sum(prod(head.shape) for head in self.scorer.heads)
+        if self.blocks is not None:
+            return 4 * heads * self.blocks.count * self.blocks.contents
         return 4 * heads * self.geometry.length * self.reader.alphabet.size
 
     @property
     def block_rows(self) -> int:
         """Rows to score at a time: whole calls of the engine, in bounded memory."""
-        letters = self.reader.alphabet.size
         by_bytes = BLOCK_BYTES // self.row_bytes
-        by_work = BLOCK_SUBSTITUTIONS // (self.geometry.window * (letters - 1))
+        changes = self.blocks.count if self.blocks else self.geometry.window
+        by_work = BLOCK_SUBSTITUTIONS // (changes * self.scorer.changes.alternates)
         rows = int(max(min(by_bytes, by_work), 1))
         return -(-rows // self.sequences) * self.sequences
 
@@ -203,6 +219,7 @@ class Job:
             self.inputs.output,
             self.output_bytes,
             self.warnings,
+            replaced=self.blocks.text if self.blocks else "",
         )
 
 

@@ -41,6 +41,7 @@ def sha256_of(files: list[Path]) -> str:
 def other_files(options: RunOptions) -> list[Path]:
     """Files besides model, BED and FASTA that decide numbers or names in the result."""
     named = [value for _, value in split_named([*options.inputs, *options.target_names])]
+    named += [options.replace_with] if options.replace_with else []  # the name of a file, or no file
     paths = [Path(value) for value in [*named, *options.custom_objects, *options.rules]]
     return [path for path in paths if path.is_file()]
 

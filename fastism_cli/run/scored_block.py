@@ -95,8 +95,9 @@ def settle_block(job: Job, computed: Computed) -> Scored:
     if not len(at):
         return Scored(block, np.zeros(len(block.rows), bool))
     expected, delta, columns = _substituted(job, block, at), computed.delta, job.geometry.all_columns
-    inside = {name: x[..., columns.start : columns.stop, :] for name, x in delta.items()}
-    blank(inside, slice(len(at)), ~expected[:, columns.start : columns.stop])
+    inside = slice(None) if job.blocks else slice(columns.start, columns.stop)
+    part = {name: x[..., inside, :] for name, x in delta.items()}
+    blank(part, slice(len(at)), ~expected[:, inside])
     good = _finite(reference, delta, expected)
     for x in delta.values():
         x[~good] = np.nan
@@ -131,13 +132,18 @@ def _with_statuses(block: Block, at: np.ndarray, good: np.ndarray) -> Block:
 
 
 def _count(job: Job, codes: np.ndarray, where: np.ndarray) -> int:
-    """Count the substitutions at the positions ``where``, bool (n, L): all letters at an N, else one fewer."""
+    """Count the substitutions at the positions ``where``, bool (n, L): all letters at an N, else one fewer.
+
+    Of blocks, bool (n, P): all their contents.
+    """
+    if job.blocks is not None:
+        return int(where.sum()) * job.scorer.changes.alternates
     letters = job.reader.alphabet.size
     return int(where.sum() * (letters - 1) + (where & (codes == letters)).sum())
 
 
 def _substituted(job: Job, block: Block, at: np.ndarray) -> np.ndarray:
-    """Which positions of the rows ``at`` are substituted, bool (m, L)."""
+    """Which positions of the rows ``at`` are substituted, bool (m, L); which blocks lie in them, bool (m, P)."""
     geometry = job.geometry
     codes, reverse = block.codes[at], block.is_reverse[at]
     expected = np.zeros(codes.shape, bool)
@@ -146,6 +152,10 @@ def _substituted(job: Job, block: Block, at: np.ndarray) -> np.ndarray:
         expected[i, columns.start : columns.stop] = True
         if geometry.tile:
             expected[i] &= _in_region(block.rows[at[i]], geometry.length, reverse=bool(flag))
+    if job.blocks is not None:
+        starts = job.blocks.first + job.blocks.step * np.arange(job.blocks.count)
+        places = starts[:, None] + np.arange(job.blocks.width)
+        return np.asarray(expected[:, places].all(-1))
     return expected if job.request.options.n_policy == "score" else expected & (codes < job.reader.alphabet.size)
 
 
