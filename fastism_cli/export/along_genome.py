@@ -6,11 +6,13 @@ import os
 import tempfile
 from bisect import insort
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
+from fastism_cli.errors import ResourceError
 from fastism_cli.export.exported_regions import ExportedRegions
 from fastism_cli.results.score_blocks import GenomeBlock
 from fastism_cli.scores.tracks import Array, Track
@@ -57,10 +59,22 @@ def along_genome(
         inner: tuple[int, ...] = ()
         for block in regions.blocks(tracks):
             values = np.ascontiguousarray(values_of(block), np.float32)
-            file.write(values.data.cast("B"))
+            _write(file, values, folder)
             inner = values.shape[1:]
-        file.flush()
         yield from _stretches(regions, _Reader(file.fileno(), inner), by_name)
+
+
+def _write(file: IO[bytes], values: Array, folder: str | None) -> None:
+    try:
+        file.write(values.data.cast("B"))
+        file.flush()
+    except OSError as error:
+        with suppress(OSError):
+            file.close()  # it tries to write once more
+        place = folder or tempfile.gettempdir()
+        raise ResourceError(
+            f"a temporary file in {place} cannot be written: {error.strerror or error}. Free space there."
+        ) from error
 
 
 def _stretches(regions: ExportedRegions, reader: _Reader, by_name: bool) -> Iterator[Stretch]:

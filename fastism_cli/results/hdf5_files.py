@@ -109,7 +109,7 @@ def check_format(path: str, file: h5py.File) -> None:
         instead = "it does not say its format" if found is None else f"its format is {found!r}"
         raise UsageError(f"{path} is not a result of fastism run: {instead}, which would be {schema.FORMAT!r}")
     if version not in schema.READABLE_VERSIONS:
-        known = " and ".join(map(str, schema.READABLE_VERSIONS))
+        known = ", ".join(map(str, schema.READABLE_VERSIONS))
         raise UsageError(
             f"{path} has version {version} of the format {schema.FORMAT}; fastism {__version__} reads versions "
             f"{known}. Read it with the fastism that wrote it: {file.attrs.get('fastism_version')}"

@@ -201,7 +201,8 @@ def inputs_of_result(path: str, attributes: Mapping[str, Any], sources: Iterable
 def _named_inputs(attributes: Mapping[str, Any]) -> list[str]:
     config = json.loads(attributes.get("config") or "{}")
     values = [*(config.get("inputs") or ()), *(config.get("target_names") or ())]
-    listed = [*(config.get("custom_objects") or ()), *(config.get("rules") or ()), config.get("weights") or ""]
+    listed = [*(config.get("custom_objects") or ()), *(config.get("rules") or ())]
+    listed += [config.get("weights") or "", config.get("replace_with") or ""]
     paths = [attributes.get(name) or "" for name in ("model_path", "fasta_path", "bed_path")]
     return [*map(str, paths), *map(str, listed), *(value for _, value in split_named(values))]
 

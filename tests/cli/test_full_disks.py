@@ -36,6 +36,7 @@ CALLS = {
     "export text vcf": [*EXPORT, "-t", "vcf", "-o", "out/o.vcf"],
     **{f"plot {ending}": ["plot", "r.h5", "--target", "count", "--name", "plus", "-o", f"out/p.{ending}"]
        for ending in ("png", "svg", "pdf")},
+    "top": ["top", "r.h5", "-o", "out/o.tsv"],
     "plot several": ["plot", "r.h5", "--target", "count", "--top", "2", "-o", "out/p/"],
     "report": ["report", "r.h5", "-o", "out/o.html"],
     "merge": ["merge", "s0.h5", "s1.h5", "-o", "out/o.h5"],

@@ -238,7 +238,7 @@ def test_what_a_model_of_integers_cannot_read_is_refused():
         with pytest.raises(UsageError, match="takes integers, and there is one for each letter alone"):
             FastISM(embedded(5), replace_with=content, ranges=[(0, 2)])
     with pytest.raises(UsageError, match=r"has no integer for N\. Name it with --codes"):
-        FastISM(embedded(4), replace_with="ANC")
+        FastISM(embedded(4), replace_with="ANT")
 
 
 # --- all models -------------------------------------------------------------------------------------------------------

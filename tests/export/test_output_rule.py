@@ -34,8 +34,10 @@ WRITES = {
     ("plot", "output"),
     ("report", "output"),
     ("variants", "output"),
+    ("top", "output"),
 }
 READS = {"model", "bed", "fasta", "vcf_path", "weights", "custom_objects", "rules", "inputs", "target_names"} | {
+    "replace_with",
     "file",
     "shards",
 }
@@ -70,6 +72,7 @@ CALLS = {
     ("plot", "output"): ["plot", "r.h5", "--target", "count", "--name", "plus", "-o"],
     ("report", "output"): ["report", "r.h5", "-o"],
     ("variants", "output"): [*VARIANTS, "-o"],
+    ("top", "output"): ["top", "r.h5", "-o"],
 }
 INPUTS = ("in.keras", "in.bed", "in.fa", "in.fa.fai", "in.vcf", "in.npy", "in.py", "in.png")
 NAMED = ("in.keras", "in.bed", "in.fa", "in.fa.fai", "in.npy", "in.py", "in.png", "r.h5")

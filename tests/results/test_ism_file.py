@@ -637,7 +637,7 @@ def test_another_version(output, rng):
     with h5py.File(output, "r+") as file:
         file.attrs["format_version"] = 2
     with pytest.raises(
-        UsageError, match=r"ism\.h5 has version 2 of the format fastism-ism; .* reads versions 1 and 1\.1\."
+        UsageError, match=r"ism\.h5 has version 2 of the format fastism-ism; .* reads versions 1, 1\.1, 1\.2\."
     ):
         read_result(output)
 
