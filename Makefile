@@ -21,7 +21,7 @@ JAX_TESTS := $(patsubst %,tests/%.py,engine/test_fast engine/test_fastism engine
 	model/test_without_tensorflow rules/test_every_layer rules/test_frames rules/test_register_rule rules/test_several_windows)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo logo test test-all coverage mutants test-jax test-consumers test-browser fuzz test-attack test-field bench-field docs check format bench bench-gpu gpu-model bench-host peers bench-report bench-auto bench-sweeps bench-process bench-batch-size bench-memory bench-scale bench-export test-kill test-slurm test-snakemake test-nextflow train clean
+.PHONY: help demo logo test test-all test-rest coverage mutants test-jax test-consumers test-browser fuzz test-attack test-field bench-field docs check format bench bench-gpu gpu-model bench-host peers bench-report bench-auto bench-sweeps bench-process bench-batch-size bench-memory bench-scale bench-export test-kill test-slurm test-snakemake test-nextflow train clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test: $(VENV)/installed  ## the tests (less than four minutes on two cores); of 
 
 test-all: $(VENV)/installed  ## the tests with every variant of every toy model, and those that take long
 	$(BIN)/python -m pytest -q -n $(JOBS) -m "not consumers and not browser"
+
+test-rest: $(VENV)/installed  ## what make test leaves out (SHARE=0/6: a sixth of it)
+	FASTISM_SHARE=$(SHARE) $(BIN)/python -m pytest -q -n $(JOBS) -m "exhaustive and not consumers and not browser"
 
 coverage: $(VENV)/installed  ## the tests, and which share of the package's lines and branches they run
 	$(BIN)/python -m pytest -q -n $(JOBS) --cov --cov-report=term:skip-covered
