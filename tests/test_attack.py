@@ -50,8 +50,8 @@ BREAKS = (
     ("FASTA", Genome, "codes", one_base_further),
     ("fai", Genome, "codes", one_base_further),
     ("gzi", Genome, "codes", one_base_further),
-    ("result-gzip", Scores, "reference", a_little_more),
-    ("result-virtual", Scores, "reference", a_little_more),
+    ("result-gzip", Scores, "predictions", a_little_more),
+    ("result-virtual", Scores, "predictions", a_little_more),
 )
 
 
