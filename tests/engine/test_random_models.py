@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 
-from fastism_cli.model import backend
 from fastism_cli.rules.table import AUGMENTATIONS, RULES
 from tests.helpers.truth import errors_of, inputs_of, rounding_error
 from tests.models.stacks import Stack, build, stacks
@@ -18,7 +17,7 @@ from tests.slow import fuzz
 # Shrinking a model that takes a second to try would take longer than reading it.
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 # XLA compiles all of a model on JAX, for seconds: a dozen there.
-EXAMPLES = 12 if backend.BACKEND == "jax" else 20
+EXAMPLES = 12
 # One model in so many is scored by chunks of a few positions, which takes longer; `make fuzz` draws their size.
 IN_CHUNKS_EVERY = 8
 STEADY = settings(deadline=None, derandomize=True, phases=PHASES, suppress_health_check=list(HealthCheck))
@@ -36,7 +35,6 @@ def assert_exact(stack: Stack) -> None:
         assert errors.fast <= 3 * rounding_error(model, inputs), errors
 
 
-@pytest.mark.one_in(6)
 @behind_a_mask
 @settings(STEADY, max_examples=EXAMPLES)
 @given(stacks())
