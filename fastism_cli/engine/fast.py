@@ -139,7 +139,7 @@ class FastEngine:
         return outputs, Kept(list(inputs), arrays)
 
     def _reference_pass(self, inputs: Sequence[Any]) -> tuple[list[Any], Arrays]:
-        values = self.graph.run(inputs)
+        values = {t: backend.of_batch(x, self.batch[0]) for t, x in self.graph.run(inputs).items()}
         kept: Arrays = {"full": {str(t): values[t] for t in self.full_tensors}}
         kept["cuts"] = {
             key: self._padded(cut, self._along_length(cut, values), axis=1) for key, cut in self._cuts(constant=False)
@@ -458,8 +458,7 @@ def cut_key(cut: Cut) -> str:
 
 def pad_with_edges(x: Any, before: int, after: int) -> Any:
     """Repeat the first and the last row of (S, L, ...) outwards."""
-    left = ops.broadcast_to(x[:, :1], (x.shape[0], before, *x.shape[2:]))
-    right = ops.broadcast_to(x[:, -1:], (x.shape[0], after, *x.shape[2:]))
+    left, right = ops.repeat(x[:, :1], before, axis=1), ops.repeat(x[:, -1:], after, axis=1)
     return ops.concatenate([left, x, right], axis=1)
 
 
@@ -470,7 +469,7 @@ def running_max(x: Any, *, backwards: bool) -> Any:
     """
     rows = ops.flip(x, axis=1) if backwards else x
     length, reach = rows.shape[1], 1
-    least = ops.full((rows.shape[0], length + 1, *rows.shape[2:]), -np.inf, dtype=x.dtype)
+    least = ops.full_like(ops.concatenate([rows[:, :1], rows], axis=1), -np.inf)  # S may not be known to a graph
     rows = ops.concatenate([least[:, :1], rows], axis=1)
     while reach <= length:
         rows = ops.maximum(rows, ops.concatenate([least[:, :reach], rows[:, :-reach]], axis=1))

@@ -100,6 +100,15 @@ class JaxFunction:
         return self.jitted(self.values, *args)
 
 
+def of_batch(x: Any, size: int) -> Any:
+    """The same array, whose first axis is known to have ``size`` elements: a graph of any batch leaves it open."""
+    if BACKEND != "tensorflow" or x.shape[0] is not None:
+        return x
+    import tensorflow as tf
+
+    return tf.ensure_shape(x, (size, *x.shape[1:]))
+
+
 def of_any_batch(function: Callable[[Sequence[Any]], Any], inputs: Sequence[Any]) -> Callable[[Sequence[Any]], Any]:
     """Make ``function``, which takes a list of arrays (n, ...), compute without knowing n.
 

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from fastism_cli.engine.fast import pad_with_edges, running_max
+from fastism_cli.model import backend
 from tests.helpers.truth import errors_of, inputs_of
 from tests.models.zoo import FACTS, MODELS, ONE_EACH
 
@@ -82,3 +84,20 @@ def test_a_model_of_each_family_is_compiled():
     assert {FACTS[name].family for name in COMPILED} == families
     published = {name for name in ONE_EACH if FACTS[name].family == "examples"}
     assert published <= {*COMPILED, *COMPILED_FOR_LONG}
+
+
+@pytest.mark.skipif(backend.BACKEND != "tensorflow", reason="arrays of JAX have all their axes")
+def test_a_reference_of_open_batch_is_kept_with_its_batch():
+    """A loop of TensorFlow, as in a recurrent layer, leaves the first axis open in a graph."""
+    import tensorflow as tf
+
+    x = np.random.default_rng(0).normal(size=(3, 5, 2)).astype("float32")
+    open_batch = tf.function(
+        lambda a: (backend.of_batch(a, 3), running_max(a, backwards=False), pad_with_edges(a, 2, 1))
+    )
+    known, largest, padded = open_batch.get_concrete_function(tf.TensorSpec((None, 5, 2)))(tf.constant(x))
+    assert open_batch.get_concrete_function(tf.TensorSpec((None, 5, 2))).structured_outputs[0].shape[0] == 3
+    np.testing.assert_array_equal(known, x)
+    np.testing.assert_array_equal(largest[:, 1:], np.maximum.accumulate(x, axis=1))
+    assert np.isneginf(largest[:, 0]).all()
+    np.testing.assert_array_equal(padded, np.pad(x, [(0, 0), (2, 1), (0, 0)], mode="edge"))
