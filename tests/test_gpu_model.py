@@ -1,10 +1,23 @@
 """The reading of HLO texts, and the roofline: against a program that is short enough to count by hand."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
-from benchmarks.gpu_model import H100, Row, faults, in_tiles, modelled, page, roofline
+from benchmarks.gpu_model import (
+    CASES,
+    FIGURES,
+    H100,
+    MAX_TRANSPOSE,
+    PRECISIONS,
+    Row,
+    faults,
+    in_tiles,
+    modelled,
+    page,
+    roofline,
+)
 from benchmarks.hlo import Kernel, Product, kernels, parse
 
 HLO = """HloModule jit_f, is_scheduled=true
@@ -98,3 +111,13 @@ def test_faults_are_named():
 def test_the_page_says_that_nothing_was_measured():
     text = page([row([Kernel("elementwise", 480, 0)])])
     assert "no measurement" in text and "| basset | 1000 | float32 | 1 |" in text and "human genome" in text
+
+
+def test_the_recorded_figures_are_of_every_model_in_every_precision():
+    rows = json.loads(FIGURES.read_text())["rows"]
+    assert set(rows) == {f"{name} {length} {precision}" for name, length in CASES for precision in PRECISIONS}
+    for row in rows.values():
+        chunk = row["chunk"]
+        assert chunk["largest_transpose"] <= MAX_TRANSPOSE
+        assert chunk["program"]["temporary"] + chunk["program"]["outputs"] <= chunk["program"]["planned_bytes"]
+        assert len([stage for stage in chunk["stages"] if stage.startswith("stage of ")]) > 3

@@ -264,11 +264,14 @@ class ChunkRunner:
         deltas: dict[int, Any] = {self.plan.input_tensor: self._first_delta(kept, q, new)}
         for stage in self.plan.stages:
             if stage.steps[0].rule is not None:
-                deltas.update(zip(stage.exports, self._run_stage(stage, tables, deltas, params, q), strict=True))
+                with backend.named(f"stage of {stage.steps[0].node.name}"):
+                    exports = self._run_stage(stage, tables, deltas, params, q)
+                deltas.update(zip(stage.exports, exports, strict=True))
         read = {t for step in self.plan.late_steps for t in step.node.inputs}
         read |= {port.tensor for port in self.graph.outputs}
         natural = {t: self._in_order(t, x, range(self.batch[1])) for t, x in deltas.items() if t in read}
-        return self.late.changes(kept["full"], natural, q), self.fits
+        with backend.named("stage of the late part"):
+            return self.late.changes(kept["full"], natural, q), self.fits
 
     def _first_delta(self, kept: Arrays, q: Any, new: Any) -> Any:
         """(S, P, A, width, letters): what is put into each block, minus what is there."""

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -34,6 +34,20 @@ def stage(function: Callable[..., Any]) -> Callable[..., Any]:
 
         return fenced
     return function
+
+
+def named(name: str) -> contextlib.AbstractContextManager[Any]:
+    """What is computed inside has this name in the compiled program, where a profile shows it."""
+    name = "".join(c if c.isascii() and (c.isalnum() or c in " _-") else "." for c in name)
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        return cast(contextlib.AbstractContextManager[Any], tf.name_scope(name.replace(" ", "_")))
+    if BACKEND == "jax":
+        import jax
+
+        return cast(contextlib.AbstractContextManager[Any], jax.named_scope(name))
+    return contextlib.nullcontext()
 
 
 def row_major(arrays: Any) -> Any:
