@@ -270,6 +270,13 @@ target_names_option = click.option(
 
 result_argument = click.argument("file", metavar="FILE")  # a result of fastism run
 
+targets_option = click.option(
+    "--targets",
+    multiple=True,
+    metavar="[HEAD=]LIST",
+    help='Targets by name, number or range, as "fastism info" lists them.  [default: all] Repeatable.',
+)
+
 input_option = click.option(
     "--input",
     "inputs",

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from fastism_cli.cli.click_options import Real, Strict, Whole, logging_options, result_argument
+from fastism_cli.cli.click_options import Real, Strict, Whole, logging_options, result_argument, targets_option
 from fastism_cli.cli.messages import LOGGER
 from fastism_cli.export.formats import FORMATS
 from fastism_cli.options.choices import EXPORT_COMPRESSIONS, MOST_DELTA, OVERLAPS
@@ -18,12 +18,7 @@ from fastism_cli.options.choices import EXPORT_COMPRESSIONS, MOST_DELTA, OVERLAP
 @click.option(
     "-o", "--output", metavar="OUT", help='File to write; "-" is stdout.  [default: named after FILE, in this folder]'
 )
-@click.option(
-    "--targets",
-    multiple=True,
-    metavar="[HEAD=]LIST",
-    help='Targets by name, number or range, as "fastism info" lists them.  [default: all] Repeatable.',
-)
+@targets_option
 @click.option(
     "--overlap",
     type=click.Choice(OVERLAPS),

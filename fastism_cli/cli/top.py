@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from fastism_cli.cli.click_options import Real, Strict, Whole, logging_options, result_argument
+from fastism_cli.cli.click_options import Real, Strict, Whole, logging_options, result_argument, targets_option
 from fastism_cli.options.choices import LINE_FOR, MOST_DELTA, OVERLAPS
 
 
@@ -30,12 +30,7 @@ from fastism_cli.options.choices import LINE_FOR, MOST_DELTA, OVERLAPS
     show_default=True,
     help="The delta where regions overlap: max is that of the largest magnitude, first that of the first region.",
 )
-@click.option(
-    "--targets",
-    multiple=True,
-    metavar="[HEAD=]LIST",
-    help='Targets by name, number or range, as "fastism info" lists them.  [default: all] Repeatable.',
-)
+@targets_option
 @click.option(
     "-o", "--output", default="-", metavar="OUT", help="TSV, or Parquet if it ends in .parquet.  [default: stdout]"
 )

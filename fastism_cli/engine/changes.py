@@ -236,11 +236,12 @@ class Replacing(NamedTuple):
             If it is not given, or another than that of the replacement.
         """
         own = width_of(self.replace_with, self.views.alphabet)
-        if own is None and asked is None:
+        width = asked if own is None else own
+        if width is None:
             raise UsageError("replace_with: give the width of the blocks (--width), or ranges.")
-        if None not in (own, asked) and own != asked:
+        if asked not in (None, width):
             raise UsageError(f"replace_with has a width of its own, {own}. Received: width={asked}")
-        return int(asked if own is None else own)  # type: ignore[arg-type]
+        return width
 
     def by_width(
         self, ranges: Sequence[tuple[int, int]], step: int | None
