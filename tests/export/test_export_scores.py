@@ -74,7 +74,7 @@ def lines_of(path: Path) -> list[list[str]]:
 # --- arrays -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.one_in(9)
+@pytest.mark.one_in(18)
 @pytest.mark.parametrize("compression", ["none", "gzip"])
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("kind", ["modisco-npz", "modisco-h5", "chrombpnet-h5"])
@@ -123,7 +123,7 @@ def test_basenji_holds_all_targets_as_the_model_saw_them(tmp_path, window):
                 np.testing.assert_array_equal(found["sum"][i, column, code], np.float32(deltas))
 
 
-@pytest.mark.one_in(9)
+@pytest.mark.one_in(18)
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("kind", FORMATS)
 def test_the_narrow_peak_beside_it(tmp_path, kind, window):
@@ -204,7 +204,7 @@ def true_track(window: int | str, track: int, overlap: str) -> dict[tuple[str, i
     return {place: float(reduce(values)) for place, values in found.items()}
 
 
-@pytest.mark.one_in(9)
+@pytest.mark.one_in(18)
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("overlap", ["mean", "max", "first"])
 def test_bigwig(tmp_path, window, overlap):
@@ -323,7 +323,7 @@ def true_substitutions(window: int | str, tracks: list[int]) -> list[tuple]:
     ]
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(12)
 @pytest.mark.parametrize("window", WINDOWS)
 def test_tsv(tmp_path, window):
     source = write_result(tmp_path / "r.ism.h5", window=window)
@@ -346,7 +346,7 @@ def test_parquet_with_region_columns(tmp_path):
     assert list(zip(*table.values(), strict=True)) == expected
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(12)
 @pytest.mark.parametrize("window", WINDOWS)
 def test_vcf_is_sorted_indexed_and_complete(tmp_path, window):
     source = write_result(tmp_path / "r.ism.h5", window=window, fasta_path="g.fa")
@@ -371,7 +371,7 @@ def test_vcf_is_sorted_indexed_and_complete(tmp_path, window):
 # --- what is chosen ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.one_in(9)
+@pytest.mark.one_in(18)
 @pytest.mark.parametrize(
     ("targets", "chosen"),
     [
@@ -399,7 +399,7 @@ def test_a_name_that_looks_like_a_number_is_a_name(tmp_path):
             assert [x.decode() for x in file["target_ids"]] == [f"profile/sum/{name}" for name in chosen]
 
 
-@pytest.mark.one_in(9)
+@pytest.mark.one_in(18)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -431,7 +431,7 @@ def test_a_missing_library_is_told_with_its_extra():
         optional.require("no_such_library", wanted_by="--format x", extra="export")
 
 
-@pytest.mark.one_in(9)
+@pytest.mark.one_in(18)
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_result_without_scored_regions_gives_valid_empty_files(tmp_path, kind):
     source = write_result(tmp_path / "r.ism.h5")

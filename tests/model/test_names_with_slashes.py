@@ -31,7 +31,7 @@ def two_heads(heads: tuple[str, str], inner: tuple[str, str]) -> Any:
     return with_random_weights(tf_keras.Model(inputs, [profile, k2.Dense(2, name=heads[1])(k2.Flatten()(x))]))
 
 
-@pytest.mark.one_in(9)
+@pytest.mark.one_in(18)
 @pytest.mark.parametrize("ending", [".h5", ".json", ""])
 @pytest.mark.parametrize(
     "heads, inner",

@@ -270,7 +270,7 @@ def drawn(path: Path, row: int, *, reverse: bool, view: Interval | None = None, 
             return whole, picture.draw(whole, view or whole.around_site(60), scores.tracks[track])
 
 
-@pytest.mark.one_in(9)
+@pytest.mark.one_in(18)
 @pytest.mark.parametrize("row", [2, 3])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_the_picture_has_every_score_over_its_number(looked, row, reverse):
@@ -329,7 +329,7 @@ def test_nothing_known_is_drawn_empty(looked):
 MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(12)
 @pytest.mark.parametrize("format", MAGIC)
 def test_one_region_is_one_file(looked, here, format):
     arguments = ("plot", looked[0], "--target", "count", "--name", "peak_3", "-o", f"a.{format}")
@@ -343,7 +343,7 @@ def test_one_region_is_one_file(looked, here, format):
     assert [path.name for path in here.iterdir()] == [f"a.{format}"]
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(12)
 def test_several_regions_are_pages_or_a_folder(looked, here):
     draw = ("plot", looked[0], "--target", "out=K562", "--bases", 30, "--top")
     assert fastism(*draw, 3).exit_code == 0
@@ -358,7 +358,7 @@ def test_several_regions_are_pages_or_a_folder(looked, here):
     assert sorted(path.name for path in here.iterdir()) == ["peaks.plots.pdf", "top"]
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(12)
 def test_default_names(looked, here):
     plot_regions(looked[0], PlotOptions(targets=["count"], region="chr1:2,060-2,100"))
     plot_regions(looked[0], PlotOptions(targets=["count"], names=["peak_4"], strand="region"), format="svg")

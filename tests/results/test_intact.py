@@ -74,7 +74,7 @@ def told(path: str) -> list[object]:
 # --- single bits -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(24)
 @pytest.mark.parametrize("kind", [*COMPRESSIONS, "index"])
 def test_a_flipped_bit_changes_nothing_or_is_refused(tmp_path, kind):
     path = tmp_path / "r.h5"
@@ -186,7 +186,7 @@ def read_here(monkeypatch):
     monkeypatch.setattr(input_files, "found_by_child", lambda find, seconds: find())
 
 
-@pytest.mark.one_in(9)
+@pytest.mark.one_in(18)
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_datasets_that_are_not_as_they_should_be_are_told(tmp_path, read_here, damage):
     intact = make(tmp_path / "r.h5")
@@ -207,7 +207,7 @@ def test_groups_that_are_not_as_they_should_be_are_told(tmp_path, read_here):
             assert_told(path, name.split("/")[0])
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(12)
 @pytest.mark.parametrize("with_sums", [True, False])
 def test_attributes_that_are_not_as_they_should_be_are_told(tmp_path, read_here, with_sums):
     intact = write_result(tmp_path / "r.h5", **{name: known.kind() for name, known in schema.ATTRIBUTES.items()
@@ -294,7 +294,7 @@ def few_files(count: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(12)
 def test_few_open_files_are_enough(many, tmp_path):
     with few_files(8):
         merge_shards([str(many / f"s{i}.h5") for i in range(12)], str(tmp_path / "copy.h5"))
@@ -323,7 +323,7 @@ def test_an_index_is_sliced_like_a_dataset(many):
         np.testing.assert_array_equal(np.asarray(index.seq), copy.seq[:])
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(12)
 @pytest.mark.parametrize("change", ["gone", "another shard", "damaged"])
 def test_a_shard_that_changes_after_the_index_was_opened_is_never_nan(many, tmp_path, change):
     for name in [*(f"s{i}.h5" for i in range(12)), "index.h5"]:
@@ -365,7 +365,7 @@ def replace_by(path: Path, name: str, factor: int = 2, **options: Any) -> None:
         file.create_dataset(name, data=values, **options)
 
 
-@pytest.mark.one_in(9)
+@pytest.mark.one_in(18)
 @pytest.mark.parametrize(
     ("compression", "name", "how"),
     [

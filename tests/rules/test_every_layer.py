@@ -17,7 +17,7 @@ def test_every_class_is_tried_or_left_out_for_a_reason():
     assert not set(BETWEEN) & set(LEFT_OUT)
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(24)
 @pytest.mark.parametrize("name", BETWEEN)
 def test_engine_equals_plain_keras(name):
     errors = errors_with(name)

@@ -63,7 +63,7 @@ def plain_deltas(predict: Any, x: np.ndarray) -> np.ndarray:
     return found
 
 
-@pytest.mark.one_in(9)
+@pytest.mark.one_in(18)
 @pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
 @pytest.mark.parametrize("engine", ["auto", "fast"])
 def test_deltas_are_those_of_plain_keras(mode, engine):
@@ -98,7 +98,7 @@ def test_layers_around_a_quantised_one_count_as_such():
     assert "quantised" in node.reason
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(12)
 @pytest.mark.parametrize("precision", ["tf32", "bfloat16", "float64"])
 def test_other_precisions_are_refused_in_one_line(precision):
     with pytest.raises(UsageError, match=rf"--precision {precision}: the model is quantised .*float32 only") as error:
