@@ -39,7 +39,7 @@ class LazyGroup(click.Group):
     cls=LazyGroup,
     context_settings={"auto_envvar_prefix": "FASTISM", "help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(__version__, prog_name="fastism", message="%(prog)s %(version)s")
+@click.version_option(__version__, prog_name="fastism")
 def main() -> None:
     """Fast, exact in-silico saturation mutagenesis of Keras sequence models.
 

@@ -8,6 +8,7 @@ from math import nan
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from fastism_cli.cli.exit_codes import GIVEN
 from fastism_cli.cli.messages import start_logging
@@ -20,12 +21,25 @@ Command = Callable[..., Any]
 MOST_DIGITS = 40  # that a number is written in
 
 
+class Text(click.types.StringParamType):
+    """Text, which shells complete as the name of a file: most texts are one."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type="file")]
+
+
 class Strict(click.Command):
     """A command that takes no option twice, unless its values add up, and no empty value.
 
     Click lets the last value win, so that a second ``--model`` would replace the first without a word. A flag may be
     repeated; a flag and its opposite may not be combined.
     """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for param in self.params:
+            if param.type is click.STRING:
+                param.type = Text()
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         for argument in args:

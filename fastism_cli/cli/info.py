@@ -15,8 +15,9 @@ from fastism_cli.results.schema import Status
 from fastism_cli.scores.written_names import cell
 
 if TYPE_CHECKING:
-    from fastism_cli.results.contents import Contents, Extremes, HeadContents
+    from fastism_cli.results.contents import Contents, HeadContents, Range
 
+HEADER = ("target", "reference: least", "median", "largest", "delta: least", "median", "largest")
 MAX_TARGETS = 20  # of each head, that the text lists
 MAX_STRETCHES = 10  # of missing rows
 
@@ -29,6 +30,9 @@ MAX_STRETCHES = 10  # of missing rows
 def info(file: str, as_json: bool, ranges: bool) -> None:
     """Show the contents of FILE, a result of "fastism run": regions by status, heads, targets, ranges, how it was made.
 
+    A range is the least, the median and the largest value over all regions with scores. A delta of the letter that is
+    there is 0 and not counted in the median.
+
     Works on an unfinished file (OUT.partial) too, and says which rows are missing. "--targets" of other commands takes
     the targets as they are listed here.
     """
@@ -40,7 +44,8 @@ def info(file: str, as_json: bool, ranges: bool) -> None:
 
 def text(found: Contents) -> list[str]:
     """For a person."""
-    return [*_what(found), "", *(line for head in found.heads for line in _head(head)), "", *_made(found)]
+    heads = [line for head in found.heads for line in _head(head)]
+    return [*_what(found), "", *heads, *_sampled(found), "", *_made(found)]
 
 
 def _what(found: Contents) -> list[str]:
@@ -66,10 +71,10 @@ def _listed(found: Contents) -> str:
 
 def _head(head: HeadContents) -> list[str]:
     reduced = "" if head.reduce == "none" else f", positions by {head.reduce}"
-    rows = [("target", "reference", "", "delta", "")]
+    rows: list[tuple[str, ...]] = [HEADER]
     rows += [(cell(t.name), *_ends(t.reference), *_ends(t.delta)) for t in head.targets[:MAX_TARGETS]]
     more = len(head.targets) - MAX_TARGETS
-    lines = aligned(rows, right=range(1, 5))
+    lines = aligned(rows, right=range(1, 7))
     return [
         f"head {head.name}: {head.shape}{reduced}, {head.dtype}",
         *(f"  {line}" for line in lines),
@@ -77,10 +82,17 @@ def _head(head: HeadContents) -> list[str]:
     ]
 
 
-def _ends(ends: Extremes | None) -> tuple[str, str]:
-    if ends is None or ends.least is None or ends.largest is None:
-        return "-", "-"
-    return f"{ends.least:.4g}", f"{ends.largest:.4g}"
+def _sampled(found: Contents) -> list[str]:
+    """A line if the medians are not of all regions."""
+    scored = found.statuses.get(Status.OK.name.lower(), 0)
+    if not 0 < found.median_rows < scored:
+        return []
+    return [f"medians of deltas are those of {found.median_rows:,} regions, evenly spread over all"]
+
+
+def _ends(found: Range | None) -> tuple[str, ...]:
+    values = (found.least, found.median, found.largest) if found else (None, None, None)
+    return tuple("-" if value is None else f"{value:.4g}" for value in values)
 
 
 def _made(found: Contents) -> list[str]:

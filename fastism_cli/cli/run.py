@@ -11,7 +11,6 @@ import click
 from fastism_cli.cli.click_options import (
     Real,
     Signed,
-    Strict,
     Whole,
     WidthOrPlace,
     batch_option,
@@ -29,14 +28,16 @@ from fastism_cli.cli.click_options import (
     together,
 )
 from fastism_cli.cli.messages import LOGGER
+from fastism_cli.cli.option_groups import Grouped
 from fastism_cli.options.choices import MOST_SECONDS
 from fastism_cli.options.run_options import RunOptions
+from fastism_cli.options.shard import parse_shard
+from fastism_cli.results.schema import Status
 from fastism_cli.results.stdout import stdout_for_results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fastism_cli.results.schema import Status
     from fastism_cli.run.summary import RunSummary
 
 what_options = together(
@@ -161,7 +162,14 @@ output_options = together(
 )
 
 
-@click.command(cls=Strict, short_help="Score every substitution in the regions of a BED.")
+EXAMPLES = """\b
+Examples:
+  fastism run --model model.h5 --bed peaks.narrowPeak --fasta hg38.fa
+  fastism run --model promoters.h5 --bed genes.bed --fasta hg38.fa --stranded --window -200:50 --targets 0
+"""
+
+
+@click.command(cls=Grouped, short_help="Score every substitution in the regions of a BED.", epilog=EXAMPLES)
 @model_option
 @click.option(
     "-b",
@@ -213,6 +221,8 @@ def run(
         summary = score_on_devices(model, bed, fasta, output, chosen, command=command, progress=progress)
     report(ctx, summary)
     end_without_scores(ctx, summary.statuses, bed, fasta, is_part=chosen.shard is not None)
+    if step := next_step(summary, chosen):
+        LOGGER.info(step)
 
 
 def end_without_scores(
@@ -241,3 +251,14 @@ def report(ctx: click.Context, summary: RunSummary) -> None:
     if summary.failed:
         click.echo(f"Error: {summary.failed_line}", err=True)
         ctx.exit(1)
+
+
+def next_step(summary: RunSummary, chosen: RunOptions) -> str:
+    """The command to go on with; empty if there are no scores to look at."""
+    shards = parse_shard(chosen.shard).count
+    if shards > 1:
+        return f"next: fastism merge, when all {shards} shards are there"
+    if not summary.statuses.get(Status.OK):
+        return ""
+    command = "info" if chosen.replace_with is not None else "report"  # which shows scores of single letters
+    return f"next: fastism {command} {shlex.quote(summary.output)}"

@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from fastism_cli.cli.click_options import (
-    Strict,
     Whole,
     batch_option,
     fasta_option,
@@ -20,11 +19,12 @@ from fastism_cli.cli.click_options import (
     target_names_option,
 )
 from fastism_cli.cli.messages import LOGGER
+from fastism_cli.cli.option_groups import Grouped
 from fastism_cli.options.run_options import RunOptions
 from fastism_cli.results.stdout import stdout_for_results
 
 
-@click.command(cls=Strict, short_help="Score the variants of a VCF.")
+@click.command(cls=Grouped, short_help="Score the variants of a VCF.")
 @model_option
 @click.option(
     "--vcf",

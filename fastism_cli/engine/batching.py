@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache, cached_property
 from math import prod
 from typing import Any, Protocol
@@ -37,6 +38,33 @@ class Engine(Protocol):
         """Deltas (sequences, positions, alternates, *shape) of all heads for what is put into one chunk."""
 
 
+class FirstCalls:
+    """What the first call of each compiled program took: nearly all of it is compiling.
+
+    Attributes
+    ----------
+    seconds : float
+    substitutions : int
+        How many these calls scored at most.
+    """
+
+    def __init__(self) -> None:
+        self.seconds, self.substitutions = 0.0, 0
+        self._seen: set[Hashable] = set()
+
+    @contextmanager
+    def timed(self, program: Hashable, substitutions: int = 0) -> Iterator[None]:
+        """Count the body if it is the first call of this program."""
+        if program in self._seen:
+            yield
+            return
+        began = time.perf_counter()
+        yield
+        self._seen.add(program)
+        self.seconds += time.perf_counter() - began
+        self.substitutions += substitutions
+
+
 class Batching:
     """Make an engine for each shape of a call, and keep it.
 
@@ -48,6 +76,7 @@ class Batching:
         The size that was asked for, or a smaller one after memory ran out.
     engines : dict
         The compiled engines and their chunks, by shape.
+    first_calls : FirstCalls
     """
 
     def __init__(
@@ -56,6 +85,7 @@ class Batching:
         self.prepared, self.forward, self.changes = prepared, forward, changes
         self.engine, self.batch_size = engine, batch_size
         self.engines: dict[tuple[Any, ...], tuple[Engine, list[ChunkCall]]] = {}
+        self.first_calls = FirstCalls()
         self._cover = cache(cover)
         self._period = cache(prepared.period)
 

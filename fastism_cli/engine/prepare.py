@@ -245,5 +245,5 @@ def choose_engine(prepared: Prepared, asked: str) -> EngineChoice:
         return EngineChoice("naive", "quantised layers round: another order of the same sums can round otherwise")
     gain = prepared.plan.predicted_speedup
     if gain < MIN_GAIN:
-        return EngineChoice("naive", f"delta propagation would save no time (estimate {gain:.2f}x)")
-    return EngineChoice("fast", f"estimate {gain:.1f}x over forward passes")
+        return EngineChoice("naive", f"delta propagation would save no time (estimated {gain:.2f}x)")
+    return EngineChoice("fast", f"estimated {gain:.1f}x faster than forward passes")

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -164,7 +165,8 @@ class BatchLoop:
             take = np.minimum(np.arange(rows.start, rows.start + sequences), rows.stop - 1)
             arrays = [x[take] for x in task.inputs.arrays]
             given = Sequences(task.inputs.codes[take], arrays[self.prepared.sequence_index])
-            outputs, kept = engine.reference(self.forward.tensors(arrays))
+            with self.batching.first_calls.timed(id(engine)):
+                outputs, kept = engine.reference(self.forward.tensors(arrays))
             backend.start_copy(outputs)
             yield Piece(partial(self._read_reference, task, rows, outputs))
             for call in calls:
@@ -172,7 +174,8 @@ class BatchLoop:
                     continue
                 at = task.columns[np.minimum(call.start + np.arange(size), len(task.columns) - 1)]
                 for change in self.changes.of_chunk(given, task.blocks, call.start, size):
-                    deltas = engine.deltas(call, kept, change.new)
+                    with self.batching.first_calls.timed((id(engine), call.phase), prod(engine.batch)):
+                        deltas = engine.deltas(call, kept, change.new)
                     backend.start_copy(deltas)
                     yield Piece(partial(self._read_deltas, task, rows, deltas, at, change), calls=1)
             yield Piece(partial(self._end_batch, task, rows), waits=False)

@@ -97,8 +97,9 @@ class VerifyReport:
         """The line of the log: both errors of the worst head."""
         worst = max(self.heads, key=lambda head: head.fast_error / max(head.tolerance, 1e-300))
         judge = self.judge if not self.note else f"{self.judge} ({self.note})"
+        word = "ok" if self.passed else "failed"
         return (
-            f"checked {self.substitutions} substitutions against plain Keras in {judge}: largest error "
+            f"check {word}: {self.substitutions} substitutions against plain Keras in {judge}: largest error "
             f"{worst.fast_error:.1e}, plain Keras {worst.naive_error:.1e}, largest delta {worst.largest_delta:.1e}"
         )
 

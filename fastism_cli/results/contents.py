@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +10,19 @@ import numpy as np
 
 from fastism_cli.results.ism_file import read_result
 from fastism_cli.results.schema import ATTRIBUTES, Status
+from fastism_cli.results.score_blocks import ScoreBlock
 from fastism_cli.results.scores import Scores
 from fastism_cli.scores.tracks import Array, Track
 
+MEDIAN_DELTAS = 1 << 24  # in memory, for the medians
+
 
 @dataclass(frozen=True)
-class Extremes:
-    """Least and largest finite value; None if there is none."""
+class Range:
+    """Least, median and largest value; None if there is none."""
 
     least: float | None
+    median: float | None
     largest: float | None
 
 
@@ -28,8 +31,8 @@ class TargetContents:
     """One target: its ranges are over all rows with scores, and not known if they were not asked for."""
 
     name: str
-    reference: Extremes | None
-    delta: Extremes | None
+    reference: Range | None
+    delta: Range | None
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class Contents:
         The first of them, counted from the middle one along the strand of the record; None if they are the middle.
     padded : int
         Rows whose input passes an end of its contig.
+    median_rows : int
+        How many rows the medians of the deltas are of, evenly spread over those with scores.
     """
 
     path: str
@@ -83,6 +88,7 @@ class Contents:
     alphabet: str
     stranded: bool
     contigs: int
+    median_rows: int
     heads: tuple[HeadContents, ...]
     made: dict[str, Any]
     config: dict[str, Any]
@@ -119,6 +125,7 @@ def contents_of(path: str, *, ranges: bool = True) -> Contents:
             alphabet=attrs["alphabet"],
             stranded=bool(attrs.get("stranded", False)),
             contigs=len(file.genome_sizes),
+            median_rows=len(_median_rows(scores)) if ranges else 0,
             heads=_heads(scores, ranges),
             made={name: attrs[name] for name, known in ATTRIBUTES.items() if known.is_shown and name in attrs},
             config=json.loads(attrs.get("config") or "{}"),
@@ -155,22 +162,42 @@ def _heads(scores: Scores, ranges: bool) -> tuple[HeadContents, ...]:
     )
 
 
-def _target(track: Track, found: dict[Track, tuple[Extremes, Extremes]]) -> TargetContents:
+def _target(track: Track, found: dict[Track, tuple[Range, Range]]) -> TargetContents:
     reference, delta = found.get(track, (None, None))
     return TargetContents(track.name, reference, delta)
 
 
-def _ranges(scores: Scores) -> dict[Track, tuple[Extremes, Extremes]]:
+def _ranges(scores: Scores) -> dict[Track, tuple[Range, Range]]:
     """Ranges of reference and delta, over the rows with scores."""
-    tracks, rows = scores.tracks, scores.rows_with(Status.OK)
+    tracks, rows, chosen = scores.tracks, scores.rows_with(Status.OK), _median_rows(scores)
     reference = scores.predictions(rows, tracks)
-    ends = [_ends(reference, axes=(0,))]
     least, largest = np.full(len(tracks), np.inf), np.full(len(tracks), -np.inf)
+    kept = [np.empty((len(tracks), 0), np.float32)]
     for block in scores.blocks(rows, tracks):
         low, high = _ends(block.delta, axes=(0, 2, 3))
         least, largest = np.minimum(least, low), np.maximum(largest, high)
-    ends.append((least, largest))
-    return {track: (_range(ends[0], k), _range(ends[1], k)) for k, track in enumerate(tracks)}
+        kept.append(_substituted(block, np.isin(block.rows, chosen), of_letters=scores.file.blocks is None))
+    deltas, ends = np.concatenate(kept, axis=1), _ends(reference, axes=(0,))
+    return {
+        track: (_range(ends[0][k], reference[:, k], ends[1][k]), _range(least[k], deltas[k], largest[k]))
+        for k, track in enumerate(tracks)
+    }
+
+
+def _median_rows(scores: Scores) -> Array:
+    """The rows whose deltas the medians are of: all that have scores, or as many as fit the memory, evenly spread."""
+    rows, letters = scores.rows_with(Status.OK), len(scores.letters)
+    most = max(MEDIAN_DELTAS // max(len(scores.tracks) * scores.length * letters, 1), 1)
+    return rows if len(rows) <= most else rows[np.arange(most) * len(rows) // most]
+
+
+def _substituted(block: ScoreBlock, chosen: Array, *, of_letters: bool) -> Array:
+    """Deltas (K, values) of the chosen rows of a block, without those of the letters that are there, which are 0."""
+    deltas = np.moveaxis(block.delta[chosen], 1, 0)
+    if of_letters:
+        is_there = block.seq[chosen][..., None] == np.arange(deltas.shape[-1])
+        deltas = deltas[:, ~is_there]
+    return deltas.reshape(len(deltas), -1)
 
 
 def _ends(values: Array, *, axes: tuple[int, ...]) -> tuple[Array, Array]:
@@ -178,6 +205,9 @@ def _ends(values: Array, *, axes: tuple[int, ...]) -> tuple[Array, Array]:
     return np.fmin.reduce(values, axes, initial=np.inf), np.fmax.reduce(values, axes, initial=-np.inf)
 
 
-def _range(ends: Sequence[Array], k: int) -> Extremes:
-    least, largest = float(ends[0][k]), float(ends[1][k])
-    return Extremes(least, largest) if least <= largest else Extremes(None, None)
+def _range(least: float, values: Array, largest: float) -> Range:
+    """The range between two ends, with the median of values, of which NaN are left out."""
+    known = values[~np.isnan(values)]
+    if not least <= largest or not len(known):
+        return Range(None, None, None)
+    return Range(float(least), float(np.median(known)), float(largest))

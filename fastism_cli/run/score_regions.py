@@ -23,7 +23,15 @@ from fastism_cli.run.job import DryRun, Job, load_job
 from fastism_cli.run.request import RunRequest
 from fastism_cli.run.scored_block import Computed, computed_blocks, settle_block, write_block
 from fastism_cli.run.start_backend import import_backend
-from fastism_cli.run.summary import Progress, RunSummary, Silent, Steps, start_up_line, write_summary
+from fastism_cli.run.summary import (
+    Progress,
+    RunSummary,
+    Silent,
+    Steps,
+    start_up_line,
+    steady_rate,
+    write_summary,
+)
 from fastism_cli.run.threads import read_ahead, write_behind
 
 logger = logging.getLogger(__name__)
@@ -173,6 +181,7 @@ class _Run:
         self.job, self.progress, self.steps = job, progress, steps
         self.statuses: Counter[Status] = Counter()
         self.rows = self.substitutions = 0
+        self.before = self._compiled()
 
     def score(self) -> RunSummary:
         writer = self._writer()
@@ -248,6 +257,16 @@ class _Run:
             writer.checkpoint_if_due()
         self.progress.advance(n, scored.substitutions)
 
+    def _compiled(self) -> tuple[float, int]:
+        """Seconds and substitutions of the calls that compiled something, so far."""
+        found = self.job.scorer.batching.first_calls
+        return found.seconds, found.substitutions
+
+    def _rate(self) -> float:
+        seconds, substitutions = self._compiled()
+        first_calls = (seconds - self.before[0], substitutions - self.before[1])
+        return steady_rate(self.substitutions, self.steps.seconds["scoring"], first_calls)
+
     def _summary(self, writer: ResultWriter) -> RunSummary:
         job, scorer = self.job, self.job.scorer
         return RunSummary(
@@ -260,6 +279,7 @@ class _Run:
             writer.n_clipped,
             job.n_longer,
             self.steps.seconds,
+            self._rate(),
             {
                 "engine": scorer.engine,
                 "engine_reason": scorer.engine_reason,

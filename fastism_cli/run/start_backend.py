@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import platform
+import sys
 import zlib
 from collections.abc import Iterator
 from importlib import metadata
@@ -24,6 +25,8 @@ from fastism_cli.options.choices import cache_folder
 from fastism_cli.version import __version__
 
 logger = logging.getLogger(__name__)
+
+NAMES = {"tensorflow": "TensorFlow", "jax": "JAX"}  # of backends
 
 
 def import_backend(*, verbose: bool = False) -> None:
@@ -39,6 +42,9 @@ def import_backend(*, verbose: bool = False) -> None:
         If the backend that ``KERAS_BACKEND`` names does not exist or cannot be imported.
     """
     ignore_settings_of_home()
+    chosen = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if "keras" not in sys.modules:
+        logger.info(f"loading {NAMES.get(chosen, chosen)} ...")
     use_compile_cache()
     if not verbose:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -49,7 +55,6 @@ def import_backend(*, verbose: bool = False) -> None:
 
             backend.device_kind()
     except (ImportError, ValueError) as error:
-        chosen = os.environ.get("KERAS_BACKEND") or "tensorflow"
         raise UsageError(
             f"Keras cannot be imported with the backend {chosen!r} ({_first_line(error)}). "
             "Choose another that is installed: KERAS_BACKEND=tensorflow or KERAS_BACKEND=jax"

@@ -42,6 +42,8 @@ class RunSummary:
         Records of which only the middle is scored.
     steps : mapping of str to float
         Seconds of each step; read, engine and write overlap.
+    rate : float
+        Substitutions a second, without the time in which the engine was compiled; see :func:`steady_rate`.
     facts : mapping
         What else ``--summary`` says, such as engine and device.
     """
@@ -55,6 +57,7 @@ class RunSummary:
     n_clipped: int = 0
     n_longer: int = 0
     steps: Mapping[str, float] = field(default_factory=dict)
+    rate: float = 0.0
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -86,11 +89,6 @@ class RunSummary:
     def engine_share(self) -> float:
         """The share of the time of scoring in which the engine was busy, from 0 to 1."""
         return self.steps.get("engine", 0.0) / max(self.seconds, 1e-9)
-
-    @property
-    def rate(self) -> float:
-        """Substitutions a second."""
-        return self.substitutions / max(self.seconds, 1e-9)
 
     @property
     def line(self) -> str:
@@ -148,6 +146,20 @@ def nothing_scored_line(statuses: Mapping[Status, int], bed: str | None, fasta: 
         f"none of the {sum(counts.values()):,} regions of {bed or fasta} has scores: {why}. "
         f"{LOOKS_LIKE[most]}: compare it with {fasta}."
     )
+
+
+def steady_rate(substitutions: int, seconds: float, first_calls: tuple[float, int]) -> float:
+    """Substitutions a second, without the first call of each program, which compiles it, if there are others.
+
+    Parameters
+    ----------
+    first_calls : (seconds, substitutions)
+        What the first calls took, and how many substitutions they scored at most.
+    """
+    rest, time_left = substitutions - first_calls[1], seconds - first_calls[0]
+    if rest <= 0 or time_left <= 0:
+        return substitutions / max(seconds, 1e-9)
+    return rest / time_left
 
 
 class Progress(Protocol):

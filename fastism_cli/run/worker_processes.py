@@ -101,6 +101,7 @@ def _score(request: RunRequest, inputs: RunInputs, devices: Sequence[str]) -> Ru
         clipped,
         max(worker["longer_than_input"] for worker in summaries),
         {"engine": sum(worker["seconds_by_step"].get("engine", 0.0) for worker in summaries) / len(summaries)},
+        sum(worker["substitutions_per_second"] for worker in summaries),
         {
             "engine": summaries[0].get("engine"),
             "devices": [{"device": device, **worker} for device, worker in zip(devices, summaries, strict=True)],

@@ -73,17 +73,20 @@ def test_a_run_writes_the_default_output_and_says_what_it_did(folder, here):
     assert [path.name for path in here.iterdir()] == ["peaks.ism.h5"]
     lines = [re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", "", line) for line in result.stderr.splitlines()]
     assert lines[0] == f"model {folder.models['plain']}: input 'dna' of 40 bases, heads: out (3)"
-    assert lines[1].startswith("engine fast: estimate ") and lines[1].endswith(" substitutions a call")
+    assert lines[1].startswith("engine fast: estimated ") and lines[1].endswith(" substitutions a call")
     assert lines[2] == "6 regions, 40 bases of each substituted -> peaks.ism.h5 (up to 11.8 kB)"
     assert lines.pop(3).startswith("Warning: 3 of 6 records are on the - strand; ")
     assert lines[3].startswith("Warning: 3 of 6 intervals of ") and lines[3].endswith(
         "Use --tile to cover all of them."
     )
     assert lines.pop(4) == "compiling the engine and comparing it with plain Keras"
-    assert lines[4].startswith("checked 24 substitutions against plain Keras in float64: largest error ")
+    assert lines[4].startswith("check ok: 24 substitutions against plain Keras in float64: largest error ")
     assert re.fullmatch(r"start-up [\d.]+ s: import [\d.]+, load and plan [\d.]+, compile and check [\d.]+", lines[5])
     assert re.fullmatch(r"6 regions, 498 substitutions -> peaks.ism.h5 \([\d,]+ substitutions/s\)", lines[6])
-    assert lines[7:] == ["regions not scored: 1 with too many N (see regions/status)"]
+    assert lines[7:] == [
+        "regions not scored: 1 with too many N (see regions/status)",
+        "next: fastism report peaks.ism.h5",
+    ]
     assert "\r" not in result.stderr
 
 
@@ -453,7 +456,8 @@ def test_a_real_process_says_only_its_own_lines(folder, here):
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 0 and stdout == ""
     lines = stderr.splitlines()
-    assert len(lines) == 10 and all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in lines), stderr
+    assert "loading TensorFlow ..." in lines[0]
+    assert len(lines) == 12 and all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in lines), stderr
 
 
 # --- inspect and verify ----------------------------------------------------------------------------------------------
@@ -469,7 +473,7 @@ def test_inspect_shows_a_table(folder):
     assert [row.split()[1] for row in rows[:-1]] == ["Conv1D", "Conv1D:", "MaxPooling1D", "Flatten", "Dense"]
     assert {len(line) for line in (header, *rows)} == {len(header)}
     assert rows[-1].split()[0] == "total" and rows[-1].endswith("5.16k")
-    assert lines[-1].startswith("engine auto: fast (estimate ")
+    assert lines[-1].startswith("engine auto: fast (estimated ")
 
 
 def test_inspect_json(folder):
@@ -522,7 +526,7 @@ def test_every_command_has_help():
 
 
 def test_version():
-    assert re.fullmatch(r"fastism \d+\.\d+\.\d+\S*\n", fastism("--version").stdout)
+    assert re.fullmatch(r"fastism, version \d+\.\d+\.\d+\S*\n", fastism("--version").stdout)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from fastism_cli.results.schema import Status
 from tests.helpers.result_files import (
     LENGTH,
     RECORDS,
+    base,
     bases_seen,
     edited,
     true_delta,
@@ -28,7 +29,8 @@ def info(*arguments: object) -> str:
     return result.stdout
 
 
-def all_deltas(track: int, window: int | str) -> list[float]:
+def all_deltas(track: int, window: int | str, *, of_others: bool = False) -> list[float]:
+    """Of all letters; of those that are not there alone."""
     return [
         true_delta(row, position, alt, track)
         for row, record in enumerate(RECORDS)
@@ -36,7 +38,14 @@ def all_deltas(track: int, window: int | str) -> list[float]:
         for position, letter in bases_seen(row)
         if letter != "N" and position in window_of(row, window)
         for alt in "ACGT"
+        if not (of_others and alt == base(record.chrom, position))
     ]
+
+
+def delta_range(track: int, window: int | str) -> dict[str, float]:
+    deltas = all_deltas(track, window)
+    median = float(np.median(np.array(all_deltas(track, window, of_others=True), np.float32)))
+    return {"least": min(deltas), "median": median, "largest": max(deltas)}
 
 
 def test_a_window_beside_the_middle_is_told(tmp_path):
@@ -44,8 +53,7 @@ def test_a_window_beside_the_middle_is_told(tmp_path):
     found = json.loads(info(path, "--json"))
     assert (found["window"], found["window_first"]) == (9, -3)
     assert f"window    9 of {LENGTH} bases (from -3 to 5 of the middle), ACGT" in info(path)
-    deltas = all_deltas(0, "-3:6")
-    assert found["heads"][0]["targets"][0]["delta"] == {"least": min(deltas), "largest": max(deltas)}
+    assert found["heads"][0]["targets"][0]["delta"] == delta_range(0, "-3:6")
 
 
 @pytest.mark.parametrize("window", [LENGTH, 7])
@@ -64,9 +72,8 @@ def test_contents(tmp_path, window):
     targets = [target for head in heads for target in head["targets"]]
     assert [target["name"] for target in targets] == ["a", "b", "c", "0"]
     for track, target in enumerate(targets):
-        deltas = all_deltas(track, window)
-        assert target["delta"] == {"least": min(deltas), "largest": max(deltas)}
-    assert targets[1]["reference"] == {"least": 0.25, "largest": 9.25}
+        assert target["delta"] == delta_range(track, window)
+    assert targets[1]["reference"] == {"least": 0.25, "median": 4.25, "largest": 9.25}
 
 
 def test_text(tmp_path):
@@ -84,7 +91,7 @@ def test_no_ranges_reads_no_scores(tmp_path, monkeypatch):
     path = write_result(tmp_path / "r.h5")
     monkeypatch.setattr("fastism_cli.results.scores.Scores.blocks", None)
     assert contents_of(str(path), ranges=False).heads[0].targets[0].delta is None
-    assert "  a       -  -  -  -".split() in [line.split() for line in info(path, "--no-ranges").splitlines()]
+    assert "  a       -  -  -  -  -  -".split() in [line.split() for line in info(path, "--no-ranges").splitlines()]
 
 
 def test_an_unfinished_file_tells_its_missing_rows(tmp_path):
@@ -103,10 +110,19 @@ def test_no_scores_have_no_range(tmp_path):
     path = write_result(tmp_path / "r.h5")
     with h5py.File(path, "r+") as file:
         file["regions/status"][:] = np.full(len(RECORDS), int(Status.FAILED))
-    assert json.loads(info(path, "--json"))["heads"][0]["targets"][0]["delta"] == {"least": None, "largest": None}
+    (target, *_) = json.loads(info(path, "--json"))["heads"][0]["targets"]
+    assert target["delta"] == {"least": None, "median": None, "largest": None}
 
 
 def test_what_is_no_result_is_refused(tmp_path):
     Path(tmp_path / "x.h5").write_bytes(b"no")
     result = CliRunner().invoke(main, ["info", str(tmp_path / "x.h5")])
     assert result.exit_code == 2 and "it is no HDF5 file, or a part of one" in result.stderr
+
+
+def test_medians_of_some_regions_say_so(tmp_path, monkeypatch):
+    path = write_result(tmp_path / "r.h5")
+    assert json.loads(info(path, "--json"))["median_rows"] == 8 and "medians of deltas" not in info(path)
+    monkeypatch.setattr("fastism_cli.results.contents.MEDIAN_DELTAS", 3 * 4 * LENGTH * 4)  # of three rows, four targets
+    assert json.loads(info(path, "--json"))["median_rows"] == 3
+    assert "medians of deltas are those of 3 regions, evenly spread over all" in info(path).splitlines()

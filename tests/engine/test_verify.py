@@ -50,7 +50,7 @@ def test_a_right_engine_passes(scorer, one_hot):
     assert (report.sequences, report.substitutions) == (2, 2 * 8 * 3)
     assert head.name == "out" and 0 < head.fast_error < 1e-6 < head.tolerance
     assert 0 < head.naive_error < 1e-6 < head.largest_delta < head.largest_value
-    assert report.line.startswith("checked 48 substitutions against plain Keras in float64: largest error ")
+    assert report.line.startswith("check ok: 48 substitutions against plain Keras in float64: largest error ")
     report.require()
 
 

@@ -9,7 +9,7 @@ process FASTISM_MERGE {
 
     output:
     tuple val(meta), path("*.ism.h5"), emit: ism
-    tuple val("${task.process}"), val('fastism'), eval("fastism --version | sed 's/fastism //'"), emit: versions_fastism, topic: versions
+    tuple val("${task.process}"), val('fastism'), eval("fastism --version | sed 's/.*version //'"), emit: versions_fastism, topic: versions
 
     when:
     task.ext.when == null || task.ext.when

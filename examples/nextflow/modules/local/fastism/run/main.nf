@@ -13,7 +13,7 @@ process FASTISM_RUN {
     output:
     tuple val(meta), path("*.ism.h5")  , emit: ism
     tuple val(meta), path("*.json")    , emit: summary
-    tuple val("${task.process}"), val('fastism'), eval("fastism --version | sed 's/fastism //'"), emit: versions_fastism, topic: versions
+    tuple val("${task.process}"), val('fastism'), eval("fastism --version | sed 's/.*version //'"), emit: versions_fastism, topic: versions
 
     when:
     task.ext.when == null || task.ext.when
