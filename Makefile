@@ -21,7 +21,7 @@ JAX_TESTS := $(patsubst %,tests/%.py,engine/test_fast engine/test_fastism engine
 	model/test_without_tensorflow rules/test_every_layer rules/test_frames rules/test_register_rule rules/test_several_windows)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo logo test test-all test-rest coverage mutants test-jax test-consumers test-browser fuzz test-attack test-field bench-field docs check format bench bench-gpu gpu-model bench-host peers bench-report bench-auto bench-sweeps bench-process bench-batch-size bench-memory bench-scale bench-export test-kill test-slurm test-snakemake test-nextflow train clean
+.PHONY: help demo logo figures test test-all test-rest coverage mutants test-jax test-consumers test-browser fuzz test-attack test-field bench-field docs check format bench bench-gpu gpu-model bench-host peers bench-report bench-auto bench-sweeps bench-process bench-batch-size bench-memory bench-scale bench-export test-kill test-slurm test-snakemake test-nextflow train clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ demo: $(VENV)/installed  ## score the example's peaks and show the motifs that c
 
 logo: demo  ## draw the README's picture anew from the demo's result
 	$(BIN)/fastism plot $(OUT)/demo.ism.h5 --target ctcf --name peak_52 --output examples/ctcf.png --overwrite
+
+figures: $(VENV)/installed  ## draw the pictures of examples/figures anew (ANEW=1: score what they show, too)
+	ANEW=$(ANEW) $(BIN)/python examples/figures/draw.py
 
 test: $(VENV)/installed  ## the tests (less than four minutes on two cores); of dear ones a share, by FASTISM_TEST_SEED=0
 	$(BIN)/python -m pytest -q -n $(JOBS)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fastism_cli.rules.table import register_rule
     from fastism_cli.run.score_regions import score_regions
     from fastism_cli.run.variants.score_variants import score_variants
+    from fastism_cli.scores import drawing as plot
 
 __all__ = [
     "FastISM",
@@ -31,6 +32,7 @@ __all__ = [
     "__version__",
     "load_model",
     "open_scores",
+    "plot",
     "read_result",
     "register_rule",
     "score_regions",
@@ -53,8 +55,12 @@ _HOMES = {
     "verify": "fastism_cli.engine.verify",
 }
 
+_MODULES = {"plot": "fastism_cli.scores.drawing"}
+
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(_MODULES[name])
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     with quiet_start():

@@ -14,6 +14,7 @@ from fastism_cli.cli.exit_codes import GIVEN
 from fastism_cli.cli.messages import start_logging
 from fastism_cli.errors import UsageError
 from fastism_cli.options.choices import MOST_BASES, MOST_IN_A_CALL, MOST_LENGTH, signed_number, whole_number
+from fastism_cli.options.figure_options import parse_limits, parse_size
 from fastism_cli.options.problems import brief
 from fastism_cli.options.run_options import CHOICES, RunOptions, flag, parse_window
 
@@ -153,6 +154,30 @@ class WordOrWhole(click.ParamType):
             limit = f", up to {self.most}" if value.strip("0").isdigit() else ""
             self.fail(f"{brief(value)!r} is neither {self.word} nor a whole number from 1 on{limit}.", param, ctx)
         return number
+
+
+class Size(click.ParamType):
+    """A length, in inches."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return parse_size(value) if isinstance(value, str) else value
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Limits(click.ParamType):
+    """Two numbers, LOW:HIGH."""
+
+    name = "LOW:HIGH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return parse_limits(value) if isinstance(value, str) else value
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
 
 
 class NameOrIndex(click.ParamType):

@@ -12,6 +12,7 @@ from fastism_cli.cli.messages import LOGGER, is_quiet
 from fastism_cli.run.summary import Progress, Silent
 
 SECONDS_BETWEEN_LINES = 60.0
+SECONDS_BETWEEN_PICTURES = 10.0
 
 
 @contextmanager
@@ -84,3 +85,45 @@ class Bar:
 
     def advance(self, rows: int, substitutions: int) -> None:
         self.update(rows)
+
+
+@contextmanager
+def shown_pictures() -> Iterator[Callable[[int, int], None]]:
+    """What is told how many pictures of how many are drawn: a bar on a terminal, else some lines; nothing for one."""
+    with ExitStack() as stack:
+        if is_quiet():
+            yield lambda done, all: None
+        elif sys.stderr.isatty() and _has_width():
+            yield PictureBar(stack).tick
+        else:
+            yield PictureLines().tick
+
+
+class PictureBar:
+    """tqdm's bar over several pictures."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.stack = stack
+        self.update: Callable[[int], object] | None = None
+
+    def tick(self, done: int, all: int) -> None:
+        from tqdm import tqdm
+
+        if self.update is None and all > 1:
+            bar = tqdm(total=all, unit=" pictures", file=sys.stderr, leave=False)
+            self.update = self.stack.enter_context(bar).update
+        if self.update is not None and done:
+            self.update(1)
+
+
+class PictureLines:
+    """A line when the first of several pictures is drawn, and then at most one every ten seconds."""
+
+    def __init__(self) -> None:
+        self.last_line = 0.0
+
+    def tick(self, done: int, all: int) -> None:
+        now = time.monotonic()
+        if all > 1 and done < all and (done == 0 or now - self.last_line >= SECONDS_BETWEEN_PICTURES):
+            LOGGER.info(f"drawing {all:,} pictures" if done == 0 else f"{done:,} of {all:,} pictures")
+            self.last_line = now

@@ -1,1 +1,1 @@
-"""What is read: alphabet, FASTA, BED, VCF, and where a region lies on the genome."""
+"""What is read: alphabet, FASTA, BED, GTF, VCF, and where a region lies on the genome."""

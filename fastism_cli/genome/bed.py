@@ -231,7 +231,7 @@ def _to_region(interval: Interval) -> Region:
 
 def _checked_rows(path: str, name: str, report: _Report, unused: _Report) -> Generator[list[str], None, None]:
     """chrom, start, end, name, score, strand, summit position, line: all as text, for each record."""
-    for line, raw in enumerate(_raw_lines(path, name), start=1):
+    for line, raw in enumerate(raw_lines(path, name), start=1):
         try:
             text = _text(raw, is_first=line == 1)
             if text and not _is_header(text):
@@ -396,7 +396,7 @@ def _brief(value: str) -> str:
     return repr(_shortened(value))
 
 
-def _raw_lines(path: str, name: str) -> Iterator[bytes]:
+def raw_lines(path: str, name: str) -> Iterator[bytes]:
     """Lines of a plain or gzipped file, recognised by content: names such as ``peaks.bed.gz.tmp`` are common."""
     with _open(path, name) as file:
         is_gzip = file.peek(2)[:2] == b"\x1f\x8b"

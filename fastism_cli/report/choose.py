@@ -1,4 +1,4 @@
-"""Choose the target and the rows to look at."""
+"""Choose the rows to look at."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastism_cli.options.problems import MAX_SHOWN
 from fastism_cli.results.schema import Status
 from fastism_cli.results.scores import Scores
 from fastism_cli.scores.region import Interval, ranked, strongest_sites
-from fastism_cli.scores.tracks import Track, choose_tracks
+from fastism_cli.scores.tracks import Track
 
 
 def parse_interval(text: str) -> Interval:
@@ -27,23 +27,6 @@ def parse_interval(text: str) -> Interval:
         return Interval(*parse_span(text))
     except UsageError as error:
         raise UsageError(f"--region: {error}") from error
-
-
-def only_track(scores: Scores, targets: Sequence[str]) -> Track:
-    """The one target to draw, of ``[HEAD=]NAME`` as in ``fastism export``; it may be left out if there is only one.
-
-    Raises
-    ------
-    UsageError
-        If there are several and none was chosen, or there is none of that name.
-    """
-    tracks = choose_tracks(scores, targets, option="--target")
-    if len(tracks) > 1:
-        labels = _listed([track.label for track in tracks])
-        raise UsageError(
-            f"{scores.path} has {len(tracks):,} targets and one is drawn. Choose it by --target: {labels}."
-        )
-    return tracks[0]
 
 
 def _listed(names: Sequence[str]) -> str:

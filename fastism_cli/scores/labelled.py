@@ -13,7 +13,9 @@ from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.optional import require
 from fastism_cli.options.choices import PICTURE_BASES
-from fastism_cli.scores import picture
+from fastism_cli.options.figure_options import FigureOptions
+from fastism_cli.scores.drawing.appearance import require_libraries, style
+from fastism_cli.scores.drawing.whole_figure import Contents, figure, panel_of
 from fastism_cli.scores.importance import hypothetical, importance
 from fastism_cli.scores.region import RegionScores
 from fastism_cli.scores.tracks import Array, Track, choose_tracks
@@ -210,15 +212,25 @@ class LabelledScores(ABC):
 
     # -- pictures --
 
-    def plot(self, target: str | None = None, row: int = 0, *, bases: int | None = PICTURE_BASES) -> Any:
-        """A sequence logo of importance over a heat map of the deltas.
+    def plot(
+        self,
+        target: Targets | None = None,
+        row: int = 0,
+        *,
+        bases: int | None = PICTURE_BASES,
+        options: FigureOptions | None = None,
+    ) -> Any:
+        """Sequence logos of importance, and over a heat map of the deltas if there is one target.
 
         Parameters
         ----------
-        target : str, optional
+        target : str or sequence of str, optional
+            Several are drawn one below the other, on one axis.
         row : int
         bases : int or None
-            How many to show, around the strongest site; None shows all.
+            How many to show, around the strongest site of the first target; None shows all.
+        options : FigureOptions, optional
+            Width, limits, letters and so on.
 
         Returns
         -------
@@ -229,11 +241,12 @@ class LabelledScores(ABC):
         UsageError
             If matplotlib is not installed, or there is no such target, or no scores in the row.
         """
-        picture.require_libraries("plot")
-        (row,), track = self._ascending(row).tolist(), self._track(target)
-        whole = self.region(row, track)
-        with picture.style():
-            return picture.draw(whole, whole.around_site(bases), track)
+        require_libraries("plot")
+        (row,) = self._ascending(row).tolist()
+        tracks = [self._track(target)] if target is None or isinstance(target, str) else self._tracks(target)
+        panels = [panel_of(self.region(row, track), track.label) for track in tracks]
+        with style():
+            return figure(Contents(panels, panels[0].region.around_site(bases)), options)
 
     # -- what the user asks for --
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -143,3 +144,22 @@ class RegionScores:
         wide = len(self.seq) if bases is None else min(bases, len(self.seq))
         start = min(max(self.site - wide // 2, self.start), self.end - wide)
         return Interval(self.chrom, start, start + wide)
+
+
+def stitched(parts: Sequence[RegionScores]) -> RegionScores:
+    """Regions of one contig on the + strand, such as tiles, as one.
+
+    Bases between them are N without scores. Of a base that several have, the last one counts. The prediction is that of
+    the first, as each has its own.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    first = min(parts, key=lambda part: part.start)
+    start, end = first.start, max(part.end for part in parts)
+    letters = len(first.letters)
+    seq = np.full(end - start, letters, np.uint8)
+    delta = np.full((end - start, letters), np.nan, np.float32)
+    for part in parts:
+        seq[part.start - start : part.end - start] = part.seq
+        delta[part.start - start : part.end - start] = part.delta
+    return replace(first, seq=seq, delta=delta)

@@ -109,7 +109,8 @@ def test_labelled_arrays(engine):
 def test_a_picture(engine):
     result = engine(TEXT)
     figure = result.plot("marks/1", bases=10)
-    assert "marks/1" in figure._suptitle.get_text() and "sequence 0:1-24" in figure._suptitle.get_text()
+    words = " ".join(text.get_text() for text in figure.texts)
+    assert "marks/1: prediction" in words and "sequence 0:1-24" in words
     with pytest.raises(UsageError, match="only those in a row can be drawn"):
         engine(TEXT, positions=[2, 5]).plot("count")
 

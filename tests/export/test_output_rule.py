@@ -39,7 +39,10 @@ WRITES = {
 READS = {"model", "bed", "fasta", "vcf_path", "weights", "custom_objects", "rules", "inputs", "target_names"} | {
     "replace_with",
     "file",
+    "files",
     "shards",
+    "tracks",
+    "highlights",
 }
 NO_FILE = {
     "window",
@@ -60,6 +63,11 @@ NO_FILE = {
     "devices",
     "batch_size",
     "bases",
+    "width",
+    "height",
+    "ylim",
+    "title",
+    "labels",
 }
 
 RUN = ["run", "-m", "in.keras", "-b", "in.bed", "-f", "in.fa"]

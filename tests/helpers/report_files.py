@@ -56,9 +56,10 @@ def truth_of(n: int) -> Truth:
     return Truth(seq, delta, rng.normal(size=(n, 3)).astype(np.float32), start, names_of(n))
 
 
-def write_look(path: Path, n: int = 6, *, unscored: int = 1, **attributes: Any) -> Truth:
-    """Write ``n`` scored regions, odd rows on the - strand, and then some with too many N."""
+def write_look(path: Path, n: int = 6, *, unscored: int = 1, factor: float = 1.0, **attributes: Any) -> Truth:
+    """Write ``n`` scored regions, odd rows on the - strand, and then some with too many N; deltas times ``factor``."""
     truth = truth_of(n)
+    truth.delta[:] *= np.float32(factor)
     layout = Layout(n + unscored, LENGTH, HEADS)
     known = {
         "config": '{"window": null}',
@@ -110,3 +111,36 @@ def spoil(path: Path, row: int) -> None:
         values[0, known[0], (codes[known[0]] + 1) % 4] = np.nan
         values[0, known[1], codes[known[1]]] = 0.5
         delta[row] = values
+
+
+TILE, TILES, TILED_AT = 100, 4, 1000  # bases of a tile, how many, and where the first begins
+
+
+def write_tiled(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Write one record in tiles; returns seq (n,) and delta (n, 4) of all of it on the + strand.
+
+    The strongest site lies over the border of tiles 1 and 2. Tile 3 has no scores.
+    """
+    rng = np.random.default_rng(3)
+    seq = rng.integers(0, 4, TILE * TILES).astype(np.uint8)
+    delta = rng.normal(size=(len(seq), 4)).astype(np.float32) * np.float32(0.1)
+    delta[2 * TILE - 4 : 2 * TILE + 4] -= 2
+    delta[np.arange(len(seq)), seq] = 0
+    config = {"config": f'{{"window": {TILE}}}', "stranded": False}
+    layout = Layout(TILES, LENGTH, (HeadLayout("out", (1,)),))
+    with ResultWriter(path, layout, attributes=config, genome_sizes={"chr1": 10_000}) as writer:
+        for i in range(TILES):
+            _write_tile(writer, i, seq, delta)
+    delta[3 * TILE :] = np.nan
+    return seq, delta
+
+
+def _write_tile(writer: ResultWriter, i: int, seq: np.ndarray, delta: np.ndarray) -> None:
+    start, margin, is_scored = TILED_AT + i * TILE, (LENGTH - TILE) // 2, i < TILES - 1
+    status = Status.OK if is_scored else Status.TOO_MANY_N
+    regions = _columns(start - margin, start, start + TILE, "+", "long", 0, status, 0)
+    codes, values = np.full(LENGTH, 4, np.uint8), np.full((LENGTH, 4), np.nan, np.float32)
+    middle, own = slice(margin, margin + TILE), slice(i * TILE, (i + 1) * TILE)
+    codes[middle], values[middle] = seq[own], delta[own]
+    scores = {"reference": {"out": [[i + 0.5]]}, "delta": {"out": values[None, None]}} if is_scored else {}
+    writer.write_rows(i, regions=regions, seq=codes[None], **scores)

@@ -6,33 +6,28 @@ import base64
 import inspect
 import json
 import re
-import sys
 from pathlib import Path
 
 import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from matplotlib.figure import Figure
 
 from fastism_cli.cli import main
 from fastism_cli.engine.verify import HeadCheck, VerifyReport
 from fastism_cli.errors import UsageError
 from fastism_cli.options.choices import REPORT_TARGETS
 from fastism_cli.report import page, quality
-from fastism_cli.report.choose import only_track, parse_interval, row_over, rows_by_name, strongest_rows
+from fastism_cli.report.choose import parse_interval, row_over, rows_by_name, strongest_rows
 from fastism_cli.report.page_data import pack_delta, packed_sizes, spread
-from fastism_cli.report.plot_regions import PlotOptions, plot_regions
+from fastism_cli.report.picture_contents import PlotOptions
 from fastism_cli.report.survey import BINS, survey
 from fastism_cli.report.write_report import write_report
 from fastism_cli.results.layout import HeadLayout, Layout
 from fastism_cli.results.schema import Status
 from fastism_cli.results.scores import open_scores
 from fastism_cli.results.writer import ResultWriter
-from fastism_cli.scores import picture
 from fastism_cli.scores.region import SITE, Interval, ranked, strongest_sites
-from fastism_cli.scores.written_names import cell
-from tests.export.test_export_scores import write_named
 from tests.helpers import report_files, result_files
 from tests.helpers.report_files import HOSTILE, LABELS, LENGTH, LETTERS, SITE_AT, write_look
 
@@ -208,17 +203,6 @@ def test_the_strongest_rows_come_first(looked):
             assert rows == np.argsort(strength)[::-1][:4].tolist()
 
 
-def test_one_target_has_to_be_chosen(looked):
-    with open_scores(looked[0]) as scores:
-        assert [only_track(scores, [text]).label for text in ("out=HepG2", "out=1", "count")] == [
-            LABELS[i] for i in (1, 1, 2)
-        ]
-        with pytest.raises(
-            UsageError, match=r"3 targets and one is drawn. Choose it by --target: out/K562, out/HepG2, count"
-        ):
-            only_track(scores, [])
-
-
 # --- a region on either strand ---------------------------------------------------------------------------------------
 
 
@@ -257,166 +241,6 @@ def test_a_view_around_the_site_stays_inside(looked):
     part = region.between(view.start - 10**6, region.start + 25)
     assert (part.start, part.end) == (region.start, region.start + 25)
     assert len(region.between(0, 5).seq) == 0
-
-
-# --- plot ------------------------------------------------------------------------------------------------------------
-
-
-def drawn(path: Path, row: int, *, reverse: bool, view: Interval | None = None, track: int = 0):
-    with open_scores(path) as scores:
-        whole = scores.region(row, scores.tracks[track])
-        whole = whole.reversed() if reverse else whole
-        with picture.style():
-            return whole, picture.draw(whole, view or whole.around_site(60), scores.tracks[track])
-
-
-@pytest.mark.one_in(18)
-@pytest.mark.parametrize("row", [2, 3])
-@pytest.mark.parametrize("reverse", [False, True])
-def test_the_picture_has_every_score_over_its_number(looked, row, reverse):
-    path, truth = looked
-    start = int(truth.start[row])
-    view = Interval("chr1", start + 100, start + 171)
-    _, figure = drawn(path, row, reverse=reverse, view=view)
-    _, logo, heat, bar = figure.axes
-    values = heat.images[0].get_array()
-    ticks = dict(zip((text.get_text() for text in heat.get_xticklabels()), heat.get_xticks(), strict=True))
-    assert len(ticks) >= 4
-    for label, column in ticks.items():
-        at = int(label.replace(",", "")) - 1 - start
-        expected = truth.delta[row, 0, at, ::-1] if reverse else truth.delta[row, 0, at]
-        np.testing.assert_array_equal(values[:, int(column)], expected)
-    assert heat.get_xlabel() == f"chr1, {'-' if reverse else '+'} strand, base counted from 1"
-    assert [text.get_text() for text in heat.get_yticklabels()] == list("ACGT")
-    assert logo.get_xlim() == (-0.5, 70.5) and bar.get_ylabel() == "delta"
-    assert figure.get_suptitle().startswith(
-        f"{cell(truth.names[row])}   chr1:{start + 1:,}-{start + LENGTH:,} ({'+-'[row % 2]})"
-    )
-
-
-def test_the_letters_of_the_logo_are_as_tall_as_the_importance(looked):
-    path, truth = looked
-    start = int(truth.start[2])
-    view = Interval("chr1", start + SITE_AT - 5, start + SITE_AT + 15)
-    _, figure = drawn(path, 2, reverse=False, view=view)
-    heights = {}
-    for letter in figure.axes[1].patches:
-        box = letter.get_path().get_extents(letter.get_transform() - figure.axes[1].transData)
-        if abs(box.height) > 1e-9:
-            heights[round((box.x0 + box.x1) / 2)] = box.y1 if box.y1 > 1e-9 else box.y0
-    expected = truth.importance(2, 0)[SITE_AT - 5 : SITE_AT + 15]
-    assert sorted(heights) == list(range(20))
-    for column, height in heights.items():
-        assert height == pytest.approx(expected[column], rel=0.05, abs=float(0.02 * abs(expected).max()))
-
-
-def test_a_long_region_is_drawn_with_bars(looked, monkeypatch):
-    monkeypatch.setattr(picture, "MAX_LETTERS", 100)
-    monkeypatch.setattr(picture, "MAX_BARS", 60)
-    whole, figure = drawn(looked[0], 2, reverse=False, view=Interval("chr1", 0, 10**5))
-    segments = figure.axes[1].collections[0].get_segments()
-    assert len(segments) == 60
-    tallest = max(segments, key=lambda segment: abs(segment[1][1]))[1]
-    assert tallest[1] == pytest.approx(whole.importance[np.nanargmax(np.abs(whole.importance))])
-    assert tallest[0] == whole.positions[np.nanargmax(np.abs(whole.importance))]
-
-
-def test_nothing_known_is_drawn_empty(looked):
-    _, figure = drawn(looked[0], 1, reverse=False, view=Interval("chr1", 1057, 1060))  # three N
-    assert figure.axes[2].images[0].get_array().mask.all() and len(figure.axes[1].patches) == 0
-
-
-MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
-
-
-@pytest.mark.one_in(12)
-@pytest.mark.parametrize("format", MAGIC)
-def test_one_region_is_one_file(looked, here, format):
-    arguments = ("plot", looked[0], "--target", "count", "--name", "peak_3", "-o", f"a.{format}")
-    result = fastism(*arguments)
-    assert result.exit_code == 0 and result.stdout == "", result.stderr
-    first = (here / f"a.{format}").read_bytes()
-    assert first.startswith(MAGIC[format])
-    assert fastism(*arguments).exit_code == 2 and (here / f"a.{format}").read_bytes() == first
-    assert fastism(*arguments, "--overwrite").exit_code == 0
-    assert (here / f"a.{format}").read_bytes() == first, "the same picture is the same file"
-    assert [path.name for path in here.iterdir()] == [f"a.{format}"]
-
-
-@pytest.mark.one_in(12)
-def test_several_regions_are_pages_or_a_folder(looked, here):
-    draw = ("plot", looked[0], "--target", "out=K562", "--bases", 30, "--top")
-    assert fastism(*draw, 3).exit_code == 0
-    assert (here / "peaks.plots.pdf").read_bytes().count(b"/Type /Page ") == 3
-    assert fastism(*draw, 2, "-o", "top/", "--format", "svg").exit_code == 0
-    with open_scores(looked[0]) as scores:
-        best = strongest_rows(scores, scores.tracks[0], 2)
-    names = [re.sub(r"[^\w.+-]+", "-", report_files.names_of(N)[row]).strip(".-") for row in best]
-    assert sorted(path.name for path in (here / "top").iterdir()) == [f"0{i + 1}_{names[i]}.svg" for i in range(2)]
-    result = fastism(*draw, 2, "-o", "top.png")
-    assert result.exit_code == 2 and "2 regions do not go into one png. Name a .pdf" in result.stderr
-    assert sorted(path.name for path in here.iterdir()) == ["peaks.plots.pdf", "top"]
-
-
-@pytest.mark.one_in(12)
-def test_default_names(looked, here):
-    plot_regions(looked[0], PlotOptions(targets=["count"], region="chr1:2,060-2,100"))
-    plot_regions(looked[0], PlotOptions(targets=["count"], names=["peak_4"], strand="region"), format="svg")
-    assert sorted(path.name for path in here.iterdir()) == ["peaks.chr1-2060-2100.png", "peaks.peak_4.svg"]
-
-
-def test_pictures_of_names_with_paths_lie_in_the_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(picture, "draw", lambda *_: Figure(figsize=(0.1, 0.1)))  # names of files are looked at
-    names = [
-        "/vol1/lab/peak_3a",
-        "/vol1/lab/peak_3b",
-        "../../up",
-        "same",
-        "same",
-        "a" * 300,
-        "peak 7;x",
-        "Peak_1",
-        "peak_1",
-        ".",
-    ]
-    source = write_named(tmp_path / "r.ism.h5", ["chr1", "chr2", "chr3"], names, ("a/b", "a_b"))
-    before = {path for path in tmp_path.rglob("*")}
-    assert len(plot_regions(source, PlotOptions(top=10, targets=["0"]), "pics/")) == 10
-    assert len({path.name.lower() for path in (tmp_path / "pics").iterdir()}) == 10
-    assert len(plot_regions(source, PlotOptions(names=["same"], targets=["0"]), "same/")) == 2
-    assert plot_regions(source, PlotOptions(names=["/vol1/lab/peak_3a"], targets=["0"])) == ["r.vol1-lab-peak_3a.png"]
-    assert plot_regions(source, PlotOptions(names=["../../up"], targets=["0"])) == ["r.up.png"]
-    made = {path.relative_to(tmp_path).parts[0] for path in set(tmp_path.rglob("*")) - before}
-    assert made == {"pics", "same", "r.vol1-lab-peak_3a.png", "r.up.png"}
-
-
-REFUSED = {
-    "nothing asked for": ([], "which regions? Give --region"),
-    "top with a name": (["--top", 2, "--name", "peak_3"], "--top chooses regions by itself"),
-    "no such target": (["--target", "out=A549", "--name", "peak_3"], "has no target 'A549'"),
-    "no such name": (["--target", "count", "--name", "peak"], "no region named 'peak'"),
-    "not a picture": (["--target", "count", "--name", "peak_3", "-o", "a.jpg"], "-o a.jpg: name a .png, .svg or .pdf"),
-    "two formats": (["--target", "count", "--name", "peak_3", "-o", "a.png", "--format", "svg"], "does not go with"),
-    "no folder": (["--target", "count", "--name", "peak_3", "-o", "gone/a.png"], "folder gone does not exist"),
-    "no bases": (["--target", "count", "--name", "peak_3", "--bases", 0], "neither all nor a whole number"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_a_refused_plot_leaves_nothing(looked, here, case):
-    arguments, message = REFUSED[case]
-    result = fastism("plot", looked[0], *arguments)
-    assert result.exit_code == 2 and message in result.stderr, result.stderr
-    assert result.stderr.startswith("Error: ") and list(here.iterdir()) == []
-
-
-@pytest.mark.parametrize("library", picture.LIBRARIES)
-def test_a_missing_library_is_asked_for_by_its_extra(looked, here, monkeypatch, library):
-    monkeypatch.setitem(sys.modules, library, None)
-    result = fastism("plot", looked[0], "--top", 1)
-    assert result.exit_code == 2 and "pip install 'fastism-cli[plot]'" in result.stderr
-    assert fastism("report", looked[0]).exit_code == 0, "a report needs no extra"
 
 
 # --- report ----------------------------------------------------------------------------------------------------------

@@ -57,7 +57,9 @@ def test_a_frame_of_rows_without_scores_is_empty(scores):
 
 
 def test_a_picture(scores):
-    assert "count" in scores.plot("count", row=OK[0])._suptitle.get_text()
+    figure = scores.plot(["count", "profile/sum/b"], row=OK[0])
+    words = " ".join(text.get_text() for text in figure.texts)
+    assert "count: prediction" in words and "profile/sum/b: prediction" in words
 
 
 def test_labelled_arrays(scores):
