@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,6 +21,16 @@ from fastism_cli.scores.tracks import Array, Track
 
 COARSE = 8  # bars in a factor of ten
 DECADES = 6  # shown below the largest delta; smaller ones are counted in the first bar
+CHECKSUMS = {"Model": "model_sha256", "BED": "bed_sha256", "FASTA": "fasta_sha256"}
+
+# Names of assemblies in names of files, and what UCSC and IGV call them where that is another name.
+ASSEMBLY = re.compile(
+    r"(?<![a-z0-9])"
+    r"(hg\d\d|hs1|mm\d{1,2}|rn\d|danRer\d{1,2}|dm\d|ce\d{1,2}|sacCer\d|galGal\d|susScr\d{1,2}|GRC[hm]\d\d|CHM13)"
+    r"(?![0-9])",
+    re.IGNORECASE,
+)
+OTHER_NAMES = {"grch38": "hg38", "grch37": "hg19", "grcm39": "mm39", "grcm38": "mm10", "chm13": "hs1"}
 
 
 def contents(scores: Scores, found: Survey, rows: Sequence[int], drawn: Sequence[int]) -> dict[str, Any]:
@@ -41,6 +52,7 @@ def contents(scores: Scores, found: Survey, rows: Sequence[int], drawn: Sequence
         "letters": scores.letters,
         "complement": _complement(scores.letters),
         "contigs": list(scores.file.genome_sizes),
+        "genome": assembly(str(scores.file.attrs.get("fasta_path") or "")),
         "summary": _summary(scores),
         "command": _command(scores),
         "checks": [list(check) for check in checks(scores, found)],
@@ -58,6 +70,12 @@ def _complement(letters: str) -> dict[str, str]:
     return {alphabet.decode([code]): alphabet.decode(alphabet.reverse_complement([code])) for code in codes}
 
 
+def assembly(path: str) -> str:
+    """``GRCh38.primary.fa.gz -> hg38``: what browsers call the genome of a FASTA, by its name; "" if unknown."""
+    found = ASSEMBLY.search(os.path.basename(path))
+    return OTHER_NAMES.get(found[1].lower(), found[1]) if found else ""
+
+
 def _summary(scores: Scores) -> list[tuple[str, str]]:
     attrs = scores.file.attrs
     heads = ", ".join(f"{head.name} ({_shape(head.shape)}{_reduced(head.reduce)})" for head in scores.file.heads)
@@ -72,7 +90,7 @@ def _summary(scores: Scores) -> list[tuple[str, str]]:
         ("Engine", " ".join(str(attrs.get(name) or "") for name in ("engine", "precision")).strip()),
         ("Device", " ".join(str(attrs.get(name) or "") for name in ("backend", "device")).strip()),
         ("Made by", f"fastism {attrs.get('fastism_version', '')}, {attrs.get('created', '')}"),
-        ("Model SHA-256", str(attrs.get("model_sha256") or "")),
+        *((f"{what} SHA-256", str(attrs.get(name) or "")) for what, name in CHECKSUMS.items()),
     ]
     return [(name, value) for name, value in facts if value]
 

@@ -1,6 +1,7 @@
 #!/bin/sh
 # The report in headless Chromium. Installs Debian's chromium and chromium-driver where apt can; where they cannot be
-# had, says so and runs nothing. CHROMIUM names another executable, SCREENSHOT where to save a picture of the page.
+# had, says so and runs nothing. CHROMIUM names another executable, SCREENSHOTS the folder for pictures
+# of the page.
 set -u
 PYTHON=${PYTHON:-python3}
 
@@ -24,5 +25,5 @@ fi
     not_run "selenium could not be installed"
 
 mkdir -p examples/out
-export SCREENSHOT="${SCREENSHOT:-examples/out/report.png}"
+export SCREENSHOTS="${SCREENSHOTS:-examples/out}"
 exec "$PYTHON" -m pytest -q -m browser tests/report/test_browser.py

@@ -5,11 +5,14 @@ What the page says is compared with the truth that the file was made from, never
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import os
 import re
 import shutil
+import time
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,10 +65,12 @@ def opened(driver, made) -> tuple[Any, Truth]:
     return driver, truth
 
 
-def open_page(driver: Any, path: Path) -> None:
+def open_page(driver: Any, path: Path, address: str = "") -> None:
     driver.get_log("performance")
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-    driver.get(path.as_uri())
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    driver.get("about:blank")  # an address that differs after # alone would not load the page anew
+    driver.get(path.as_uri() + address)
     next_frame(driver)
 
 
@@ -81,7 +86,8 @@ def nothing_goes_wrong(driver):
     assert driver.get_log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     urls = {e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"}
-    assert all(url.startswith("file:") and url.endswith(".html") for url in urls - {"data:,"})
+    own = [url for url in urls - {"data:,", "about:blank"} if not url.startswith("blob:")]  # what is saved is a blob
+    assert all(url.startswith("file:") and url.endswith(".html") for url in own)
     assert driver.execute_script("return window.hostile") is None
 
 
@@ -150,9 +156,6 @@ def test_it_opens_with_everything_there(opened):
     strength = [abs(strongest_sites(truth.importance(row, 0))[0]) for row in range(N)]
     assert shown_row(driver) == int(np.argmax(strength))
     assert colours(driver, "detail") > 20 and colours(driver, "overview") > 2
-    screenshot = os.environ.get("SCREENSHOT")
-    if screenshot:
-        driver.save_screenshot(screenshot)
 
 
 # a copy of a canvas, for Chromium warns of reading one that is drawn again and again
@@ -397,3 +400,259 @@ def test_light_and_dark(opened):
     assert texts(driver, "#theme") == ["Theme: light"] and lightness(driver)[0] > 240
     find(driver, "#theme").click()
     assert texts(driver, "#theme") == ["Theme: dark"] and lightness(driver)[0] < 40
+
+
+# --- the size of the window ------------------------------------------------------------------------------------------
+
+SIZES = {390: 844, 1280: 720, 1440: 900, 1600: 900, 1920: 1080}
+
+
+def resized(driver: Any, wide: int, *, dark: bool = False) -> None:
+    metrics = {"width": wide, "height": SIZES[wide], "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+    next_frame(driver)
+    next_frame(driver)
+
+
+@pytest.mark.parametrize("wide", SIZES)
+def test_the_strongest_region_is_in_the_first_screen(opened, wide):
+    driver, _ = opened
+    resized(driver, wide)
+    driver.refresh()
+    next_frame(driver)
+    top, shown = driver.execute_script(
+        "return [document.getElementById('detail').getBoundingClientRect().top + scrollY, innerHeight]"
+    )
+    assert top + HEAT_TOP + 4 * HEAT_ROW <= shown, "logo and heat map"
+    letters = LENGTH if in_view(driver)[0] == LENGTH else in_view(driver)[0]
+    plot = find(driver, "#detail").size["width"] - MARGIN - RIGHT
+    assert plot / letters >= 5, "letters, not bars"
+    assert find(driver, "#run-title").location["y"] > find(driver, "#regions-title").location["y"]
+    assert texts(driver, "#summary dt")[-1].endswith("SHA-256") or "SHA" not in " ".join(texts(driver, "#summary dt"))
+
+
+@pytest.mark.parametrize("wide", SIZES)
+def test_nothing_is_wider_than_its_box(opened, wide):
+    driver, _ = opened
+    resized(driver, wide)
+    page, shown = driver.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+    assert page <= shown, "the page does not scroll sideways"
+    table, box = driver.execute_script(
+        "const b = document.querySelector('.scroll'); return [b.scrollWidth, b.clientWidth]"
+    )
+    assert table <= box or wide < 1280
+
+
+@pytest.mark.parametrize("wide", [390, 1280, 1920])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_it_is_painted_at_every_size(opened, wide, dark):
+    driver, _ = opened
+    resized(driver, wide, dark=dark)
+    compare(driver, 1)
+    assert colours(driver, "detail") > 20 and (lightness(driver)[0] < 40) == dark
+    folder = os.environ.get("SCREENSHOTS")
+    if folder:
+        name = f"report-{wide}-{'dark' if dark else 'light'}"
+        driver.save_screenshot(f"{folder}/{name}.png")
+        driver.execute_script("document.getElementById('regions').scrollIntoView()")
+        driver.save_screenshot(f"{folder}/{name}-table.png")
+
+
+# --- several targets -------------------------------------------------------------------------------------------------
+
+
+def compare(driver: Any, *tracks: int) -> None:
+    driver.execute_script("document.getElementById('compare').open = true")
+    for track in tracks:
+        find(driver, f"[data-compare='{track}']").click()
+    next_frame(driver)
+
+
+def test_several_targets_stand_side_by_side(opened):
+    from selenium.webdriver import ActionChains
+
+    driver, truth = opened
+    open_region(driver, 55)
+    compare(driver, 1, 2)
+    captions = texts(driver, "#panels figcaption")
+    assert captions == [f"{label}: prediction {rounded(truth.reference[55, k]):g}" for k, label in enumerate(LABELS)]
+    tops = driver.execute_script("return Array.from(document.querySelectorAll('.panel'), (x) => x.offsetTop)")
+    assert tops[0] == tops[1] < tops[2], "two in a row of this window"
+    find(driver, "#zoom-all").click()
+    other = find(driver, "#panels canvas[data-track='2']")
+    driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", other)
+    wide, tall = other.size["width"], other.size["height"]
+    x = MARGIN + 0.4 * (wide - MARGIN - RIGHT)
+    found = []
+    for letter in range(4):
+        y = HEAT_TOP + (letter + 0.5) * HEAT_ROW
+        ActionChains(driver).move_to_element_with_offset(other, round(x - wide / 2), round(y - tall / 2)).perform()
+        found.append(texts(driver, "#tip")[0])
+    assert len([assert_right(text, truth, 55, 2) for text in found if CHANGE.match(text)]) == 3
+    compare(driver, 1, 2)
+    assert len(texts(driver, "#panels figcaption")) == 1 and not find(driver, "#panels figcaption").is_displayed()
+
+
+def test_one_scale_or_one_for_each(opened):
+    driver, truth = opened
+    open_region(driver, 55)
+    compare(driver, 1)
+    largest = [np.nanmax(np.abs(truth.delta[55, track])) for track in (0, 1)]
+    assert float(texts(driver, "#legend span")[1]) == pytest.approx(max(largest), rel=1e-3)
+    find(driver, "#one-scale").click()
+    assert texts(driver, "#legend span")[1] == "highest of each"
+    find(driver, "#one-scale").click()
+
+
+# --- saving ----------------------------------------------------------------------------------------------------------
+
+
+def saved(driver: Any, folder: Path, button: str) -> Path:
+    """The file that a button saves."""
+    driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
+    before = set(folder.iterdir())
+    driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", find(driver, button))
+    find(driver, button).click()
+    for _ in range(100):
+        new = [path for path in set(folder.iterdir()) - before if path.suffix != ".crdownload"]
+        if new and new[0].stat().st_size:
+            return new[0]
+        time.sleep(0.05)
+    raise AssertionError(f"{button} saved nothing")
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def test_a_saved_svg_is_the_picture(opened, tmp_path):
+    driver, truth = opened
+    open_region(driver, 42)
+    compare(driver, 2)
+    first, shown = visible(driver, truth, 42)
+    path = saved(driver, tmp_path, "#save-svg")
+    assert path.name == "many.peak_42.svg"
+    root = ElementTree.parse(path).getroot()
+    words = [text.text for text in root.iter(f"{SVG}text")]
+    assert any(word.startswith("peak_42  chr1:42,051-42,350") for word in words)
+    assert f"{LABELS[0]}: prediction {rounded(truth.reference[42, 0]):g}" in words
+    letters = [(x.get("data-letter"), *map(float, re.findall(r"[-\d.]+(?:e-?\d+)?", x.get("transform")))) for x in
+               root.iter(f"{SVG}path")]  # fmt: skip
+    groups = root.findall(f"{SVG}g")
+    assert len(groups) == 2 and len(root.findall(f".//{SVG}clipPath")) == 2
+    for group, track in zip(groups, (0, 2), strict=True):
+        found = [(x.get("data-letter"), *map(float, re.findall(r"[-\d.]+", x.get("transform")))) for x in
+                 group.iter(f"{SVG}path")]  # fmt: skip
+        importance = truth.importance(42, track)[first : first + shown]
+        heights = np.array([tall for *_, tall in found])
+        expected = np.abs(importance)
+        scale = heights.max() / expected.max()
+        drawn = expected * scale * 100 >= 0.5
+        sequence = "".join("ACGT"[code] for code in truth.seq[42, first : first + shown][drawn])
+        assert "".join(letter for letter, *_ in found) == sequence
+        np.testing.assert_allclose(heights, expected[drawn] * scale, atol=2e-3 * heights.max())
+    assert len(letters) <= 2 * shown
+    compare(driver, 2)
+
+
+def visible(driver: Any, truth: Truth, row: int) -> tuple[int, int]:
+    """First base in view, from the region's, and how many; whole bases, as a region opens with them."""
+    locus = re.search(r"locus=chr1%3A(\d+)-(\d+)", find(driver, "#igv").get_attribute("href"))
+    return int(locus[1]) - 1 - int(truth.start[row]), int(locus[2]) - int(locus[1]) + 1
+
+
+def test_a_saved_png_is_a_picture(opened, tmp_path):
+    driver, _ = opened
+    open_region(driver, 42)
+    path = saved(driver, tmp_path, "#save-png")
+    head = path.read_bytes()[:24]
+    assert path.name == "many.peak_42.png" and head.startswith(b"\x89PNG")
+    assert int.from_bytes(head[16:20], "big") == 2 * find(driver, "#detail").size["width"]
+
+
+def test_a_saved_csv_is_the_table(opened, tmp_path):
+    driver, truth = opened
+    find(driver, "#track option[value='2']").click()
+    path = saved(driver, tmp_path, "#save-csv")
+    assert path.name == "many.count.csv"
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == N + 1 and {line["Name"] for line in lines} == {*truth.names, f"lost_{N}"}
+    by_name = {line["Name"]: line for line in lines}
+    for row in range(N):
+        line = by_name[truth.names[row]]
+        assert float(line["Prediction"]) == pytest.approx(truth.reference[row, 2], rel=1e-5)
+        largest = np.nanmax(np.abs(truth.delta[row, 2]))
+        assert abs(float(line["Largest delta"])) == pytest.approx(largest, rel=1e-5)
+        assert line["Location"] == f"chr1:{max(truth.start[row], 0) + 1:,}-{truth.start[row] + LENGTH:,}"
+    sites = [abs(float(line["Strongest site"])) for line in lines[:N]]
+    assert sites == sorted(sites, reverse=True) and by_name[f"lost_{N}"]["Prediction"] == ""
+    path.unlink()  # the next one has the same name
+    find(driver, "#search").send_keys("peak_17")
+    assert len(saved(driver, tmp_path, "#save-csv").read_text().splitlines()) == 12
+    find(driver, "#track option[value='0']").click()
+
+
+# --- links -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "row", "position"),
+    [
+        ("#peak_17:17200", 17, 17200),
+        ("#peak_17:17,051", 17, 17051),
+        ("#chr1:20,100", 20, 20100),
+        ("#peak_198", 198, None),
+        ("#%22%3E%3Cimg%20src%3Dx%20onerror%3Dwindow.hostile%3D1%3E:1,100", 1, 1100),
+    ],
+)
+def test_a_link_opens_at_its_base(driver, made, address, row, position):
+    path, truth = made
+    open_page(driver, path, address)
+    assert shown_row(driver) == row
+    if position is not None:
+        base = "ACGT"[truth.seq[row, position - 1 - truth.start[row]]]
+        assert texts(driver, "#readout")[0].startswith(f"chr1:{position:,} {base}  importance of {base} ")
+        first, shown = visible(driver, truth, row)
+        assert first <= position - 1 - truth.start[row] < first + shown
+        assert find(driver, "#here").get_attribute("href").endswith(f":{position}")
+    driver.execute_script("location.hash = '#peak_88:88,100'")
+    next_frame(driver)
+    assert shown_row(driver) == 88 and texts(driver, "#readout")[0].startswith("chr1:88,100 ")
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("#nowhere:5", "This page has no picture of nowhere:5."),
+        ("#peak_17:5", "peak_17 does not hold base 5."),
+        ("#%", ""),
+    ],
+)
+def test_a_link_to_nothing_is_told(driver, made, address, words):
+    open_page(driver, made[0], address)
+    assert texts(driver, "#readout") == [words] and find(driver, "#detail").is_displayed()
+
+
+def test_a_region_that_is_opened_has_an_address(opened):
+    driver, truth = opened
+    open_region(driver, 55)
+    assert driver.execute_script("return location.hash") == "#peak_55"
+    hover(driver, 0.5, HEAT_TOP + 5)
+    find(driver, "#detail").click()
+    found = re.fullmatch(r"#peak_55:(\d+)", driver.execute_script("return location.hash"))
+    assert truth.start[55] < int(found[1]) <= truth.start[55] + LENGTH
+
+
+def test_genome_browsers_open_at_the_bases_in_view(opened):
+    driver, truth = opened
+    open_region(driver, 55)
+    find(driver, "#zoom-all").click()
+    first, last = truth.start[55] + 1, truth.start[55] + LENGTH
+    assert find(driver, "#ucsc").get_attribute("href") is None, "no genome is named"
+    assert find(driver, "#igv").get_attribute("href") == f"http://localhost:60151/goto?locus=chr1%3A{first}-{last}"
+    find(driver, "#genome").send_keys("hg38")
+    place = f"chr1%3A{first}-{last}"
+    assert find(driver, "#ucsc").get_attribute("href").endswith(f"hgTracks?db=hg38&position={place}")
+    assert find(driver, "#igvweb").get_attribute("href") == f"https://igv.org/app/?genome=hg38&locus={place}"

@@ -19,7 +19,7 @@ from fastism_cli.errors import UsageError
 from fastism_cli.options.choices import REPORT_TARGETS
 from fastism_cli.report import page, quality
 from fastism_cli.report.choose import parse_interval, row_over, rows_by_name, strongest_rows
-from fastism_cli.report.page_data import pack_delta, packed_sizes, spread
+from fastism_cli.report.page_data import assembly, pack_delta, packed_sizes, spread
 from fastism_cli.report.picture_contents import PlotOptions
 from fastism_cli.report.survey import BINS, survey
 from fastism_cli.report.write_report import write_report
@@ -29,6 +29,7 @@ from fastism_cli.results.scores import open_scores
 from fastism_cli.results.writer import ResultWriter
 from fastism_cli.scores.region import SITE, Interval, ranked, strongest_sites
 from tests.helpers import report_files, result_files
+from tests.helpers.colour_vision import BLINDNESS, LEAST_DIFFERENCE, least_difference
 from tests.helpers.report_files import HOSTILE, LABELS, LENGTH, LETTERS, SITE_AT, write_look
 
 N = 6
@@ -285,11 +286,15 @@ def test_a_report_holds_every_score(looked, here):
         assert strength == sorted(strength, reverse=True) and len(strength) == N
 
 
+LINKED = {"genome.ucsc.edu", "igv.org", "localhost:60151"}
+
+
 def test_a_report_asks_for_nothing_outside_of_itself(looked, here):
     fastism("report", looked[0])
     html = (here / "report.html").read_text()
     assert "default-src 'none'" in html
-    assert [url for url in re.findall(r"https?://[^\s\"')]+", html) if url != "http://www.w3.org/2000/svg"] == []
+    hosts = set(re.findall(r"https?://([\w.:-]+)", html))
+    assert hosts <= {"www.w3.org", *LINKED}, "a name of SVG, and links that a reader may follow"
     assert html.count("</script>") == 2 and "<img" not in html
 
 
@@ -362,3 +367,33 @@ def test_defaults_are_those_of_the_library():
     assert all(of_report[name] == library[name].default for name in ("top", "max_size"))
     assert f"first {REPORT_TARGETS}" in next(o.help for o in command.params if o.name == "targets")
     assert f"over {SITE} bases" in main.get_command(click.Context(main), "plot").help
+
+
+# --- colours and links of the page -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", BLINDNESS)
+def test_colours_of_the_page_are_told_apart(kind):
+    style = (Path(page.__file__).parent / "report.css").read_text()
+    for names in ("ACGT", ("up", "zero", "down")):
+        schemes = zip(*(re.findall(rf"--{name}: #(\w{{6}});", style) for name in names), strict=True)
+        for scheme in schemes:
+            colours = [tuple(int(text[i : i + 2], 16) / 255 for i in (0, 2, 4)) for text in scheme]
+            assert least_difference(colours, kind) > LEAST_DIFFERENCE, (names, scheme)
+    assert len(re.findall("--A:", style)) == 3, "light, dark by the system, dark by choice"
+
+
+@pytest.mark.parametrize(
+    ("path", "genome"),
+    [
+        ("/data/hg38.fa.gz", "hg38"),
+        ("GRCh38.primary_assembly.genome.fa", "hg38"),
+        ("Homo_sapiens.GRCh37.dna.fa", "hg19"),
+        ("mm10_no_alt.fa", "mm10"),
+        ("danRer11.fa", "danRer11"),
+        ("demo.fa", ""),
+        ("", ""),
+    ],
+)
+def test_the_genome_is_read_off_the_name_of_the_fasta(path, genome):
+    assert assembly(path) == genome

@@ -10,8 +10,19 @@ from typing import Any
 
 from fastism_cli.scores.region import SITE
 
-SCRIPTS = ("data.js", "summary.js", "table.js", "paint.js", "view.js", "main.js")
-EMPTY_BYTES = 60_000  # of a page without regions, generously: a test compares
+SCRIPTS = (
+    "data.js",
+    "summary.js",
+    "table.js",
+    "brush.js",
+    "paint.js",
+    "view.js",
+    "compare.js",
+    "save.js",
+    "links.js",
+    "main.js",
+)
+EMPTY_BYTES = 75_000  # of a page without regions, generously: a test compares
 
 
 def render(title: str, data: dict[str, Any]) -> str:

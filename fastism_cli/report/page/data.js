@@ -75,6 +75,6 @@ let palette = {};
 /** Read the colours of the style sheet; asking for each as it is needed would be slow. */
 function refreshPalette() {
   const style = getComputedStyle(document.documentElement);
-  const names = ["ink", "dim", "line", "raised", "accent", "A", "C", "G", "T", "other", "up", "zero", "down", "none"];
+  const names = ["ink", "paper", "dim", "line", "raised", "accent", "A", "C", "G", "T", "other", "up", "zero", "down", "none"];
   palette = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
 }

@@ -22,6 +22,7 @@ function setTrack(track) {
   state.track = track;
   showSpread();
   refreshTable();
+  refreshPanels();
   if (state.map !== null) point(null, null);
   showView();
 }
@@ -31,12 +32,16 @@ function start() {
   wireTheme();
   wireTable();
   wireView();
+  wireCompare();
+  wireSave();
+  wireLinks();
   byId("track").addEventListener("change", (event) => setTrack(Number(event.target.value)));
   byId("search").value = ""; // a browser may keep what was typed before
   byId("track").value = "0";
   setTrack(0);
   const order = data.tracks[0].order;
   if (order.length) openRegion(order[0], false);
+  openAddressed();
 }
 
 try {

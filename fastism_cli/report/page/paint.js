@@ -1,12 +1,15 @@
-// Drawing a region on its two canvases: the strip of the whole region, and logo over heat map.
+// Drawing a region: the strip of the whole region, and for each target a logo over a heat map. A context is that of a
+// canvas, or the brush that writes SVG.
 
 const MARGIN = 58; // left of both plots, for labels
 const RIGHT = 10;
 const LOGO = { top: 10, bottom: 190 };
 const HEAT = { top: 204, row: 22 };
 const LETTER_WIDTH = 5; // pixels; narrower columns get bars
+const FONT = "12px system-ui, sans-serif";
 
 function plotWidth(canvas) { return canvas.clientWidth - MARGIN - RIGHT; }
+function detailHeight() { return HEAT.top + HEAT.row * letters.length + 40; }
 
 function brush(canvas) {
   const scale = window.devicePixelRatio || 1;
@@ -14,15 +17,18 @@ function brush(canvas) {
   canvas.height = Math.round(canvas.clientHeight * scale);
   const context = canvas.getContext("2d");
   context.scale(scale, scale);
-  context.font = "12px system-ui, sans-serif";
+  context.font = FONT;
   return context;
 }
 
-function paint(region) {
+/** The strip, and each panel on its own canvas. */
+function paint(panels) {
   refreshPalette();
-  byId("detail").style.height = `${HEAT.top + HEAT.row * letters.length + 40}px`;
-  paintOverview(region, byId("overview"));
-  paintDetail(region, byId("detail"));
+  paintOverview(panels[0].region, byId("overview"));
+  for (const panel of panels) {
+    panel.canvas.style.height = `${detailHeight()}px`;
+    paintDetail(brush(panel.canvas), panel, panel.canvas.clientWidth);
+  }
 }
 
 /** Lowest and highest importance of some columns, 0 among them. */
@@ -35,6 +41,8 @@ function extent(region, from, to) {
   }
   return low === high ? [-1, 1] : [low, high];
 }
+
+function columnsInView(region) { return [Math.floor(view.from), Math.min(Math.ceil(view.to), region.width)]; }
 
 function paintOverview(region, canvas) {
   const context = brush(canvas), wide = plotWidth(canvas), tall = canvas.clientHeight;
@@ -62,28 +70,23 @@ function paintOverview(region, canvas) {
   context.fillText("region", MARGIN - 8, tall / 2 + 12);
 }
 
-function paintDetail(region, canvas) {
-  const context = brush(canvas), step = plotWidth(canvas) / (view.to - view.from);
-  const from = Math.floor(view.from), to = Math.min(Math.ceil(view.to), region.width);
+/** One panel from (0, 0) on, so many pixels wide. */
+function paintDetail(context, { region, limits, largest }, wide) {
+  const plot = wide - MARGIN - RIGHT, step = plot / (view.to - view.from), [from, to] = columnsInView(region);
   const x = (column) => MARGIN + (column - view.from) * step;
-  paintScale(context, region, from, to, canvas);
+  const y = (value) => LOGO.top + (LOGO.bottom - LOGO.top) * (limits[1] - value) / (limits[1] - limits[0]);
+  paintScale(context, limits, y, plot);
   context.save();
   context.beginPath();
-  context.rect(MARGIN, 0, plotWidth(canvas), canvas.clientHeight);
+  context.rect(MARGIN, 0, plot, detailHeight());
   context.clip();
-  paintLogo(context, region, from, to, x, step);
-  paintHeat(context, region, from, to, x, step);
+  paintLogo(context, region, from, to, x, y, step);
+  paintHeat(context, region, from, to, x, step, largest);
   context.restore();
-  paintPlaces(context, region, from, to, x, step);
+  paintPlaces(context, region, from, to, x, step, wide);
 }
 
-function logoY(region, from, to) {
-  const [low, high] = extent(region, from, to);
-  return (value) => LOGO.top + (LOGO.bottom - LOGO.top) * (high - value) / (high - low);
-}
-
-function paintScale(context, region, from, to, canvas) {
-  const [low, high] = extent(region, from, to), y = logoY(region, from, to);
+function paintScale(context, [low, high], y, plot) {
   context.fillStyle = palette.dim;
   context.textAlign = "right";
   context.textBaseline = "middle";
@@ -91,7 +94,7 @@ function paintScale(context, region, from, to, canvas) {
   for (const value of [0, ...apart]) context.fillText(Number(value.toPrecision(2)), MARGIN - 8, y(value));
   Array.from(letters).forEach((letter, i) => context.fillText(letter, MARGIN - 8, HEAT.top + (i + 0.5) * HEAT.row));
   context.fillStyle = palette.line;
-  context.fillRect(MARGIN, y(0) - 0.5, plotWidth(canvas), 1);
+  context.fillRect(MARGIN, y(0) - 0.5, plot, 1);
 }
 
 /** Columns to draw: all, or the one of the largest value in each pixel. */
@@ -106,8 +109,7 @@ function* eachPixel(from, to, step, value) {
   }
 }
 
-function paintLogo(context, region, from, to, x, step) {
-  const y = logoY(region, from, to);
+function paintLogo(context, region, from, to, x, y, step) {
   for (const [column, best] of eachPixel(from, to, step, region.importance)) {
     const value = region.importance(best), base = region.base(best);
     if (!value) continue; // NaN too
@@ -120,28 +122,13 @@ function paintLogo(context, region, from, to, x, step) {
 
 function baseColour(base) { return palette[base === "U" ? "T" : base] || palette.other; }
 
-/** A letter that fills its box exactly. */
-function stretched(context, letter, box) {
-  if (box.tall < 0.5) return;
-  context.save();
-  context.font = "bold 100px Arial, 'Liberation Sans', sans-serif";
-  context.textAlign = "left";
-  context.textBaseline = "alphabetic";
-  const ink = context.measureText(letter);
-  const wide = ink.actualBoundingBoxRight + ink.actualBoundingBoxLeft, tall = ink.actualBoundingBoxAscent + ink.actualBoundingBoxDescent;
-  context.translate(box.left, box.top);
-  context.scale((box.wide * 0.96) / wide, box.tall / tall);
-  context.fillText(letter, ink.actualBoundingBoxLeft, ink.actualBoundingBoxAscent);
-  context.restore();
-}
-
-function paintHeat(context, region, from, to, x, step) {
+function paintHeat(context, region, from, to, x, step, largest) {
   const shades = ramp();
   const wide = step > 3 ? step - 0.5 : Math.max(step, 1) + 0.5;
   for (let letter = 0; letter < letters.length; letter++) {
     for (const [column, best] of eachPixel(from, to, step, (c) => region.delta(c, letter))) {
       const value = region.delta(best, letter);
-      context.fillStyle = Number.isNaN(value) ? palette.none : shades(value / (region.largest || 1));
+      context.fillStyle = Number.isNaN(value) ? palette.none : shades(value / (largest || 1));
       context.fillRect(x(column), HEAT.top + letter * HEAT.row, wide, HEAT.row - 1);
       if (letters[letter] === region.base(column) && step > 3) markReference(context, x(column) + step / 2, letter);
     }
@@ -163,16 +150,16 @@ function paintCursor(context, x, step) {
 }
 
 /** Position numbers under the heat map, at round numbers of the genome. */
-function paintPlaces(context, region, from, to, x, step) {
-  const y = HEAT.top + HEAT.row * letters.length, wide = to - from;
+function paintPlaces(context, region, from, to, x, step, wide) {
+  const y = HEAT.top + HEAT.row * letters.length;
   const every = [1, 2, 5].flatMap((m) => [0, 1, 2, 3, 4, 5, 6, 7].map((p) => m * 10 ** p)).sort((a, b) => a - b)
-    .find((n) => n * step >= 95) || wide;
+    .find((n) => n * step >= 95) || to - from;
   context.fillStyle = palette.dim;
   context.textAlign = "center";
   context.textBaseline = "top";
   for (let column = from; column < to; column++) {
     const middle = x(column) + step / 2;
-    if (shown(region.position(column)) % every || middle < MARGIN || middle > context.canvas.clientWidth - 30) continue;
+    if (shown(region.position(column)) % every || middle < MARGIN || middle > wide - 30) continue;
     context.fillRect(middle - 0.5, y, 1, 5);
     context.fillText(thousands(shown(region.position(column))), middle, y + 8);
   }
@@ -191,6 +178,6 @@ function ramp() {
   const [down, zero, up] = ["down", "zero", "up"].map(parse);
   return (share) => {
     const end = share < 0 ? down : up, part = Math.min(Math.abs(share), 1);
-    return `rgb(${zero.map((value, i) => Math.round(value + (end[i] - value) * part)).join(" ")})`;
+    return `rgb(${zero.map((value, i) => Math.round(value + (end[i] - value) * part)).join(", ")})`;
   };
 }

@@ -4,7 +4,7 @@ const PAGE = 20;
 const rows = data.rows, count = rows.name.length;
 const table = { sort: "site", descending: true, shown: [], page: 0 };
 
-/** key, heading, value of a row (null: none), whether it is a number, text of the cell */
+/** key, share of the width in %, heading, value of a row (null: none), whether it is a number, text of the cell */
 function columns() {
   const scores = data.tracks[state.track].scores;
   const at = (i) => {
@@ -12,16 +12,16 @@ function columns() {
     return change === null ? "-" : `${rows.chrom[i]}:${thousands(shown(scores.at[i]))} ${change}`;
   };
   return [
-    { key: "name", title: "Name", of: (i) => rows.name[i] },
-    { key: "place", title: "Location", of: (i) => i, compare: byPlace, text: (i) => place(rows.chrom[i], rows.start[i], rows.end[i]) },
-    { key: "strand", title: "Strand", of: (i) => rows.strand[i] },
-    { key: "status", title: "Status", of: (i) => rows.status[i] },
-    { key: "prediction", title: "Prediction", number: true, of: (i) => scores.prediction[i] },
-    { key: "delta", title: "Largest delta", number: true, of: (i) => scores.delta[i] },
-    { key: "at", title: "at", of: (i) => scores.at[i], compare: (i, j) => rankOf(i) - rankOf(j) || scores.at[i] - scores.at[j], text: at },
-    { key: "site", title: "Strongest site", number: true, of: (i) => scores.site[i], rank: Math.abs },
-    { key: "unknown", title: "N", number: true, of: (i) => rows.unknown[i] },
-    { key: "padded", title: "Padded", number: true, of: (i) => rows.padded[i] },
+    { key: "name", wide: 15, title: "Name", of: (i) => rows.name[i] },
+    { key: "place", wide: 18, title: "Location", of: (i) => i, compare: byPlace, text: (i) => place(rows.chrom[i], rows.start[i], rows.end[i]) },
+    { key: "strand", wide: 7, title: "Strand", of: (i) => rows.strand[i] },
+    { key: "status", wide: 8, title: "Status", of: (i) => rows.status[i] },
+    { key: "prediction", wide: 9, title: "Prediction", number: true, of: (i) => scores.prediction[i] },
+    { key: "delta", wide: 8.5, title: "Largest delta", number: true, of: (i) => scores.delta[i] },
+    { key: "at", wide: 15, title: "at", of: (i) => scores.at[i], compare: (i, j) => rankOf(i) - rankOf(j) || scores.at[i] - scores.at[j], text: at },
+    { key: "site", wide: 8.5, title: "Strongest site", number: true, of: (i) => scores.site[i], rank: Math.abs },
+    { key: "unknown", wide: 4, title: "N", number: true, of: (i) => rows.unknown[i] },
+    { key: "padded", wide: 7, title: "Padded", number: true, of: (i) => rows.padded[i] },
   ];
 }
 
@@ -76,7 +76,7 @@ function showHead() {
     const button = element("button", { type: "button", "data-sort": column.key }, column.title + (isSorted ? (table.descending ? " ▼" : " ▲") : ""));
     button.addEventListener("click", () => sortBy(column));
     const order = isSorted ? (table.descending ? "descending" : "ascending") : "none";
-    head.append(element("th", { scope: "col", "aria-sort": order, class: column.number ? "number" : "text" }, button));
+    head.append(element("th", { style: `width: ${column.wide}%`, scope: "col", "aria-sort": order, class: column.number ? "number" : "text" }, button));
   }
   byId("table").tHead.replaceChildren(head);
 }

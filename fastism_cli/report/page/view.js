@@ -1,11 +1,12 @@
 // One region: what is in view, and how the reader moves in it. Columns count from the left of the picture.
 
 const NARROWEST = 10; // bases in view at least
+const READABLE = 7; // pixels of a letter
 const view = { from: 0, to: 1, flipped: false, column: null, letter: null };
 
 /** The region as it is drawn: on the strand that was chosen, column 0 at the left. */
-function drawn() {
-  const map = data.maps[state.map], scores = scoresOf(state.map, state.track), width = map.seq.length, size = letters.length;
+function drawn(track = state.track) {
+  const map = data.maps[state.map], scores = scoresOf(state.map, track), width = map.seq.length, size = letters.length;
   const at = (column) => (view.flipped ? width - 1 - column : column);
   const turned = Array.from(letters, (x) => letters.indexOf(view.flipped ? complement[x] : x));
   return {
@@ -14,15 +15,18 @@ function drawn() {
     importance: (column) => scores.importance[at(column)],
     delta: (column, letter) => scores.delta[at(column) * size + turned[letter]],
     position: (column) => map.start + at(column),
+    column: (position) => at(position - map.start),
   };
 }
 
 function openRegion(map, focus) {
+  const isFirst = byId("view").hidden;
   state.map = map;
   view.flipped = false;
   byId("view").hidden = false;
   showSite();
   showPage();
+  if (!isFirst) keepAddress();
   if (focus) byId("detail").focus();
 }
 
@@ -38,12 +42,17 @@ function showView() {
   const order = data.tracks[state.track].order, rank = order.indexOf(state.map);
   byId("region-back").disabled = rank <= 0;
   byId("region-on").disabled = rank === order.length - 1;
-  showLegend(region.largest);
-  paint(region);
+  const shownPanels = panels();
+  showLegend(shownPanels);
+  showCaptions();
+  showLinks();
+  paint(shownPanels);
 }
 
-function showLegend(largest) {
-  byId("legend").replaceChildren("delta ", element("span", {}, number(-largest)), element("i", {}), element("span", {}, `+${number(largest)}`));
+function showLegend(shownPanels) {
+  const ends = new Set(shownPanels.map((panel) => panel.largest)), largest = ends.size === 1 ? [...ends][0] : null;
+  const [low, high] = largest === null ? ["lowest", "highest of each"] : [number(-largest), `+${number(largest)}`];
+  byId("legend").replaceChildren("delta ", element("span", {}, low), element("i", {}), element("span", {}, high));
 }
 
 /** The stretch in view, kept inside of the region. */
@@ -63,20 +72,21 @@ function zoomMiddle(factor) { zoom(factor, view.column === null ? (view.from + v
 
 function showAll() { setRange(0, data.maps[state.map].seq.length); }
 
-/** About a hundred bases around the strongest site, or the whole region where that is not much more. */
+/** About a hundred bases around the strongest site, or as many as can be read; the whole region where that is not much more. */
 function showSite() {
   const map = data.maps[state.map], width = map.seq.length, found = data.tracks[state.track].scores.site_at[map.row];
   point(null, null);
-  if (width <= 160 || found === null) return showAll();
+  const half = Math.min(50, Math.max(Math.floor(plotWidth(byId("detail")) / READABLE / 2), 10));
+  if (width <= 3.2 * half || found === null) return showAll();
   const column = view.flipped ? width - 1 - (found - map.start) : found - map.start;
-  setRange(column - 50, column + 50);
+  setRange(column - half, column + half);
 }
 
 /** Put the cursor on a letter of a column (letter null: on the base itself) and say what is there. */
-function point(column, letter) {
+function point(column, letter, track = state.track) {
   view.column = column;
   view.letter = letter;
-  byId("readout").textContent = column === null ? "" : words(drawn(), column, letter);
+  byId("readout").textContent = column === null ? "" : words(drawn(track), column, letter);
 }
 
 /** ``chr2:3,469 T>A  delta -1.234  importance of T 0.5`` */
@@ -128,7 +138,7 @@ function flip() {
 }
 
 function wireView() {
-  const detail = byId("detail"), overview = byId("overview"), tip = byId("tip");
+  const detail = byId("detail"), overview = byId("overview");
   byId("region-back").addEventListener("click", () => otherRegion(-1));
   byId("region-on").addEventListener("click", () => otherRegion(1));
   byId("zoom-in").addEventListener("click", () => zoomMiddle(0.5));
@@ -141,17 +151,7 @@ function wireView() {
     event.preventDefault();
     KEYS[event.key](event);
   });
-  detail.addEventListener("wheel", (event) => {
-    if (!event.ctrlKey && !event.metaKey) return; // the page scrolls
-    event.preventDefault();
-    zoom(event.deltaY < 0 ? 0.8 : 1.25, columnAt(detail, event));
-  }, { passive: false });
-  detail.addEventListener("pointermove", (event) => hover(event, detail, tip));
-  detail.addEventListener("pointerleave", () => { tip.hidden = true; });
-  drag(detail, (event, start) => {
-    const by = (start.x - event.clientX) * (start.to - start.from) / plotWidth(detail);
-    setRange(start.from + by, start.to + by);
-  });
+  wirePanel(detail, null);
   drag(overview, (event, start) => {
     const width = data.maps[state.map].seq.length, box = overview.getBoundingClientRect();
     const ends = [start.x, event.clientX].map((x) => width * Math.min(Math.max((x - box.left - MARGIN) / plotWidth(overview), 0), 1));
@@ -160,6 +160,23 @@ function wireView() {
     else setRange(from, to);
   }, true);
   new ResizeObserver(() => requestAnimationFrame(showView)).observe(overview);
+}
+
+/** Pointer and wheel on the picture of a target; null is the chosen one. */
+function wirePanel(canvas, track) {
+  const tip = byId("tip");
+  canvas.addEventListener("wheel", (event) => {
+    if (!event.ctrlKey && !event.metaKey) return; // the page scrolls
+    event.preventDefault();
+    zoom(event.deltaY < 0 ? 0.8 : 1.25, columnAt(canvas, event));
+  }, { passive: false });
+  canvas.addEventListener("pointermove", (event) => hover(event, canvas, tip, track ?? state.track));
+  canvas.addEventListener("pointerleave", () => { tip.hidden = true; });
+  canvas.addEventListener("click", keepAddress);
+  drag(canvas, (event, start) => {
+    const by = (start.x - event.clientX) * (start.to - start.from) / plotWidth(canvas);
+    setRange(start.from + by, start.to + by);
+  });
 }
 
 /** Call ``moved(event, start)`` while the pointer is down; at the first press too if ``atOnce``. */
@@ -179,11 +196,11 @@ function columnAt(canvas, event) {
   return view.from + x * (view.to - view.from);
 }
 
-function hover(event, canvas, tip) {
+function hover(event, canvas, tip, track) {
   const column = Math.floor(columnAt(canvas, event)), letter = letterAt(canvas, event);
   tip.hidden = !(column >= Math.floor(view.from) && column < view.to && column < data.maps[state.map].seq.length);
   if (tip.hidden) return;
-  point(column, letter);
+  point(column, letter, track);
   tip.textContent = byId("readout").textContent;
   const right = event.clientX + 14 + tip.offsetWidth > innerWidth;
   tip.style.left = `${right ? event.clientX - 14 - tip.offsetWidth : event.clientX + 14}px`;
