@@ -21,7 +21,7 @@ JAX_TESTS := $(patsubst %,tests/%.py,engine/test_fast engine/test_fastism engine
 	model/test_without_tensorflow rules/test_every_layer rules/test_frames rules/test_register_rule rules/test_several_windows)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo logo figures test test-all test-rest coverage mutants test-jax test-consumers test-browser fuzz test-attack test-field bench-field docs check format bench bench-gpu gpu-model bench-host peers bench-report bench-auto bench-sweeps bench-process bench-batch-size bench-memory bench-scale bench-export test-kill test-slurm test-snakemake test-nextflow train clean
+.PHONY: help demo logo figures report-picture test test-all test-rest coverage mutants test-jax test-consumers test-browser fuzz test-attack test-field bench-field docs check format bench bench-gpu gpu-model bench-host peers bench-report bench-auto bench-sweeps bench-process bench-batch-size bench-memory bench-scale bench-export test-kill test-slurm test-snakemake test-nextflow site notebook test-notebook dist train clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ logo: demo  ## draw the README's picture anew from the demo's result
 
 figures: $(VENV)/installed  ## draw the pictures of examples/figures anew (ANEW=1: score what they show, too)
 	ANEW=$(ANEW) $(BIN)/python examples/figures/draw.py
+
+report-picture: demo  ## draw the README's picture of the report anew, with Chromium
+	$(BIN)/fastism report $(OUT)/demo.ism.h5 --output $(OUT)/report.html --overwrite
+	chromium --headless=new --no-sandbox --hide-scrollbars --window-size=1200,1000 --screenshot=$(abspath examples/report.png) file://$(abspath $(OUT)/report.html)
 
 test: $(VENV)/installed  ## the tests (less than four minutes on two cores); of dear ones a share, by FASTISM_TEST_SEED=0
 	$(BIN)/python -m pytest -q -n $(JOBS)
@@ -176,6 +180,7 @@ $(VENV)-snakemake/installed:
 test-snakemake: $(VENV)/installed $(VENV)-snakemake/installed  ## the example workflow by a real Snakemake, then on a real SLURM
 	$(BIN)/python -m tests.clusters.snakemake $(abspath $(VENV)-snakemake/bin/snakemake)
 	$(BIN)/python -m tests.clusters.snakemake $(abspath $(VENV)-snakemake/bin/snakemake) --slurm
+	$(BIN)/python -m tests.clusters.snakemake $(abspath $(VENV)-snakemake/bin/snakemake) --wrapper
 
 test-nextflow: $(VENV)/installed  ## the commands of the example modules; the workflow, where Nextflow is installed
 	@$(BIN)/python -m tests.clusters.nextflow
@@ -183,8 +188,42 @@ test-nextflow: $(VENV)/installed  ## the commands of the example modules; the wo
 bench-export: $(VENV)/installed  ## time and memory of an export of 10,000 regions, against reading the file
 	$(BIN)/python -m benchmarks.export
 
+# Its own environment: it needs neither Keras nor the tests.
+$(VENV)-site/installed: Makefile
+	$(PYTHON) -m venv $(VENV)-site
+	$(VENV)-site/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-site/bin/python -m pip install --quiet "mkdocs-material>=9.6" "mkdocs-click>=0.8" "mkdocstrings[python]>=0.27" "click>=8.2"
+	@touch $@
+
+site: $(VENV)-site/installed  ## the documentation as a web site in build/site: strict, nothing from elsewhere
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(VENV)-site/bin/python -m mkdocs build --strict --quiet
+	$(VENV)-site/bin/python -m tests.helpers.site_check build/site
+
+$(VENV)-notebook/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-notebook
+	$(VENV)-notebook/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-notebook/bin/python -m pip install --quiet --editable ".[plot,export,frames]" "nbmake>=1.5" ipykernel ipywidgets "modisco-lite>=2.4"
+	@touch $@
+
+test-notebook: $(VENV)-notebook/installed  ## the tutorial from its first cell to its last
+	PATH="$(abspath $(VENV)-notebook)/bin:$$PATH" $(VENV)-notebook/bin/python -m pytest -q -p no:cacheprovider -c /dev/null --rootdir examples --nbmake --nbmake-timeout=280 examples/tutorial.ipynb
+
+notebook: $(VENV)-notebook/installed  ## the same, and keep the outputs in examples/tutorial.ipynb
+	PATH="$(abspath $(VENV)-notebook)/bin:$$PATH" $(VENV)-notebook/bin/python -m pytest -q -p no:cacheprovider -c /dev/null --rootdir examples --nbmake --overwrite --nbmake-timeout=280 examples/tutorial.ipynb
+
+$(VENV)-dist/installed:
+	$(PYTHON) -m venv $(VENV)-dist
+	$(VENV)-dist/bin/python -m pip install --quiet --upgrade pip build twine
+	@touch $@
+
+dist: $(VENV)-dist/installed  ## wheel and sdist in dist/: checked, installed in an empty environment, and run there
+	rm -rf dist
+	$(VENV)-dist/bin/python -m build --outdir dist .
+	$(VENV)-dist/bin/python -m twine check --strict dist/*
+	PYTHON=$(PYTHON) sh packaging/try_wheel.sh dist
+
 train: $(VENV)/installed  ## make the example's genome, peaks and model anew
 	$(BIN)/python examples/train.py
 
 clean:  ## remove the environment and what the demo wrote
-	rm -rf $(VENV) $(VENV)-jax $(VENV)-gpu-model $(VENV)-snakemake $(VENV)-consumers $(VENV)-peers $(VENV)-field $(OUT) .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-jax $(VENV)-gpu-model $(VENV)-snakemake $(VENV)-consumers $(VENV)-peers $(VENV)-field $(VENV)-site $(VENV)-notebook $(VENV)-dist build dist $(OUT) .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -11,26 +11,33 @@ from fastism_cli.export.formats import FORMATS
 ROOT = Path(fastism_cli.__file__).parent.parent
 
 
-def readme() -> str:
-    return (ROOT / "README.md").read_text(encoding="utf-8")
+MOST_LINES = 150
 
 
-def test_every_public_name_is_in_the_readme():
-    table = readme().split("<!-- names: begin -->")[1].split("<!-- names: end -->")[0]
+def page(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_every_public_name_is_in_the_page_on_the_library():
+    table = page("docs/reference/library.md").split("<!-- names: begin -->")[1].split("<!-- names: end -->")[0]
     names = re.findall(r"^\| `(\w+)` \| \S.*\|$", table, flags=re.MULTILINE)
     assert sorted(names) == sorted(fastism_cli.__all__)
 
 
-def test_every_command_and_format_is_in_the_readme():
-    text = readme()
+def test_every_command_and_format_has_its_line():
+    text = page("README.md")
     assert [name for name in COMMANDS if not re.search(rf"^\| `fastism {name}[ `]", text, flags=re.MULTILINE)] == []
-    table = text.split("| `--format` | holds |")[1].split("\n\n")[0]
+    table = page("docs/how-to/other-tools.md").split("| `--format` | holds |")[1].split("\n\n")[0]
     kinds = [kind for row in table.splitlines()[2:] for kind in re.findall(r"`([\w-]+)`", row.split("|")[1])]
     assert sorted(kinds) == sorted(FORMATS)
 
 
+def test_the_readme_is_short():
+    assert len(page("README.md").splitlines()) <= MOST_LINES
+
+
 def test_the_version_is_the_same_everywhere():
-    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    citation = page("CITATION.cff")
     assert re.search(r"^version: (\S+)$", citation, flags=re.MULTILINE)[1] == fastism_cli.__version__
 
 

@@ -104,10 +104,10 @@ def test_modisco_finds_the_planted_motif_and_maps_it_back(planted, tmp_path, kin
     assert np.mean(covered) > 0.5
 
 
-def test_the_readmes_way_from_bed_to_motifs(tmp_path):
+def test_the_way_from_bed_to_motifs(tmp_path):
     modisco = Path(program("modisco"))
-    section = (EXAMPLES.parent / "README.md").read_text().split("## From BED to motifs")[1].split("\n## ")[0]
-    commands = [line.strip() for line in section.splitlines() if line.startswith("    ")]
+    page = (EXAMPLES.parent / "docs" / "how-to" / "motifs.md").read_text()
+    commands = [line.strip() for line in page.splitlines() if line.startswith("    ")]
     assert len(commands) == 4
     (tmp_path / "examples").mkdir()
     for name in ("demo.keras", "demo.bed", "demo.fa"):
