@@ -1,7 +1,7 @@
 """The example workflow by the real Snakemake: a rerun does nothing, a deleted shard reruns alone.
 
 ``make test-snakemake``; the first argument is the ``snakemake`` to run. With ``--slurm`` it runs through the SLURM
-executor instead, by the example's profile, on a SLURM of its own.
+executor instead, by the example's profile, on a SLURM of its own; with ``--wrapper`` the test of the wrapper is run.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from fastism_cli.results.ism_file import read_result
 from tests.clusters.cluster import slurm
 from tests.clusters.job import EXAMPLES, environment, inputs, whole_run
 from tests.helpers.same_results import assert_same_results
 
+WRAPPER, IN_COLLECTION = EXAMPLES.parent / "packaging" / "snakemake-wrapper" / "run", "master/bio/fastism/run"
 SHARDS, REGIONS, SLURM_REGIONS = 3, 90, 12
 SLURM_SECONDS = 900  # four jobs, one after the other where there are two cores
 # The cluster keeps no accounts: sacct knows no job, and there is none to charge.
@@ -81,5 +83,23 @@ def on_slurm(program: str) -> None:
     print(f"Snakemake on SLURM: {jobs} jobs by the example's profile, {arrays} arrays equal one run")
 
 
+def by_wrapper(program: str) -> None:
+    """The test of the wrapper in packaging/, without its conda environment."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for file in ("demo.keras", "demo.bed", "demo.fa"):
+            shutil.copy(EXAMPLES / file, folder)
+        text = (WRAPPER / "test" / "Snakefile").read_text()
+        assert IN_COLLECTION in text
+        (folder / "Snakefile").write_text(text.replace(IN_COLLECTION, f"file://{WRAPPER}"))
+        snakemake(program, folder, environment())
+        rows = len(read_result(str(folder / "results" / "demo.ism.h5")).seq)
+        assert rows == 5 and (folder / "results" / "demo.json").exists()
+        assert "5 regions" in (folder / "logs" / "demo.log").read_text()
+    print(f"Snakemake: the wrapper scored {rows} regions")
+
+
+WAYS = {"--slurm": on_slurm, "--wrapper": by_wrapper}
+
 if __name__ == "__main__":
-    (on_slurm if "--slurm" in sys.argv[2:] else main)(sys.argv[1])
+    next((way for option, way in WAYS.items() if option in sys.argv[2:]), main)(sys.argv[1])
