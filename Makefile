@@ -38,8 +38,8 @@ demo: $(VENV)/installed  ## score the example's peaks and show the motifs that c
 	$(BIN)/fastism run --model examples/demo.keras --bed examples/demo.bed --fasta examples/demo.fa --output $(OUT)/demo.ism.h5 --overwrite
 	$(BIN)/python examples/show.py $(OUT)/demo.ism.h5 --motifs examples/demo_motifs.tsv
 
-logo: demo  ## draw the README's picture anew from the demo's result
-	$(BIN)/fastism plot $(OUT)/demo.ism.h5 --target ctcf --name peak_52 --output examples/ctcf.png --overwrite
+logo: $(VENV)/installed  ## draw the README's picture anew
+	$(BIN)/fastism plot examples/figures/peak_52.ism.h5 --target ctcf --name peak_52 --output examples/ctcf.png --overwrite
 
 figures: $(VENV)/installed  ## draw the pictures of examples/figures anew (ANEW=1: score what they show, too)
 	ANEW=$(ANEW) $(BIN)/python examples/figures/draw.py

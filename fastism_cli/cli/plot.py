@@ -76,7 +76,9 @@ look_options = together(
     click.option(
         "--heat-map/--no-heat-map", default=None, help="Deltas of all substitutions below each logo.  [default: of one]"
     ),
-    click.option("--title", metavar="TEXT", help=f'In the place of name, place and prediction; "{NO_TITLE}" is none.'),
+    click.option(
+        "--title", metavar="TEXT", help=f'In the place of name, place and prediction; "{NO_TITLE}" leaves it out.'
+    ),
     click.option(
         "--label",
         "labels",

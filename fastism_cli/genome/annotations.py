@@ -15,14 +15,14 @@ from fastism_cli.errors import RegionError, UsageError
 from fastism_cli.genome.bed import BedSource, raw_lines
 from fastism_cli.genome.fasta import other_name
 from fastism_cli.genome.gtf import COLUMNS, Gene, read_genes
-from fastism_cli.genome.input_files import fault_in_file
+from fastism_cli.genome.input_files import found_by_child
 from fastism_cli.genome.placement import overlap, parse_span
 from fastism_cli.optional import require
 
 Span = tuple[str, int, int]  # contig, first base counted from 0, end
 Values = npt.NDArray[np.float32]
 BIGWIG = (b"\x26\xfc\x8f\x88", b"\x88\x8f\xfc\x26")  # the first bytes, of either order of bytes
-SECONDS, BYTES_PER_SECOND = 20, 1 << 24  # of processor time, for the head of a bigWig
+SECONDS = 60  # of processor time, for what is drawn of a bigWig
 
 
 class Feature(NamedTuple):
@@ -137,7 +137,7 @@ def open_annotation(text: str, spans: Sequence[Span]) -> AnnotationFile:
     label, path = labelled_path(text)
     kind = _kind(path)
     if kind == "bigwig":
-        return SignalFile(label, _checked(path))
+        return SignalFile(label, _checked(path, spans))
     if kind == "gtf":
         return GeneFile(label, read_genes(path, _names(spans)))
     return FeatureFile(label, read_features(path, spans))
@@ -227,22 +227,21 @@ def files_of(tracks: Sequence[str], highlights: Sequence[str]) -> list[str]:
 # --- bigWig ----------------------------------------------------------------------------------------------------------
 
 
-def _checked(path: str) -> str:
+def _checked(path: str, spans: Sequence[Span]) -> str:
+    """The path of a bigWig whose stretches a child process has read: a damaged one can crash the library."""
     require("pyBigWig", wanted_by=f"a track of {path}", extra="export")
-    fault = fault_in_file(path, _fault, seconds=SECONDS, bytes_per_second=BYTES_PER_SECOND)
+    fault = found_by_child(lambda: _fault(path, spans), SECONDS)
     if fault:
-        raise UsageError(f"{path}{fault}. Make or copy it again.")
+        raise UsageError(fault if path in fault else f"{path}{fault}. Make or copy it again.")
     return path
 
 
-def _fault(path: str) -> str:
-    """What is wrong with the head of a bigWig; read by a child process, which the library may crash."""
+def _fault(path: str, spans: Sequence[Span]) -> str:
     try:
-        with _opened(path) as file:
-            for chrom, size in (file.chroms() or {}).items():
-                file.stats(chrom, 0, size)
-    except (UsageError, RuntimeError):
-        return " is a damaged bigWig"
+        for span in spans:
+            SignalFile("", path).within(*span)
+    except UsageError as error:
+        return str(error)
     return ""
 
 

@@ -7,11 +7,12 @@ import pty
 import struct
 import sys
 import termios
+from collections.abc import Callable
 
 import pytest
 
 from fastism_cli.cli.messages import LOGGER, start_logging
-from fastism_cli.cli.progress import Lines, shown_progress
+from fastism_cli.cli.progress import Lines, shown_pictures, shown_progress
 
 END = "<end>"
 pytestmark = pytest.mark.usefixtures("logging_as_before")
@@ -27,7 +28,7 @@ def work() -> None:
     LOGGER.info("the end")
 
 
-def shown(monkeypatch, *, columns: int | None, quiet: bool = False) -> str:
+def shown(monkeypatch, *, columns: int | None, quiet: bool = False, what: Callable[[], None] = work) -> str:
     """What appears on a terminal so many columns wide, or in a pipe."""
     reading, writing = os.pipe() if columns is None else pty.openpty()
     if columns is not None:
@@ -35,7 +36,7 @@ def shown(monkeypatch, *, columns: int | None, quiet: bool = False) -> str:
     with os.fdopen(writing, "w", buffering=1) as stderr:
         monkeypatch.setattr(sys, "stderr", stderr)
         start_logging(quiet=quiet, verbose=False)
-        work()
+        what()
         stderr.write(END)
         stderr.flush()
         found = b""
@@ -92,3 +93,25 @@ def test_a_long_wait_is_told_in_hours():
     lines.start(100)
     lines.rows = 1
     assert lines.line(100).endswith("2 h 45 min left")
+
+
+def draw(pictures: int) -> None:
+    with shown_pictures() as tick:
+        for done in range(pictures + 1):
+            tick(done, pictures)
+    LOGGER.info("the end")
+
+
+def test_pictures_have_a_bar_on_a_terminal(monkeypatch):
+    text = shown(monkeypatch, columns=100, what=lambda: draw(20))
+    bars = [part for part in text.split("\r") if "%|" in part]
+    assert bars and "0/20" in bars[0] and text.endswith("the end\n")
+    assert "%|" not in shown(monkeypatch, columns=100, what=lambda: draw(1)), "one picture needs none"
+
+
+def test_pictures_have_lines_in_a_pipe(monkeypatch):
+    monkeypatch.setattr("fastism_cli.cli.progress.SECONDS_BETWEEN_PICTURES", 0.0)
+    text = shown(monkeypatch, columns=None, what=lambda: draw(3))
+    lines = [line.split(" ", 2)[2] for line in text.splitlines()]
+    assert lines == ["drawing 3 pictures", "1 of 3 pictures", "2 of 3 pictures", "the end"]
+    assert "pictures" not in shown(monkeypatch, columns=None, quiet=True, what=lambda: draw(3))

@@ -221,9 +221,9 @@ def test_text_is_measured_and_shortened():
 
 def test_what_does_not_fit_is_refused_with_what_would(looked):
     region = regions_of(looked[0], 2)[0]
-    with pytest.raises(UsageError, match=r"--width 0.6in leaves no place .* at least \d+mm"):
+    with pytest.raises(UsageError, match=r"width 0.6in leaves no place .* at least \d+mm"):
         drawn(region, width=0.6)
-    with pytest.raises(UsageError, match=r"--height 0.6in is too small .* at least (\d+)mm") as error:
+    with pytest.raises(UsageError, match=r"height 0.6in is too small .* at least (\d+)mm") as error:
         drawn(region, height=0.6)
     least = int(str(error.value).rsplit("least ", 1)[1].removesuffix("mm."))
     figure = drawn(region, height=(least + 1) / 25.4)
@@ -288,6 +288,7 @@ KINDS = {
 }
 
 
+@pytest.mark.one_in(12)
 @pytest.mark.parametrize("width", [ONE_COLUMN, TWO_COLUMNS], ids=["89mm", "183mm"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_text_is_too_small_or_over_another(looked, kind, width):

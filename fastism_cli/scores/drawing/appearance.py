@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cache
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -50,16 +53,20 @@ def use_no_display() -> None:
     matplotlib.use("Agg")
 
 
-def style() -> Any:
-    """The context to draw and to save in."""
+@contextmanager
+def style() -> Iterator[None]:
+    """The context to draw and to save in. A letter that the font lacks is an empty box, without a warning for each."""
     import matplotlib
 
-    return matplotlib.rc_context(STYLE)
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+        yield
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=10_000)
 def text_inches(text: str, points: float) -> float:
     """How wide a line of text is."""
     from matplotlib.font_manager import FontProperties

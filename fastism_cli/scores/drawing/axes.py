@@ -101,7 +101,8 @@ def heat_map(
         extent=(view.start + FIRST - 0.5, view.end + FIRST - 0.5, letters - 0.5, -0.5),
     )
     known = np.flatnonzero(part.seq < letters) if len(part.seq) <= MAX_LETTERS else np.empty(0, np.int64)
-    axes.scatter(part.positions[known] + FIRST, part.seq[known], s=2, color=INK, linewidths=0)
+    dot = min(2.0, (0.6 * base_points(axes, view)) ** 2)  # no wider than a base; square points
+    axes.scatter(part.positions[known] + FIRST, part.seq[known], s=dot, color=INK, linewidths=0)
     axes.set_yticks(range(letters), list(part.letters))
     axes.tick_params(axis="y", length=0)
     axes.spines[["left", "bottom"]].set_visible(False)

@@ -110,9 +110,7 @@ def rows_of(view: Interval, wrap: int | None, *, reverse: bool) -> tuple[Interva
     """
     wide = min(wrap or view.end - view.start, view.end - view.start)
     if view.end - view.start > MAX_ROWS * wide:
-        raise UsageError(
-            f"{view} makes more than {MAX_ROWS} rows of {wide:,} bases. Draw fewer bases, or more in a row: --wrap"
-        )
+        raise UsageError(f"{view} makes more than {MAX_ROWS} rows of {wide:,} bases. Draw fewer bases, or wrap later.")
     if reverse:
         return tuple(
             Interval(view.chrom, max(end - wide, view.start), end) for end in range(view.end, view.start, -wide)
@@ -161,8 +159,8 @@ def width_of(per_row: int, margins: Margins, options: FigureOptions) -> float:
     width = options.width or min(max(BASE_INCHES * per_row + both, NARROWEST), WIDEST)
     if width - both < LEAST_PLOT:
         raise UsageError(
-            f"--width {width:.3g}in leaves no place beside the texts, which take {both:.2f} inches: choose at least "
-            f"{25.4 * (both + LEAST_PLOT):.0f}mm, or a smaller --font-size."
+            f"width {width:.3g}in leaves no place beside the texts, which take {both:.2f} inches: choose at least "
+            f"{25.4 * (both + LEAST_PLOT):.0f}mm, or smaller letters."
         )
     return width
 
@@ -185,11 +183,11 @@ def placing_of(parts: Parts, width: float, margins: Margins, options: FigureOpti
     if logo < least_logo(options) - 1e-9:
         least = fixed + logos * least_logo(options)
         raise UsageError(
-            f"--height {options.height:.3g}in is too small for what is drawn: choose at least {25.4 * least:.0f}mm."
+            f"height {options.height:.3g}in is too small for what is drawn: choose at least {25.4 * least:.0f}mm."
         )
     height = fixed + logos * logo
     if height > MOST_INCHES:
-        raise UsageError(f"the figure would be {height:.0f} inches tall. Draw fewer bases, or more in a row: --wrap")
+        raise UsageError(f"the figure would be {height:.0f} inches tall. Draw fewer bases, or wrap later.")
     return _placed(parts, width, height, margins, options, logo)
 
 
