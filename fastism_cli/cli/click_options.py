@@ -287,12 +287,17 @@ loading_options = together(
     ),
 )
 
-model_option = click.option(
+MODEL_FILES = "Keras model: .keras, .h5, SavedModel folder, or .json with --weights."
+
+model_option = click.option("-m", "--model", required=True, metavar="MODEL", help=MODEL_FILES)
+
+models_option = click.option(
     "-m",
     "--model",
     required=True,
+    multiple=True,
     metavar="MODEL",
-    help="Keras model: .keras, .h5, SavedModel folder, or .json with --weights.",
+    help=f"{MODEL_FILES} Repeatable: the mean of several is scored.",
 )
 
 fasta_option = click.option(

@@ -60,7 +60,17 @@ def _what(found: Contents) -> list[str]:
         f"window    {found.window:,} of {found.length:,} bases{place and f' ({place})'}, {found.alphabet}, {strand}",
         f"genome    {found.contigs:,} contigs; {found.padded:,} regions pass an end of theirs",
     ]
+    lines += [f"mean      {line}" for line in _mean(found)]
     return lines + ([f"missing   rows {_listed(found)}"] if found.missing else [])
+
+
+def _mean(found: Contents) -> list[str]:
+    """What every score is the mean of, and then each model in a line of its own; nothing if it is no mean."""
+    if found.averaged is None:
+        return []
+    models = [model.path or "a model given as an object" for model in found.averaged.models]
+    spread = "; delta_sd has the deviation over models" if found.has_spread else ""
+    return [f"{found.averaged.text}{spread}", *(models if len(models) > 1 else [])]
 
 
 def _listed(found: Contents) -> str:

@@ -13,7 +13,7 @@ GROUPS = {
     "Sequence": "center offset stranded edge max_n tile share",
     "Changes": "window n_policy replace_with width step samples seed",
     "Model": "weights signature custom_objects rules allow_lambda sequence_input tie codes length alphabet",
-    "Scores": "targets target_names reduce scale",
+    "Scores": "targets target_names reduce scale rc rc_pairs shifts average spread",
     "Compute": "engine batch_size devices precision check",
     "Output": "output dtype compression overwrite shard resume checkpoint summary dry_run",
     "Messages": "quiet verbose",

@@ -21,7 +21,7 @@ from fastism_cli.cli.click_options import (
     loading_options,
     logging_options,
     missing_contig_option,
-    model_option,
+    models_option,
     placing_options,
     precision_option,
     target_names_option,
@@ -101,6 +101,28 @@ block_options = together(
     ),
 )
 
+mean_options = together(
+    click.option("--rc", is_flag=True, help="Score the mean of each sequence and its reverse complement."),
+    click.option(
+        "--rc-pairs",
+        multiple=True,
+        metavar="[HEAD=]0:1,2:3",
+        help="Targets that stand for the two strands: the reverse complement exchanges them. Repeatable.",
+    ),
+    click.option(
+        "--shifts",
+        metavar="-1,0,1",
+        help="Score the mean of inputs that are moved by so many bases, to the 3' end of what the model sees.",
+    ),
+    choice_option(
+        "average",
+        "Of several models, strands and shifts: average the scores, or what the heads give before --reduce and log2.",
+    ),
+    click.option(
+        "--spread", is_flag=True, help="Store the standard deviation over the models too, as /delta_sd beside /delta."
+    ),
+)
+
 how_options = together(
     choice_option(
         "engine",
@@ -170,7 +192,7 @@ Examples:
 
 
 @click.command(cls=Grouped, short_help="Score every substitution in the regions of a BED.", epilog=EXAMPLES)
-@model_option
+@models_option
 @click.option(
     "-b",
     "--bed",
@@ -181,6 +203,7 @@ Examples:
 @placing_options
 @what_options
 @block_options
+@mean_options
 @input_option
 @loading_options
 @how_options
@@ -188,13 +211,21 @@ Examples:
 @logging_options
 @click.pass_context
 def run(
-    ctx: click.Context, model: str, bed: str | None, fasta: str, output: str | None, dry_run: bool, **options: Any
+    ctx: click.Context,
+    model: tuple[str, ...],
+    bed: str | None,
+    fasta: str,
+    output: str | None,
+    dry_run: bool,
+    **options: Any,
 ) -> None:
     """Score every substitution in the regions of BED.
 
     For each record of BED, the model's input is centred on it, and every base is replaced by the three others. The
     result is an HDF5 file: for every target, the prediction with the substitution minus the prediction without it.
     Records that cannot be scored keep their row in the file, and its "status" says why.
+
+    Of several --model with the same inputs and heads, such as the folds of a cross-validation, the mean is scored.
 
     Without --bed, every record of FASTA is scored from its first base on. Shorter records are padded with N (see
     --edge); longer records are not scored.

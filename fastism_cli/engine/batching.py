@@ -194,7 +194,7 @@ class Batching:
                 size=size,
                 sequences=sequences,
                 alternates=self._others,
-                variables=self.prepared.model.variables,
+                weights=self.prepared.weights,
                 wide=self.prepared.wide_graph,
             )
 
@@ -207,7 +207,7 @@ class Batching:
             size=size,
             sequences=sequences,
             alternates=self._others,
-            variables=self.prepared.model.variables,
+            weights=self.prepared.weights,
         )
 
     @cached_property

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import Alphabet
+from fastism_cli.options.averages import Pass
 from fastism_cli.options.replacement import (
     BACKGROUND,
     FILE,
@@ -32,7 +33,8 @@ class Content(Protocol):
         Whether the mean of their deltas is the score.
     """
 
-    is_averaged: bool
+    @property
+    def is_averaged(self) -> bool: ...
 
     @property
     def count(self) -> int: ...
@@ -90,6 +92,48 @@ class ReverseComplement:
 
     def rows(self, here: np.ndarray, starts: np.ndarray) -> np.ndarray:
         return here[:, :, :, ::-1, self.partners]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A content in the way that a pass shows it: in another place, and perhaps on the other strand.
+
+    Attributes
+    ----------
+    content : Content
+        Of the input as it is.
+    shown : Pass
+    length, width : int
+        Of the input, and of a block.
+    partners : tuple of int
+        The channel of each letter on the strand that is shown.
+    """
+
+    content: Content
+    shown: Pass
+    length: int
+    width: int
+    partners: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        return self.content.count
+
+    @property
+    def is_averaged(self) -> bool:
+        return self.content.is_averaged
+
+    def rows(self, here: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        return self._strand(self.content.rows(self._strand(here), self._as_given(starts)))
+
+    def _as_given(self, starts: np.ndarray) -> np.ndarray:
+        """Where blocks begin in the input as it is."""
+        moved: np.ndarray = self.length - self.width - starts if self.shown.reverse else starts
+        given: np.ndarray = np.maximum(moved + self.shown.shift, 0)  # a call may be filled up with blocks past the end
+        return given
+
+    def _strand(self, rows: np.ndarray) -> np.ndarray:
+        return rows[..., ::-1, self.partners] if self.shown.reverse else rows
 
 
 # --- from what a user gives ------------------------------------------------------------------------------------------

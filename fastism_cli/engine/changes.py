@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import index
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from fastism_cli.engine.block_contents import Content, Fixed, content_of, width_of
+from fastism_cli.engine.block_contents import Content, Fixed, Seen, content_of, width_of
 from fastism_cli.engine.score_arrays import alternates, blank, set_reference_letters
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import Alphabet, Codes
 from fastism_cli.model.sequence_inputs import Views
+from fastism_cli.options.averages import Pass
 from fastism_cli.rules.blocks import Blocks, every_position
 
 
@@ -74,6 +75,9 @@ class Changes(Protocol):
     def blocks(self, starts: np.ndarray, length: int) -> Blocks:
         """The blocks that are computed for those that begin at ``starts``."""
 
+    def seen_in(self, shown: Pass, length: int) -> Changes:
+        """The same change of an input of this length, in the way that a pass shows it."""
+
     def of_chunk(self, sequences: Sequences, blocks: Blocks, first: int, size: int) -> Iterable[Change]:
         """What is put into ``size`` blocks from number ``first`` on."""
 
@@ -105,6 +109,9 @@ class Substitutions:
 
     def blocks(self, starts: np.ndarray, length: int) -> Blocks:
         return every_position(length)
+
+    def seen_in(self, shown: Pass, length: int) -> Substitutions:
+        return self  # which puts every letter everywhere
 
     def of_chunk(self, sequences: Sequences, blocks: Blocks, first: int, size: int) -> Iterator[Change]:
         for bases in alternates(sequences.codes, first, size, self.letters, self.n_policy):
@@ -153,6 +160,12 @@ class Replacements:
         if self.step is not None and len(starts) and not ((starts - starts.min()) % self.step).any():
             return Blocks(self.width, range(int(starts.min()), int(starts.max()) + 1, self.step))
         return Blocks.of(starts, self.width)
+
+    def seen_in(self, shown: Pass, length: int) -> Replacements:
+        if shown == Pass():
+            return self
+        partners = self.alphabet.complements if shown.reverse else tuple(range(self.alphabet.size))
+        return replace(self, content=Seen(self.content, shown, length, self.width, partners))
 
     def of_chunk(self, sequences: Sequences, blocks: Blocks, first: int, size: int) -> Iterator[Change]:
         starts = np.array(blocks.starts_from(first, size))

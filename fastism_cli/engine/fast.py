@@ -22,6 +22,7 @@ from fastism_cli.engine.planner import make_plan
 from fastism_cli.engine.stage import StageOnStretch, first_rows, summary_key
 from fastism_cli.model import backend, device_choices
 from fastism_cli.model.graph import LayerGraph
+from fastism_cli.model.weight_sets import WeightSets
 from fastism_cli.rules.base import Window
 from fastism_cli.rules.blocks import Blocks
 from fastism_cli.rules.frames import ChunkCall, Frame
@@ -48,11 +49,14 @@ class Kept:
         The activations that the compiled function reads.
     wide : Kept, optional
         The same for the plan without frames whose width is that of a trial.
+    weights : int
+        The set of weights that computed them.
     """
 
     inputs: list[Any]
     arrays: Arrays
     wide: Kept | None = None
+    weights: int = 0
 
 
 class FastEngine:
@@ -70,8 +74,8 @@ class FastEngine:
         The chunks, all of ``size`` blocks.
     sequences, alternates : int
         Batch axes of every call.
-    variables : sequence of Keras variables
-        All weights of the model.
+    weights : WeightSets
+        All weights of the model; calls take what is in use when the reference is computed.
     wide : LayerGraph, optional
         The graph for chunks in which a change leaves a frame whose width is that of a trial (see
         :mod:`fastism_cli.engine.recurrences`).
@@ -95,12 +99,12 @@ class FastEngine:
         period: int,
         sequences: int,
         alternates: int,
-        variables: Sequence[Any],
+        weights: WeightSets,
         wide: LayerGraph | None = None,
     ) -> None:
         self.graph, self.input_tensor, self.blocks = graph, input_tensor, blocks
         self.batch = (sequences, size, alternates)
-        self.calls, self.period, self.variables, self.wide_graph = calls, period, variables, wide
+        self.calls, self.period, self.weights, self.wide_graph = calls, period, weights, wide
         self.calls_made = self.misfits = 0
         phases = sorted({call.phase for call in calls})
         numbers = {phase: [call.q for call in calls if call.phase == phase] for phase in phases}
@@ -109,11 +113,20 @@ class FastEngine:
             phase: make_plan(graph, input_tensor, blocks, size=size, phase=phase, period=period) for phase in phases
         }
         self.reaches = reaches((plan, self.ranges[phase]) for phase, plan in self.plans.items())
-        runners = {phase: ChunkRunner(plan, self.ranges[phase], self) for phase, plan in self.plans.items()}
-        self.params = {key: value for runner in runners.values() for key, value in runner.prepare().items()}
-        self.constants = {key: self._pad_constant(cut) for key, cut in self._cuts(constant=True)}
-        self.chunks = {phase: backend.compiled(runner.run, variables) for phase, runner in runners.items()}
-        self.reference_pass = backend.compiled(self._reference_pass, variables)
+        self.runners = {phase: ChunkRunner(plan, self.ranges[phase], self) for phase, plan in self.plans.items()}
+        self._of_weights: dict[int, tuple[dict[str, Arrays], Arrays]] = {}
+        run = {phase: runner.run for phase, runner in self.runners.items()}
+        self.chunks = {phase: backend.compiled(function, weights.variables) for phase, function in run.items()}
+        self.reference_pass = backend.compiled(self._reference_pass, weights.variables)
+
+    def arrays_of_weights(self, number: int) -> tuple[dict[str, Arrays], Arrays]:
+        """What rules make of a set of weights, once: arrays by node, and those that differ by position."""
+        self.weights.use(number)
+        if number not in self._of_weights:
+            params = {key: value for runner in self.runners.values() for key, value in runner.prepare().items()}
+            constants = {key: self._pad_constant(cut) for key, cut in self._cuts(constant=True)}
+            self._of_weights[number] = params, constants
+        return self._of_weights[number]
 
     def _cuts(self, *, constant: bool) -> list[tuple[str, Cut]]:
         return [(cut_key(cut), cut) for cut in self.reaches if (cut.node is not None) == constant]
@@ -136,7 +149,7 @@ class FastEngine:
     def reference(self, inputs: Sequence[Any]) -> tuple[list[Any], Kept]:
         """One forward pass: predictions of all heads (S, *shape), and the activations that the chunks need."""
         outputs, arrays = self.reference_pass(list(inputs))
-        return outputs, Kept(list(inputs), arrays)
+        return outputs, Kept(list(inputs), arrays, weights=self.weights.current)
 
     def _reference_pass(self, inputs: Sequence[Any]) -> tuple[list[Any], Arrays]:
         values = {t: backend.of_batch(x, self.batch[0]) for t, x in self.graph.run(inputs).items()}
@@ -191,9 +204,10 @@ class FastEngine:
         """
         if self.calls_made >= MIN_CALLS and self.misfits > MAX_MISFITS * self.calls_made:
             return self._wide_deltas(call, kept, new)
+        params, constants = self.arrays_of_weights(kept.weights)
         arrays = [backend.as_argument(call.q, "int32"), backend.as_argument(new, str(new.dtype))]
         heads: list[Any]
-        heads, fits = self.chunks[call.phase](kept.arrays, self.constants, self.params, *arrays)
+        heads, fits = self.chunks[call.phase](kept.arrays, constants, params, *arrays)
         self.calls_made += 1
         if all(bool(backend.to_numpy(fit)) for fit in fits):
             return heads
@@ -215,7 +229,7 @@ class FastEngine:
             period=self.period,
             sequences=sequences,
             alternates=alternates,
-            variables=self.variables,
+            weights=self.weights,
         )
 
     def _parts(self, size: int) -> list[int]:
@@ -228,6 +242,7 @@ class FastEngine:
     def _wide_deltas(self, call: ChunkCall, kept: Kept, new: np.ndarray) -> list[Any]:
         """The same as :meth:`deltas`, part by part."""
         if kept.wide is None:
+            self.weights.use(kept.weights)
             _, kept.wide = self.wide.reference(kept.inputs)
         size, done = self.wide.batch[1], 0
         parts: list[list[Any]] = []

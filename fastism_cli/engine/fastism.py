@@ -1,22 +1,27 @@
-"""In-silico saturation mutagenesis of one model: the public class, and the checks of its inputs."""
+"""In-silico saturation mutagenesis of a model, or the mean of several: the public class, and checks of its inputs."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm.auto import tqdm
 
+from fastism_cli.engine.averaged import Averaged, Job
 from fastism_cli.engine.batching import Batching
 from fastism_cli.engine.changes import Changes, Replacing, Substitutions, refuse_without_replacement
 from fastism_cli.engine.forward import ForwardPasses
 from fastism_cli.engine.mutagenesis_result import MutagenesisResult
 from fastism_cli.engine.prepare import Prepared, choose_engine, prepare
 from fastism_cli.engine.score_arrays import OtherInput, codes_of_text, is_text, letters_of
-from fastism_cli.engine.score_batches import BatchLoop, Inputs, Task
+from fastism_cli.engine.score_batches import BatchLoop, Inputs, Scorer, Task
+from fastism_cli.engine.several_models import number_of_shared_weights, require_same_ports
 from fastism_cli.errors import SequenceError, UsageError
 from fastism_cli.genome.alphabet import Alphabet, Codes
 from fastism_cli.model.graph import Shape
@@ -24,29 +29,24 @@ from fastism_cli.model.heads import Head, Reduce
 from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.model.quiet import quiet_libraries
 from fastism_cli.model.sequence_inputs import integers_known
+from fastism_cli.options.averages import Averages, Pass, parse_averages
 from fastism_cli.options.choices import ENGINES, PRECISIONS, SAMPLES, SCORED_N_POLICIES
 from fastism_cli.options.per_head import Units
 from fastism_cli.rules.blocks import Blocks
 
 
-@dataclass(frozen=True)
-class Scorer:
-    """What scores the changes of one width.
+class Asked(NamedTuple):
+    """What a user asked for, besides the model and how it is read."""
 
-    Attributes
-    ----------
-    starts : int (blocks,), or None
-        Where the blocks begin; None for substitutions, at every position.
-    columns : int (blocks,), or None
-        Their places in the result, if there are other widths too.
-    """
-
-    prepared: Prepared
-    changes: Changes
-    batching: Batching
-    loop: BatchLoop
-    starts: np.ndarray | None = None
-    columns: np.ndarray | None = None
+    engine: str
+    batch_size: str | int
+    n_policy: str
+    replace_with: Any
+    width: int | None
+    step: int | None
+    ranges: Sequence[tuple[int, int]] | None
+    samples: int
+    seed: int
 
 
 class FastISM:
@@ -54,8 +54,9 @@ class FastISM:
 
     Parameters
     ----------
-    model : keras.Model or path
-        A built model, or a file that :func:`fastism_cli.load_model` reads.
+    model : keras.Model or path, or a list of them
+        A built model, or a file that :func:`fastism_cli.load_model` reads. Of several with the same inputs and heads,
+        the mean is scored; those of one architecture share what is compiled.
     sequence_input : str or int, optional
         Name or index of the input to substitute in. Default: the only input of shape (length, letters), or of shape
         (length,) that an Embedding reads.
@@ -99,6 +100,17 @@ class FastISM:
     scale : str or list of str
         ``"[HEAD=]logit"`` takes a head before its last sigmoid or softmax, ``"[HEAD=]log2[:C]"`` is ``log2(y + C)``
         of the reduced head (C is 1). Reference and delta are on that scale.
+    rc : bool
+        Score the mean of each sequence and its reverse complement. Positions of heads that keep them are turned back.
+    rc_pairs : str or list of str
+        ``"[HEAD=]0:1,2:3"``: targets that stand for the two strands, which the reverse complement exchanges.
+    shifts : sequence of int, or str
+        ``(-1, 0, 1)``: score the mean of inputs that begin so many positions later. Sequences may come with the
+        positions around the input that these show, ``context`` of them before and behind; otherwise N are there.
+    average : "scores" or "outputs"
+        Whether the scores are averaged, or what the heads give before ``reduce`` and ``log2``.
+    spread : bool
+        Whether the result has the standard deviation of ``delta`` over the models (that of all, not of a sample).
 
     Raises
     ------
@@ -130,14 +142,28 @@ class FastISM:
         samples: int = SAMPLES,
         seed: int = 0,
         scale: str | Sequence[str] = (),
+        rc: bool = False,
+        rc_pairs: str | Sequence[str] = (),
+        shifts: str | Sequence[int] | None = None,
+        average: str = "scores",
+        spread: bool = False,
     ) -> None:
         require_one_of("engine", engine, ENGINES)
         require_one_of("n_policy", n_policy, SCORED_N_POLICIES)
         require_one_of("precision", precision, PRECISIONS)
         require_batch_size(batch_size)
+        asked = parse_averages(rc=rc, rc_pairs=rc_pairs, shifts=shifts, average=average, spread=spread)
+        models = list(model) if isinstance(model, (list, tuple)) else [model]
+        if not models:
+            raise UsageError("There is no model: give one, or several.")
+        if spread and len(models) < 2:
+            raise UsageError("--spread is the deviation over several models. Received: one model")
+        is_mean = len(models) > 1 or not asked.is_plain
+        self.averages = Averages()
         self.n_policy = n_policy
-        prepared = prepare(
-            ModelSource.of(model).load(),
+        self._asked = Asked(engine, batch_size, n_policy, replace_with, width, step, ranges, samples, seed)
+        make = partial(
+            prepare,
             alphabet=alphabet,
             precision=precision,
             sequence_input=sequence_input,
@@ -146,25 +172,72 @@ class FastISM:
             length=length,
             reduce=reduce,
             targets=targets,
-            engine=engine,
             scale=scale,
+            averages=asked if is_mean else Averages(),
         )
+        self.weights = 0
+        self.averaged: Averaged | None = None
+        self._members: list[FastISM] = []
+        self._set_up(make(ModelSource.of(models[0]).load(), engine=engine))
+        if is_mean:
+            members = [copy(self)]
+            for source in map(ModelSource.of, models[1:]):
+                members.append(_member(members, source, make))
+            self._members, self.averages, self.averaged = members, asked, Averaged(members, asked)
+
+    def _set_up(self, prepared: Prepared) -> None:
+        """Make the engines for a model."""
+        _, batch_size, n_policy, replace_with, width, step, ranges, samples, seed = self._asked
         self.forward = ForwardPasses(prepared)
         self.block_ranges: tuple[tuple[int, int], ...] = ()
         self.step: int | None = None
         if replace_with is None:
             refuse_without_replacement(width=width, step=step, ranges=ranges)
             changes = Substitutions(prepared.alphabet.size, n_policy)
-            self.engine, self.engine_reason = choose_engine(prepared, engine)
+            self.engine, self.engine_reason = choose_engine(prepared, self._asked.engine)
             self.scorers = [self._scorer(prepared, changes, batch_size)]
             return
         replacing = Replacing(replace_with, samples, seed, prepared.views)
         self.block_ranges = replacing.ranges(prepared.input_length, width, step, ranges)
         self.step = None if ranges is not None else step or replacing.width(width)
         found = replacing.by_width(self.block_ranges, self.step)
+        engine = self._asked.engine
         ready = [(prepared.for_blocks(Blocks.of(s, c.width), c.alternates, engine), c, s, at) for c, s, at in found]
         self.engine, self.engine_reason = choose_engine(ready[0][0], engine)
         self.scorers = [self._scorer(p, c, batch_size, s, at) for p, c, s, at in ready]
+
+    def with_weights(self, number: int) -> FastISM:
+        """The same engine for another model of the architecture, by the number of its weights."""
+        other = copy(self)
+        other.weights = number
+        return other
+
+    def of_model(self, prepared: Prepared) -> FastISM:
+        """An engine for another model, with the same options."""
+        other = copy(self)
+        other.weights = 0
+        other._set_up(prepared)
+        return other
+
+    def use_weights(self) -> None:
+        """Put this model's weights into the variables that models of one architecture share."""
+        self.prepared.weights.use(self.weights)
+
+    def each_model(self) -> Iterator[FastISM]:
+        """Each model by itself, without averages; its weights are in use until the next one comes."""
+        with self._own_weights_after():
+            for member in self._members or [self]:
+                member.use_weights()
+                yield member
+
+    @contextmanager
+    def _own_weights_after(self) -> Iterator[None]:
+        """Give models that were loaded by the user their own weights back."""
+        try:
+            yield
+        finally:
+            for member in self.averaged.members if self.averaged else []:
+                member.prepared.weights.use(0)
 
     def _scorer(
         self,
@@ -175,7 +248,7 @@ class FastISM:
         columns: np.ndarray | None = None,
     ) -> Scorer:
         batching = Batching(prepared, self.forward, changes, self.engine, batch_size)
-        loop = BatchLoop(prepared, self.forward, batching, changes)
+        loop = BatchLoop(prepared, self.forward, batching)
         return Scorer(prepared, changes, batching, loop, starts, columns)
 
     # -- the model --
@@ -216,7 +289,7 @@ class FastISM:
     @property
     def heads(self) -> tuple[Head, ...]:
         """The heads that are scored."""
-        return self.prepared.heads
+        return self.prepared.scored if self.averaged else self.prepared.heads
 
     @property
     def input_names(self) -> list[str]:
@@ -259,6 +332,16 @@ class FastISM:
         """Name and shape of the input that is the sequence: "'dna' (64, 4)"."""
         return f"{self.input_names[self.sequence_index]!r} {self.input_shapes[self.sequence_index]}"
 
+    @property
+    def times(self) -> int:
+        """How many passes of how many models the mean is over: 1 if it is no mean."""
+        return len(self.averaged.members) * len(self.averages.passes) if self.averaged else 1
+
+    @property
+    def context(self) -> tuple[int, int]:
+        """How many positions before the input, and behind it, moved inputs show."""
+        return self.averages.before, self.averages.after
+
     def starts_in(self, window: range) -> np.ndarray:
         """Where changes begin that lie in a window of the sequence as a whole, int (p,): its positions, or blocks.
 
@@ -281,10 +364,23 @@ class FastISM:
             raise UsageError(f"No block of {width} positions lies in a window of {len(window)}.")
         return found
 
+    def columns_shown(self, window: range) -> range:
+        """The positions of inputs that are computed for a window: those of moved and turned inputs too, if together."""
+        if not self.averaged or self.replaces_blocks:
+            return window
+        asked = self.averaged.places(0, self.starts_in(window))[0].asked
+        return range(int(asked.min()), int(asked.max()) + 1) if len(asked) else window
+
     def sequences_per_call(self, columns: range) -> int:
         """How many sequences one call holds when it scores the positions ``columns``."""
-        positions = self.starts_in(columns)
-        engine, _ = self.batching.engine_for(positions, 2**31, self.batching.substitutions)
+        positions, most = self.starts_in(columns), 2**31
+        if self.averaged:
+            places = self.averaged.places(0, positions)
+            positions = max((place.asked for place in places), key=len)
+            if not len(positions):
+                return 1
+            most = self.averaged.sequences_at_once(0, len(positions)) if self.averaged.is_whole else most
+        engine, _ = self.batching.engine_for(positions, most, self.batching.substitutions)
         return engine.batch[0]
 
     # -- scoring --
@@ -293,8 +389,12 @@ class FastISM:
         heads = ", ".join(f"{head.name} {head.shape}" for head in self.heads)
         return (
             f"<FastISM of {self.model.name!r}: input {self.sequence_text}, heads: {heads}, "
-            f"engine {self.engine} ({self.engine_reason}), {self.precision}>"
+            f"engine {self.engine} ({self.engine_reason}), {self.precision}{self._mean_text}>"
         )
+
+    @property
+    def _mean_text(self) -> str:
+        return f", mean of {self.averages.text(len(self.averaged.members))}" if self.averaged else ""
 
     def __call__(
         self, inputs: Any, *, positions: Iterable[int] | None = None, progress: bool = False
@@ -305,7 +405,8 @@ class FastISM:
         ----------
         inputs : array (n, L, letters), str, list of str, or a list or dict with the model's other inputs too
             Rows are one-hot; an N is a row of equal numbers (zeros, say). One sequence may come without its first axis,
-            and a sequence as text: "ACGT...", whose other letters are N.
+            and a sequence as text: "ACGT...", whose other letters are N. With ``shifts``, L may be that of the input
+            and its ``context`` together.
         positions : iterable of int, optional
             Score only these; the length axis of ``delta`` has one entry for each, in this order. For blocks of one
             width: where they begin.
@@ -371,6 +472,9 @@ class FastISM:
         MutagenesisResult
             One for each batch, in their order.
         """
+        if self.averaged:
+            yield from self._stream_of_means(self.averaged, batches, window)
+            return
         complete: deque[dict[str, np.ndarray]] = deque()
         scorer, wanted = self.scorers[0], self.starts_in(window)
         inside = slice(None) if self.replaces_blocks else slice(window.start, window.stop)
@@ -380,10 +484,37 @@ class FastISM:
                 n_positions = len(wanted) if self.replaces_blocks else self.input_length
                 complete.append(self._no_deltas(scorer, len(codes), n_positions))
                 part = {name: x[..., inside, :] for name, x in complete[-1].items()}
-                yield self._task(scorer, self._of_codes(codes, others), wanted, part)
+                yield self.task(0, self._of_codes(codes, others), wanted, delta=part)
 
         for task in scorer.loop.scored(tasks()):
             yield self._whole(task, complete.popleft())
+
+    def _stream_of_means(
+        self, averaged: Averaged, batches: Iterable[tuple[Codes, Mapping[str, np.ndarray]]], window: range
+    ) -> Iterator[MutagenesisResult]:
+        wanted, given = self.starts_in(window), deque[Inputs]()
+
+        def jobs() -> Iterator[Job]:
+            for codes, others in batches:
+                given.append(self._of_codes(codes, others))
+                yield Job(given[-1], wanted)
+
+        with self._own_weights_after():
+            for result in averaged.scored(0, jobs()):
+                inputs = given.popleft()
+                yield result if self.replaces_blocks else self._at_all_positions(result, inputs, window)
+
+    def _at_all_positions(self, result: MutagenesisResult, inputs: Inputs, window: range) -> MutagenesisResult:
+        """A result for a window as one for all positions of the input, NaN outside of the window."""
+        before, length = self.averages.before, self.input_length
+
+        def wide(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            sides = (window.start, length - window.stop)
+            return {name: _padded(x, sides) for name, x in arrays.items()}
+
+        seq = inputs.codes[:, before : before + length]
+        spread = wide(result.spread) if result.spread else None
+        return replace(result, delta=wide(result.delta), spread=spread, seq=seq, positions=np.arange(length))
 
     def compare(self, inputs: Any, reference: Any) -> dict[str, np.ndarray]:
         """Predict sequences and their references by forward passes, and subtract.
@@ -397,13 +528,20 @@ class FastISM:
         -------
         dict of head name to float32 array (n, *shape)
         """
-        return self.forward.compare(self._inputs(inputs).arrays, self._inputs(reference).arrays)
+        return self._compared(self._inputs(inputs), self._inputs(reference))
 
     def compare_codes(
         self, codes: Codes, reference: Codes, others: Mapping[str, np.ndarray] | None = None
     ) -> dict[str, np.ndarray]:
         """Do what :meth:`compare` does, for letter codes (n, L) with the same other inputs."""
-        return self.forward.compare(self._of_codes(codes, others).arrays, self._of_codes(reference, others).arrays)
+        return self._compared(self._of_codes(codes, others), self._of_codes(reference, others))
+
+    def _compared(self, inputs: Inputs, reference: Inputs) -> dict[str, np.ndarray]:
+        if self.averaged:
+            with self._own_weights_after():
+                return self.averaged.compare(inputs, reference)
+        self.use_weights()
+        return self.forward.compare(inputs.arrays, reference.arrays)
 
     # -- the inputs --
 
@@ -412,10 +550,10 @@ class FastISM:
         at = self.sequence_index
         in_order = list(self._in_order(given))
         if is_text(in_order[at]):
-            in_order[at] = codes_of_text(in_order[at], self.alphabet, self.input_length)
+            in_order[at] = codes_of_text(in_order[at], self.alphabet, self.input_length, self._shown_length)
             return self._of_arrays(self._with_first_axis(in_order))
         arrays = self._with_first_axis(in_order)
-        arrays[at] = self.prepared.views.one_hot(arrays[at], self.input_names[at])
+        arrays[at] = self._with_context(self.prepared.views.one_hot(arrays[at], self.input_names[at]), 0)
         self._require_shapes(arrays)
         codes = letters_of(arrays[at])
         shows_n = bool(arrays[at][codes == self.alphabet.size].any())
@@ -430,15 +568,32 @@ class FastISM:
 
     def _of_arrays(self, arrays: list[np.ndarray]) -> Inputs:
         """Arrays of which that of the sequence holds letter codes (n, L)."""
-        codes: Codes = arrays[self.sequence_index]
+        codes: Codes = self._with_context(arrays[self.sequence_index], self.alphabet.unknown)
+        arrays = [codes if i == self.sequence_index else x for i, x in enumerate(arrays)]
         self._require_shapes(arrays, as_codes=True)
         self._require_known(codes, shows_n=False)
         return Inputs(codes, arrays)
 
+    @property
+    def _shown_length(self) -> int:
+        """How many positions of a sequence are read."""
+        return self.input_length + sum(self.context)
+
+    def _with_context(self, x: np.ndarray, unknown: int) -> np.ndarray:
+        """Sequences (n, L, ...) with N around them, where moved inputs show more; as they are if they have that."""
+        if x.ndim < 2 or x.shape[1] != self.input_length or not sum(self.context):
+            return x
+        return np.pad(x, [(0, 0), self.context, *[(0, 0)] * (x.ndim - 2)], constant_values=unknown)
+
     def _with_first_axis(self, given: Sequence[Any]) -> list[np.ndarray]:
         """The arrays of one sequence that came without the axis of sequences, with it."""
         arrays = [np.asarray(x) for x in given]
-        return [x[None] if x.shape == shape else x for x, shape in zip(arrays, self.input_shapes, strict=True)]
+        shapes = [*self.input_shapes]
+        wide = (self._shown_length, *shapes[self.sequence_index][1:])
+        return [
+            x[None] if x.shape in (shape, wide if i == self.sequence_index else shape) else x
+            for i, (x, shape) in enumerate(zip(arrays, shapes, strict=True))
+        ]
 
     def _in_order(self, given: Any) -> Sequence[Any]:
         """One array for each input of the model."""
@@ -459,7 +614,7 @@ class FastISM:
         at = self.sequence_index
         n = len(arrays[at]) if arrays[at].ndim else 0
         for i, (name, shape, x) in enumerate(zip(self.input_names, self.input_shapes, arrays, strict=True)):
-            wanted = shape[:1] if as_codes and i == at else shape
+            wanted = (self._shown_length, *(() if as_codes else shape[1:])) if i == at else shape
             if x.shape != (n, *wanted):
                 raise SequenceError(
                     f"Input {name!r} must have shape ({n}, {', '.join(map(str, wanted))}). Received: {x.shape}"
@@ -492,30 +647,48 @@ class FastISM:
     def _no_deltas(self, scorer: Scorer, n: int, positions: int) -> dict[str, np.ndarray]:
         """NaN for every head, (n, *shape, positions, letters), or (n, *shape, blocks, contents)."""
         columns = scorer.changes.columns
-        return {h.name: np.full((n, *h.shape, positions, columns), np.nan, "float32") for h in self.heads}
+        heads = self.prepared.heads
+        return {h.name: np.full((n, *h.shape, positions, columns), np.nan, "float32") for h in heads}
 
     def _result(self, inputs: Inputs, positions: Iterable[int] | None, *, progress: bool = False) -> MutagenesisResult:
-        if positions is None:
-            tasks = [self._task(scorer, inputs, self._all_starts(scorer)) for scorer in self.scorers]
-        else:
-            tasks = [self._task(self.scorers[0], inputs, self._positions(positions))]
-        total = len(inputs.codes) * sum(len(task.wanted) for task in tasks)
-        with quiet_libraries(), tqdm(total=total, unit=" positions", disable=not progress) as bar:
-            for scorer, task in zip(self.scorers, tasks, strict=False):
-                task.advance = lambda positions: bar.update(min(positions, total - bar.n))
-                list(scorer.loop.scored([task]))
-        return tasks[0].result if len(tasks) == 1 else self._joined([task.result for task in tasks])
+        wanted = [self._all_starts(s) for s in self.scorers] if positions is None else [self._positions(positions)]
+        total = self.times * len(inputs.codes) * sum(map(len, wanted))
+        bars = tqdm(total=total, unit=" positions", disable=not progress)
+        with quiet_libraries(), self._own_weights_after(), bars as bar:
+
+            def advance(positions: int) -> None:
+                bar.update(min(positions, total - bar.n))
+
+            parts = [self._part(k, Job(inputs, starts, advance)) for k, starts in enumerate(wanted)]
+        return parts[0] if len(parts) == 1 else self._joined(parts)
+
+    def _part(self, k: int, job: Job) -> MutagenesisResult:
+        """The scores of the changes of one width."""
+        if self.averaged:
+            return next(self.averaged.scored(k, [job]))
+        task = self.task(k, job.inputs, job.wanted)
+        task.advance = job.advance
+        list(self.scorers[k].loop.scored([task]))
+        return task.result
 
     def _joined(self, parts: Sequence[MutagenesisResult]) -> MutagenesisResult:
         """One result of blocks of several widths, in the order in which they were given."""
         starts = np.array([start for start, _ in self.block_ranges])
-        delta = self._no_deltas(self.scorers[0], len(parts[0].seq), len(starts))
-        seq = np.empty((len(parts[0].seq), len(starts)), "uint8")
-        for scorer, part in zip(self.scorers, parts, strict=True):
-            seq[:, scorer.columns] = part.seq
-            for name, values in delta.items():
-                values[..., scorer.columns, :] = part.delta[name]
-        return replace(parts[0], delta=delta, seq=seq, positions=starts, widths=np.diff(self.block_ranges)[:, 0])
+        columns = np.concatenate([scorer.columns for scorer in self.scorers if scorer.columns is not None])
+        order = np.argsort(columns)
+
+        def in_order(arrays: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+            given = list(arrays)
+            return {name: np.concatenate([x[name] for x in given], axis=-2)[..., order, :] for name in given[0]}
+
+        return replace(
+            parts[0],
+            delta=in_order(part.delta for part in parts),
+            seq=np.concatenate([part.seq for part in parts], axis=1)[:, order],
+            positions=starts,
+            widths=np.diff(self.block_ranges)[:, 0],
+            spread=in_order(part.spread or {} for part in parts) or None,
+        )
 
     def _all_starts(self, scorer: Scorer) -> np.ndarray:
         return np.arange(self.input_length) if scorer.starts is None else scorer.starts
@@ -526,16 +699,52 @@ class FastISM:
             return task.result
         return replace(task.result, delta=delta, seq=task.inputs.codes, positions=np.arange(self.input_length))
 
-    def _task(
-        self, scorer: Scorer, inputs: Inputs, wanted: np.ndarray, delta: dict[str, np.ndarray] | None = None
+    def task(
+        self,
+        k: int,
+        inputs: Inputs,
+        wanted: np.ndarray,
+        shown: Pass = Pass(),  # noqa: B008  (a frozen value)
+        delta: dict[str, np.ndarray] | None = None,
     ) -> Task:
-        """Score into ``delta``, which is NaN (n, *shape, positions, letters), or into new arrays."""
+        """The work of scorer ``k``: sequences of this model alone, which are shown by a pass.
+
+        Parameters
+        ----------
+        wanted : int (p,)
+            The positions of the inputs as they are shown.
+        delta : dict of head name to array, optional
+            The scores go into these, which are NaN (n, *shape, p, letters), or into new arrays.
+        """
+        scorer = self.scorers[k]
+        changes = scorer.changes.seen_in(shown, self.input_length)
         delta = self._no_deltas(scorer, len(inputs.codes), len(wanted)) if delta is None else delta
-        scorer.changes.begin(delta, inputs.codes[:, wanted])
-        reference = {h.name: np.empty((len(inputs.codes), *h.shape), "float32") for h in self.heads}
-        widths = np.full(len(wanted), scorer.changes.width) if self.replaces_blocks else None
+        changes.begin(delta, inputs.codes[:, wanted])
+        heads = self.prepared.heads
+        reference = {h.name: np.empty((len(inputs.codes), *h.shape), "float32") for h in heads}
+        widths = np.full(len(wanted), changes.width) if self.replaces_blocks else None
         result = MutagenesisResult(reference, delta, inputs.codes[:, wanted], wanted, self.alphabet, widths)
-        return Task(inputs, wanted, scorer.changes.blocks(wanted, self.input_length), result)
+        blocks = changes.blocks(wanted, self.input_length)
+        return Task(inputs, wanted, blocks, result, changes, self.weights)
+
+
+def _padded(x: np.ndarray, sides: tuple[int, int]) -> np.ndarray:
+    """Deltas (n, *shape, p, letters) with so many positions of NaN before and behind."""
+    return np.pad(x, [(0, 0)] * (x.ndim - 2) + [sides, (0, 0)], constant_values=np.nan)
+
+
+def _member(members: Sequence[FastISM], source: ModelSource, make: Callable[..., Prepared]) -> FastISM:
+    """A further model: as other weights of one of the engines that there are, or with an engine of its own."""
+    first = members[0].prepared
+    try:
+        found = make(source.load(), engine="naive", like=first.names)
+        require_same_ports(first, found)
+    except UsageError as error:
+        raise UsageError(f"{source.name}: {error}") from error
+    for member in members:
+        if member.weights == 0 and (number := number_of_shared_weights(member.prepared, found)) is not None:
+            return member.with_weights(number)
+    return members[0].of_model(make(source.load(), engine=members[0].engine, like=first.names))
 
 
 def require_one_of(name: str, value: Any, allowed: Sequence[str]) -> None:

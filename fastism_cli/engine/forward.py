@@ -19,6 +19,7 @@ from fastism_cli.model.heads import Head
 from fastism_cli.model.keras_graph import call_model
 from fastism_cli.model.precision import dtype_of
 from fastism_cli.model.reductions import Select
+from fastism_cli.model.weight_sets import WeightSets
 from fastism_cli.rules.blocks import Blocks
 from fastism_cli.rules.frames import ChunkCall
 from fastism_cli.rules.move_rows import rows_at
@@ -61,11 +62,8 @@ class ForwardPasses:
 
     def reduced(self, predictions: Sequence[Any], reference: Sequence[Any]) -> list[Any]:
         """Reduce and scale the heads, from what :meth:`predict` gives for sequences and for their references."""
-        heads = self.prepared.heads
-        reduced = [
-            h.reduction(y, x) if h.reduction else y for h, y, x in zip(heads, predictions, reference, strict=True)
-        ]
-        return [head.scale(y) if head.scale else y for head, y in zip(heads, reduced, strict=True)]
+        given = zip(self.prepared.heads, predictions, reference, strict=True)
+        return [head.score(y, old) for head, y, old in given]
 
     def heads(self, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """Predict every head, reduced, (n, *shape); each sequence is its own reference."""
@@ -105,6 +103,8 @@ class NaiveEngine:
         What is replaced in it.
     size, sequences, alternates : int
         Blocks, sequences and alternates of every call: their product is the batch of a forward pass.
+    weights : WeightSets
+        All weights of the model; calls take what is in use when the reference is computed.
 
     Attributes
     ----------
@@ -122,22 +122,23 @@ class NaiveEngine:
         size: int,
         sequences: int,
         alternates: int,
-        variables: Sequence[Any],
+        weights: WeightSets,
     ) -> None:
         self.sequence_input, self.blocks = sequence_input, blocks
         self.batch = (sequences, size, alternates)
-        self._predict, self._reduce = predict, reduce
-        self.reference_pass = backend.compiled(self._reference_pass, variables)
-        self.chunk = backend.compiled(self._deltas, variables)
+        self._predict, self._reduce, self.weights = predict, reduce, weights
+        self.reference_pass = backend.compiled(self._reference_pass, weights.variables)
+        self.chunk = backend.compiled(self._deltas, weights.variables)
 
     def reference(self, inputs: Sequence[Any]) -> tuple[list[Any], Any]:
         """Predictions of all heads (S, *shape), and the arrays that the chunks need."""
         outputs, full = self.reference_pass(list(inputs))
-        return outputs, (list(inputs), full, outputs)
+        return outputs, (list(inputs), full, outputs, self.weights.current)
 
     def deltas(self, call: ChunkCall, kept: Any, new: np.ndarray) -> list[Any]:
         """Deltas of all heads for one chunk, (S, P, A, *head shape), blocks in natural order."""
-        inputs, full, outputs = kept
+        inputs, full, outputs, weights = kept
+        self.weights.use(weights)
         starts = self.blocks.starts_from(call.start, self.batch[1])
         arrays = [backend.as_argument(starts, "int32"), backend.as_argument(new, str(new.dtype))]
         heads: list[Any] = self.chunk(inputs, full, outputs, *arrays)

@@ -35,6 +35,8 @@ class MutagenesisResult(LabelledScores):
     alphabet : Alphabet
     widths : int64 (blocks,), optional
         How wide each block is; None for substitutions. What is computed letter by letter refuses blocks.
+    spread : dict of head name to float32 array, optional
+        Like ``delta``: its standard deviation over several models, if that was asked for.
     """
 
     reference: dict[str, np.ndarray]
@@ -43,6 +45,7 @@ class MutagenesisResult(LabelledScores):
     positions: np.ndarray
     alphabet: Alphabet = field(default_factory=Alphabet)
     widths: np.ndarray | None = None
+    spread: dict[str, np.ndarray] | None = None
 
     @property
     def source(self) -> str:

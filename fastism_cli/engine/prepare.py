@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,12 +21,14 @@ from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.model import backend
 from fastism_cli.model.adapt import as_functional, as_sequence_model, require_length_fits
 from fastism_cli.model.graph import LayerGraph, Shape
-from fastism_cli.model.heads import Head, Reduce, choose_heads
+from fastism_cli.model.heads import Head, Reduce, choose_heads, computed_heads, partners_of
 from fastism_cli.model.keras_graph import input_names, layer_graph, output_names, quantised_layers, saved_in_training
 from fastism_cli.model.logits import with_logits
 from fastism_cli.model.precision import dtype_of, require_precision, with_dtype
 from fastism_cli.model.reductions import Log2
 from fastism_cli.model.sequence_inputs import Views, find_views, with_views
+from fastism_cli.model.weight_sets import WeightSets
+from fastism_cli.options.averages import Averages
 from fastism_cli.options.per_head import Units
 from fastism_cli.options.run_options import Scale, parse_codes, parse_scale, parse_tie
 from fastism_cli.rules.blocks import Blocks, every_position
@@ -33,6 +36,7 @@ from fastism_cli.rules.blocks import Blocks, every_position
 logger = logging.getLogger(__name__)
 
 MIN_GAIN = 1.2  # with a smaller predicted speed-up, forward passes are as fast
+NUMBER = re.compile(r"_\d+$")  # that Keras adds to the name of a layer
 PLANNED_POSITIONS = 256  # at most, of the chunk that the estimates are made for
 
 
@@ -53,7 +57,7 @@ class Prepared:
     views : Views
         How the inputs of the model hold the sequence.
     heads : tuple of Head
-        The heads that are scored.
+        The heads that the engine computes.
     plan : Plan
         For a chunk in the middle of the sequence. The estimates are made from it, and `fastism inspect` shows it.
     joined : LayerGraph
@@ -62,6 +66,14 @@ class Prepared:
         The same as ``graph``, for chunks in which a change lives longer than in a trial. None: it does not matter.
     in_training : tuple of str
         Layers that the model calls with ``training=True``. They are run with ``training=False``.
+    weights : WeightSets
+        Of the variables of ``model``.
+    names : PortNames
+        All inputs and heads of the model.
+    scored : tuple of Head
+        The heads that are scored: ``heads``, unless averages are made of more targets, or before the reductions.
+    partners : mapping of head name to mapping of target to target
+        What the reverse complement exchanges, by the model's name of the head.
     """
 
     model: Any
@@ -72,6 +84,10 @@ class Prepared:
     heads: tuple[Head, ...]
     plan: Plan
     joined: LayerGraph
+    weights: WeightSets
+    names: PortNames
+    scored: tuple[Head, ...]
+    partners: Mapping[str, Mapping[int, int]]
     wide_graph: LayerGraph | None = None
     in_training: tuple[str, ...] = ()
 
@@ -138,11 +154,14 @@ def prepare(
     targets: Mapping[str | None, Units | None] | None = None,
     engine: str = "auto",
     scale: str | Sequence[str] = (),
+    averages: Averages = Averages(),  # noqa: B008  (a frozen value)
+    like: PortNames | None = None,
 ) -> Prepared:
     """Read a loaded model, rewrite its graph, and plan it.
 
     The options are those of :class:`fastism_cli.engine.fastism.FastISM`. Only the engines "auto" and "fast" need to
-    know how long a change lives in recurrent layers, which is tried out.
+    know how long a change lives in recurrent layers, which is tried out. ``like`` are the names of another model, by
+    which the options call the inputs and heads of this one.
 
     Raises
     ------
@@ -153,13 +172,16 @@ def prepare(
     """
     letters, tied, integers = Alphabet(alphabet), parse_tie(tie), parse_codes(codes)
     scales, model = parse_scale(scale), as_functional(model, length)
-    scaled = _scales_of_heads(output_names(model), scales, targets) if scales else {}
-    logits = {name for name, asked in scaled.items() if asked.kind == "logit"}
+    shown, own = names_of(model, like), names_of(model)
+    scaled = _scales_of_heads(shown.outputs, scales, targets) if scales else {}
+    logits = {name for name, known in zip(own.outputs, shown.outputs, strict=True) if _is_logit(scaled.get(known))}
     model = with_logits(model, logits) if logits else model
-    model = _sequence_model(model, letters, [view.name for view in tied] or [sequence_input], length)
+    own_name: dict[Any, str] = dict(zip(shown.inputs, own.inputs, strict=True))
+    holders: list[Any] = [view.name for view in tied] or [sequence_input]
+    model = _sequence_model(model, letters, [own_name.get(name, name) for name in holders], length)
     require_precision(model, precision)
     run = with_dtype(model, dtype_of(precision))
-    graph = with_layers_opened(layer_graph(run, length=length)).renamed(input_names(model), output_names(model))
+    graph = with_layers_opened(layer_graph(run, length=length)).renamed(*names_of(model, like))
     views = find_views(graph, letters, chosen=sequence_input, tied=tied, codes=integers)
     graph = with_views(graph, views, dtype_of(precision))
     sequence = graph.inputs[views.sequence_index].tensor
@@ -168,14 +190,72 @@ def prepare(
     heads = choose_heads(shapes, reduce, targets, substitutions=length * letters.size)
     added = {name: Log2(asked.added) for name, asked in scaled.items() if asked.kind == "log2"}
     heads = [replace(head, scale=added.get(head.source_name)) for head in heads]
-    joined = with_softmax_pooling(rewritten(graph, heads), sequence)
+    partners = partners_of(heads, shapes, averages.pairs)
+    computed = computed_heads(heads, partners, whole=averages.average == "outputs")
+    joined = with_softmax_pooling(rewritten(graph, computed), sequence)
     with backend.matrix_precision(precision):
         graph, wide = with_windows(joined, sequence, run.variables, engine)
     plan = plan_of_the_middle(graph, sequence, every_position(length))
     in_training = tuple(dict.fromkeys([*saved_in_training(model), *saved_in_training(run)]))
     if in_training:
         logger.warning(training_line(in_training))
-    return Prepared(run, precision, letters, graph, views, tuple(heads), plan, joined, wide, in_training)
+    return Prepared(
+        run,
+        precision,
+        letters,
+        graph,
+        views,
+        tuple(computed),
+        plan,
+        joined,
+        WeightSets(run.variables),
+        names_of(model, like),
+        tuple(heads),
+        partners,
+        wide,
+        in_training,
+    )
+
+
+class PortNames(NamedTuple):
+    """Names of the inputs and heads of a model, in its order."""
+
+    inputs: list[str]
+    outputs: list[str]
+
+
+def names_of(model: Any, like: PortNames | None = None) -> PortNames:
+    """The names of a model's inputs and heads, or those that they have in another model.
+
+    Raises
+    ------
+    UsageError
+        If the other model has other inputs or heads.
+    """
+    own = PortNames(input_names(model), output_names(model))
+    if like is None:
+        return own
+    return PortNames(_called("inputs", own.inputs, like.inputs), _called("heads", own.outputs, like.outputs))
+
+
+def _called(what: str, own: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Names as another model has them: the same, in any order, or the same but for the number at the end.
+
+    Keras numbers layers without a name in the order in which a process makes them: ``dense_1`` is ``dense_4`` of the
+    next model that it builds.
+    """
+    if sorted(own) == sorted(known):
+        return list(own)
+    if [NUMBER.sub("", name) for name in own] == [NUMBER.sub("", name) for name in known]:
+        return list(known)
+    raise UsageError(
+        f"its {what} are {', '.join(own)}, those of the first model {', '.join(known)}. Scores are averaged over "
+        f"models of the same {what}."
+    )
+
+
+def _is_logit(scale: Scale | None) -> bool:
+    return scale is not None and scale.kind == "logit"
 
 
 def with_windows(

@@ -60,8 +60,8 @@ def is_text(given: Any) -> bool:
     )
 
 
-def codes_of_text(given: str | Sequence[str], alphabet: Alphabet, length: int) -> Codes:
-    """Letter codes, uint8 (n, L), of one text or several.
+def codes_of_text(given: str | Sequence[str], alphabet: Alphabet, length: int, wide: int = 0) -> Codes:
+    """Letter codes, uint8 (n, L), of one text or several; all may be ``wide`` instead.
 
     Raises
     ------
@@ -69,6 +69,7 @@ def codes_of_text(given: str | Sequence[str], alphabet: Alphabet, length: int) -
         If a text has another length, or holds what is no letter. Names the sequence.
     """
     texts = [given] if isinstance(given, str) else [str(text) for text in np.atleast_1d(given)]
+    length = wide if all(len(text) == wide for text in texts) else length
     for i, text in enumerate(texts):
         if len(text) != length:
             raise SequenceError(f"Sequence {i} must have {length:,} letters, as the input has. Received: {len(text):,}")

@@ -55,6 +55,10 @@ class Task:
         The positions to substitute, or where blocks begin, in the order of the length axis of ``result.delta``.
     blocks : Blocks
         The blocks that the engine computes for them.
+    changes : Changes
+        What is put in the place of the reference.
+    weights : int
+        The set of the weights of the model.
     done : int
         How many sequences have their scores.
     advance : callable
@@ -65,6 +69,8 @@ class Task:
     wanted: np.ndarray
     blocks: Blocks
     result: MutagenesisResult
+    changes: Changes
+    weights: int = 0
     done: int = 0
     advance: Callable[[int], object] = lambda positions: None
 
@@ -98,16 +104,10 @@ class Piece(NamedTuple):
 
 
 class BatchLoop:
-    """Score tasks batch by batch.
+    """Score tasks batch by batch."""
 
-    Parameters
-    ----------
-    changes : Changes
-        What is put in the place of the reference.
-    """
-
-    def __init__(self, prepared: Prepared, forward: ForwardPasses, batching: Batching, changes: Changes) -> None:
-        self.prepared, self.forward, self.batching, self.changes = prepared, forward, batching, changes
+    def __init__(self, prepared: Prepared, forward: ForwardPasses, batching: Batching) -> None:
+        self.prepared, self.forward, self.batching = prepared, forward, batching
 
     def scored(self, tasks: Iterable[Task]) -> Iterator[Task]:
         """Fill the results of the tasks; yields each when it is done, in their order.
@@ -151,6 +151,7 @@ class BatchLoop:
         n, first = len(task.inputs.codes), task.done
         if not n or not len(task.wanted):
             if n:
+                self.prepared.weights.use(task.weights)
                 task.result.reference.update(self.forward.heads(task.inputs.arrays))
             yield Piece(lambda: True, waits=False)
             return
@@ -165,6 +166,7 @@ class BatchLoop:
             take = np.minimum(np.arange(rows.start, rows.start + sequences), rows.stop - 1)
             arrays = [x[take] for x in task.inputs.arrays]
             given = Sequences(task.inputs.codes[take], arrays[self.prepared.sequence_index])
+            self.prepared.weights.use(task.weights)
             with self.batching.first_calls.timed(id(engine)):
                 outputs, kept = engine.reference(self.forward.tensors(arrays))
             backend.start_copy(outputs)
@@ -173,7 +175,7 @@ class BatchLoop:
                 if not (task.columns[call.start : call.start + size] >= 0).any():
                     continue
                 at = task.columns[np.minimum(call.start + np.arange(size), len(task.columns) - 1)]
-                for change in self.changes.of_chunk(given, task.blocks, call.start, size):
+                for change in task.changes.of_chunk(given, task.blocks, call.start, size):
                     with self.batching.first_calls.timed((id(engine), call.phase), prod(engine.batch)):
                         deltas = engine.deltas(call, kept, change.new)
                     backend.start_copy(deltas)
@@ -190,7 +192,7 @@ class BatchLoop:
     def _read_deltas(self, task: Task, rows: slice, deltas: list[Any], at: np.ndarray, change: Change) -> bool:
         for head, values in zip(self.prepared.heads, deltas, strict=True):
             count = rows.stop - rows.start
-            scores = self.changes.settled(backend.to_numpy(values), change)
+            scores = task.changes.settled(backend.to_numpy(values), change)
             scatter(task.result.delta[head.name][rows], scores, at, change.slots[:count])
         task.advance((rows.stop - rows.start) * int((at >= 0).sum()))
         return False
@@ -198,6 +200,26 @@ class BatchLoop:
     def _end_batch(self, task: Task, rows: slice) -> bool:
         delta = task.result.delta
         repeat_duplicates(delta, rows, task.numbers, task.columns)
-        self.changes.end(delta, rows, task.inputs.codes[rows][:, task.wanted])
+        task.changes.end(delta, rows, task.inputs.codes[rows][:, task.wanted])
         task.done = rows.stop
         return task.done == len(task.inputs.codes)
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """What scores the changes of one width.
+
+    Attributes
+    ----------
+    starts : int (blocks,), or None
+        Where the blocks begin; None for substitutions, at every position.
+    columns : int (blocks,), or None
+        Their places in the result, if there are other widths too.
+    """
+
+    prepared: Prepared
+    changes: Changes
+    batching: Batching
+    loop: BatchLoop
+    starts: np.ndarray | None = None
+    columns: np.ndarray | None = None

@@ -137,7 +137,8 @@ def verify(
     Parameters
     ----------
     model : FastISM, keras.Model or path
-        An engine, or a model to make one of with the default options.
+        An engine, or a model to make one of with the default options. Of an engine for the mean of several models, each
+        model is compared by itself.
     one_hot : float32 (n, L, letters)
     other_inputs : mapping of input name to array (n, ...), optional
     positions : sequence of int, optional
@@ -156,6 +157,7 @@ def verify(
     Returns
     -------
     VerifyReport
+        Of several models: for each head, that of the model with the largest error in its tolerance.
 
     Raises
     ------
@@ -169,12 +171,39 @@ def verify(
     scorer = model if isinstance(model, FastISM) else FastISM(model)
     others = other_inputs or {}
     check_all_given(others, scorer.other_shapes, sequence=scorer.sequence_text)
+    within = scorer.columns_shown(columns or range(scorer.input_length))
+    wanted = per_sequence if positions is None else positions
+    return _worst(
+        [_verified(one, one_hot, others, wanted, within, tolerance, multiply_adds) for one in scorer.each_model()]
+    )
+
+
+def _worst(reports: Sequence[VerifyReport]) -> VerifyReport:
+    """One report of several models: of each head, the check that is the nearest to its tolerance, or beyond."""
+    by_name = [{head.name: head for head in report.heads} for report in reports]
+    heads = tuple(
+        max((heads[name] for heads in by_name), key=lambda head: head.fast_error / max(head.tolerance, 1e-300))
+        for name in by_name[0]
+    )
+    least = next((report for report in reports if report.note), reports[0])
+    return replace(least, substitutions=sum(report.substitutions for report in reports), heads=heads)
+
+
+def _verified(
+    scorer: FastISM,
+    one_hot: np.ndarray,
+    others: Arrays,
+    wanted: Sequence[int] | int,
+    columns: range,
+    tolerance: float | None,
+    multiply_adds: float | None,
+) -> VerifyReport:
+    """Compare the engine of one model, whose weights are in use."""
     if len(one_hot):
         require_steady(scorer, _inputs(scorer, one_hot, others, 0))
     judge = Judge(scorer, most=_affordable(scorer, multiply_adds))
     rows = [_inputs(scorer, one_hot, others, i) for i in range(len(one_hot))]
-    wanted = per_sequence if positions is None else positions
-    samples = [judge.sample(row, wanted, columns or range(scorer.input_length)) for row in rows]
+    samples = [judge.sample(row, wanted, columns) for row in rows]
     heads = tuple(_head_check(judge, i, samples, tolerance) for i in range(len(scorer.heads)))
     substitutions = sum(len(sample.naive[0]) for sample in samples)
     return VerifyReport(scorer.engine, judge.precision, judge.note, len(samples), substitutions, heads)

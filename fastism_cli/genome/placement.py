@@ -61,6 +61,8 @@ class Geometry:
         Whether as many windows as needed cover a region, instead of one at its centre.
     has_minus : bool
         Whether there are regions on the - strand: a window beside the middle must fit for them too.
+    shifts : tuple of int
+        By how many bases moved inputs begin later, as the model sees the sequence. They are read with the input.
     """
 
     length: int
@@ -72,6 +74,7 @@ class Geometry:
     first: int | None = None
     offset: int = 0
     has_minus: bool = True
+    shifts: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
         if self.first is not None:
@@ -108,6 +111,17 @@ class Geometry:
             return Placement(input_start, start, end, 0)
         inside = overlap(input_start, input_start + self.length, contig_size)
         return Placement(input_start, *clipped(start, end, contig_size), self.length - inside)
+
+    def around(self, *, reverse: bool = False) -> tuple[int, int]:
+        """How many bases are read before and behind an input that is ``reverse`` or not, on the + strand."""
+        before, after = max(-min(self.shifts), 0), max(*self.shifts, 0)
+        return (after, before) if reverse else (before, after)
+
+    def most_padded(self, input_start: int, contig_size: int, *, reverse: bool) -> int:
+        """Most positions outside of the contig, of an input and those that are moved."""
+        before, after = self.around(reverse=reverse)
+        ends = (input_start - before, input_start + after)
+        return max(self.length - overlap(start, start + self.length, contig_size) for start in ends)
 
     def cuts(self, region: Region) -> bool:
         """Whether a record of a FASTA is longer than the input."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
 from importlib import import_module
 from typing import Any, cast
 
@@ -75,7 +74,7 @@ def take(x: Any, indices: Any, axis: int) -> Any:
 def compiled(function: Callable[..., Any], variables: Sequence[Any] = ()) -> Callable[..., Any]:
     """Compile a function of arrays that reads Keras ``variables``; they stay arguments and are not folded.
 
-    The variables must keep their values: on JAX they are read once.
+    The variables are read at each call: they may be given other values between two.
     """
     if BACKEND == "tensorflow":
         import tensorflow as tf
@@ -104,11 +103,14 @@ class JaxFunction:
 
         self.jitted = jax.jit(pure)
         self._variables = variables
+        self._values: list[Any] = []
 
-    @cached_property
+    @property
     def values(self) -> list[Any]:
-        """The arrays of the variables."""
-        return [v.value for v in self._variables]
+        """The arrays of the variables. All are given new values together: if the first has none, none has."""
+        if self._variables and not (self._values and self._values[0] is self._variables[0].value):
+            self._values = [v.value for v in self._variables]
+        return self._values
 
     def __call__(self, *args: Any) -> Any:
         return self.jitted(self.values, *args)

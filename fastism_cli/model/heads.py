@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 from fastism_cli.errors import UsageError
 from fastism_cli.model.graph import Shape
@@ -52,6 +53,12 @@ class Head:
     def reduction(self) -> Reduction | None:
         return None if self.reduce == "none" else make_reduction(self.reduce)
 
+    def score(self, y: Any, reference: Any) -> Any:
+        """Reduce and scale outputs (batch, *full shape of the targets), beside those of the references."""
+        reduction = self.reduction
+        reduced = reduction(y, reference) if reduction else y
+        return self.scale(reduced) if self.scale else reduced
+
     @property
     def n_targets(self) -> int:
         """How many targets there are to choose from: 1 for a flat head that is reduced."""
@@ -98,6 +105,60 @@ def choose_heads(
         for name in names
         for kind in kinds.get(name, ("none",))
     ]
+
+
+def computed_heads(heads: Sequence[Head], partners: Mapping[str, Mapping[int, int]], *, whole: bool) -> list[Head]:
+    """The heads that the engine computes so that ``heads`` can be averaged.
+
+    Parameters
+    ----------
+    partners : mapping of head name to mapping of target to target
+        Targets that the reverse complement exchanges, by the model's name of the head: both are computed.
+    whole : bool
+        Compute each head of the model once and as it is, to be reduced and scaled after the average.
+    """
+    with_partners = [_with_partners(head, partners.get(head.source_name, {})) for head in heads]
+    if not whole:
+        return with_partners
+    return list({head.source_name: _whole(head) for head in with_partners}.values())
+
+
+def _with_partners(head: Head, partners: Mapping[int, int]) -> Head:
+    if head.units is None:
+        return head
+    units = tuple(dict.fromkeys([*head.units, *(partners.get(unit, unit) for unit in head.units)]))
+    return replace(head, units=units, shape=(*head.shape[:-1], len(units)))
+
+
+def _whole(head: Head) -> Head:
+    units = None if head.is_reduced_flat else head.units
+    shape = head.full_shape if units is None else (*head.full_shape[:-1], len(units))
+    return replace(head, name=head.source_name, shape=shape, reduce="none", units=units, scale=None)
+
+
+def partners_of(
+    heads: Sequence[Head], shapes: Mapping[str, Shape], pairs: Mapping[str | None, Sequence[tuple[int, int]]]
+) -> dict[str, dict[int, int]]:
+    """For each head with ``pairs`` of targets, by the model's name: the target that stands for the other strand.
+
+    Parameters
+    ----------
+    shapes : mapping of head name to shape without the batch axis
+        All heads of the model.
+
+    Raises
+    ------
+    UsageError
+        If a head or a target does not exist.
+    """
+    found: dict[str, dict[int, int]] = {}
+    for name, given in by_head("--rc-pairs", shapes, pairs).items():
+        flat = any(head.is_reduced_flat for head in heads if head.source_name == name)
+        count, most = 1 if flat else shapes[name][-1], max(target for pair in given for target in pair)
+        if most >= count:
+            raise UsageError(f"--rc-pairs: head {name!r} has {count} targets, numbered from 0. Received: {most}")
+        found[name] = {one: other for pair in given for one, other in (pair, pair[::-1])}
+    return found
 
 
 def _head(name: str, kind: str, full: Shape, source: int, units: Units | None, *, several: bool) -> Head:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from fastism_cli.errors import UsageError
+from fastism_cli.options.averages import AVERAGES, Averages, parse_averages
 from fastism_cli.options.choices import (
     CENTERS,
     CHECKPOINT_SECONDS,
@@ -44,6 +45,7 @@ CHOICES: dict[str, Sequence[str]] = {
     "compression": COMPRESSIONS,
     "engine": ENGINES,
     "precision": PRECISIONS,
+    "average": AVERAGES,
 }
 # Options that change neither the numbers nor the rows of the file.
 NOT_OF_THE_RESULT = frozenset(
@@ -103,6 +105,11 @@ class RunOptions:
     step: int | None = None
     samples: int = SAMPLES
     seed: int = 0
+    rc: bool = False
+    rc_pairs: Sequence[str] = ()
+    shifts: str | None = None
+    average: str = "scores"
+    spread: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -117,6 +124,7 @@ class RunOptions:
         if not 0 <= self.max_n <= 1:
             raise UsageError(f"--max-n is a share from 0 to 1. Received: {self.max_n}")
         parse_shard(self.shard)
+        _ = self.averages
         if self.resume and self.overwrite:
             raise UsageError("--resume continues a result and --overwrite replaces it: give one of the two.")
         if self.tile and self.center == "summit":
@@ -155,6 +163,12 @@ class RunOptions:
                 "give one of the two. --window WIDTH goes with --tile."
             )
 
+    @property
+    def averages(self) -> Averages:
+        """What every score is the mean of, besides several models."""
+        names = ("rc", "rc_pairs", "shifts", "average", "spread")
+        return parse_averages(**{name: getattr(self, name) for name in names})
+
     def config(self) -> str:
         """The options that decide what the file holds, as JSON with sorted keys."""
         chosen = {name: value for name, value in asdict(self).items() if name not in NOT_OF_THE_RESULT}
@@ -164,7 +178,8 @@ class RunOptions:
         """Keyword arguments of :class:`fastism_cli.FastISM` that do not depend on the model."""
         names = ("length", "alphabet", "batch_size", "precision", "engine", "tie", "codes", "scale")
         of_blocks = ("replace_with", "width", "step", "samples", "seed")
-        return {name: getattr(self, name) for name in (*names, *of_blocks)} | {
+        of_averages = ("rc", "rc_pairs", "shifts", "average", "spread")
+        return {name: getattr(self, name) for name in (*names, *of_blocks, *of_averages)} | {
             "sequence_input": self.sequence_input,
             "n_policy": "score" if self.n_policy == "score" else "skip",
         }

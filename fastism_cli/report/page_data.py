@@ -82,6 +82,7 @@ def _summary(scores: Scores) -> list[tuple[str, str]]:
     shard = f", shard {attrs['shard_index']} of {attrs['num_shards']}" if int(attrs.get("num_shards") or 1) > 1 else ""
     facts = [
         ("Model", os.path.basename(str(attrs.get("model_path") or "")) or "given as an object"),
+        ("Mean of", scores.file.averaged.text if scores.file.averaged else ""),
         ("Regions", f"{scores.n_rows:,} of {os.path.basename(str(attrs.get('bed_path') or '')) or 'a BED'}{shard}"),
         ("Genome", os.path.basename(str(attrs.get("fasta_path") or ""))),
         ("Heads", heads),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastism_cli.results.ism_file import read_result
+from fastism_cli.results.layout import MeanOf
 from fastism_cli.results.schema import ATTRIBUTES, Status
 from fastism_cli.results.score_blocks import ScoreBlock
 from fastism_cli.results.scores import Scores
@@ -68,6 +69,10 @@ class Contents:
         Rows whose input passes an end of its contig.
     median_rows : int
         How many rows the medians of the deltas are of, evenly spread over those with scores.
+    averaged : MeanOf or None
+        What every score is the mean of.
+    has_spread : bool
+        Whether there is a standard deviation of each delta, over several models.
     """
 
     path: str
@@ -92,6 +97,8 @@ class Contents:
     heads: tuple[HeadContents, ...]
     made: dict[str, Any]
     config: dict[str, Any]
+    averaged: MeanOf | None
+    has_spread: bool
 
 
 def contents_of(path: str, *, ranges: bool = True) -> Contents:
@@ -129,6 +136,8 @@ def contents_of(path: str, *, ranges: bool = True) -> Contents:
             heads=_heads(scores, ranges),
             made={name: attrs[name] for name, known in ATTRIBUTES.items() if known.is_shown and name in attrs},
             config=json.loads(attrs.get("config") or "{}"),
+            averaged=file.averaged,
+            has_spread=file.has_spread,
         )
 
 

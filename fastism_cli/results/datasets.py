@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
+from itertools import product
 from math import prod
 from typing import Any
 
@@ -62,7 +63,7 @@ def _write_text(group: h5py.Group, name: str, values: Sequence[str]) -> None:
 def dataset_names(layout: Layout) -> list[str]:
     """Paths of all datasets that have a row for each region."""
     columns = [f"/{schema.REGIONS}/{column}" for column in schema.REGION_COLUMNS]
-    heads = [f"/{group}/{head.key}" for group in (schema.REF, schema.DELTA) for head in layout.heads]
+    heads = [f"/{group}/{head.key}" for group in (schema.REF, *layout.delta_groups) for head in layout.heads]
     return [*columns, f"/{schema.SEQ}", *heads]
 
 
@@ -79,11 +80,10 @@ def create_datasets(file: h5py.File, layout: Layout) -> None:
     for head in layout.heads:
         name = f"{schema.REF}/{head.key}"
         _create(file, name, layout.ref_shape(head), schema.REF_DTYPE, layout, fillvalue=np.nan)
-    for head in layout.heads:
+    for group, head in product(layout.delta_groups, layout.heads):
         shape, itemsize = layout.delta_shape(head), np.dtype(layout.delta_dtype).itemsize
         chunks = schema.delta_chunk(shape, itemsize)
-        name = f"{schema.DELTA}/{head.key}"
-        _create(file, name, shape, layout.delta_dtype, layout, fillvalue=np.nan, chunks=chunks)
+        _create(file, f"{group}/{head.key}", shape, layout.delta_dtype, layout, fillvalue=np.nan, chunks=chunks)
 
 
 def _create(

@@ -29,7 +29,7 @@ from fastism_cli.genome.placement import window_offset
 from fastism_cli.options.choices import DELTA_DTYPES
 from fastism_cli.options.run_options import Window, parse_window
 from fastism_cli.results import schema
-from fastism_cli.results.layout import ReplacedBlocks
+from fastism_cli.results.layout import MeanOf, ReplacedBlocks
 from fastism_cli.scores.tracks import Array
 
 try:
@@ -203,22 +203,38 @@ def check_result(path: str, file: h5py.File) -> None:
         Names the first that is not as it should be.
     """
     with readable(path, "its structure"):
+        _check_mean(path, file)
         _check_heads(path, file)
         _check_attributes(path, file)
         _check_datasets(path, file)
 
 
 def _check_heads(path: str, file: h5py.File) -> None:
-    for name in (schema.REGIONS, schema.GENOME, schema.OUTPUTS, schema.REF, schema.DELTA):
+    spread = (schema.DELTA_SD,) if _has_spread(file) else ()
+    for name in (schema.REGIONS, schema.GENOME, schema.OUTPUTS, schema.REF, schema.DELTA, *spread):
         _group(path, file, name)
     heads = set(file[schema.OUTPUTS])
     if not heads:
         raise damaged(path, f"/{schema.OUTPUTS} names no head")
-    for name in (schema.REF, schema.DELTA):
+    for name in (schema.REF, schema.DELTA, *spread):
         if set(file[name]) != heads:
             raise damaged(path, f"/{name} and /{schema.OUTPUTS} have other heads")
     for key in heads:
         _group(path, file, f"{schema.OUTPUTS}/{key}")
+
+
+def _check_mean(path: str, file: h5py.File) -> None:
+    text = file.attrs.get("averaged")
+    try:
+        _ = MeanOf.of_json(text) if text else None
+    except (TypeError, ValueError, KeyError, AttributeError) as error:  # UsageError is a ValueError
+        raise damaged(path, "its attribute averaged is not what fastism writes") from error
+
+
+def _has_spread(file: h5py.File) -> bool:
+    """Whether there are deviations over models, or the file says so."""
+    said = file.attrs.get("averaged")
+    return schema.DELTA_SD in file or (bool(said) and MeanOf.of_json(said).spread)
 
 
 def _check_attributes(path: str, file: h5py.File) -> None:
@@ -296,7 +312,8 @@ def _check_datasets(path: str, file: h5py.File) -> None:
         if ref.ndim < 2 or ref.shape[0] != n:
             raise damaged(path, f"{ref.name} has the shape {ref.shape}")
         shape = (n, *ref.shape[1:], *inner)
-        deltas.add(str(_dataset(path, file, f"{schema.DELTA}/{key}", *DELTA_DTYPES, shape=shape).dtype))
+        for group in (schema.DELTA, *((schema.DELTA_SD,) if _has_spread(file) else ())):
+            deltas.add(str(_dataset(path, file, f"{group}/{key}", *DELTA_DTYPES, shape=shape).dtype))
         _dataset(path, file, f"{schema.OUTPUTS}/{key}/{schema.TARGET_NAMES}", schema.TEXT, shape=ref.shape[-1:])
     if len(deltas) > 1:
         raise damaged(path, f"its deltas are of several types: {', '.join(sorted(deltas))}")

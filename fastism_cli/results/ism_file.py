@@ -13,7 +13,7 @@ from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.results import schema
 from fastism_cli.results.hdf5_files import open_checked
 from fastism_cli.results.intact import check_text, plain, readable
-from fastism_cli.results.layout import HeadLayout, Layout, ReplacedBlocks
+from fastism_cli.results.layout import HeadLayout, Layout, MeanOf, ReplacedBlocks
 from fastism_cli.results.region_columns import RegionColumns, column
 from fastism_cli.results.shard_index import JoinedDataset, Parts, check_sources
 from fastism_cli.scores.tracks import Array
@@ -72,13 +72,25 @@ class IsmFile:
         delta = self.delta(self.heads[0].name)
         compression = "none" if delta.is_virtual else delta.compression or "none"
         n, length = self.seq.shape
-        return Layout(n, length, self.heads, self.attrs["alphabet"], str(delta.dtype), compression, self.blocks)
+        kinds = (str(delta.dtype), compression, self.blocks, self.has_spread)
+        return Layout(n, length, self.heads, self.attrs["alphabet"], *kinds)
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether there is a standard deviation of each delta, over several models."""
+        return schema.DELTA_SD in self._file
 
     @property
     def blocks(self) -> ReplacedBlocks | None:
         """The blocks that were replaced; None in a file of substitutions."""
         text = self.attrs.get("blocks")
         return ReplacedBlocks.of_json(text) if text else None
+
+    @property
+    def averaged(self) -> MeanOf | None:
+        """What every score is the mean of; None in a file that holds no means."""
+        text = self.attrs.get("averaged")
+        return MeanOf.of_json(text) if text else None
 
     @cached_property
     def regions(self) -> dict[str, Array]:
@@ -116,6 +128,18 @@ class IsmFile:
     def delta(self, head: str | None = None) -> Dataset:
         """float32 or float16 (N, T, L, 4): substituted - reference; ``head`` may be left out if there is only one."""
         return self.dataset(f"{schema.DELTA}/{self._key(head)}")
+
+    def spread(self, head: str | None = None) -> Dataset:
+        """Like :meth:`delta`: its standard deviation over the models of a mean.
+
+        Raises
+        ------
+        UsageError
+            If the file has none.
+        """
+        if not self.has_spread:
+            raise UsageError(f"{self.path} has no deviation over models. Run again with --spread.")
+        return self.dataset(f"{schema.DELTA_SD}/{self._key(head)}")
 
     def dataset(self, name: str) -> Dataset:
         """A dataset that has a row for each region."""

@@ -10,6 +10,7 @@ from math import prod
 import numpy as np
 
 from fastism_cli.errors import OutputError
+from fastism_cli.options.averages import Averages, parse_averages
 from fastism_cli.options.choices import COMPRESSIONS, DELTA_DTYPES
 from fastism_cli.results import schema
 from fastism_cli.scores.tracks import Track, head_tracks
@@ -89,6 +90,64 @@ class ReplacedBlocks:
 
 
 @dataclass(frozen=True)
+class ModelFile:
+    """One model of a mean: its path as given, empty for one given as an object, and the SHA-256 of its files."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class MeanOf:
+    """What every score of a file is the mean of.
+
+    Attributes
+    ----------
+    models : tuple of ModelFile
+    rc, rc_pairs, shifts, average, spread
+        As they were asked for.
+    """
+
+    models: tuple[ModelFile, ...]
+    rc: bool
+    rc_pairs: tuple[str, ...]
+    shifts: tuple[int, ...]
+    average: str
+    spread: bool
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def of_json(cls, text: str) -> MeanOf:
+        """Read what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        TypeError, ValueError, KeyError
+            If it did not.
+        """
+        given = json.loads(text)
+        models = tuple(ModelFile(**{name: str(value) for name, value in model.items()}) for model in given["models"])
+        lists = {name: tuple(given[name]) for name in ("rc_pairs", "shifts")}
+        found = cls(**{**given, **lists, "models": models})
+        _ = found.averages
+        return found
+
+    @property
+    def averages(self) -> Averages:
+        return parse_averages(
+            rc=self.rc, rc_pairs=self.rc_pairs, shifts=self.shifts, average=self.average, spread=self.spread
+        )
+
+    @property
+    def text(self) -> str:
+        """``5 models, both strands; the reverse complement exchanges 0:1``"""
+        pairs = f"; the reverse complement exchanges {', '.join(self.rc_pairs)}" if self.rc_pairs else ""
+        return f"{self.averages.text(len(self.models))}{pairs}"
+
+
+@dataclass(frozen=True)
 class Layout:
     """Shapes and types of a result file.
 
@@ -107,6 +166,8 @@ class Layout:
         ``"gzip"``, ``"lzf"`` or ``"none"``.
     blocks : ReplacedBlocks, optional
         What was replaced; None: single letters.
+    has_spread : bool
+        Whether there is a standard deviation of each delta, over several models.
 
     Raises
     ------
@@ -121,6 +182,7 @@ class Layout:
     delta_dtype: str = "float32"
     compression: str = "gzip"
     blocks: ReplacedBlocks | None = None
+    has_spread: bool = False
 
     def __post_init__(self) -> None:
         _check_choice("delta_dtype", self.delta_dtype, DELTA_DTYPES)
@@ -135,9 +197,14 @@ class Layout:
 
     @property
     def delta_bytes(self) -> int:
-        """Size of all deltas before compression."""
-        values = sum(prod(self.delta_shape(head)) for head in self.heads)
+        """Size of all deltas, and of their deviations, before compression."""
+        values = len(self.delta_groups) * sum(prod(self.delta_shape(head)) for head in self.heads)
         return values * np.dtype(self.delta_dtype).itemsize
+
+    @property
+    def delta_groups(self) -> tuple[str, ...]:
+        """Names of the groups whose datasets have the shape of deltas."""
+        return (schema.DELTA, schema.DELTA_SD) if self.has_spread else (schema.DELTA,)
 
     @property
     def seq_shape(self) -> tuple[int, int]:

@@ -146,13 +146,15 @@ def _copy_part(file: IsmFile, layout: Layout, writer: ResultWriter, start: int) 
             seq = file.seq[rows]
             reference = {head.name: file.reference(head.name)[rows] for head in layout.heads}
             delta = {head.name: file.delta(head.name)[rows] for head in layout.heads}
-        writer.write_rows(start + rows.start, regions=regions, seq=seq, reference=reference, delta=delta)
+            spread = {head.name: file.spread(head.name)[rows] for head in layout.heads if layout.has_spread}
+        writer.write_rows(start + rows.start, regions=regions, seq=seq, reference=reference, delta=delta, spread=spread)
     writer.n_clipped += int(file.attrs["n_clipped"])
 
 
 def blocks_of(part: IsmFile, layout: Layout) -> Iterator[slice]:
     """Stretches of rows of about 32 MB."""
-    row_bytes = sum(prod(layout.delta_shape(head)[1:]) for head in layout.heads) * np.dtype(layout.delta_dtype).itemsize
+    numbers = len(layout.delta_groups) * sum(prod(layout.delta_shape(head)[1:]) for head in layout.heads)
+    row_bytes = numbers * np.dtype(layout.delta_dtype).itemsize
     step, n = int(max(BLOCK_BYTES // max(row_bytes, 1), 1)), len(part.seq)
     return (slice(i, min(i + step, n)) for i in range(0, n, step))
 
@@ -161,23 +163,11 @@ def joined_layout(parts: Sequence[Part]) -> Layout:
     """Layout of the first part, with the rows of all parts."""
     layouts = [part.layout for part in parts]
     for part, layout in zip(parts, layouts, strict=True):
-        if (layout.heads, layout.length, layout.delta_dtype, layout.blocks) != (
-            layouts[0].heads,
-            layouts[0].length,
-            layouts[0].delta_dtype,
-            layouts[0].blocks,
-        ):
+        same = replace(layout, n_rows=layouts[0].n_rows, compression=layouts[0].compression)
+        if same != layouts[0]:
             raise UsageError(f"{part.path} has other heads or shapes than {parts[0].path}. Make them with one command.")
     first = next((layout for layout in layouts if layout.n_rows), layouts[0])  # a file without rows has no compression
-    return Layout(
-        sum(layout.n_rows for layout in layouts),
-        first.length,
-        first.heads,
-        first.alphabet,
-        first.delta_dtype,
-        first.compression,
-        first.blocks,
-    )
+    return replace(first, n_rows=sum(layout.n_rows for layout in layouts))
 
 
 # --- an index of the parts -------------------------------------------------------------------------------------------
@@ -224,7 +214,8 @@ def _write_index(
     }
     for head in layout.heads:
         linked[f"/{schema.REF}/{head.key}"] = (layout.ref_shape(head), schema.REF_DTYPE, np.nan)
-        linked[f"/{schema.DELTA}/{head.key}"] = (layout.delta_shape(head), layout.delta_dtype, np.nan)
+        for group in layout.delta_groups:
+            linked[f"/{group}/{head.key}"] = (layout.delta_shape(head), layout.delta_dtype, np.nan)
     sums = _copy_columns(file[schema.REGIONS], parts, linked)
     for name, (shape, dtype, fillvalue) in linked.items():
         _link(file, name, parts, shape, dtype, fillvalue, path, sums[name])

@@ -14,6 +14,7 @@ from fastism_cli.genome.input_files import STDIN, content_sha256
 from fastism_cli.options.per_head import split_named
 from fastism_cli.results.crash_safe_file import in_use, is_in_use
 from fastism_cli.results.journal import SUFFIX, read_checkpoint
+from fastism_cli.results.layout import MeanOf, ModelFile
 from fastism_cli.results.schema import PARTIAL_SUFFIX
 from fastism_cli.results.staging import STDOUT_NAMES, is_pipe, is_stream, names_stream
 from fastism_cli.results.stdout import stdout_descriptor
@@ -190,6 +191,7 @@ def inputs_of_result(path: str, attributes: Mapping[str, Any], sources: Iterable
         path,
         *(os.path.join(own, source) for source in sources),
         *(os.path.join(folder, name) for name in named for folder in folders),
+        *(Recorded(model.path, model.sha256) for model in _models(attributes) if model.path and model.sha256),
         *(
             Recorded(str(attributes[f"{name}_path"]), str(attributes[f"{name}_sha256"]))
             for name in ("model", "fasta", "bed")
@@ -198,12 +200,19 @@ def inputs_of_result(path: str, attributes: Mapping[str, Any], sources: Iterable
     ]
 
 
+def _models(attributes: Mapping[str, Any]) -> tuple[ModelFile, ...]:
+    """The models of a mean."""
+    text = attributes.get("averaged")
+    return MeanOf.of_json(text).models if text else ()
+
+
 def _named_inputs(attributes: Mapping[str, Any]) -> list[str]:
     config = json.loads(attributes.get("config") or "{}")
     values = [*(config.get("inputs") or ()), *(config.get("target_names") or ())]
     listed = [*(config.get("custom_objects") or ()), *(config.get("rules") or ())]
     listed += [config.get("weights") or "", config.get("replace_with") or ""]
     paths = [attributes.get(name) or "" for name in ("model_path", "fasta_path", "bed_path")]
+    paths += [model.path for model in _models(attributes)]
     return [*map(str, paths), *map(str, listed), *(value for _, value in split_named(values))]
 
 

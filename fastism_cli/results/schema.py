@@ -11,6 +11,7 @@
     /delta/<head>    float32 or float16 (N, T, L, 4): substituted - reference; 0 at the reference base, NaN where not
                      computed; of blocks (N, T, P, A): replaced - reference, for the P blocks of the attribute
                      "blocks" and A contents, NaN for a block that is not in the window as a whole
+    /delta_sd/<head> like /delta: standard deviation over the models of a mean; only if it was asked for
 
 Everything has a checksum, whatever the compression: see :mod:`fastism_cli.results.intact`. Of an index of shards, /seq,
 /ref and /delta are virtual: see :mod:`fastism_cli.results.shard_index`. The files are of version
@@ -28,7 +29,7 @@ from typing import NamedTuple
 
 FORMAT = "fastism-ism"
 FORMAT_VERSION = 1.1
-WIDER_VERSION = 1.2  # of files that a reader of 1.1 would misread: a window beside the middle, a scale
+WIDER_VERSION = 1.2  # of files that a reader of 1.1 would misread: a window beside the middle, a scale, a mean
 READABLE_VERSIONS = (
     1,
     FORMAT_VERSION,
@@ -43,6 +44,7 @@ OUTPUTS = "outputs"
 SEQ = "seq"
 REF = "ref"
 DELTA = "delta"
+DELTA_SD = "delta_sd"
 
 CHROM_NAMES = "chrom_names"
 CHROM_SIZES = "chrom_sizes"
@@ -108,7 +110,14 @@ ATTRIBUTES: dict[str, Attribute] = {
     "engine": Attribute("engine that was used: fast or naive", is_shown=True),
     "precision": Attribute("what the model was computed in", is_shown=True),
     "scale": Attribute("what the scores are differences of, as --scale", is_shown=True, is_in_first=False),
-    "model_path": Attribute("path of the model as given; empty for a model given as an object", is_shown=True),
+    "averaged": Attribute(
+        "what every score is the mean of, as JSON: the path and SHA-256 of each model, rc, rc_pairs, shifts, average "
+        "and spread; only in files of means",
+        is_in_first=False,
+    ),
+    "model_path": Attribute(
+        "path of the model as given, the first of several; empty for a model given as an object", is_shown=True
+    ),
     "model_sha256": Attribute("SHA-256 of the model's files", is_shown=True),
     "fasta_path": Attribute("path of the FASTA as given", is_shown=True),
     "bed_path": Attribute("path of the BED as given; empty if the records of the FASTA were scored", is_shown=True),
@@ -216,7 +225,7 @@ def chunk_shape(shape: Sequence[int], itemsize: int, *, whole_axes: int) -> tupl
 
 
 def delta_chunk(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
-    """Chunk of ``/delta/<head>``, shape (N, T, L, 4)."""
+    """Chunk of ``/delta/<head>`` and ``/delta_sd/<head>``, shape (N, T, L, 4)."""
     return chunk_shape(shape, itemsize, whole_axes=2)
 
 

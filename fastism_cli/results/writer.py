@@ -158,6 +158,7 @@ class ResultWriter:
         seq: npt.ArrayLike,
         reference: Blocks | None = None,
         delta: Blocks | None = None,
+        spread: Blocks | None = None,
     ) -> None:
         """Store ``n`` consecutive rows; rows may be left out, blocks may come in any order (ascending is fastest).
 
@@ -172,7 +173,7 @@ class ResultWriter:
             As the model saw it.
         reference : mapping of head name to (n, T), optional
             Heads that are left out stay NaN, as for rows that cannot be scored.
-        delta : mapping of head name to (n, T, L, 4), optional
+        delta, spread : mapping of head name to (n, T, L, 4), optional
 
         Raises
         ------
@@ -185,6 +186,7 @@ class ResultWriter:
         named[f"/{schema.SEQ}"] = seq
         named |= {f"/{schema.REF}/{schema.head_key(head)}": values for head, values in (reference or {}).items()}
         named |= {f"/{schema.DELTA}/{schema.head_key(head)}": values for head, values in (delta or {}).items()}
+        named |= {f"/{schema.DELTA_SD}/{schema.head_key(head)}": values for head, values in (spread or {}).items()}
         blocks = {name: self._rows[name].checked(row_start, values) for name, values in named.items()}
         n = {len(block) for block in blocks.values()}
         if len(n) > 1:

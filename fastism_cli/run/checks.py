@@ -92,14 +92,17 @@ def check_run(stack: ExitStack, request: RunRequest) -> RunInputs:
         The problem, if there is one; a :class:`UsageError` that lists all, if there are more.
     """
     problems, options, fasta = Problems(), request.options, request.fasta
-    choices = check_choices(problems, request.model, options)
+    problems.check(request.check_models)
+    choices = check_choices(problems, request.models[0], options)
+    for model in request.models[1:]:
+        problems.check(check_model_file, model, options)
     regions = open_regions(problems, stack, request.bed, fasta, options)
     problems.check(check_outputs, request)
     problems.raise_if_any()
     assert regions is not None  # or its problem was raised
     # the files are read from here on: a change between now and the end of the run is noticed
     source = regions.bed
-    model_watch = Watch(map(str, request.model.files))
+    model_watch = Watch(str(file) for model in request.models for file in model.files)
     watch = Watch([fasta, *filter(None, [source.path]), *map(str, other_files(options))])
     name = source.name if source.path else ""
     attributes = run_attributes(request, bed=name, bed_sha256=source.sha256)
@@ -131,7 +134,8 @@ def check_outputs(request: RunRequest) -> None:
 
 def input_files(request: RunRequest) -> list[Any]:
     """Every file that a run reads."""
-    return [*_model_files(request.model), request.bed, request.fasta, *other_files(request.options)]
+    models = [file for model in request.models for file in _model_files(model)]
+    return [*models, request.bed, request.fasta, *other_files(request.options)]
 
 
 def _model_files(model: ModelSource) -> list[Any]:
@@ -186,7 +190,7 @@ def check_choices(problems: Problems, model: ModelSource, options: RunOptions) -
     tied = problems.check(parse_tie, options.tie)
     problems.check(parse_codes, options.codes)
     problems.check(parse_scale, options.scale)
-    if alphabet and (options.stranded or any(tie.reverse for tie in tied or ())):
+    if alphabet and (options.stranded or options.rc or any(tie.reverse for tie in tied or ())):
         problems.check(alphabet.reverse_complement, np.empty(0, np.uint8))
     return ModelChoices(
         alphabet,

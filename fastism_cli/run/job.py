@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
@@ -43,7 +43,7 @@ class DryRun:
     Attributes
     ----------
     model : str
-        The path of the model, or its name.
+        The path of the model, or its name; of several, joined by commas.
     input_name, input_length : str, int
         The input that is substituted in, and how many bases it holds.
     window : int
@@ -64,6 +64,8 @@ class DryRun:
         How many rows will have each status, PENDING those that will be scored; empty if they were not counted.
     replaced : str
         The blocks that are replaced, in words; empty if single letters are.
+    averaged : str
+        What every score is the mean of; empty if it is no mean.
     """
 
     model: str
@@ -80,6 +82,7 @@ class DryRun:
     warnings: tuple[str, ...]
     statuses: Mapping[Status, int] = field(default_factory=dict)
     replaced: str = ""
+    averaged: str = ""
 
     @property
     def unscored(self) -> str:
@@ -88,11 +91,12 @@ class DryRun:
         return ", ".join(f"{n:,} {status.phrase}" for status, n in found)
 
     def lines(self) -> list[str]:
-        """The lines of the log: model and heads; engine, why, and batch; regions and size of the result."""
+        """The lines of the log: model and heads; what the mean is of; engine, why, and batch; regions and size."""
         heads = ", ".join(f"{head.name} {_shape_text(head)}" for head in self.heads)
         replaced = self.replaced or f"{self.window:,} bases of each substituted"
         return [
             f"model {self.model}: input {self.input_name!r} of {self.input_length:,} bases, heads: {heads}",
+            *([f"scores are the mean of {self.averaged}"] if self.averaged else []),
             f"engine {self.engine}: {self.reason}; {self.batch:,} substitutions a call",
             f"{self.regions:,} regions, {replaced} -> {self.output} (up to {size_text(self.output_bytes)})",
         ]
@@ -166,7 +170,8 @@ class Job:
     @property
     def layout(self) -> Layout:
         letters, o = self.reader.alphabet.letters, self.request.options
-        return Layout(self.n_rows, self.geometry.length, self.outputs, letters, o.dtype, o.compression, self.blocks)
+        kinds = (o.dtype, o.compression, self.blocks, o.spread)
+        return Layout(self.n_rows, self.geometry.length, self.outputs, letters, *kinds)
 
     @cached_property
     def blocks(self) -> ReplacedBlocks | None:
@@ -189,25 +194,27 @@ class Job:
     @property
     def row_bytes(self) -> int:
         """Bytes of the deltas of one region in memory."""
-        heads = sum(prod(head.shape) for head in self.scorer.heads)
+        heads, averaged = sum(prod(head.shape) for head in self.scorer.heads), self.scorer.averaged
+        scores = self.geometry.length * self.reader.alphabet.size
         if self.blocks is not None:
-            return 4 * heads * self.blocks.count * self.blocks.contents
-        return 4 * heads * self.geometry.length * self.reader.alphabet.size
+            scores = self.blocks.count * self.blocks.contents
+        added_up = averaged.row_bytes(scores) if averaged else 0
+        return 4 * heads * scores * (2 if self.request.options.spread else 1) + added_up
 
     @property
     def block_rows(self) -> int:
         """Rows to score at a time: whole calls of the engine, in bounded memory."""
         by_bytes = BLOCK_BYTES // self.row_bytes
         changes = self.blocks.count if self.blocks else self.geometry.window
-        by_work = BLOCK_SUBSTITUTIONS // (changes * self.scorer.changes.alternates)
+        by_work = BLOCK_SUBSTITUTIONS // (changes * self.scorer.changes.alternates * self.scorer.times)
         rows = int(max(min(by_bytes, by_work), 1))
         return -(-rows // self.sequences) * self.sequences
 
     def dry_run(self) -> DryRun:
         """Say what the run will do."""
-        scorer = self.scorer
+        scorer, averages = self.scorer, self.request.averages
         return DryRun(
-            self.request.model.name,
+            ", ".join(model.name for model in self.request.models),
             scorer.input_names[scorer.sequence_index],
             self.geometry.length,
             self.geometry.window,
@@ -220,6 +227,7 @@ class Job:
             self.output_bytes,
             self.warnings,
             replaced=self.blocks.text if self.blocks else "",
+            averaged=averages.text(len(self.request.models)) if averages else "",
         )
 
 
@@ -242,7 +250,7 @@ def load_job(request: RunRequest, inputs: RunInputs) -> Job:
     ResourceError
         If memory or disk are too small.
     """
-    scorer = load_scorer(request.model, inputs.choices, request.options, inputs.regions)
+    scorer = load_scorer(request.models[0], inputs.choices, request.options, inputs.regions, request.models[1:])
     inputs.model_watch.check()
     job = _job(request, inputs, scorer)
     job.reader.check()
@@ -270,9 +278,13 @@ def check_batch(scorer: FastISM, batch_size: str | int, available: int | None) -
 
 
 def load_scorer(
-    source: ModelSource, choices: ModelChoices, options: RunOptions, regions: RegionInputs | None = None
+    source: ModelSource,
+    choices: ModelChoices,
+    options: RunOptions,
+    regions: RegionInputs | None = None,
+    others: Sequence[ModelSource] = (),
 ) -> FastISM:
-    """Load a model and make its engine. This is the first step that loads Keras.
+    """Load a model, and others whose mean with it is scored, and make the engine. The first step that loads Keras.
 
     If the model's input has a variable length and no option gives one, the length is that of the ``regions``.
     """
@@ -288,7 +300,7 @@ def load_scorer(
     chosen = options.scorer_options()
     if regions is not None and options.length is None and has_variable_length(model):
         chosen["length"] = common_length(regions, options.limit)
-    scorer = FastISM(model, reduce=choices.reduce or None, targets=choices.targets, **chosen)
+    scorer = FastISM([model, *others], reduce=choices.reduce or None, targets=choices.targets, **chosen)
     check_batch(scorer, options.batch_size, memory_of_machine())
     return scorer
 
@@ -356,6 +368,7 @@ def _geometry(length: int, options: RunOptions, regions: RegionInputs) -> Geomet
         first=first,
         offset=options.offset,
         has_minus=has_minus,
+        shifts=options.averages.shifts,
     )
 
 

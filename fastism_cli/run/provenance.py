@@ -14,6 +14,7 @@ from fastism_cli.genome.input_files import FileState, as_utf8, content_sha256, f
 from fastism_cli.options.per_head import split_named
 from fastism_cli.options.run_options import RunOptions, parse_window
 from fastism_cli.options.shard import parse_shard
+from fastism_cli.results.layout import MeanOf, ModelFile
 from fastism_cli.results.schema import FORMAT_VERSION, WIDER_VERSION
 from fastism_cli.run.request import RunRequest
 from fastism_cli.version import __version__
@@ -49,7 +50,7 @@ def other_files(options: RunOptions) -> list[Path]:
 def run_attributes(request: RunRequest, *, bed: str, bed_sha256: str) -> dict[str, Any]:
     """Attributes that do not depend on the loaded model: options and input files."""
     options, fasta = request.options, request.fasta
-    model_sha256 = sha256_of(request.model.files)
+    model_sha256 = sha256_of([file for model in request.models for file in model.files])
     fasta_sha256, files_sha256 = content_sha256(fasta), sha256_of(other_files(options))
     config, shard = options.config(), parse_shard(options.shard)
     asked = "\n".join([config, model_sha256, bed_sha256, fasta_sha256, files_sha256])
@@ -65,10 +66,10 @@ def run_attributes(request: RunRequest, *, bed: str, bed_sha256: str) -> dict[st
         "command": request.command,
         "config": config,
         "config_sha256": hashlib.sha256(asked.encode()).hexdigest(),
-        "model_path": request.model.path or "",
+        "model_path": request.models[0].path or "",
         "model_sha256": model_sha256,
         "bed_sha256": bed_sha256,
-        "format_version": _format_version(options),
+        "format_version": _format_version(request),
         "stranded": options.stranded,
         "precision": options.precision,
         "tensorflow_version": installed("tensorflow"),
@@ -76,14 +77,23 @@ def run_attributes(request: RunRequest, *, bed: str, bed_sha256: str) -> dict[st
     }
     if options.scale:
         attributes["scale"] = ", ".join(options.scale)
+    if request.averages is not None:
+        attributes["averaged"] = _averaged(request)
     return {name: storable(value) for name, value in attributes.items()}
 
 
-def _format_version(options: RunOptions) -> float:
-    """The first version of the format whose readers know what these options ask for."""
-    window = parse_window(options.window)
-    is_wider = (window is not None and window.first is not None) or bool(options.scale)
-    return WIDER_VERSION if is_wider else FORMAT_VERSION
+def _averaged(request: RunRequest) -> str:
+    """What every score is the mean of, as JSON: the models, and the options."""
+    models = tuple(ModelFile(as_utf8(model.path or ""), sha256_of(model.files)) for model in request.models)
+    averages, pairs = request.options.averages, tuple(map(as_utf8, request.options.rc_pairs))
+    return MeanOf(models, averages.rc, pairs, averages.shifts, averages.average, averages.spread).to_json()
+
+
+def _format_version(request: RunRequest) -> float:
+    """The first version of the format whose readers know what is asked for."""
+    window = parse_window(request.options.window)
+    is_wider = (window is not None and window.first is not None) or bool(request.options.scale)
+    return WIDER_VERSION if is_wider or request.averages is not None else FORMAT_VERSION
 
 
 def storable(value: Any) -> Any:

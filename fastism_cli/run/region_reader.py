@@ -60,11 +60,19 @@ class Block:
         The sequences as the model sees them.
     row_start : int
         Number of the first row among the rows that are read.
+    around : uint8 (n, before + L + after), optional
+        The sequences with the bases around the input that moved inputs show; None if none is moved.
     """
 
     rows: tuple[Row, ...]
     codes: Codes
     row_start: int
+    around: Codes | None = None
+
+    @property
+    def shown(self) -> Codes:
+        """What the engine is given: the sequences with all that it shows the model."""
+        return self.codes if self.around is None else self.around
 
     @property
     def to_score(self) -> np.ndarray:
@@ -129,7 +137,7 @@ class Reader:
         return islice(self.bed.regions(), self.limit)
 
     def rows(self) -> Iterator[tuple[Row, Codes]]:
-        """Every row with its sequence, uint8 (L,); a sequence that is not read is all N."""
+        """Every row with its sequence, uint8 (before + L + after,), which is all N if it is not read."""
         for record, region, place in islice(self._numbered(), self.first, self.stop):
             yield self._row(record, region, place)
 
@@ -164,10 +172,13 @@ class Reader:
             rows.append((row, codes))
             scored += row.status == Status.PENDING
             if scored == to_score or len(rows) == max_rows:
-                yield block_of(rows, start)
+                yield self._block(rows, start)
                 start, rows, scored = start + len(rows), [], 0
         if rows:
-            yield block_of(rows, start)
+            yield self._block(rows, start)
+
+    def _block(self, rows: Sequence[tuple[Row, Codes]], start: int) -> Block:
+        return block_of(rows, start, self.geometry.around())
 
     def _row(self, number: int, region: Region, place: Placement) -> tuple[Row, Codes]:
         reverse = self.geometry.reverses(region)
@@ -177,12 +188,14 @@ class Reader:
         return Row(*names, number, status, place.n_padded), codes
 
     def _sequence(self, region: Region, place: Placement, *, reverse: bool) -> tuple[Status, Codes]:
-        length = self.geometry.length
+        length, (before, after) = self.geometry.length, self.geometry.around(reverse=reverse)
         if region.chrom not in self.genome.sizes:
-            return Status.MISSING_CONTIG, self._unknown(length)
-        if self.geometry.cuts(region) or place.n_padded == length or (place.n_padded and self.edge == "skip"):
-            return Status.EDGE, self._unknown(length)
-        codes = self.genome.codes(region.chrom, place.input_start, place.input_start + length, self.alphabet)
+            return Status.MISSING_CONTIG, self._unknown(before + length + after)
+        padded = self._most_padded(region, place)
+        if self.geometry.cuts(region) or padded == length or (padded and self.edge == "skip"):
+            return Status.EDGE, self._unknown(before + length + after)
+        first, stop = place.input_start - before, place.input_start + length + after
+        codes = self.genome.codes(region.chrom, first, stop, self.alphabet)
         codes = self.alphabet.reverse_complement(codes) if reverse else codes
         columns = self.geometry.columns(reverse=reverse, minus=region.strand == "-")
         return (Status.TOO_MANY_N if self._has_too_many_n(codes, columns) else Status.PENDING), codes
@@ -190,10 +203,17 @@ class Reader:
     def _unknown(self, length: int) -> Codes:
         return np.full(length, self.alphabet.unknown, dtype=np.uint8)
 
+    def _most_padded(self, region: Region, place: Placement) -> int:
+        size, reverse = self.genome.sizes[region.chrom], self.geometry.reverses(region)
+        return self.geometry.most_padded(place.input_start, size, reverse=reverse)
+
     def _has_too_many_n(self, codes: Codes, columns: range) -> bool:
+        before, length = self.geometry.around()[0], self.geometry.length
         is_n = codes == self.alphabet.unknown
-        nothing_known = is_n.all() or (self.n_policy != "score" and is_n[columns.start : columns.stop].all())
-        return bool(nothing_known or is_n.mean() > self.max_n)
+        if self.n_policy != "score" and is_n[before + columns.start : before + columns.stop].all():
+            return True
+        inputs = [is_n[before + shift :][:length] for shift in self.geometry.shifts]
+        return any(bool(one.all() or one.mean() > self.max_n) for one in inputs)
 
     # -- records that are refused before anything is scored --
 
@@ -228,13 +248,14 @@ class Reader:
                 yield region, place
 
     def _does_not_fit(self, region: Region, place: Placement) -> bool:
-        return bool(place.n_padded) or self.geometry.cuts(region)
+        return self._most_padded(region, place) > 0 or self.geometry.cuts(region)
 
     def _past_end(self, region: Region, place: Placement) -> str:
         if self.geometry.from_start:
             return f"{region.end} letters, where the model takes {self.geometry.length}"
         size = self.genome.sizes[region.chrom]
-        ends = (place.input_start, place.input_start + self.geometry.length)
+        before, after = self.geometry.around(reverse=self.geometry.reverses(region))
+        ends = (place.input_start - before, place.input_start + self.geometry.length + after)
         return (
             f"the input {span_text(region.chrom, *ends)} passes {_passed(region.chrom, *ends, size, self.genome.path)}"
         )
@@ -245,18 +266,22 @@ class Reader:
         N that pad an input are left to ``edge``.
         """
         for region, place in self._placed():
-            first = max(place.input_start, 0)
-            stop = min(place.input_start + self.geometry.length, self.genome.sizes[region.chrom])
-            if first < stop and not (self.geometry.cuts(region) or (place.n_padded and self.edge == "skip")):
+            before, after = self.geometry.around(reverse=self.geometry.reverses(region))
+            first = max(place.input_start - before, 0)
+            stop = min(place.input_start + self.geometry.length + after, self.genome.sizes[region.chrom])
+            skipped = self.edge == "skip" and self._most_padded(region, place)
+            if first < stop and not (self.geometry.cuts(region) or skipped):
                 codes = self.genome.codes(region.chrom, first, stop, self.alphabet)
                 count = int((codes == self.alphabet.unknown).sum())
                 if count:
                     yield region, (first, stop), count
 
 
-def block_of(rows: Sequence[tuple[Row, Codes]], row_start: int) -> Block:
-    """Put rows and their sequences into a block."""
-    return Block(tuple(row for row, _ in rows), np.stack([codes for _, codes in rows]), row_start)
+def block_of(rows: Sequence[tuple[Row, Codes]], row_start: int, around: tuple[int, int] = (0, 0)) -> Block:
+    """Put rows and their sequences into a block; of each sequence, so many bases lie before and behind the input."""
+    codes = np.stack([codes for _, codes in rows])
+    inside = codes[:, around[0] : codes.shape[1] - around[1]]
+    return Block(tuple(row for row, _ in rows), inside, row_start, codes if sum(around) else None)
 
 
 def check_records(bed: BedSource | RecordSource, genome: Genome, *, limit: int | None, edge: str, center: str) -> None:

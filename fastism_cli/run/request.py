@@ -1,4 +1,4 @@
-"""One run as one value: its model, files, options and command line."""
+"""One run as one value: its models, files, options and command line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from fastism_cli.errors import UsageError
 from fastism_cli.model.loading.source import ModelSource
+from fastism_cli.options.averages import Averages
 from fastism_cli.options.run_options import RunOptions, default_output
 from fastism_cli.options.shard import Shard, parse_shard
 
@@ -17,7 +19,8 @@ class RunRequest:
 
     Attributes
     ----------
-    model : ModelSource
+    models : tuple of ModelSource
+        One, or several whose mean is scored.
     bed : str or None
         A path, or "-" for stdin; None scores every record of the FASTA.
     fasta, output : str
@@ -28,7 +31,7 @@ class RunRequest:
         If the run is one of several on as many devices: its share of the rows of the shard.
     """
 
-    model: ModelSource
+    models: tuple[ModelSource, ...]
     bed: str | None
     fasta: str
     output: str
@@ -48,8 +51,34 @@ class RunRequest:
         command: str = "",
         device_rows: Shard = Shard(),  # noqa: B008  (a frozen value)
     ) -> RunRequest:
-        """Make a request from a path or a model; ``output`` None is the default name."""
+        """Make a request from a path or a model, or a list of them; ``output`` None is the default name."""
         options = options or RunOptions()
         if output is None:
             output = default_output(bed, fasta, parse_shard(options.shard))
-        return cls(ModelSource.of(model, options), bed, fasta, os.fspath(output), options, command, device_rows)
+        given = model if isinstance(model, (list, tuple)) else [model]
+        models = tuple(ModelSource.of(one, options) for one in given)
+        return cls(models, bed, fasta, os.fspath(output), options, command, device_rows)
+
+    @property
+    def averages(self) -> Averages | None:
+        """What every score is the mean of; None if it is no mean."""
+        averages = self.options.averages
+        return None if len(self.models) == 1 and averages.is_plain else averages
+
+    def check_models(self) -> None:
+        """Refuse models that cannot be scored together, by what is known before they are loaded.
+
+        Raises
+        ------
+        UsageError
+        """
+        names = [model.path for model in self.models if model.path is not None]
+        again = [name for i, name in enumerate(names) if name in names[:i]]
+        if not self.models:
+            raise UsageError("There is no model: give one, or several.")
+        if again:
+            raise UsageError(f"--model {again[0]} is given twice. Give each model of a mean once.")
+        if self.options.spread and len(self.models) < 2:
+            raise UsageError("--spread is the deviation over several models: give --model more than once.")
+        if self.options.weights is not None and len(self.models) > 1:
+            raise UsageError("--weights is of one model. Save each of several with its weights, as .keras or .h5.")

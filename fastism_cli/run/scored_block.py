@@ -22,12 +22,14 @@ from fastism_cli.run.region_reader import Block, Row
 class Computed:
     """A block and the scores of its rows ``block.to_score``, by head.
 
-    ``reference`` is (m, T), ``delta`` (m, T, L, letters) with NaN outside of the window, for the chosen targets.
+    ``reference`` is (m, T), ``delta`` (m, T, L, letters) with NaN outside of the window, for the chosen targets;
+    ``spread`` is like ``delta``, or empty.
     """
 
     block: Block
     reference: dict[str, np.ndarray] = field(default_factory=dict)
     delta: dict[str, np.ndarray] = field(default_factory=dict)
+    spread: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Scored:
     scored : bool (n,)
         Rows that have scores; ``m`` of them.
     reference : dict of head name to float32 (m, T)
-    delta : dict of head name to array (m, T, L, letters), in the type of the file
+    delta, spread : dict of head name to array (m, T, L, letters), in the type of the file
     substitutions : int
         How many were scored.
     n_clipped : int
@@ -50,6 +52,7 @@ class Scored:
     scored: np.ndarray
     reference: dict[str, np.ndarray] = field(default_factory=dict)
     delta: dict[str, np.ndarray] = field(default_factory=dict)
+    spread: dict[str, np.ndarray] = field(default_factory=dict)
     substitutions: int = 0
     n_clipped: int = 0
 
@@ -68,8 +71,8 @@ def computed_blocks(job: Job, blocks: Iterable[Block]) -> Generator[Computed, No
         yield from _not_scored(waiting)
         block = waiting.popleft()
         n = len(block.to_score)
-        reference = {name: x[:n] for name, x in result.reference.items()}
-        yield Computed(block, reference, {name: x[:n] for name, x in result.delta.items()})
+        arrays = (result.reference, result.delta, result.spread or {})
+        yield Computed(block, *({name: x[:n] for name, x in found.items()} for found in arrays))
     yield from _not_scored(waiting)
 
 
@@ -77,7 +80,7 @@ def _batch(job: Job, block: Block) -> tuple[Codes, dict[str, np.ndarray]]:
     """The letters and the other inputs of the rows to score, filled up to whole calls of the engine."""
     at = block.to_score
     others = job.others.rows([block.rows[i].bed_row for i in at])
-    return fill_up(block.codes[at], job.sequences), {name: fill_up(x, job.sequences) for name, x in others.items()}
+    return fill_up(block.shown[at], job.sequences), {name: fill_up(x, job.sequences) for name, x in others.items()}
 
 
 def _not_scored(waiting: deque[Block]) -> Iterator[Computed]:
@@ -96,12 +99,14 @@ def settle_block(job: Job, computed: Computed) -> Scored:
         return Scored(block, np.zeros(len(block.rows), bool))
     expected, delta, columns = _substituted(job, block, at), computed.delta, job.geometry.all_columns
     inside = slice(None) if job.blocks else slice(columns.start, columns.stop)
-    part = {name: x[..., inside, :] for name, x in delta.items()}
-    blank(part, slice(len(at)), ~expected[:, inside])
+    for arrays in (delta, computed.spread):
+        part = {name: x[..., inside, :] for name, x in arrays.items()}
+        blank(part, slice(len(at)), ~expected[:, inside])
     good = _finite(reference, delta, expected)
-    for x in delta.values():
+    for x in (*delta.values(), *computed.spread.values()):
         x[~good] = np.nan
-    stored = {name: as_stored(x, job.request.options.dtype) for name, x in delta.items()}
+    dtype = job.request.options.dtype
+    stored, spread = ({name: as_stored(x, dtype) for name, x in found.items()} for found in (delta, computed.spread))
     scored = np.zeros(len(block.rows), bool)
     scored[at] = True
     return Scored(
@@ -109,6 +114,7 @@ def settle_block(job: Job, computed: Computed) -> Scored:
         scored,
         reference,
         {name: x for name, (x, _) in stored.items()},
+        {name: x for name, (x, _) in spread.items()},
         _count(job, block.codes[at], expected & good[:, None]),
         sum(n for _, n in stored.values()),
     )
@@ -186,7 +192,7 @@ def write_block(writer: ResultWriter, scored: Scored, *, after: int) -> None:
         if scored.scored[start]:
             here = slice(done, done + stop - start)
             done = here.stop
-            values = {"reference": _rows(scored.reference, here), "delta": _rows(scored.delta, here)}
+            values = {name: _rows(getattr(scored, name), here) for name in ("reference", "delta", "spread")}
         rows = _rows(block.columns, slice(start, stop))
         writer.write_rows(after + block.row_start + start, regions=rows, seq=block.codes[start:stop], **values)
 

@@ -67,7 +67,7 @@ def score_on_devices(
         for device in devices:
             os.environ.update(environment(device))
         return score_request(request, progress)
-    if request.model.path is None:
+    if any(model.path is None for model in request.models):
         raise UsageError("--devices needs the path of a model: every worker loads its own.")
     with ExitStack() as stack:
         inputs = check_run(stack, request)
@@ -112,7 +112,7 @@ def _score(request: RunRequest, inputs: RunInputs, devices: Sequence[str]) -> Ru
 def _spec(request: RunRequest, inputs: RunInputs, part: str, rows: Shard) -> dict[str, Any]:
     """The request for a worker, with its rows and its output, as JSON that :func:`score_spec` reads."""
     return {
-        "model": request.model.path,
+        "model": [model.path for model in request.models],
         "bed": inputs.bed.path,
         "fasta": inputs.genome.path,
         "output": part,

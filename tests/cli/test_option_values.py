@@ -51,6 +51,8 @@ WITH_NUMBERS = {
     "--tie": ("a", "a,a", NINES),
     "--width": ("0", "-1in", NINES, f"{NINES}mm", "nan", "1e9mm", "3pt", "\u0663in"),
     "--ylim": ("1", "2:1", f"{NINES}:1", "nan:1", "0:inf", "0:\u0663"),
+    "--shifts": ("x", "0,0", "1,,2", NINES, f"-{NINES}", "nan", "1.5", "--1", "\u0663", "99999999999"),
+    "--rc-pairs": ("0", "0:0", "0:1,1:2", "a:b", "0:nan", "0:-1", f"0:{NINES}", "0:1:2"),
 }
 
 OF_PICTURES = ("--width", "--ylim")
@@ -197,9 +199,18 @@ def test_an_option_of_one_value_is_not_given_twice():
     assert tried > 60
 
 
-@pytest.mark.parametrize("short, long", [("-m", "--model"), ("-b", "--bed"), ("-f", "--fasta"), ("-o", "--output")])
+@pytest.mark.parametrize("short, long", [("-b", "--bed"), ("-f", "--fasta"), ("-o", "--output")])
 def test_short_and_long_are_one_option(short, long):
     refused_in_a_line(call("run", short, "x", f"{long}=y"), words=f"{short}/{long} is given 2 times")
+
+
+@pytest.mark.parametrize("command", ["variants", "verify"])
+def test_one_model_is_scored_by_commands_without_means(command):
+    refused_in_a_line(call(command, "-m", "x", "--model=y"), words="-m/--model is given 2 times, and takes one value")
+
+
+def test_a_model_of_a_mean_is_given_once():
+    refused_in_a_line(call("run", "-m", "x", "--model=x"), words="--model x is given twice")
 
 
 def test_flags_and_repeatable_options_may_come_again():

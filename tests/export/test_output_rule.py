@@ -55,6 +55,8 @@ NO_FILE = {
     "length",
     "alphabet",
     "reduce",
+    "rc_pairs",
+    "shifts",
     "targets",
     "names",
     "region",
