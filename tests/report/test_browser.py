@@ -528,12 +528,16 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def test_a_saved_svg_is_the_picture(opened, tmp_path):
     driver, truth = opened
+    driver.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    )
     open_region(driver, 42)
     compare(driver, 2)
     first, shown = visible(driver, truth, 42)
     path = saved(driver, tmp_path, "#save-svg")
     assert path.name == "many.peak_42.svg"
     root = ElementTree.parse(path).getroot()
+    assert root.find(f"{SVG}rect").get("fill") == "#ffffff" and lightness(driver)[0] < 40, "paper, also of a dark page"
     words = [text.text for text in root.iter(f"{SVG}text")]
     assert any(word.startswith("peak_42  chr1:42,051-42,350") for word in words)
     assert f"{LABELS[0]}: prediction {rounded(truth.reference[42, 0]):g}" in words

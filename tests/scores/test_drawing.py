@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib import colormaps
+from matplotlib import colormaps, pyplot
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
@@ -20,7 +20,7 @@ from fastism_cli.options.figure_options import FigureOptions, parse_size
 from fastism_cli.results.scores import open_scores
 from fastism_cli.scores.drawing import axes as plots
 from fastism_cli.scores.drawing.annotation_axes import MAX_LANES, Scale, placed
-from fastism_cli.scores.drawing.appearance import COLOURS, HEAT, in_lines, shortened, style, text_inches
+from fastism_cli.scores.drawing.appearance import COLOURS, HEAT, in_lines, shortened, style, text_inches, use_no_display
 from fastism_cli.scores.drawing.placing import numbered, round_step, rows_of
 from fastism_cli.scores.drawing.whole_figure import heading
 from fastism_cli.scores.region import Interval, RegionScores, stitched
@@ -154,6 +154,19 @@ def test_axes_are_taken_and_returned(looked):
     assert plot.highlight(axes, 5, 9) is axes and axes.patches[0].get_x() == 5.5 and axes.patches[0].get_width() == 4
     assert plot.track(Curve("c", Signal(region.start, np.ones(5, np.float32))), axes) is axes
     assert "plot" in fastism_cli.__all__ and set(plot.__all__) <= set(dir(plot))
+
+
+def test_the_library_page_draws_what_it_says(monkeypatch):
+    root = Path(fastism_cli.__file__).parents[1]
+    monkeypatch.chdir(root / "examples" / "figures")
+    use_no_display()
+    code = (root / "docs" / "reference" / "library.md").read_text().split("## Pictures")[1].split("```")[1]
+    drawn = {}
+    exec(code.removeprefix("python"), drawn)
+    assert drawn["both"].get_figwidth() == 3.5 and faults_of(drawn["both"]) == []
+    assert drawn["upper"].get_ylim() == (-2, 8) and len(drawn["lower"].patches) == 1
+    assert drawn["upper"].get_xlim() == drawn["lower"].get_xlim()
+    pyplot.close(drawn["figure"])
 
 
 def test_one_axis_for_all_or_one_for_each(looked):

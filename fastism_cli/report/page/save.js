@@ -22,12 +22,22 @@ function stretch() {
   return place(region.map.chrom, Math.min(...ends), Math.max(...ends) + 1);
 }
 
-/** Title and panels one below the other, by a context; returns its size. */
+/** Title and panels one below the other, by a context, on white paper whatever the theme; returns its size. */
 function compose(begin) {
+  const root = document.documentElement.dataset, theme = root.theme;
+  root.theme = "light";
+  refreshPalette();
+  const size = composed(begin);
+  if (theme === undefined) delete root.theme;
+  else root.theme = theme;
+  refreshPalette();
+  return size;
+}
+
+function composed(begin) {
   const all = panels().map((panel) => ({ ...panel, text: caption(panel.track) }));
   const wide = Math.max(byId("detail").clientWidth, SAVED.least), each = detailHeight() + SAVED.caption;
   const size = [wide, SAVED.top + all.length * each + 8], context = begin(...size), [column, letter] = [view.column, view.letter];
-  refreshPalette();
   context.fillStyle = palette.paper;
   context.fillRect(0, 0, ...size);
   context.fillStyle = palette.ink;
