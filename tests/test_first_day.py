@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.usefixtures("logging_as_before"), pytest.mark.one_in(1
 
 PAGE = "docs/how-to/first-day.md"
 MOST_COMMANDS = 7
-LENGTH = 200
+LENGTH = 500
 REAL = os.environ.get("FASTISM_REAL", "")
 
 
@@ -166,3 +166,4 @@ def finds_motifs(line: str, folder: Path) -> None:
     program = shutil.which("modisco", path=os.environ.get("FASTISM_CONSUMERS") or None)
     if program:
         subprocess.run([program, *words_of(line)[1:]], cwd=folder, check=True)
+        assert (folder / words_of(line)[-1]).exists()
