@@ -307,10 +307,11 @@ class Averaged:
 
     def _result(self, k: int, job: Job, scores: Scores, deviation: Mapping[str, np.ndarray]) -> MutagenesisResult:
         changes = self.first.scorers[k].changes
-        seq = job.inputs.codes[:, self.averages.before :][:, job.wanted]
+        codes = job.inputs.codes[:, self.averages.before :]
+        seq = codes[:, job.wanted]
         delta, spread = (_as_float32(x) for x in (scores.delta, deviation))
         for found in (delta, spread):
-            changes.end(found, slice(None), seq)  # a base that no pass shows may be an N
+            changes.end(found, slice(None), codes, job.wanted)  # a base that no pass shows may be an N
         widths = np.full(len(job.wanted), changes.width) if self.first.replaces_blocks else None
         return MutagenesisResult(
             _as_float32(scores.reference), delta, seq, job.wanted, self.first.alphabet, widths, spread or None

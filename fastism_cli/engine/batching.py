@@ -6,7 +6,7 @@ import time
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property
-from math import prod
+from math import lcm, prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -112,7 +112,7 @@ class Batching:
         Parameters
         ----------
         positions : int (n,)
-            Where blocks begin.
+            Where blocks begin; the places of pairs (see :class:`fastism_cli.rules.blocks.Blocks`).
         sequences : int
             How many there are to score. They are dealt out evenly to the calls, so that one shape is compiled.
         substitutions : int
@@ -121,7 +121,8 @@ class Batching:
         blocks = self.changes.blocks(positions, self.prepared.input_length)
         live = positions[~self.is_dead(positions)]
         numbers = blocks.numbers_of(live if len(live) else positions[:1])
-        first, stop = int(numbers.min()), int(numbers.max()) + 1
+        first = int(numbers.min()) // blocks.repeats * blocks.repeats  # pairs that begin at one position stay together
+        stop = int(numbers.max()) + 1
         size = max(substitutions // self._others, 1)
         period = self._period(blocks) if self.engine == "fast" else 1
         size, calls = self._chunks(blocks, first, stop, size, period)
@@ -134,7 +135,7 @@ class Batching:
 
     def _chunks(self, blocks: Blocks, first: int, stop: int, size: int, period: int) -> tuple[int, list[ChunkCall]]:
         """The size of the chunks over the blocks ``[first, stop)``, and the chunks."""
-        multiple = device_choices().multiple if self.engine == "fast" else 1
+        multiple = lcm(device_choices().multiple if self.engine == "fast" else 1, blocks.repeats)
         if blocks.are_regular:
             return self._cover(first, stop, size=size, period=period, multiple=multiple)
         # each chunk has a plan of its own: none is made larger so that they lie alike
@@ -154,8 +155,8 @@ class Batching:
         """Which blocks at these positions cannot change an output, bool (n,). The naive engine computes all."""
         if self.engine == "naive":
             return np.zeros(len(positions), bool)
-        live = self.prepared.live
-        return (positions + self.changes.width <= live.start) | (positions >= live.stop)
+        live, (first, stop) = self.prepared.live, self.changes.spans(positions)
+        return (stop <= live.start) | (first >= live.stop)
 
     def halve(self, size: int, error: BaseException) -> None:
         """Halve the batch after a call of ``size`` substitutions ran out of memory.

@@ -84,11 +84,14 @@ class Changes(Protocol):
     def settled(self, values: np.ndarray, change: Change) -> np.ndarray:
         """The scores (S, P, slots, ...) of values (S, P, A, ...) that the engine has computed."""
 
-    def begin(self, delta: Mapping[str, np.ndarray], codes: Codes) -> None:
-        """Enter what is known before: ``delta`` (n, *shape, positions, columns), ``codes`` of the positions."""
+    def spans(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The first position that is changed, and that after the last, of the blocks at these places."""
 
-    def end(self, delta: Mapping[str, np.ndarray], rows: slice, codes: Codes) -> None:
-        """Take out of some rows what must not be scored; ``codes`` are those of their positions."""
+    def begin(self, delta: Mapping[str, np.ndarray], codes: Codes, places: np.ndarray) -> None:
+        """Enter what is known before, of sequences ``codes`` (n, L): ``delta`` (n, *shape, places, columns)."""
+
+    def end(self, delta: Mapping[str, np.ndarray], rows: slice, codes: Codes, places: np.ndarray) -> None:
+        """Take out of some rows what must not be scored; ``codes`` are those of the rows."""
 
 
 @dataclass(frozen=True)
@@ -120,13 +123,16 @@ class Substitutions:
     def settled(self, values: np.ndarray, change: Change) -> np.ndarray:
         return values
 
-    def begin(self, delta: Mapping[str, np.ndarray], codes: Codes) -> None:
-        for values in delta.values():
-            set_reference_letters(values, codes)
+    def spans(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return places, places + 1
 
-    def end(self, delta: Mapping[str, np.ndarray], rows: slice, codes: Codes) -> None:
+    def begin(self, delta: Mapping[str, np.ndarray], codes: Codes, places: np.ndarray) -> None:
+        for values in delta.values():
+            set_reference_letters(values, codes[:, places])
+
+    def end(self, delta: Mapping[str, np.ndarray], rows: slice, codes: Codes, places: np.ndarray) -> None:
         if self.n_policy == "skip":
-            blank(delta, rows, codes >= self.letters)
+            blank(delta, rows, codes[:, places] >= self.letters)
 
 
 @dataclass(frozen=True)
@@ -191,10 +197,13 @@ class Replacements:
         values = np.where(same, np.zeros((), values.dtype), values)
         return values.mean(axis=2, keepdims=True, dtype="float64") if self.content.is_averaged else values
 
-    def begin(self, delta: Mapping[str, np.ndarray], codes: Codes) -> None:
+    def spans(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return places, places + self.width
+
+    def begin(self, delta: Mapping[str, np.ndarray], codes: Codes, places: np.ndarray) -> None:
         pass
 
-    def end(self, delta: Mapping[str, np.ndarray], rows: slice, codes: Codes) -> None:
+    def end(self, delta: Mapping[str, np.ndarray], rows: slice, codes: Codes, places: np.ndarray) -> None:
         pass
 
 

@@ -26,6 +26,7 @@ from fastism_cli.model.weight_sets import WeightSets
 from fastism_cli.rules.base import Window
 from fastism_cli.rules.blocks import Blocks
 from fastism_cli.rules.frames import ChunkCall, Frame
+from fastism_cli.rules.letters_of_pairs import LetterOfPair
 from fastism_cli.rules.strips import Strip
 
 Arrays = dict[str, Any]
@@ -196,7 +197,8 @@ class FastEngine:
         Parameters
         ----------
         new : int32 array (S, P, A), or float32 array (S or 1, P or 1, A, width, letters)
-            Letters to substitute, or the rows to put into each block.
+            Letters to substitute, or the rows to put into each block. For pairs int32 (S, P, n, 2): n letters for the
+            first position, and for the second; A is n * n.
 
         Returns
         -------
@@ -219,7 +221,8 @@ class FastEngine:
         """The engine whose frames hold every change, for shorter chunks."""
         assert self.wide_graph is not None
         sequences, size, alternates = self.batch
-        size = -(-size // WIDE_SHARE)
+        pairs = self.blocks.repeats
+        size = pairs * -(-size // (WIDE_SHARE * pairs))
         return FastEngine(
             self.wide_graph,
             self.input_tensor,
@@ -276,7 +279,7 @@ class ChunkRunner:
         """Deltas (S, P, A, *head shape) of all heads; whether all changes lie in their frames, bool scalars."""
         self.fits = []
         tables = {**kept["cuts"], **constants, **kept["summaries"]}
-        deltas: dict[int, Any] = {self.plan.input_tensor: self._first_delta(kept, q, new)}
+        deltas = self._first_deltas(kept, q, new)
         for stage in self.plan.stages:
             if stage.steps[0].rule is not None:
                 with backend.named(f"stage of {stage.steps[0].node.name}"):
@@ -288,10 +291,16 @@ class ChunkRunner:
         with backend.named("stage of the late part"):
             return self.late.changes(kept["full"], natural, q), self.fits
 
-    def _first_delta(self, kept: Arrays, q: Any, new: Any) -> Any:
-        """(S, P, A, width, letters): what is put into each block, minus what is there."""
+    def _first_deltas(self, kept: Arrays, q: Any, new: Any) -> dict[int, Any]:
+        """(S, P, A, width, letters): what is put into each block, or for each letter of a pair, minus what is there."""
         x = kept["full"][str(self.plan.input_tensor)]
-        state = self.plan.states[self.plan.input_tensor]
+        letters = [node.outputs[0] for node in self.graph.nodes if isinstance(node.layer, LetterOfPair)]
+        if letters:
+            return {t: self._first_delta(x, t, q, new[..., i]) for i, t in enumerate(letters)}
+        return {self.plan.input_tensor: self._first_delta(x, self.plan.input_tensor, q, new)}
+
+    def _first_delta(self, x: Any, tensor: int, q: Any, new: Any) -> Any:
+        state = self.plan.states[tensor]
         assert isinstance(state, Window)
         at = first_rows(state.frame, q)[:, None] + np.arange(state.frame.width, dtype="int32")
         here = backend.take(x, ops.clip(at, 0, x.shape[1] - 1), axis=1)[:, :, None]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from functools import partial
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,8 @@ from fastism_cli.engine.batching import Batching
 from fastism_cli.engine.changes import Changes, Replacing, Substitutions, refuse_without_replacement
 from fastism_cli.engine.forward import ForwardPasses
 from fastism_cli.engine.mutagenesis_result import MutagenesisResult
+from fastism_cli.engine.pair_result import PairsResult
+from fastism_cli.engine.pairs import PairScorer
 from fastism_cli.engine.prepare import Prepared, choose_engine, prepare
 from fastism_cli.engine.score_arrays import OtherInput, codes_of_text, is_text, letters_of
 from fastism_cli.engine.score_batches import BatchLoop, Inputs, Scorer, Task
@@ -33,6 +36,9 @@ from fastism_cli.options.averages import Averages, Pass, parse_averages
 from fastism_cli.options.choices import ENGINES, PRECISIONS, SAMPLES, SCORED_N_POLICIES
 from fastism_cli.options.per_head import Units
 from fastism_cli.rules.blocks import Blocks
+from fastism_cli.scores.memory import check_memory, memory_of_machine
+
+FEWER_PAIRS = "Choose fewer sequences or targets, a smaller window, or a smaller distance."
 
 
 class Asked(NamedTuple):
@@ -189,6 +195,7 @@ class FastISM:
         """Make the engines for a model."""
         _, batch_size, n_policy, replace_with, width, step, ranges, samples, seed = self._asked
         self.forward = ForwardPasses(prepared)
+        self._pair_scorers: dict[int, PairScorer] = {}
         self.block_ranges: tuple[tuple[int, int], ...] = ()
         self.step: int | None = None
         if replace_with is None:
@@ -543,6 +550,89 @@ class FastISM:
         self.use_weights()
         return self.forward.compare(inputs.arrays, reference.arrays)
 
+    # -- pairs --
+
+    def pair_scorer(self, within: int) -> PairScorer:
+        """What scores pairs of positions at most ``within`` apart; its engines are made once.
+
+        Raises
+        ------
+        UsageError
+            If blocks are replaced, or the input has no two positions so far apart.
+        """
+        if self.replaces_blocks:
+            raise UsageError("Pairs are of single letters: leave replace_with out.")
+        if self.averaged:
+            raise UsageError("Pairs are of one model as it is: leave rc, shifts and further models out.")
+        if not isinstance(within, int):
+            raise UsageError(f"within must be a whole number of positions. Received: {within!r:.80}")
+        if within not in self._pair_scorers:
+            self._pair_scorers[within] = PairScorer(
+                self.prepared,
+                self.forward,
+                within=within,
+                engine=self._asked.engine,
+                batch_size=self._asked.batch_size,
+                n_policy=self.n_policy,
+            )
+        return self._pair_scorers[within]
+
+    def pairs(self, inputs: Any, *, within: int, window: range | None = None, progress: bool = False) -> PairsResult:
+        """Score all letters of every two positions that lie at most ``within`` apart, and single letters.
+
+        Parameters
+        ----------
+        inputs : as in a call
+        within : int
+            The largest distance, D.
+        window : range, optional
+            Score only pairs of which both positions lie in it.
+        progress : bool
+            Whether to show a bar.
+
+        Returns
+        -------
+        PairsResult
+            ``interaction[head]`` is (n, T, P, D, letters, letters), beside ``delta[head]`` (n, T, P, letters).
+
+        Raises
+        ------
+        UsageError
+            If ``within`` or ``window`` do not fit the input.
+        OutputError
+            If the result does not fit into memory. Says how large it would be.
+        """
+        scorer, given = self.pair_scorer(within), self._inputs(inputs)
+        inside = self._window(window)
+        wanted = len(given.codes) * self.pair_bytes(within, len(inside))
+        check_memory(wanted, memory_of_machine(), what="The interactions take", hint=FEWER_PAIRS)
+        self.use_weights()
+        single = self._result(given, inside)
+        total = len(given.codes) * scorer.count(inside)
+        with quiet_libraries(), tqdm(total=total, unit=" pairs", disable=not progress) as bar:
+            found = scorer.interactions(given, single.delta, inside, lambda n: bar.update(min(n, total - bar.n)))
+        return _with_pairs(single, found)
+
+    def pair_bytes(self, within: int, positions: int) -> int:
+        """Bytes of the interactions of one sequence, of so many positions."""
+        return 4 * sum(prod(head.shape) for head in self.heads) * positions * within * self.alphabet.size**2
+
+    def score_pairs(
+        self, codes: Codes, others: Mapping[str, np.ndarray] | None = None, *, within: int, window: range
+    ) -> PairsResult:
+        """Do what :meth:`pairs` does for letter codes; the single scores are those of :meth:`score_codes`."""
+        single = self.score_codes(codes, others, window=window)
+        part = {name: x[..., window.start : window.stop, :] for name, x in single.delta.items()}
+        found = self.pair_scorer(within).interactions(self._of_codes(codes, others), part, window)
+        return _with_pairs(single, found)
+
+    def _window(self, window: range | None) -> range:
+        if window is None:
+            return range(self.input_length)
+        if window.step != 1 or not 0 <= window.start < window.stop <= self.input_length:
+            raise UsageError(f"window must be a range of positions from 0 to {self.input_length}. Received: {window}")
+        return window
+
     # -- the inputs --
 
     def _inputs(self, given: Any) -> Inputs:
@@ -719,13 +809,18 @@ class FastISM:
         scorer = self.scorers[k]
         changes = scorer.changes.seen_in(shown, self.input_length)
         delta = self._no_deltas(scorer, len(inputs.codes), len(wanted)) if delta is None else delta
-        changes.begin(delta, inputs.codes[:, wanted])
+        changes.begin(delta, inputs.codes, wanted)
         heads = self.prepared.heads
         reference = {h.name: np.empty((len(inputs.codes), *h.shape), "float32") for h in heads}
         widths = np.full(len(wanted), changes.width) if self.replaces_blocks else None
         result = MutagenesisResult(reference, delta, inputs.codes[:, wanted], wanted, self.alphabet, widths)
         blocks = changes.blocks(wanted, self.input_length)
         return Task(inputs, wanted, blocks, result, changes, self.weights)
+
+
+def _with_pairs(single: MutagenesisResult, interaction: dict[str, np.ndarray]) -> PairsResult:
+    known = (single.reference, single.delta, single.seq, single.positions, single.alphabet)
+    return PairsResult(*known, interaction=interaction)
 
 
 def _padded(x: np.ndarray, sides: tuple[int, int]) -> np.ndarray:

@@ -139,8 +139,10 @@ class NaiveEngine:
         """Deltas of all heads for one chunk, (S, P, A, *head shape), blocks in natural order."""
         inputs, full, outputs, weights = kept
         self.weights.use(weights)
-        starts = self.blocks.starts_from(call.start, self.batch[1])
-        arrays = [backend.as_argument(starts, "int32"), backend.as_argument(new, str(new.dtype))]
+        places = [self.blocks.starts_from(call.start, self.batch[1])]
+        if self.blocks.distances:
+            places.append(self.blocks.seconds_from(call.start, self.batch[1]))
+        arrays = [backend.as_argument(places, "int32"), backend.as_argument(new, str(new.dtype))]
         heads: list[Any] = self.chunk(inputs, full, outputs, *arrays)
         return heads
 
@@ -149,10 +151,11 @@ class NaiveEngine:
         return self._reduce(full, full), full
 
     def _deltas(
-        self, inputs: Sequence[Any], full: Sequence[Any], outputs: Sequence[Any], starts: Any, new: Any
+        self, inputs: Sequence[Any], full: Sequence[Any], outputs: Sequence[Any], places: Any, new: Any
     ) -> list[Any]:
         batch = [self._repeated(x) for x in inputs]
-        batch[self.sequence_input] = self._replaced(inputs[self.sequence_input], starts, new)
+        replaced = self._with_letters if self.blocks.distances else self._replaced
+        batch[self.sequence_input] = replaced(inputs[self.sequence_input], places, new)
         heads = self._reduce(self._predict(batch), [self._repeated(y) for y in full])
         return [
             ops.reshape(new, (*self.batch, *new.shape[1:])) - ops.reshape(old, (self.batch[0], 1, 1, *old.shape[1:]))
@@ -164,11 +167,21 @@ class NaiveEngine:
         x = ops.broadcast_to(ops.reshape(x, (self.batch[0], 1, 1, *shape)), (*self.batch, *shape))
         return ops.reshape(x, (prod(self.batch), *shape))
 
-    def _replaced(self, x: Any, starts: Any, new: Any) -> Any:
+    def _with_letters(self, x: Any, places: Any, new: Any) -> Any:
+        """(S * P * A, L, letters): ``x`` (S, L, letters) with a letter replaced at both positions of each pair."""
+        sequences, (length, letters) = self.batch[0], x.shape[1:]
+        full = ops.reshape(x, (sequences, 1, 1, 1, length, letters))
+        for i in (0, 1):
+            here = ops.reshape(places[i][:, None] == np.arange(length, dtype="int32"), (1, -1, 1, 1, length, 1))
+            rows = as_rows(new[..., i], x)  # (S, P, n, 1, letters)
+            full = ops.where(here, ops.expand_dims(rows, 3 - i), full)
+        return ops.reshape(full, (prod(self.batch), length, letters))
+
+    def _replaced(self, x: Any, places: Any, new: Any) -> Any:
         """(S * P * A, L, letters): ``x`` (S, L, letters) with one block replaced in each copy."""
         length, letters = x.shape[1:]
         width = self.blocks.width
-        at = np.arange(length, dtype="int32")[None, :] - starts[:, None]
+        at = np.arange(length, dtype="int32")[None, :] - places[0][:, None]
         here = ops.reshape(ops.logical_and(at >= 0, at < width), (1, self.batch[1], 1, length, 1))
         rows = as_rows(new, x)
         if width > 1:

@@ -29,6 +29,7 @@ from fastism_cli.rules.base import (
 )
 from fastism_cli.rules.blocks import Blocks
 from fastism_cli.rules.frames import Chunk, Frame, common_period, equal_stretches, offsets
+from fastism_cli.rules.letters_of_pairs import LetterOfPair
 from fastism_cli.rules.move_rows import MAX_STRETCHES
 from fastism_cli.rules.table import rule_of, why_opaque
 
@@ -92,6 +93,11 @@ class Propagation:
         )
 
     def _propagate(self, node: Node) -> None:
+        if isinstance(node.layer, LetterOfPair):
+            pairs = self.changed[self.input_tensor]
+            assert isinstance(pairs, Window)
+            self.changed[node.outputs[0]] = node.layer.window(pairs)
+            return
         states = [self.changed[t] for t in node.inputs]
         if node.role == REFERENCE or all(isinstance(state, Unchanged) for state in states):
             return
@@ -173,11 +179,12 @@ class _Planner(Propagation):
                 continue
             rule = self.rules[node.index]
             number = max((made_in[t] for t in node.inputs if t in made_in), default=-1)
-            if number < 0 or not self._joins(rule, groups[number]):
+            step = self._joined(node, rule, groups[number], forms[number]) if number >= 0 else None
+            if step is None:
                 number = len(groups)
                 groups.append([])
                 forms.append({})
-            step = self._step(node, rule, forms[number])
+                step = self._step(node, rule, forms[number])
             forms[number][node.outputs[0]] = step.form
             groups[number].append(step)
             made_in.update(dict.fromkeys(node.outputs, number))
@@ -189,9 +196,27 @@ class _Planner(Propagation):
                 orders.update(dict.fromkeys(found[-1].exports, found[-1].order))
         return found
 
+    def _joined(self, node: Node, rule: Rule | None, group: list[Step], forms: dict[int, Form]) -> Step | None:
+        """The node as a step of a group; None if it begins another."""
+        if not self._joins(rule, group):
+            return None
+        step = self._step(node, rule, forms)
+        return step if self._stays_sorted(group, step) else None
+
+    def _stays_sorted(self, group: list[Step], step: Step) -> bool:
+        """Whether a group that adds up letters of pairs still has few stretches of positions with this step."""
+        first = group[0].rule
+        if first is None or not first.begins:
+            return True
+        before, after = (len(self._distinct_moves(steps)) for steps in (group, [*group, step]))
+        return after <= MAX_STRETCHES or after == before
+
+    def _distinct_moves(self, steps: Sequence[Step]) -> set[tuple[int, ...]]:
+        return set(zip(*(move for step in steps for move in self._moves(step)), strict=True))
+
     def _joins(self, rule: Rule | None, group: list[Step]) -> bool:
         first = group[0]
-        if rule is None or first.rule is None or not rule.fused:
+        if rule is None or first.rule is None or not rule.fused or rule.begins:
             return False
         return first.rule.fused or (first.has_product and self._terms(first) <= MAX_TERMS)
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from fastism_cli.engine.letters_apart import with_letters_apart
 from fastism_cli.engine.open_layers import with_layers_opened
 from fastism_cli.engine.plan import Plan
 from fastism_cli.engine.planner import live_positions, make_plan, period_of
-from fastism_cli.engine.recurrences import tried, with_recurrences_apart
+from fastism_cli.engine.recurrences import Lives, tried, with_recurrences_apart
 from fastism_cli.engine.rewrite import rewritten
 from fastism_cli.engine.softmax_pooling import with_softmax_pooling
 from fastism_cli.engine.split_windows import with_windows_apart
@@ -74,6 +75,8 @@ class Prepared:
         The heads that are scored: ``heads``, unless averages are made of more targets, or before the reductions.
     partners : mapping of head name to mapping of target to target
         What the reverse complement exchanges, by the model's name of the head.
+    of_letters : LayerGraph, optional
+        Where ``graph`` is for pairs of letters: that for single ones.
     """
 
     model: Any
@@ -90,6 +93,7 @@ class Prepared:
     partners: Mapping[str, Mapping[int, int]]
     wide_graph: LayerGraph | None = None
     in_training: tuple[str, ...] = ()
+    of_letters: LayerGraph | None = None
 
     @property
     def sequence_index(self) -> int:
@@ -122,7 +126,7 @@ class Prepared:
     @cached_property
     def live(self) -> range:
         """The positions that can change an output. The fast engine computes only these."""
-        return live_positions(self.graph, self.input_tensor)
+        return live_positions(self.of_letters or self.graph, self.input_tensor)
 
     def period(self, blocks: Blocks) -> int:
         """Blocks after which the plan repeats itself: the least number that moves every frame by whole rows.
@@ -133,12 +137,13 @@ class Prepared:
         return period_of(self.graph, self.input_tensor, blocks)
 
     def for_blocks(self, blocks: Blocks, alternates: int, engine: str) -> Prepared:
-        """The same model, ready for the replacement of blocks, of each by so many ``alternates``."""
+        """The same model, ready for the replacement of blocks or pairs, of each by so many ``alternates``."""
         with backend.matrix_precision(self.precision):
-            graph, wide = with_windows(self.joined, self.input_tensor, self.model.variables, engine, blocks.width)
+            graph, wide = with_windows(self.joined, self.input_tensor, self.model.variables, engine, blocks)
         plan = plan_of_the_middle(graph, self.input_tensor, blocks)
         plan = replace(plan, changes=max(blocks.count * alternates, 1))
-        return replace(self, graph=graph, wide_graph=wide, plan=plan)
+        of_letters = self.graph if blocks.distances else None
+        return replace(self, graph=graph, wide_graph=wide, plan=plan, of_letters=of_letters)
 
 
 def prepare(
@@ -194,7 +199,7 @@ def prepare(
     computed = computed_heads(heads, partners, whole=averages.average == "outputs")
     joined = with_softmax_pooling(rewritten(graph, computed), sequence)
     with backend.matrix_precision(precision):
-        graph, wide = with_windows(joined, sequence, run.variables, engine)
+        graph, wide = with_windows(joined, sequence, run.variables, engine, every_position(length))
     plan = plan_of_the_middle(graph, sequence, every_position(length))
     in_training = tuple(dict.fromkeys([*saved_in_training(model), *saved_in_training(run)]))
     if in_training:
@@ -259,15 +264,19 @@ def _is_logit(scale: Scale | None) -> bool:
 
 
 def with_windows(
-    graph: LayerGraph, sequence: int, variables: Sequence[Any], engine: str, width: int = 1
+    graph: LayerGraph, sequence: int, variables: Sequence[Any], engine: str, blocks: Blocks
 ) -> tuple[LayerGraph, LayerGraph | None]:
-    """The graph with recurrences and windows apart for blocks of ``width``; that for changes that outlive a trial."""
+    """The graph with recurrences, letters of pairs, and windows apart; that for changes that outlive a trial."""
+    width = blocks.width
+
+    def apart(lives: Lives) -> LayerGraph:
+        found = with_recurrences_apart(graph, sequence, lives, width=width)
+        if blocks.distances:
+            found = with_letters_apart(found, sequence, blocks.distances)
+        return with_windows_apart(found, sequence, width)
+
     lives = tried(graph, sequence, variables, width=width) if engine != "naive" else {}
-    wide = None
-    if lives:
-        wide = with_windows_apart(with_recurrences_apart(graph, sequence, width=width), sequence, width)
-    narrow = with_recurrences_apart(graph, sequence, lives, width=width)
-    return with_windows_apart(narrow, sequence, width), wide
+    return apart(lives), apart({}) if lives else None
 
 
 def _scales_of_heads(
@@ -301,7 +310,7 @@ def plan_of_the_middle(graph: LayerGraph, sequence: int, blocks: Blocks) -> Plan
     """The plan of a chunk in the middle of the blocks of the sequence, which is the tensor ``sequence``."""
     period = period_of(graph, sequence, blocks)
     size = min(period, blocks.count, PLANNED_POSITIONS)
-    start = (blocks.count - size) // 2
+    start = (blocks.count - size) // 2 // blocks.repeats * blocks.repeats
     return make_plan(graph, sequence, blocks, size=size, phase=start % period, period=period)
 
 

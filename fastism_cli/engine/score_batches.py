@@ -52,7 +52,8 @@ class Task:
     Attributes
     ----------
     wanted : int (p,)
-        The positions to substitute, or where blocks begin, in the order of the length axis of ``result.delta``.
+        The positions to substitute, where blocks begin, or the places of pairs, in the order of the length axis of
+        ``result.delta``.
     blocks : Blocks
         The blocks that the engine computes for them.
     changes : Changes
@@ -200,7 +201,7 @@ class BatchLoop:
     def _end_batch(self, task: Task, rows: slice) -> bool:
         delta = task.result.delta
         repeat_duplicates(delta, rows, task.numbers, task.columns)
-        task.changes.end(delta, rows, task.inputs.codes[rows][:, task.wanted])
+        task.changes.end(delta, rows, task.inputs.codes[rows], task.wanted)
         task.done = rows.stop
         return task.done == len(task.inputs.codes)
 

@@ -35,6 +35,8 @@ LEAST_SUBSTITUTIONS = 4  # that are compared in a sequence, however much a forwa
 Arrays = Mapping[str, np.ndarray]
 Heads = list[np.ndarray]  # one array (rows, units) for each head, float64
 Substitution = tuple[int, int]  # position, letter; or where a block begins, and which of its contents
+Pair = tuple[Substitution, Substitution]  # both letters, at their positions
+PAIRS_CHECKED = 24  # at most, of a sequence
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class VerifyReport:
     sequences, substitutions : int
         How many were compared.
     heads : tuple of HeadCheck
+    kind : str
+        What was compared: "substitutions", or "pairs".
     """
 
     engine: str
@@ -87,6 +91,7 @@ class VerifyReport:
     sequences: int
     substitutions: int
     heads: tuple[HeadCheck, ...]
+    kind: str = "substitutions"
 
     @property
     def passed(self) -> bool:
@@ -99,7 +104,7 @@ class VerifyReport:
         judge = self.judge if not self.note else f"{self.judge} ({self.note})"
         word = "ok" if self.passed else "failed"
         return (
-            f"check {word}: {self.substitutions} substitutions against plain Keras in {judge}: largest error "
+            f"check {word}: {self.substitutions} {self.kind} against plain Keras in {judge}: largest error "
             f"{worst.fast_error:.1e}, plain Keras {worst.naive_error:.1e}, largest delta {worst.largest_delta:.1e}"
         )
 
@@ -207,6 +212,34 @@ def _verified(
     heads = tuple(_head_check(judge, i, samples, tolerance) for i in range(len(scorer.heads)))
     substitutions = sum(len(sample.naive[0]) for sample in samples)
     return VerifyReport(scorer.engine, judge.precision, judge.note, len(samples), substitutions, heads)
+
+
+def verify_pairs(
+    scorer: FastISM,
+    one_hot: np.ndarray,
+    other_inputs: Arrays,
+    *,
+    within: int,
+    columns: range,
+    multiply_adds: float | None = None,
+) -> VerifyReport:
+    """Compare what two letters change together with plain Keras, for some pairs of every sequence.
+
+    Parameters
+    ----------
+    one_hot, other_inputs, multiply_adds : as in :func:`verify`
+    within : int
+        The largest distance.
+    columns : range
+        Where both positions lie.
+    """
+    judge = Judge(scorer, most=_affordable(scorer, multiply_adds))
+    rows = [_inputs(scorer, one_hot, other_inputs, i) for i in range(len(one_hot))]
+    samples = [judge.sample_of_pairs(row, within, columns) for row in rows]
+    heads = tuple(_head_check(judge, i, samples, None) for i in range(len(scorer.heads)))
+    pairs = sum(len(sample.naive[0]) for sample in samples)
+    engine = scorer.pair_scorer(within).engine
+    return VerifyReport(engine, judge.precision, judge.note, len(samples), pairs, heads, kind="pairs")
 
 
 def _affordable(scorer: FastISM, multiply_adds: float | None) -> int | None:
@@ -363,6 +396,25 @@ class Judge:
         exact = self._exact(inputs, substitutions, values)
         return Sample(exact or naive, naive, self._engine(inputs, substitutions, columns), values)
 
+    def sample_of_pairs(self, inputs: Arrays, within: int, columns: range) -> Sample:
+        """What two letters change together, for pairs of ``columns`` that hold a letter, of near and far positions."""
+        pairs = self._pairs(letters_of(inputs[self._sequence])[0], within, columns)
+        values, naive = self._values_and_deltas(self.scorer.model, inputs, pairs)
+        exact = self._exact(inputs, pairs, values)
+        return Sample(exact or naive, naive, self._engine_of_pairs(inputs, pairs, within, columns), values)
+
+    def _pairs(self, codes: Codes, within: int, columns: range) -> list[Pair]:
+        letters, found = self.scorer.alphabet.size, list[Pair]()
+        count = min(PAIRS_CHECKED, self.most or PAIRS_CHECKED)
+        known = [p for p in columns if codes[p] < letters]
+        for i, first in enumerate(spread(known, count)):
+            distance = 1 + i * 7 % within  # 7: every distance in turn, most orders of them
+            if first + distance in columns and codes[first + distance] < letters:
+                ends = (first, first + distance)
+                one, other = (int((codes[p] + 1 + (i + k) % (letters - 1)) % letters) for k, p in enumerate(ends))
+                found.append(((ends[0], one), (ends[1], other)))
+        return found
+
     @property
     def _sequence(self) -> str:
         return self.scorer.input_names[self.scorer.sequence_index]
@@ -393,7 +445,7 @@ class Judge:
             return found
         return [found[i * (len(found) - 1) // (self.most - 1)] for i in range(self.most)]
 
-    def _exact(self, inputs: Arrays, substitutions: Sequence[Substitution], values: Heads) -> Heads | None:
+    def _exact(self, inputs: Arrays, substitutions: Sequence[Any], values: Heads) -> Heads | None:
         """The deltas in float64, or None if the model does not run in float64."""
         if not self.is_precise:
             return None
@@ -410,9 +462,7 @@ class Judge:
     def _give_up(self, why: str) -> None:
         self._model, self.note = None, why.splitlines()[0]
 
-    def _values_and_deltas(
-        self, model: Any, inputs: Arrays, substitutions: Sequence[Substitution]
-    ) -> tuple[Heads, Heads]:
+    def _values_and_deltas(self, model: Any, inputs: Arrays, substitutions: Sequence[Any]) -> tuple[Heads, Heads]:
         """Predictions, and substituted - reference, each substituted sequence through the whole model."""
         reference = self._predict(model, inputs)
         values = self._reduced(reference, reference)
@@ -428,16 +478,17 @@ class Judge:
         means: np.ndarray = deltas.reshape(-1, self.blocks.alternates, deltas.shape[-1]).mean(1)
         return means
 
-    def _substituted(self, inputs: Arrays, substitutions: Sequence[Substitution]) -> Arrays:
+    def _substituted(self, inputs: Arrays, substitutions: Sequence[Any]) -> Arrays:
         """Repeat the inputs once for each substitution, and make it."""
         batch = {name: np.repeat(x, len(substitutions), axis=0) for name, x in inputs.items()}
         if self.blocks is not None:
             (one_hot,) = inputs[self._sequence]
             batch[self._sequence] = np.stack([self.blocks.sequences(one_hot, p)[i] for p, i in substitutions])
             return batch
-        for row, (position, letter) in zip(batch[self._sequence], substitutions, strict=True):
-            row[position] = 0
-            row[position, letter] = 1
+        for row, change in zip(batch[self._sequence], substitutions, strict=True):
+            for position, letter in _letters(change):
+                row[position] = 0
+                row[position, letter] = 1
         return batch
 
     def _predict(self, model: Any, inputs: Arrays) -> list[Any]:
@@ -470,6 +521,24 @@ class Judge:
         deltas = (result.delta[head.name][0].reshape(-1, len(wanted), slots) for head in scorer.heads)
         return [x[:, list(at), list(slot_of)].T.astype("float64") for x in deltas]
 
+    def _engine_of_pairs(self, inputs: Arrays, pairs: Sequence[Pair], within: int, columns: range) -> Heads:
+        """The engine's deltas of pairs: their interactions, and what each letter changes alone."""
+        n = self.scorer.pair_scorer(within).sequences_per_call(columns)
+        codes = fill_up(letters_of(inputs[self._sequence]), n)
+        others = {name: fill_up(x, n) for name, x in inputs.items() if name != self._sequence}
+        result = self.scorer.score_pairs(codes, others, within=within, window=columns)
+        found = []
+        for head in self.scorer.heads:
+            single = result.delta[head.name][0].reshape(-1, *result.delta[head.name].shape[-2:])
+            both = result.interaction[head.name][0].reshape(-1, *result.interaction[head.name].shape[-4:])
+            found.append(
+                [
+                    both[:, p - columns.start, q - p - 1, x, y] + single[:, p, x] + single[:, q, y]
+                    for (p, x), (q, y) in pairs
+                ]
+            )
+        return [np.array(x, "float64").reshape(len(pairs), -1) for x in found]
+
     def _scored(self, inputs: Arrays, sequences: int, positions: Sequence[int]) -> MutagenesisResult:
         """Score the sequence by the engine, repeated to fill one call, and as letter codes, as a run does."""
         filled = {name: fill_up(x, sequences) for name, x in inputs.items()}
@@ -479,6 +548,11 @@ class Judge:
             return self.scorer(filled, positions=positions)
         others = {name: x for name, x in filled.items() if name != self._sequence}
         return self.scorer.score_codes(codes, others, positions=positions)
+
+
+def _letters(change: Substitution | Pair) -> Sequence[Substitution]:
+    """The substitutions that are made at once."""
+    return change if isinstance(change[0], tuple) else [change]
 
 
 def sample_positions(codes: Codes, columns: range, *, letters: int, count: int) -> list[int]:

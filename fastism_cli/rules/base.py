@@ -223,6 +223,8 @@ class Rule:
         The layer before should make its output in the frame that this rule wants.
     any_axis : bool
         Positions can lie along any axis of the tensor; False: only along the first.
+    begins : bool
+        It begins a compiled stage of its own.
     linear : bool
         For a rule in delta form: the output of a sum of deltas is the sum of their outputs, so that each window of a
         tensor that has several can be computed by itself (see :mod:`fastism_cli.engine.split_windows`).
@@ -239,6 +241,7 @@ class Rule:
     pulls: bool = True
     any_axis: bool = False
     linear: bool = False
+    begins: bool = False
     condition: str = ""
 
     def propagate(self, facts: Facts) -> State:

@@ -118,10 +118,11 @@ class Strip:
         return total
 
     def as_array(self, like: tuple[int, ...], dtype: Any) -> Any:
-        """One array; pieces in which nothing changes are zeros of (``*like[:3]``, rows, ``*like[4:]``)."""
+        """One array; pieces in which nothing changes are zeros of (..., rows, ``*like[4:]``)."""
+        known = self.any_array
+        lead = like[:3] if known is None else known.shape[:3]
         arrays = [
-            ops.zeros((*like[:3], p.stop - p.first, *like[4:]), dtype) if p.array is None else p.array
-            for p in self.pieces
+            ops.zeros((*lead, p.stop - p.first, *like[4:]), dtype) if p.array is None else p.array for p in self.pieces
         ]
         return ops.concatenate(arrays, axis=3) if len(arrays) > 1 else arrays[0]
 

@@ -61,6 +61,7 @@ from fastism_cli.rules.head_reductions import (
     WindowSum,
 )
 from fastism_cli.rules.layer_settings import arguments
+from fastism_cli.rules.letters_of_pairs import SumOfLetters, SumOfLettersRule
 from fastism_cli.rules.pointwise import (
     Activated,
     Apply,
@@ -231,6 +232,8 @@ LAYERS: dict[tuple[type, ...], Choice] = {
     # several_windows.py
     (FurtherWindow,): lambda node: FurtherWindowRule(node.layer.rule),
     (MaximumOverWindows,): lambda node: MaximumOverWindowsRule(node.layer.rule),
+    # letters_of_pairs.py: what engine/letters_apart.py puts behind the layers that are linear
+    (SumOfLetters,): SumOfLettersRule(),
     # supposed.py: for estimates
     (Supposed,): SupposedRule(),
 }

@@ -18,13 +18,14 @@ from fastism_cli.options.run_options import RunOptions, Window, parse_window
 from fastism_cli.options.shard import parse_shard
 from fastism_cli.results.layout import HeadLayout, Layout, ReplacedBlocks
 from fastism_cli.results.schema import Status
-from fastism_cli.results.space import check_memory, check_space, memory_of_machine, size_text, unfinished_bytes
+from fastism_cli.results.space import check_space, unfinished_bytes
 from fastism_cli.run.checks import ModelChoices, RegionInputs, RunInputs
 from fastism_cli.run.devices import require_device
 from fastism_cli.run.inputs_and_targets import OtherInputs, fit_inputs, stored_heads
 from fastism_cli.run.region_reader import Reader, RecordCounts
 from fastism_cli.run.request import RunRequest
 from fastism_cli.run.start_backend import import_backend
+from fastism_cli.scores.memory import check_memory, memory_of_machine, size_text
 
 if TYPE_CHECKING:
     from fastism_cli.engine.fastism import FastISM
