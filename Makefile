@@ -19,6 +19,9 @@ SHARE ?=
 JAX_TESTS := $(patsubst %,tests/%.py,engine/test_fast engine/test_fastism engine/test_gpu_choices engine/test_live_positions engine/test_open_layers \
 	engine/test_random_models engine/test_verify model/test_adapt model/test_reductions model/test_sequence_inputs \
 	model/test_without_tensorflow rules/test_every_layer rules/test_frames rules/test_register_rule rules/test_several_windows)
+# Of these, as many as `make test` runs: with every case they take an hour there.
+JAX_DRAWN := $(patsubst %,tests/%.py,engine/test_blocks engine/test_calls engine/test_inference_flags engine/test_late_part engine/test_own_functions \
+	engine/test_scales rules/test_recurrent)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo logo figures report-picture test test-all test-rest coverage mutants test-jax test-consumers test-browser fuzz test-attack test-field bench-field docs check format bench bench-gpu gpu-model bench-host peers bench-report bench-auto bench-sweeps bench-process bench-batch-size bench-memory bench-scale bench-export test-kill test-slurm test-snakemake test-nextflow site notebook test-notebook dist train clean
@@ -75,6 +78,7 @@ $(VENV)-jax/installed: pyproject.toml
 # Without optimisations XLA compiles the many small models in less than half of the time, and computes the same.
 test-jax: $(VENV)-jax/installed  ## the exactness tests and a run of the demo on JAX, where there is no TensorFlow (SHARE=0/3: a third of them)
 	FASTISM_SHARE=$(SHARE) FASTISM_TEST_SEED=all KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(VENV)-jax/bin/python -m pytest -q -n $(JOBS) $(JAX_TESTS)
+	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(VENV)-jax/bin/python -m pytest -q -n $(JOBS) $(JAX_DRAWN)
 
 $(VENV)-consumers/installed: Makefile
 	$(PYTHON) -m venv $(VENV)-consumers

@@ -120,7 +120,7 @@ def test_shuffles_depend_on_the_seed_and_on_the_place_of_the_block_alone(one_hot
     whole = FastISM(pooled(), step=1, seed=1, batch_size=9, **options)(one_hot).delta["y"]
     few = FastISM(pooled(), step=5, seed=1, batch_size=90, **options)(one_hot[1:]).delta["y"]
     other = FastISM(pooled(), step=5, seed=2, **options)(one_hot[1:]).delta["y"]
-    np.testing.assert_allclose(whole[1:, :, ::5], few, atol=1e-6)
+    np.testing.assert_allclose(whole[1:, :, ::5], few, atol=4e-6)
     assert (np.abs(other - few) > 1e-4).mean() > 0.8
 
 
@@ -163,10 +163,10 @@ def test_chosen_blocks_in_their_order(one_hot):
     scorer = FastISM(pooled(), engine="fast", replace_with="N", width=5, step=2, batch_size=7)
     whole = scorer(one_hot).delta["y"]
     wanted = [54, 0, 20, 0, 8]
-    np.testing.assert_allclose(scorer(one_hot, positions=wanted).delta["y"], whole[:, :, [27, 0, 10, 0, 4]], atol=1e-6)
+    np.testing.assert_allclose(scorer(one_hot, positions=wanted).delta["y"], whole[:, :, [27, 0, 10, 0, 4]], atol=4e-6)
     beside = scorer(one_hot, positions=[3, 9, 22]).delta["y"]
     alone = FastISM(pooled(), replace_with="N", ranges=[(3, 8), (9, 14), (22, 27)])(one_hot).delta["y"]
-    np.testing.assert_allclose(beside, alone, atol=1e-6)
+    np.testing.assert_allclose(beside, alone, atol=4e-6)
 
 
 def test_blocks_of_a_window_begin_with_it(one_hot):
@@ -176,11 +176,11 @@ def test_blocks_of_a_window_begin_with_it(one_hot):
     starts = [11, 15, 19, 23, 27, 31, 35]
     assert scorer.starts_in(window).tolist() == starts
     expected = scorer(one_hot, positions=starts).delta["y"]
-    np.testing.assert_allclose(scorer.score_codes(codes, window=window).delta["y"], expected, atol=1e-6)
+    np.testing.assert_allclose(scorer.score_codes(codes, window=window).delta["y"], expected, atol=4e-6)
     batches = [(codes, {}), (codes[::-1], {}), (codes[:1], {})]
     streamed = [x.delta["y"] for x in scorer.score_stream(batches, window=window)]
     for found, wanted in zip(streamed, [expected, expected[::-1], expected[:1]], strict=True):
-        np.testing.assert_allclose(found, wanted, atol=1e-6)
+        np.testing.assert_allclose(found, wanted, atol=4e-6)
 
 
 @pytest.mark.one_in(12)
@@ -213,7 +213,7 @@ def test_tied_inputs_change_together(engine, one_hot):
 
     motif = np.eye(4)[[3, 2, 0, 1]]
     expected = [predicted(replaced(one_hot, s, motif)) - predicted(one_hot) for s in range(0, LENGTH - 3, 3)]
-    np.testing.assert_allclose(scorer(one_hot).delta["y"][..., 0], np.moveaxis(expected, 0, 2), atol=1e-6)
+    np.testing.assert_allclose(scorer(one_hot).delta["y"][..., 0], np.moveaxis(expected, 0, 2), atol=4e-6)
 
 
 def embedded(rows: int) -> keras.Model:
@@ -234,7 +234,7 @@ def test_integers(engine, content, rng):
         new = np.array([np.where(x.any(-1), x.argmax(-1), 4) for x in rows])
         if content == "TGACN":
             assert (new[:, start : start + 5] == [3, 2, 0, 1, 4]).all()
-        np.testing.assert_allclose(found[:, :, i], np.asarray(model(new)) - reference, atol=1e-6)
+        np.testing.assert_allclose(found[:, :, i], np.asarray(model(new)) - reference, atol=4e-6)
 
 
 def test_what_a_model_of_integers_cannot_read_is_refused():

@@ -29,7 +29,7 @@ def test_pieces_cover_a_batch(batch, most):
 @pytest.mark.parametrize("batch", [(1, 7, 3), (4, 5, 3), (5, 11, 2)])
 @pytest.mark.parametrize("most", [1, 7, 20, 1000])
 def test_results_of_pieces_are_put_in_their_places(batch, most):
-    cuts, whole = Cuts.of(batch, most), np.random.default_rng(0).normal(size=(*batch, 2))
+    cuts, whole = Cuts.of(batch, most), np.random.default_rng(0).normal(size=(*batch, 2)).astype("float32")
     pieces = [whole[s : s + cuts.piece[0], p : p + cuts.piece[1]] for s, p in cuts.first]
     np.testing.assert_array_equal(np.asarray(cuts.joined(np.stack(pieces))), whole)
 
