@@ -13,7 +13,9 @@ import pytest
 from fastism_cli.errors import RegionError, ResourceError
 from fastism_cli.genome.bed import BedSource
 from fastism_cli.genome.fasta import Genome
+from fastism_cli.genome.gtf import Gene
 from fastism_cli.results.scores import Scores
+from tests.slow.attack import annotations
 from tests.slow.attack.__main__ import repeat, table
 from tests.slow.attack.child import Child, Tries, all_kinds
 from tests.slow.attack.outcome import RAW, REFUSED, RIGHT, WRONG, Kind, Outcome, read
@@ -45,11 +47,21 @@ def a_little_more(method: Callable[..., Any]) -> Callable[..., Any]:
     return lambda self, *given: method(self, *given) + 1e-6
 
 
+def ends_before(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A reader that takes the last base of a GTF for one that is left out."""
+
+    def shorter(gene: Gene) -> Gene:
+        return gene._replace(exons=tuple((start, end - 1) for start, end in gene.exons))
+
+    return lambda *given: {chrom: list(map(shorter, genes)) for chrom, genes in method(*given).items()}
+
+
 BREAKS = (
     ("BED", BedSource, "regions", from_one),
     ("FASTA", Genome, "codes", one_base_further),
     ("fai", Genome, "codes", one_base_further),
     ("gzi", Genome, "codes", one_base_further),
+    ("GTF", annotations, "read_genes", ends_before),
     ("result-gzip", Scores, "predictions", a_little_more),
     ("result-virtual", Scores, "predictions", a_little_more),
 )
