@@ -119,9 +119,9 @@ def _files_in_hand(error: BaseException, files: Sequence[str]) -> list[str]:
     for frame in reversed([frame for frame, _ in traceback.walk_tb(error.__traceback__)]):
         with suppress(Exception):  # variables can be anything
             own = getattr(frame.f_locals.get("self"), "__dict__", {})
-            texts = [
-                os.fspath(x) for x in [*frame.f_locals.values(), *own.values()] if isinstance(x, (str, os.PathLike))
-            ]
+            values = [*frame.f_locals.values(), *own.values()]
+            one_by_one = [x for value in values for x in (value if isinstance(value, (tuple, list)) else [value])]
+            texts = [os.fspath(x) for x in one_by_one if isinstance(x, (str, os.PathLike))]
             found = [file for file in files if any(_belongs_to(text, file) for text in texts if text)]
             if found:
                 return found

@@ -125,6 +125,7 @@ def test_every_command_is_tried():
 @pytest.mark.parametrize("command", CALLS)
 def test_an_error_that_nobody_foresaw_is_one_line_with_the_files(command, files, monkeypatch):
     def fail(*arguments: Any, **options: Any) -> None:
+        del arguments, options  # the command is the innermost call that has all files in hand
         raise KeyError("odd\nand long " + 2000 * "x")
 
     monkeypatch.setattr(WORK[command], fail)

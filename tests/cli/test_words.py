@@ -60,7 +60,7 @@ def test_the_examples_of_the_help_are_commands():
     assert len(lines) == 2
     for line in lines:
         given = command.make_context("run", shlex.split(line)[1:], parent=context).params
-        assert given["model"].endswith(".h5") and RunOptions(window=given["window"], targets=given["targets"])
+        assert given["model"][0].endswith(".h5") and RunOptions(window=given["window"], targets=given["targets"])
 
 
 # --- the end of a run -------------------------------------------------------------------------------------------------
