@@ -11,7 +11,7 @@ import click
 from fastism_cli.cli.exit_codes import exit_code_of_errors, told_if_stdout_fails
 from fastism_cli.version import __version__
 
-COMMANDS = ("run", "merge", "info", "top", "export", "plot", "report", "variants", "inspect", "verify")
+COMMANDS = ("run", "pairs", "merge", "info", "top", "export", "plot", "report", "variants", "inspect", "verify")
 
 
 class LazyGroup(click.Group):

@@ -61,6 +61,7 @@ def _what(found: Contents) -> list[str]:
         f"genome    {found.contigs:,} contigs; {found.padded:,} regions pass an end of theirs",
     ]
     lines += [f"mean      {line}" for line in _mean(found)]
+    lines += [f"pairs     {found.pairs.text}: interactions in /pairs"] if found.pairs else []
     return lines + ([f"missing   rows {_listed(found)}"] if found.missing else [])
 
 

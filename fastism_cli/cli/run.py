@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastism_cli.cli.click_options import (
+    Command,
     Real,
     Signed,
     Whole,
@@ -36,9 +37,16 @@ from fastism_cli.results.schema import Status
 from fastism_cli.results.stdout import stdout_for_results
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from fastism_cli.run.summary import RunSummary
+
+bed_option = click.option(
+    "-b",
+    "--bed",
+    metavar="BED",
+    help='Regions: BED or narrowPeak, can be gzipped; "-" is stdin.  [default: every record of FASTA that fits]',
+)
 
 what_options = together(
     click.option(
@@ -65,11 +73,6 @@ what_options = together(
         help="Score only inputs with at most this share of N.",
     ),
     missing_contig_option,
-    click.option(
-        "--tile",
-        is_flag=True,
-        help="Cover intervals of any length with several inputs: every base is scored once.",
-    ),
     click.option("--limit", type=Whole(1), help="Score only the first records."),
     click.option(
         "--targets",
@@ -78,6 +81,10 @@ what_options = together(
         help="Targets to store, numbered from 0; HEAD=all is every target of a head. Repeatable.",
     ),
     target_names_option,
+)
+
+tile_option = click.option(
+    "--tile", is_flag=True, help="Cover intervals of any length with several inputs: every base is scored once."
 )
 
 block_options = together(
@@ -141,13 +148,14 @@ how_options = together(
     ),
 )
 
+
+def output_option(kind: str) -> Callable[[Command], Command]:
+    """-o of a command whose results are named after their kind."""
+    default = f"<BED or FASTA stem>.{kind}.h5 in this folder"
+    return click.option("-o", "--output", metavar="FILE", help=f"HDF5 file to write.  [default: {default}]")
+
+
 output_options = together(
-    click.option(
-        "-o",
-        "--output",
-        metavar="FILE",
-        help="HDF5 file to write.  [default: <BED or FASTA stem>.ism.h5 in this folder]",
-    ),
     choice_option(
         "dtype", "Type of the stored deltas. Values beyond the range of float16 are clipped, counted and reported."
     ),
@@ -193,20 +201,17 @@ Examples:
 
 @click.command(cls=Grouped, short_help="Score every substitution in the regions of a BED.", epilog=EXAMPLES)
 @models_option
-@click.option(
-    "-b",
-    "--bed",
-    metavar="BED",
-    help='Regions: BED or narrowPeak, can be gzipped; "-" is stdin.  [default: every record of FASTA that fits]',
-)
+@bed_option
 @fasta_option
 @placing_options
 @what_options
+@tile_option
 @block_options
 @mean_options
 @input_option
 @loading_options
 @how_options
+@output_option("ism")
 @output_options
 @logging_options
 @click.pass_context
@@ -232,6 +237,19 @@ def run(
 
     Exit codes: 0 done; 1 the run or some regions failed, or no region has scores; 2 wrong input.
     """
+    score(ctx, model, bed, fasta, output, dry_run, **options)
+
+
+def score(
+    ctx: click.Context,
+    model: str | tuple[str, ...],
+    bed: str | None,
+    fasta: str,
+    output: str | None,
+    dry_run: bool,
+    **options: Any,
+) -> None:
+    """Do what "fastism run" and "fastism pairs" ask for, and report it."""
     from fastism_cli.cli.progress import shown_progress
     from fastism_cli.run.score_regions import plan_run
     from fastism_cli.run.worker_processes import score_on_devices

@@ -110,6 +110,7 @@ class RunOptions:
     shifts: str | None = None
     average: str = "scores"
     spread: bool = False
+    within: int | None = None
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -119,6 +120,7 @@ class RunOptions:
             _check_number(name, getattr(self, name), most)
         self._check_place()
         self._check_blocks()
+        self._check_pairs()
         if self.batch_size != "auto":
             _check_number("batch_size", self.batch_size, MOST_IN_A_CALL)
         if not 0 <= self.max_n <= 1:
@@ -148,6 +150,22 @@ class RunOptions:
         if None not in (own.width, self.width) and own.width != self.width:
             raise UsageError(
                 f"--replace-with {brief(self.replace_with)} has {own.width} letters. Received: --width {self.width}"
+            )
+
+    def _check_pairs(self) -> None:
+        """What --within says, the largest distance of pairs."""
+        _check_number("within", self.within, MOST_LENGTH)
+        if self.within is None:
+            return
+        for name in ("replace_with", "tile"):
+            if getattr(self, name):
+                raise UsageError(f"--within is of pairs of single letters: leave {flag(name)} out.")
+        if not self.averages.is_plain:
+            raise UsageError("--within is of one model as it is: leave --rc, --shifts and --average out.")
+        window = parse_window(self.window)
+        if window is not None and self.within >= window.width:
+            raise UsageError(
+                f"--within {self.within}: the window has {window.width} bases, of which none lie so far apart."
             )
 
     def _check_place(self) -> None:
@@ -223,6 +241,11 @@ class Scale(NamedTuple):
 
     kind: str
     added: float = 1.0
+
+    @property
+    def text(self) -> str:
+        """``logit``, or ``log2(y + 1)``."""
+        return self.kind if self.kind == "logit" else f"log2(y + {self.added:g})"
 
 
 def parse_scale(values: str | Sequence[str]) -> dict[str | None, Scale]:
@@ -343,17 +366,17 @@ def parse_codes(text: str | None) -> dict[str, int] | None:
     return codes
 
 
-def default_output(bed: str | None, fasta: str, shard: Shard = Shard()) -> str:  # noqa: B008  (a frozen value)
+def default_output(bed: str | None, fasta: str, shard: Shard = Shard(), kind: str = "ism") -> str:  # noqa: B008  (frozen)
     """``folder/peaks.bed.gz -> peaks.ism.h5`` or ``peaks.shard-3-of-8.ism.h5``, in the current folder.
 
-    Named after the FASTA if there is no BED.
+    Named after the FASTA if there is no BED. ``kind`` is "ism", or "pairs".
     """
-    return f"{os.path.splitext(stem_of(bed or fasta, COMPRESSED_ENDINGS))[0]}{shard.suffix}.ism.h5"
+    return f"{os.path.splitext(stem_of(bed or fasta, COMPRESSED_ENDINGS))[0]}{shard.suffix}.{kind}.h5"
 
 
 COMPRESSED_ENDINGS = (".gz", ".bgz")
 VCF_ENDINGS = (*COMPRESSED_ENDINGS, ".vcf", ".bcf")
-RESULT_ENDINGS = (".h5", ".hdf5", ".ism")
+RESULT_ENDINGS = (".h5", ".hdf5", ".ism", ".pairs")
 
 
 def stem_of(path: str | os.PathLike[str], endings: Sequence[str]) -> str:

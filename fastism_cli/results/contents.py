@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastism_cli.results.ism_file import read_result
-from fastism_cli.results.layout import MeanOf
+from fastism_cli.results.layout import MeanOf, PairsLayout
 from fastism_cli.results.schema import ATTRIBUTES, Status
 from fastism_cli.results.score_blocks import ScoreBlock
 from fastism_cli.results.scores import Scores
@@ -73,6 +73,8 @@ class Contents:
         What every score is the mean of.
     has_spread : bool
         Whether there is a standard deviation of each delta, over several models.
+    pairs : PairsLayout or None
+        The pairs of letters of which the file has interactions.
     """
 
     path: str
@@ -99,6 +101,7 @@ class Contents:
     config: dict[str, Any]
     averaged: MeanOf | None
     has_spread: bool
+    pairs: PairsLayout | None = None
 
 
 def contents_of(path: str, *, ranges: bool = True) -> Contents:
@@ -138,6 +141,7 @@ def contents_of(path: str, *, ranges: bool = True) -> Contents:
             config=json.loads(attrs.get("config") or "{}"),
             averaged=file.averaged,
             has_spread=file.has_spread,
+            pairs=file.pairs_layout,
         )
 
 

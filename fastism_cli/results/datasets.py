@@ -41,6 +41,8 @@ def write_header(
     file.attrs["n_clipped"] = 0
     if layout.blocks is not None:
         file.attrs["blocks"] = layout.blocks.to_json()
+    if layout.pairs is not None:
+        file.attrs["pairs"] = layout.pairs.to_json()
     for name, value in attributes.items():
         file.attrs[name] = "" if value is None else value
     genome = file.create_group(schema.GENOME)
@@ -64,6 +66,7 @@ def dataset_names(layout: Layout) -> list[str]:
     """Paths of all datasets that have a row for each region."""
     columns = [f"/{schema.REGIONS}/{column}" for column in schema.REGION_COLUMNS]
     heads = [f"/{group}/{head.key}" for group in (schema.REF, *layout.delta_groups) for head in layout.heads]
+    heads += [f"/{schema.PAIRS}/{head.key}" for head in layout.heads if layout.pairs]
     return [*columns, f"/{schema.SEQ}", *heads]
 
 
@@ -84,6 +87,11 @@ def create_datasets(file: h5py.File, layout: Layout) -> None:
         shape, itemsize = layout.delta_shape(head), np.dtype(layout.delta_dtype).itemsize
         chunks = schema.delta_chunk(shape, itemsize)
         _create(file, f"{group}/{head.key}", shape, layout.delta_dtype, layout, fillvalue=np.nan, chunks=chunks)
+    for head in layout.heads if layout.pairs else ():
+        shape, itemsize = layout.pairs_shape(head), np.dtype(layout.delta_dtype).itemsize
+        chunks = schema.pairs_chunk(shape, itemsize)
+        name = f"{schema.PAIRS}/{head.key}"
+        _create(file, name, shape, layout.delta_dtype, layout, fillvalue=np.nan, chunks=chunks)
 
 
 def _create(

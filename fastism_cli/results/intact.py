@@ -29,7 +29,7 @@ from fastism_cli.genome.placement import window_offset
 from fastism_cli.options.choices import DELTA_DTYPES
 from fastism_cli.options.run_options import Window, parse_window
 from fastism_cli.results import schema
-from fastism_cli.results.layout import MeanOf, ReplacedBlocks
+from fastism_cli.results.layout import MeanOf, PairsLayout, ReplacedBlocks
 from fastism_cli.scores.tracks import Array
 
 try:
@@ -315,9 +315,24 @@ def _check_datasets(path: str, file: h5py.File) -> None:
         for group in (schema.DELTA, *((schema.DELTA_SD,) if _has_spread(file) else ())):
             deltas.add(str(_dataset(path, file, f"{group}/{key}", *DELTA_DTYPES, shape=shape).dtype))
         _dataset(path, file, f"{schema.OUTPUTS}/{key}/{schema.TARGET_NAMES}", schema.TEXT, shape=ref.shape[-1:])
+    if file.attrs.get("pairs"):
+        _check_pairs(path, file, deltas)
     if len(deltas) > 1:
         raise damaged(path, f"its deltas are of several types: {', '.join(sorted(deltas))}")
     _check_window(path, file, length)
+
+
+def _check_pairs(path: str, file: h5py.File, dtypes: set[str]) -> None:
+    try:
+        pairs = PairsLayout.of_json(file.attrs["pairs"])
+    except (TypeError, ValueError) as error:
+        raise damaged(path, "its attribute pairs is not what fastism writes") from error
+    if set(_group(path, file, schema.PAIRS)) != set(file[schema.OUTPUTS]):
+        raise damaged(path, f"/{schema.PAIRS} and /{schema.OUTPUTS} have other heads")
+    letters = len(file.attrs["alphabet"])
+    for key in file[schema.OUTPUTS]:
+        shape = (*file[f"{schema.REF}/{key}"].shape, pairs.count, pairs.within, letters, letters)
+        dtypes.add(str(_dataset(path, file, f"{schema.PAIRS}/{key}", *DELTA_DTYPES, shape=shape).dtype))
 
 
 def _check_window(path: str, file: h5py.File, length: int) -> None:

@@ -13,7 +13,7 @@ from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.results import schema
 from fastism_cli.results.hdf5_files import open_checked
 from fastism_cli.results.intact import check_text, plain, readable
-from fastism_cli.results.layout import HeadLayout, Layout, MeanOf, ReplacedBlocks
+from fastism_cli.results.layout import HeadLayout, Layout, MeanOf, PairsLayout, ReplacedBlocks
 from fastism_cli.results.region_columns import RegionColumns, column
 from fastism_cli.results.shard_index import JoinedDataset, Parts, check_sources
 from fastism_cli.scores.tracks import Array
@@ -72,7 +72,7 @@ class IsmFile:
         delta = self.delta(self.heads[0].name)
         compression = "none" if delta.is_virtual else delta.compression or "none"
         n, length = self.seq.shape
-        kinds = (str(delta.dtype), compression, self.blocks, self.has_spread)
+        kinds = (str(delta.dtype), compression, self.blocks, self.has_spread, self.pairs_layout)
         return Layout(n, length, self.heads, self.attrs["alphabet"], *kinds)
 
     @property
@@ -91,6 +91,12 @@ class IsmFile:
         """What every score is the mean of; None in a file that holds no means."""
         text = self.attrs.get("averaged")
         return MeanOf.of_json(text) if text else None
+
+    @property
+    def pairs_layout(self) -> PairsLayout | None:
+        """Which pairs of positions have interactions; None in a file without."""
+        text = self.attrs.get("pairs")
+        return PairsLayout.of_json(text) if text else None
 
     @cached_property
     def regions(self) -> dict[str, Array]:
@@ -128,6 +134,18 @@ class IsmFile:
     def delta(self, head: str | None = None) -> Dataset:
         """float32 or float16 (N, T, L, 4): substituted - reference; ``head`` may be left out if there is only one."""
         return self.dataset(f"{schema.DELTA}/{self._key(head)}")
+
+    def pairs(self, head: str | None = None) -> Dataset:
+        """float32 or float16 (N, T, P, D, 4, 4): interactions of pairs of letters, in a result of ``fastism pairs``.
+
+        Raises
+        ------
+        UsageError
+            If the file has none.
+        """
+        if self.pairs_layout is None:
+            raise UsageError(f"{self.path} holds no pairs: it is no result of fastism pairs.")
+        return self.dataset(f"{schema.PAIRS}/{self._key(head)}")
 
     def spread(self, head: str | None = None) -> Dataset:
         """Like :meth:`delta`: its standard deviation over the models of a mean.

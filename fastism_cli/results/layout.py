@@ -148,6 +148,32 @@ class MeanOf:
 
 
 @dataclass(frozen=True)
+class PairsLayout:
+    """The pairs of a file: of every two of ``count`` positions from ``first`` on that lie at most ``within`` apart."""
+
+    first: int
+    count: int
+    within: int
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def of_json(cls, text: str) -> PairsLayout:
+        return cls(**json.loads(text))
+
+    @property
+    def number(self) -> int:
+        """How many pairs of positions there are."""
+        return sum(max(self.count - distance, 0) for distance in range(1, self.within + 1))
+
+    @property
+    def text(self) -> str:
+        """``1,790 pairs of 100 bases, at most 20 apart``"""
+        return f"{self.number:,} pairs of {self.count:,} bases, at most {self.within:,} apart"
+
+
+@dataclass(frozen=True)
 class Layout:
     """Shapes and types of a result file.
 
@@ -168,6 +194,8 @@ class Layout:
         What was replaced; None: single letters.
     has_spread : bool
         Whether there is a standard deviation of each delta, over several models.
+    pairs : PairsLayout, optional
+        Which pairs have interactions; None: no /pairs.
 
     Raises
     ------
@@ -183,6 +211,7 @@ class Layout:
     compression: str = "gzip"
     blocks: ReplacedBlocks | None = None
     has_spread: bool = False
+    pairs: PairsLayout | None = None
 
     def __post_init__(self) -> None:
         _check_choice("delta_dtype", self.delta_dtype, DELTA_DTYPES)
@@ -207,6 +236,12 @@ class Layout:
         return (schema.DELTA, schema.DELTA_SD) if self.has_spread else (schema.DELTA,)
 
     @property
+    def pairs_bytes(self) -> int:
+        """Size of all interactions before compression."""
+        values = sum(prod(self.pairs_shape(head)) for head in self.heads) if self.pairs else 0
+        return values * np.dtype(self.delta_dtype).itemsize
+
+    @property
     def seq_shape(self) -> tuple[int, int]:
         """(N, L)."""
         return (self.n_rows, self.length)
@@ -219,6 +254,12 @@ class Layout:
         """(N, T, L, 4); of blocks (N, T, P, A)."""
         inner = (self.length, len(self.alphabet)) if self.blocks is None else (self.blocks.count, self.blocks.contents)
         return (self.n_rows, *head.shape, *inner)
+
+    def pairs_shape(self, head: HeadLayout) -> tuple[int, ...]:
+        """(N, T, P, D, 4, 4)."""
+        assert self.pairs is not None
+        letters = len(self.alphabet)
+        return (self.n_rows, *head.shape, self.pairs.count, self.pairs.within, letters, letters)
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -147,14 +147,16 @@ def _copy_part(file: IsmFile, layout: Layout, writer: ResultWriter, start: int) 
             reference = {head.name: file.reference(head.name)[rows] for head in layout.heads}
             delta = {head.name: file.delta(head.name)[rows] for head in layout.heads}
             spread = {head.name: file.spread(head.name)[rows] for head in layout.heads if layout.has_spread}
-        writer.write_rows(start + rows.start, regions=regions, seq=seq, reference=reference, delta=delta, spread=spread)
+            pairs = {head.name: file.pairs(head.name)[rows] for head in layout.heads if layout.pairs}
+        scores = {"reference": reference, "delta": delta, "spread": spread, "pairs": pairs}
+        writer.write_rows(start + rows.start, regions=regions, seq=seq, **scores)
     writer.n_clipped += int(file.attrs["n_clipped"])
 
 
 def blocks_of(part: IsmFile, layout: Layout) -> Iterator[slice]:
     """Stretches of rows of about 32 MB."""
     numbers = len(layout.delta_groups) * sum(prod(layout.delta_shape(head)[1:]) for head in layout.heads)
-    row_bytes = numbers * np.dtype(layout.delta_dtype).itemsize
+    row_bytes = numbers * np.dtype(layout.delta_dtype).itemsize + layout.pairs_bytes // max(layout.n_rows, 1)
     step, n = int(max(BLOCK_BYTES // max(row_bytes, 1), 1)), len(part.seq)
     return (slice(i, min(i + step, n)) for i in range(0, n, step))
 
@@ -216,6 +218,8 @@ def _write_index(
         linked[f"/{schema.REF}/{head.key}"] = (layout.ref_shape(head), schema.REF_DTYPE, np.nan)
         for group in layout.delta_groups:
             linked[f"/{group}/{head.key}"] = (layout.delta_shape(head), layout.delta_dtype, np.nan)
+        if layout.pairs is not None:
+            linked[f"/{schema.PAIRS}/{head.key}"] = (layout.pairs_shape(head), layout.delta_dtype, np.nan)
     sums = _copy_columns(file[schema.REGIONS], parts, linked)
     for name, (shape, dtype, fillvalue) in linked.items():
         _link(file, name, parts, shape, dtype, fillvalue, path, sums[name])

@@ -12,6 +12,10 @@
                      computed; of blocks (N, T, P, A): replaced - reference, for the P blocks of the attribute
                      "blocks" and A contents, NaN for a block that is not in the window as a whole
     /delta_sd/<head> like /delta: standard deviation over the models of a mean; only if it was asked for
+    /pairs/<head>    float32 or float16 (N, T, P, D, 4, 4), only in files of pairs: entry [i, d - 1, x, y] is letter x
+                     at position i and y at i + d: delta(both) - delta(one) - delta(other); 0 where one of them is that
+                     of the reference, NaN where i + d is not in the window. The attribute "pairs" says where position
+                     0 is
 
 Everything has a checksum, whatever the compression: see :mod:`fastism_cli.results.intact`. Of an index of shards, /seq,
 /ref and /delta are virtual: see :mod:`fastism_cli.results.shard_index`. The files are of version
@@ -29,7 +33,7 @@ from typing import NamedTuple
 
 FORMAT = "fastism-ism"
 FORMAT_VERSION = 1.1
-WIDER_VERSION = 1.2  # of files that a reader of 1.1 would misread: a window beside the middle, a scale, a mean
+WIDER_VERSION = 1.2  # of files that a reader of 1.1 would misread: a window beside the middle, a scale, a mean, pairs
 READABLE_VERSIONS = (
     1,
     FORMAT_VERSION,
@@ -45,6 +49,7 @@ SEQ = "seq"
 REF = "ref"
 DELTA = "delta"
 DELTA_SD = "delta_sd"
+PAIRS = "pairs"
 
 CHROM_NAMES = "chrom_names"
 CHROM_SIZES = "chrom_sizes"
@@ -149,6 +154,11 @@ ATTRIBUTES: dict[str, Attribute] = {
         "contents of each, and replace_with; only in files of blocks",
         is_in_first=False,
     ),
+    "pairs": Attribute(
+        "which pairs of positions have interactions, as JSON: first and count of the positions, from the first base of "
+        "the input, and within, the largest distance; only in files of pairs",
+        is_in_first=False,
+    ),
     "verify": Attribute("comparison with plain Keras on the first region, as JSON; empty without --check"),
 }
 
@@ -227,6 +237,11 @@ def chunk_shape(shape: Sequence[int], itemsize: int, *, whole_axes: int) -> tupl
 def delta_chunk(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
     """Chunk of ``/delta/<head>`` and ``/delta_sd/<head>``, shape (N, T, L, 4)."""
     return chunk_shape(shape, itemsize, whole_axes=2)
+
+
+def pairs_chunk(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
+    """Chunk of ``/pairs/<head>``, shape (N, T, P, D, 4, 4)."""
+    return chunk_shape(shape, itemsize, whole_axes=3)
 
 
 def row_chunk(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:

@@ -31,6 +31,7 @@ from fastism_cli.results.outputs import Recorded, inputs_of_result
 from fastism_cli.results.region_columns import RegionColumns
 from fastism_cli.results.schema import MODEL_STRAND, STRAND, Status
 from fastism_cli.results.score_blocks import ScoreBlock
+from fastism_cli.scores.interactions import PairMap, pair_map
 from fastism_cli.scores.labelled import LabelledScores, Loaded
 from fastism_cli.scores.region import RegionScores
 from fastism_cli.scores.tracks import Array, Track
@@ -243,6 +244,20 @@ class Scores(LabelledScores):
         if status != Status.OK:
             raise UsageError(f"row {row} of {self.path} has no scores: it is one of those {status.phrase}.")
         return next(self.load_regions([row], [track]))[1][0]
+
+    def pairs_of(self, row: int, track: Track) -> PairMap | None:
+        """The strongest interactions of one row by the bases of its contig; None in a file without pairs."""
+        pairs = self.file.pairs_layout
+        if pairs is None:
+            return None
+        dataset = self.file.pairs(track.head)
+        at = tuple(map(int, np.unravel_index(track.unit, dataset.shape[1:-4])))
+        with readable(self.path, f"the interactions of {track.head}"):
+            interaction = np.asarray(dataset[(slice(row, row + 1), *at)][0], np.float32)
+        columns = np.arange(pairs.first, pairs.first + pairs.count)
+        if self.reverse(np.array([row]))[0]:
+            columns = self.length - 1 - columns
+        return pair_map(interaction, int(self.regions["input_start"][row]) + columns)
 
     def load_regions(self, rows: Sequence[int], tracks: Sequence[Track]) -> Iterator[tuple[int, list[RegionScores]]]:
         """Scored rows, ascending, each for all tracks: what was substituted of its contig, on the + strand."""

@@ -159,6 +159,7 @@ class ResultWriter:
         reference: Blocks | None = None,
         delta: Blocks | None = None,
         spread: Blocks | None = None,
+        pairs: Blocks | None = None,
     ) -> None:
         """Store ``n`` consecutive rows; rows may be left out, blocks may come in any order (ascending is fastest).
 
@@ -174,6 +175,7 @@ class ResultWriter:
         reference : mapping of head name to (n, T), optional
             Heads that are left out stay NaN, as for rows that cannot be scored.
         delta, spread : mapping of head name to (n, T, L, 4), optional
+        pairs : mapping of head name to (n, T, P, D, 4, 4), optional
 
         Raises
         ------
@@ -184,9 +186,9 @@ class ResultWriter:
         """
         named = {f"/{schema.REGIONS}/{column}": values for column, values in self._all_columns(regions).items()}
         named[f"/{schema.SEQ}"] = seq
-        named |= {f"/{schema.REF}/{schema.head_key(head)}": values for head, values in (reference or {}).items()}
-        named |= {f"/{schema.DELTA}/{schema.head_key(head)}": values for head, values in (delta or {}).items()}
-        named |= {f"/{schema.DELTA_SD}/{schema.head_key(head)}": values for head, values in (spread or {}).items()}
+        groups = {schema.REF: reference, schema.DELTA: delta, schema.DELTA_SD: spread, schema.PAIRS: pairs}
+        for group, scores in groups.items():
+            named |= {f"/{group}/{schema.head_key(head)}": values for head, values in (scores or {}).items()}
         blocks = {name: self._rows[name].checked(row_start, values) for name, values in named.items()}
         n = {len(block) for block in blocks.values()}
         if len(n) > 1:

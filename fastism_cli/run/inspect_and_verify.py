@@ -144,6 +144,19 @@ def check_engine(scorer: FastISM, codes: Codes, others: Mapping[str, np.ndarray]
     return report
 
 
+def check_pairs(
+    scorer: FastISM, codes: Codes, others: Mapping[str, np.ndarray], *, within: int, columns: range
+) -> VerifyReport:
+    """Do the same for pairs of letters at most ``within`` apart."""
+    from fastism_cli.engine.verify import verify_pairs
+
+    one_hot = scorer.alphabet.one_hot(codes)
+    report = verify_pairs(scorer, one_hot, others, within=within, columns=columns, multiply_adds=CHECK_MULTIPLY_ADDS)
+    report.require()
+    logger.info(report.line)
+    return report
+
+
 def _verify_codes(
     scorer: FastISM,
     codes: Codes,

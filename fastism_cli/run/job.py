@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.fasta import RecordSource
@@ -16,7 +16,7 @@ from fastism_cli.genome.placement import Geometry
 from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.options.run_options import RunOptions, Window, parse_window
 from fastism_cli.options.shard import parse_shard
-from fastism_cli.results.layout import HeadLayout, Layout, ReplacedBlocks
+from fastism_cli.results.layout import HeadLayout, Layout, PairsLayout, ReplacedBlocks
 from fastism_cli.results.schema import Status
 from fastism_cli.results.space import check_space, unfinished_bytes
 from fastism_cli.run.checks import ModelChoices, RegionInputs, RunInputs
@@ -25,7 +25,7 @@ from fastism_cli.run.inputs_and_targets import OtherInputs, fit_inputs, stored_h
 from fastism_cli.run.region_reader import Reader, RecordCounts
 from fastism_cli.run.request import RunRequest
 from fastism_cli.run.start_backend import import_backend
-from fastism_cli.scores.memory import check_memory, memory_of_machine, size_text
+from fastism_cli.scores.memory import FEWER, check_memory, memory_of_machine, size_text
 
 if TYPE_CHECKING:
     from fastism_cli.engine.fastism import FastISM
@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 BLOCK_SUBSTITUTIONS = 30_000  # about a second of work: progress is shown, and blocks are handed on, this often
 BLOCK_BYTES = 16e6  # of the deltas of a block
 BLOCKS_AT_A_TIME = 5  # in memory, about
+FEWER_PAIRS = "Choose a smaller --within or --window, or fewer --targets."
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class DryRun:
     statuses : mapping of Status to int
         How many rows will have each status, PENDING those that will be scored; empty if they were not counted.
     replaced : str
-        The blocks that are replaced, in words; empty if single letters are.
+        The blocks or pairs that are replaced, in words; empty if single letters are.
     averaged : str
         What every score is the mean of; empty if it is no mean.
     """
@@ -101,6 +102,14 @@ class DryRun:
             f"engine {self.engine}: {self.reason}; {self.batch:,} substitutions a call",
             f"{self.regions:,} regions, {replaced} -> {self.output} (up to {size_text(self.output_bytes)})",
         ]
+
+
+class EngineUsed(NamedTuple):
+    """Which engine computes most of the scores, why, and how many changes one call of it holds."""
+
+    engine: str
+    engine_reason: str
+    substitutions: int
 
 
 @dataclass(frozen=True)
@@ -171,7 +180,7 @@ class Job:
     @property
     def layout(self) -> Layout:
         letters, o = self.reader.alphabet.letters, self.request.options
-        kinds = (o.dtype, o.compression, self.blocks, o.spread)
+        kinds = (o.dtype, o.compression, self.blocks, o.spread, self.pairs)
         return Layout(self.n_rows, self.geometry.length, self.outputs, letters, *kinds)
 
     @cached_property
@@ -184,13 +193,19 @@ class Job:
         return ReplacedBlocks(int(starts[0]), scorer.step, changes.width, len(starts), changes.columns, replace_with)
 
     @property
+    def pairs(self) -> PairsLayout | None:
+        """The pairs of which there are interactions; None: single letters alone are scored."""
+        columns, within = self.geometry.all_columns, self.request.options.within
+        return None if within is None else PairsLayout(columns.start, len(columns), within)
+
+    @property
     def output_bytes(self) -> int:
         """Upper estimate of the file's size: deltas that are not computed compress to nothing."""
         layout = self.layout
         refs = sum(4 * prod(layout.ref_shape(head)) for head in layout.heads)
         is_whole = layout.compression == "none" or self.blocks is not None
         window = 1.0 if is_whole else self.geometry.window / self.geometry.length
-        return int(layout.delta_bytes * window) + prod(layout.seq_shape) + refs
+        return int(layout.delta_bytes * window) + layout.pairs_bytes + prod(layout.seq_shape) + refs
 
     @property
     def row_bytes(self) -> int:
@@ -200,34 +215,50 @@ class Job:
         if self.blocks is not None:
             scores = self.blocks.count * self.blocks.contents
         added_up = averaged.row_bytes(scores) if averaged else 0
-        return 4 * heads * scores * (2 if self.request.options.spread else 1) + added_up
+        pairs = self.scorer.pair_bytes(self.pairs.within, self.pairs.count) if self.pairs else 0
+        return 4 * heads * scores * (2 if self.request.options.spread else 1) + added_up + pairs
+
+    @property
+    def changes(self) -> int:
+        """How many changes of one region are scored."""
+        count = self.blocks.count if self.blocks else self.geometry.window
+        single = count * self.scorer.changes.alternates * self.scorer.times
+        return single + (self.pairs.number * (self.reader.alphabet.size - 1) ** 2 if self.pairs else 0)
 
     @property
     def block_rows(self) -> int:
         """Rows to score at a time: whole calls of the engine, in bounded memory."""
         by_bytes = BLOCK_BYTES // self.row_bytes
-        changes = self.blocks.count if self.blocks else self.geometry.window
-        by_work = BLOCK_SUBSTITUTIONS // (changes * self.scorer.changes.alternates * self.scorer.times)
+        by_work = BLOCK_SUBSTITUTIONS // self.changes
         rows = int(max(min(by_bytes, by_work), 1))
         return -(-rows // self.sequences) * self.sequences
 
+    @property
+    def used(self) -> EngineUsed:
+        """The engine of the pairs, if there are any; else that of the substitutions or blocks."""
+        if self.pairs is None:
+            scorer = self.scorer
+            return EngineUsed(scorer.engine, scorer.engine_reason, scorer.batching.substitutions)
+        pairs = self.scorer.pair_scorer(self.pairs.within)
+        return EngineUsed(pairs.engine, pairs.engine_reason, pairs.groups[0].batching.substitutions)
+
     def dry_run(self) -> DryRun:
         """Say what the run will do."""
-        scorer, averages = self.scorer, self.request.averages
+        scorer, used, averages = self.scorer, self.used, self.request.averages
         return DryRun(
             ", ".join(model.name for model in self.request.models),
             scorer.input_names[scorer.sequence_index],
             self.geometry.length,
             self.geometry.window,
             self.outputs,
-            scorer.engine,
-            scorer.engine_reason,
-            scorer.batching.substitutions,
+            used.engine,
+            used.engine_reason,
+            used.substitutions,
             self.n_rows,
             self.inputs.output,
             self.output_bytes,
             self.warnings,
-            replaced=self.blocks.text if self.blocks else "",
+            replaced=self.blocks.text if self.blocks else self.pairs.text if self.pairs else "",
             averaged=averages.text(len(self.request.models)) if averages else "",
         )
 
@@ -255,9 +286,22 @@ def load_job(request: RunRequest, inputs: RunInputs) -> Job:
     inputs.model_watch.check()
     job = _job(request, inputs, scorer)
     job.reader.check()
-    check_memory(BLOCKS_AT_A_TIME * job.row_bytes, memory_of_machine())
+    check_memory(BLOCKS_AT_A_TIME * job.row_bytes, memory_of_machine(), hint=FEWER_PAIRS if job.pairs else FEWER)
     check_space(inputs.output, job.output_bytes - unfinished_bytes(inputs.output))
     return job
+
+
+def _sequences_per_call(scorer: FastISM, columns: range, within: int | None) -> int:
+    if within is None:
+        return scorer.sequences_per_call(columns)
+    if within >= len(columns):
+        raise UsageError(
+            f"--within {within}: {len(columns)} bases are substituted, of which none lie so far apart. The most is "
+            f"{len(columns) - 1}."
+        )
+    wanted = BLOCKS_AT_A_TIME * scorer.pair_bytes(within, len(columns))
+    check_memory(wanted, memory_of_machine(), hint=FEWER_PAIRS)
+    return scorer.pair_scorer(within).sequences_per_call(columns)
 
 
 def check_batch(scorer: FastISM, batch_size: str | int, available: int | None) -> None:
@@ -344,7 +388,7 @@ def _job(request: RunRequest, inputs: RunInputs, scorer: FastISM) -> Job:
         fit_inputs(choices.inputs, scorer.other_inputs, regions.n_regions, sequence=scorer.sequence_text),
         stored_heads(scorer.heads, choices.target_names),
         _attributes(inputs, scorer, rows, n_total),
-        scorer.sequences_per_call(geometry.all_columns),
+        _sequences_per_call(scorer, geometry.all_columns, options.within),
         reader.count_records(),
     )
 

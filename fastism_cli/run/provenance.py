@@ -91,8 +91,8 @@ def _averaged(request: RunRequest) -> str:
 
 def _format_version(request: RunRequest) -> float:
     """The first version of the format whose readers know what is asked for."""
-    window = parse_window(request.options.window)
-    is_wider = (window is not None and window.first is not None) or bool(request.options.scale)
+    options, window = request.options, parse_window(request.options.window)
+    is_wider = (window is not None and window.first is not None) or options.scale or options.within
     return WIDER_VERSION if is_wider or request.averages is not None else FORMAT_VERSION
 
 

@@ -54,7 +54,8 @@ class RunRequest:
         """Make a request from a path or a model, or a list of them; ``output`` None is the default name."""
         options = options or RunOptions()
         if output is None:
-            output = default_output(bed, fasta, parse_shard(options.shard))
+            kind = "ism" if options.within is None else "pairs"
+            output = default_output(bed, fasta, parse_shard(options.shard), kind)
         given = model if isinstance(model, (list, tuple)) else [model]
         models = tuple(ModelSource.of(one, options) for one in given)
         return cls(models, bed, fasta, os.fspath(output), options, command, device_rows)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from fastism_cli.results.same_run import SAME, SAME_ROWS, differences
 from fastism_cli.results.schema import Status
 from fastism_cli.results.writer import ResultWriter, other_configuration
 from fastism_cli.run.checks import RunInputs, check_run
-from fastism_cli.run.inspect_and_verify import check_engine
+from fastism_cli.run.inspect_and_verify import check_engine, check_pairs
 from fastism_cli.run.job import DryRun, Job, load_job
 from fastism_cli.run.request import RunRequest
 from fastism_cli.run.scored_block import Computed, computed_blocks, settle_block, write_block
@@ -167,8 +168,12 @@ def check_first_region(job: Job) -> str:
     block = next(job.reader.to_score(), None)
     if block is None:
         return ""
-    others = job.others.rows([block.rows[0].bed_row])
-    return check_engine(job.scorer, block.codes, others, job.geometry.all_columns).to_json()
+    others, columns = job.others.rows([block.rows[0].bed_row]), job.geometry.all_columns
+    report = check_engine(job.scorer, block.codes, others, columns)
+    if job.pairs is None:
+        return report.to_json()
+    of_pairs = check_pairs(job.scorer, block.codes, others, within=job.pairs.within, columns=columns)
+    return json.dumps({**asdict(report), "pairs": asdict(of_pairs)})
 
 
 # --- scoring ---------------------------------------------------------------------------------------------------------
@@ -268,7 +273,7 @@ class _Run:
         return steady_rate(self.substitutions, self.steps.seconds["scoring"], first_calls)
 
     def _summary(self, writer: ResultWriter) -> RunSummary:
-        job, scorer = self.job, self.job.scorer
+        job, used = self.job, self.job.used
         return RunSummary(
             job.inputs.output,
             job.n_rows,
@@ -281,9 +286,9 @@ class _Run:
             self.steps.seconds,
             self._rate(),
             {
-                "engine": scorer.engine,
-                "engine_reason": scorer.engine_reason,
-                "batch": scorer.batching.substitutions,
+                "engine": used.engine,
+                "engine_reason": used.engine_reason,
+                "batch": used.substitutions,
                 **{name: job.attributes[name] for name in SUMMARISED},
             },
         )

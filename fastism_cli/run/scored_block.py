@@ -10,8 +10,11 @@ from math import prod
 
 import numpy as np
 
+from fastism_cli.engine.mutagenesis_result import MutagenesisResult
+from fastism_cli.engine.pair_result import PairsResult
 from fastism_cli.engine.score_arrays import blank, fill_up
 from fastism_cli.genome.alphabet import Codes
+from fastism_cli.results.layout import PairsLayout
 from fastism_cli.results.schema import Status
 from fastism_cli.results.writer import ResultWriter
 from fastism_cli.run.job import Job
@@ -23,13 +26,14 @@ class Computed:
     """A block and the scores of its rows ``block.to_score``, by head.
 
     ``reference`` is (m, T), ``delta`` (m, T, L, letters) with NaN outside of the window, for the chosen targets;
-    ``spread`` is like ``delta``, or empty.
+    ``spread`` is like ``delta``, or empty; ``pairs`` (m, T, P, D, letters, letters), or empty.
     """
 
     block: Block
     reference: dict[str, np.ndarray] = field(default_factory=dict)
     delta: dict[str, np.ndarray] = field(default_factory=dict)
     spread: dict[str, np.ndarray] = field(default_factory=dict)
+    pairs: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Scored:
         Rows that have scores; ``m`` of them.
     reference : dict of head name to float32 (m, T)
     delta, spread : dict of head name to array (m, T, L, letters), in the type of the file
+    pairs : dict of head name to array (m, T, P, D, letters, letters), the same
     substitutions : int
         How many were scored.
     n_clipped : int
@@ -53,6 +58,7 @@ class Scored:
     reference: dict[str, np.ndarray] = field(default_factory=dict)
     delta: dict[str, np.ndarray] = field(default_factory=dict)
     spread: dict[str, np.ndarray] = field(default_factory=dict)
+    pairs: dict[str, np.ndarray] = field(default_factory=dict)
     substitutions: int = 0
     n_clipped: int = 0
 
@@ -67,13 +73,22 @@ def computed_blocks(job: Job, blocks: Iterable[Block]) -> Generator[Computed, No
             if len(block.to_score):
                 yield _batch(job, block)
 
-    for result in job.scorer.score_stream(batches(), window=job.geometry.all_columns):
+    for result in _results(job, batches()):
         yield from _not_scored(waiting)
         block = waiting.popleft()
-        n = len(block.to_score)
-        arrays = (result.reference, result.delta, result.spread or {})
-        yield Computed(block, *({name: x[:n] for name, x in found.items()} for found in arrays))
+        rows = slice(len(block.to_score))
+        pairs = result.interaction if isinstance(result, PairsResult) else {}
+        arrays = (result.reference, result.delta, result.spread or {}, pairs)
+        yield Computed(block, *(_rows(scores, rows) for scores in arrays))
     yield from _not_scored(waiting)
+
+
+def _results(job: Job, batches: Iterable[tuple[Codes, dict[str, np.ndarray]]]) -> Iterator[MutagenesisResult]:
+    columns = job.geometry.all_columns
+    if job.pairs is None:
+        return job.scorer.score_stream(batches, window=columns)
+    within = job.pairs.within
+    return (job.scorer.score_pairs(codes, others, within=within, window=columns) for codes, others in batches)
 
 
 def _batch(job: Job, block: Block) -> tuple[Codes, dict[str, np.ndarray]]:
@@ -102,11 +117,14 @@ def settle_block(job: Job, computed: Computed) -> Scored:
     for arrays in (delta, computed.spread):
         part = {name: x[..., inside, :] for name, x in arrays.items()}
         blank(part, slice(len(at)), ~expected[:, inside])
-    good = _finite(reference, delta, expected)
-    for x in (*delta.values(), *computed.spread.values()):
+    pairs, both = computed.pairs, _both_substituted(job.pairs, expected)
+    for x in pairs.values():
+        _blank_pairs(x, ~both)
+    good = _finite(reference, delta, expected) & _finite(reference, pairs, both)
+    for x in (*delta.values(), *computed.spread.values(), *pairs.values()):
         x[~good] = np.nan
-    dtype = job.request.options.dtype
-    stored, spread = ({name: as_stored(x, dtype) for name, x in found.items()} for found in (delta, computed.spread))
+    dtype, kinds = job.request.options.dtype, (delta, computed.spread, pairs)
+    stored, spread, stored_pairs = ({name: as_stored(x, dtype) for name, x in found.items()} for found in kinds)
     scored = np.zeros(len(block.rows), bool)
     scored[at] = True
     return Scored(
@@ -115,8 +133,9 @@ def settle_block(job: Job, computed: Computed) -> Scored:
         reference,
         {name: x for name, (x, _) in stored.items()},
         {name: x for name, (x, _) in spread.items()},
-        _count(job, block.codes[at], expected & good[:, None]),
-        sum(n for _, n in stored.values()),
+        {name: x for name, (x, _) in stored_pairs.items()},
+        _count(job, block.codes[at], expected & good[:, None], both[good]),
+        sum(n for _, n in (*stored.values(), *stored_pairs.values())),
     )
 
 
@@ -137,15 +156,34 @@ def _with_statuses(block: Block, at: np.ndarray, good: np.ndarray) -> Block:
     return block.with_statuses(statuses)
 
 
-def _count(job: Job, codes: np.ndarray, where: np.ndarray) -> int:
+def _both_substituted(pairs: PairsLayout | None, expected: np.ndarray) -> np.ndarray:
+    """Which pairs have both positions in ``expected``, bool (m, L): bool (m, P, D); (m, 0, 0) without pairs."""
+    if pairs is None:
+        return np.zeros((len(expected), 0, 0), bool)
+    inside = expected[:, pairs.first : pairs.first + pairs.count]
+    found = np.zeros((*inside.shape, pairs.within), bool)
+    for distance in range(1, pairs.within + 1):
+        found[:, :-distance, distance - 1] = inside[:, :-distance] & inside[:, distance:]
+    return found
+
+
+def _blank_pairs(values: np.ndarray, where: np.ndarray) -> None:
+    """Set interactions (m, *shape, P, D, letters, letters) to NaN at some pairs, bool (m, P, D)."""
+    row, first, distance = np.nonzero(where)
+    flat = values.reshape(len(values), -1, *values.shape[-4:])
+    flat[row, :, first, distance] = np.nan
+
+
+def _count(job: Job, codes: np.ndarray, where: np.ndarray, both: np.ndarray) -> int:
     """Count the substitutions at the positions ``where``, bool (n, L): all letters at an N, else one fewer.
 
-    Of blocks, bool (n, P): all their contents.
+    Of blocks, bool (n, P): all their contents. Of pairs ``both``, bool (n, P, D), the other letters of two bases.
     """
     if job.blocks is not None:
         return int(where.sum()) * job.scorer.changes.alternates
     letters = job.reader.alphabet.size
-    return int(where.sum() * (letters - 1) + (where & (codes == letters)).sum())
+    singles = int(where.sum() * (letters - 1) + (where & (codes == letters)).sum())
+    return singles + int(both.sum()) * (letters - 1) ** 2
 
 
 def _substituted(job: Job, block: Block, at: np.ndarray) -> np.ndarray:
@@ -172,13 +210,13 @@ def _in_region(row: Row, length: int, *, reverse: bool) -> np.ndarray:
     return inside[::-1] if reverse else inside
 
 
-def _finite(reference: Mapping[str, np.ndarray], delta: Mapping[str, np.ndarray], expected: np.ndarray) -> np.ndarray:
-    """Rows with a finite score wherever one is expected, bool (n,)."""
+def _finite(reference: Mapping[str, np.ndarray], scores: Mapping[str, np.ndarray], expected: np.ndarray) -> np.ndarray:
+    """Rows with finite scores wherever expected, bool (n,): at positions (n, L), blocks, or pairs (n, P, D)."""
     n = len(expected)
     good = np.ones(n, bool)
-    for name, x in delta.items():
-        wanted = expected.sum(1) * x.shape[-1] * prod(x.shape[1:-2])
-        good &= np.isfinite(x).reshape(n, -1).sum(1) == wanted
+    for name, x in scores.items():
+        of_each = prod(x.shape[1:]) // prod(expected.shape[1:])
+        good &= np.isfinite(x).reshape(n, -1).sum(1) == expected.reshape(n, -1).sum(1) * of_each
         good &= np.isfinite(reference[name]).reshape(n, -1).all(1)
     return good
 
@@ -192,7 +230,7 @@ def write_block(writer: ResultWriter, scored: Scored, *, after: int) -> None:
         if scored.scored[start]:
             here = slice(done, done + stop - start)
             done = here.stop
-            values = {name: _rows(getattr(scored, name), here) for name in ("reference", "delta", "spread")}
+            values = {name: _rows(getattr(scored, name), here) for name in ("reference", "delta", "spread", "pairs")}
         rows = _rows(block.columns, slice(start, stop))
         writer.write_rows(after + block.row_start + start, regions=rows, seq=block.codes[start:stop], **values)
 

@@ -42,6 +42,7 @@ CALLS = {
     "merge": ["merge", "s0.h5", "s1.h5", "-o", "out/o.h5"],
     "merge index": ["merge", "s0.h5", "s1.h5", "--virtual", "-o", "out/o.h5"],
     "run": ["run", *SCORED, "-b", "p.bed", "-o", "out/o.h5"],
+    "pairs": ["pairs", *SCORED, "-b", "p.bed", "--within", "3", "--window", "9", "-o", "out/o.h5"],
     "run summary": ["run", *SCORED, "-b", "p.bed", "-o", "o.h5", "--summary", "out/s.json"],
     "variants": ["variants", *SCORED, "--vcf", "in.vcf", "-o", "out/o.vcf.gz"],
     "variants text": ["variants", *SCORED, "--vcf", "in.vcf", "-o", "out/o.vcf"],

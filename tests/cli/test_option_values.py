@@ -84,6 +84,7 @@ def call(name: str, *more: str) -> Result:
     given = []
     for param in commands()[name].params:
         value = param.type.choices[0] if isinstance(param.type, click.Choice) else "nothing"
+        value = "2" if isinstance(param.type, NUMBERS) else value
         if isinstance(param, click.Argument):
             given.append(value)
         elif param.required and not set(param.opts) & set(more):

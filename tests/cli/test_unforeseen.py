@@ -27,6 +27,7 @@ LENGTH = 20
 # A call of every command on the files of `files`; what it reads, and where the work is done.
 CALLS: dict[str, list[str]] = {
     "run": ["--model", "m.keras", "--bed", "r.bed", "--fasta", "g.fa", "--output", "o.h5"],
+    "pairs": ["--model", "m.keras", "--bed", "r.bed", "--fasta", "g.fa", "--within", "3", "--output", "o.h5"],
     "merge": ["s.ism.h5", "--output", "o.h5"],
     "info": ["r.ism.h5"],
     "export": ["r.ism.h5", "--format", "tsv", "--output", "o.tsv"],
@@ -54,6 +55,7 @@ MORE_INPUTS = ("m.json", "w.weights.h5", "own.py", "n.txt")
 INPUTS = ("m.keras", "r.bed", "g.fa", "v.vcf", "r.ism.h5", "s.ism.h5")
 WORK = {
     "run": "fastism_cli.run.worker_processes.score_on_devices",
+    "pairs": "fastism_cli.run.worker_processes.score_on_devices",
     "merge": "fastism_cli.results.merge_shards.merge_shards",
     "info": "fastism_cli.results.contents.contents_of",
     "export": "fastism_cli.export.export_scores.export_scores",
@@ -203,9 +205,9 @@ def test_a_file_that_cannot_be_read_is_one_line_in_every_command(kind, files):
             forget_own_code()
             with without_rights_of_root():
                 result = call(command, *arguments)
-            if command in ("run", "merge") and result.exit_code == 0:
+            if command in ("run", "pairs", "merge") and result.exit_code == 0:
                 (files / "o.h5").unlink()
-            if kind in ("/dev/null", "empty") and name == "r.bed" and command == "run":
+            if kind in ("/dev/null", "empty") and name == "r.bed" and command in ("run", "pairs"):
                 assert result.exit_code == 0 and "r.bed holds no region" in result.stderr
             else:
                 assert result.exit_code in (1, 2), (command, name, result.stderr)
@@ -257,7 +259,7 @@ def test_what_own_code_prints_does_not_get_into_json(arguments, option, files, c
 def test_every_command_that_runs_own_code_keeps_stdout_for_results(files, capfd, monkeypatch):
     """Also what a layer prints when it is called, and what native code does."""
     commands = {name for name in COMMANDS if any(param.name == "custom_objects" for param in command_of(name).params)}
-    assert commands == {"run", "variants", "inspect", "verify"}
+    assert commands == {"run", "pairs", "variants", "inspect", "verify"}
 
     def noisy(*arguments: Any, **options: Any) -> None:
         print("from Python")

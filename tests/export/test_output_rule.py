@@ -29,6 +29,8 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 WRITES = {
     ("run", "output"),
     ("run", "summary"),
+    ("pairs", "output"),
+    ("pairs", "summary"),
     ("merge", "output"),
     ("export", "output"),
     ("plot", "output"),
@@ -73,10 +75,13 @@ NO_FILE = {
 }
 
 RUN = ["run", "-m", "in.keras", "-b", "in.bed", "-f", "in.fa"]
+PAIRS = ["pairs", *RUN[1:], "--within", "3"]
 VARIANTS = ["variants", "-m", "in.keras", "--vcf", "in.vcf", "-f", "in.fa"]
 CALLS = {
     ("run", "output"): [*RUN, "-o"],
     ("run", "summary"): [*RUN, "-o", "new.h5", "--summary"],
+    ("pairs", "output"): [*PAIRS, "-o"],
+    ("pairs", "summary"): [*PAIRS, "-o", "new.h5", "--summary"],
     ("merge", "output"): ["merge", "r.h5", "-o"],
     ("export", "output"): ["export", "r.h5", "-t", "modisco-h5", "--targets", "count", "-o"],
     ("plot", "output"): ["plot", "r.h5", "--target", "count", "--name", "plus", "-o"],
@@ -150,10 +155,10 @@ def test_no_input_is_ever_replaced(here, output):
     call = (
         [*CALLS[output], "--overwrite"]
         if output[1] != "summary"
-        else [*RUN, "-o", "new.h5", "--overwrite", "--summary"]
+        else [*CALLS[output[0], "output"][:-1], "-o", "new.h5", "--overwrite", "--summary"]
     )
     call = [x for x in call if x != "-o"] + ["-o"] if call[-1] == "--overwrite" else call
-    read = {"run": INPUTS[:4], "variants": ("in.keras", "in.fa", "in.vcf")}.get(output[0], NAMED)
+    read = {"run": INPUTS[:4], "pairs": INPUTS[:4], "variants": ("in.keras", "in.fa", "in.vcf")}.get(output[0], NAMED)
     (here / "sub").mkdir()
     for i, name in enumerate(read):
         ending = {"plot": ".png", "variants": ".vcf"}.get(output[0], ".x")

@@ -155,6 +155,7 @@ def test_a_signature_of_a_folder_with_layers_runs_as_one_node(tmp_path):
 
 LOADING = {
     "run": ["--bed", "r.bed", "--fasta", "g.fa", "-o", "out.ism.h5", "--model"],
+    "pairs": ["--within", "3", "--bed", "r.bed", "--fasta", "g.fa", "-o", "out.pairs.h5", "--model"],
     "variants": ["--vcf", "v.vcf", "--fasta", "g.fa", "-o", "out.vcf", "--model"],
     "verify": ["--model"],
     "inspect": [],
