@@ -11,9 +11,9 @@ from fastism_cli.cli.click_options import Strict
 GROUPS = {
     "Input": "model bed vcf_path fasta limit missing_contig ref_mismatch inputs",
     "Sequence": "center offset stranded edge max_n tile share",
-    "Changes": "window n_policy replace_with width step samples seed",
+    "Changes": "window within n_policy replace_with width step samples seed",
     "Model": "weights signature custom_objects rules allow_lambda sequence_input tie codes length alphabet",
-    "Scores": "targets target_names reduce scale rc rc_pairs shifts average spread",
+    "Scores": "targets target_names reduce scale fold_change around rc rc_pairs shifts average spread",
     "Compute": "engine batch_size devices precision check",
     "Output": "output dtype compression overwrite shard resume checkpoint summary dry_run",
     "Messages": "quiet verbose",

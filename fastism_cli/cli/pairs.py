@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from fastism_cli.cli.click_options import (
-    Strict,
     Whole,
     fasta_option,
     input_option,
@@ -16,11 +15,12 @@ from fastism_cli.cli.click_options import (
     model_option,
     placing_options,
 )
+from fastism_cli.cli.option_groups import Grouped
 from fastism_cli.cli.run import bed_option, how_options, output_option, output_options, score, what_options
 from fastism_cli.options.choices import MOST_LENGTH
 
 
-@click.command(cls=Strict, short_help="Score pairs of substitutions that lie close together.")
+@click.command(cls=Grouped, short_help="Score pairs of substitutions that lie close together.")
 @model_option
 @bed_option
 @fasta_option

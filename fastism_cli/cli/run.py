@@ -309,5 +309,7 @@ def next_step(summary: RunSummary, chosen: RunOptions) -> str:
         return f"next: fastism merge, when all {shards} shards are there"
     if not summary.statuses.get(Status.OK):
         return ""
+    if chosen.within is not None:
+        return f"next: fastism plot {shlex.quote(summary.output)} --pairs --top 5"
     command = "info" if chosen.replace_with is not None else "report"  # which shows scores of single letters
     return f"next: fastism {command} {shlex.quote(summary.output)}"

@@ -20,6 +20,7 @@ from fastism_cli.cli.click_options import (
 )
 from fastism_cli.cli.messages import LOGGER
 from fastism_cli.cli.option_groups import Grouped
+from fastism_cli.options.choices import MOST_LENGTH
 from fastism_cli.options.run_options import RunOptions
 from fastism_cli.results.stdout import stdout_for_results
 
@@ -57,6 +58,18 @@ from fastism_cli.results.stdout import stdout_for_results
     help="If more than 5 % of the records have a REF that is not in the FASTA, as in a VCF of another genome: "
     "refused, or kept unscored.",
 )
+@click.option(
+    "--fold-change",
+    is_flag=True,
+    help="Also write log2 of the prediction on ALT over that on REF, where both are above 0.",
+)
+@click.option(
+    "--around",
+    type=Whole(1, MOST_LENGTH),
+    metavar="BASES",
+    help="Also score all substitutions of so many bases around each allele, in the sequence of REF and in that of ALT; "
+    "write the largest |delta| of both.",
+)
 @click.option("--targets", multiple=True, metavar="[HEAD=]0,3-5", help="Targets to write, numbered from 0. Repeatable.")
 @target_names_option
 @input_option
@@ -80,6 +93,8 @@ def variants(
     output: str | None,
     share: int,
     ref_mismatch: str,
+    fold_change: bool,
+    around: int | None,
     **options: Any,
 ) -> None:
     """Score the variants of VCF: prediction on each alternate allele minus prediction on the reference.
@@ -89,9 +104,10 @@ def variants(
     keeps its length.
 
     The output is the VCF with ISM_DELTA (one value for each allele), ISM_REF and ISM_STATUS in INFO, and a table of the
-    same scores. All other columns and lines are kept as their text was. Symbolic alleles, and records whose REF differs
-    from the FASTA, are kept without a score and counted. Contigs are matched with and without "chr", unless their
-    lengths differ.
+    same scores; ISM_LFC with --fold-change, ISM_AROUND_REF and ISM_AROUND_ALT with --around. "--reduce HEAD=sum,jsd"
+    has the divergence of profiles beside the difference of sums. All other columns and lines are kept as their text
+    was. Symbolic alleles, and records whose REF differs from the FASTA, are kept without a score and counted. Contigs
+    are matched with and without "chr", unless their lengths differ.
 
     Exit codes: 0 done; 1 the run or some alleles failed, no allele was scored, or the VCF is one of another genome;
     2 wrong input.
@@ -100,7 +116,17 @@ def variants(
 
     chosen = RunOptions(**options)
     with stdout_for_results():
-        report = score_variants(model, vcf_path, fasta, output, chosen, share=share, ref_mismatch=ref_mismatch)
+        report = score_variants(
+            model,
+            vcf_path,
+            fasta,
+            output,
+            chosen,
+            share=share,
+            ref_mismatch=ref_mismatch,
+            fold_change=fold_change,
+            around=around or 0,
+        )
     for line in report.lines:
         LOGGER.info(line)
     if report.fault:

@@ -446,3 +446,105 @@ def test_what_is_no_vcf_is_refused(folder, tmp_path):
     assert result.exit_code == 2 and "is not a VCF" in result.stderr
     result = variants(folder, str(tmp_path / "no.vcf"), "-o", tmp_path / "o.vcf")
     assert result.exit_code == 2 and "no.vcf does not exist or is not a file" in result.stderr
+
+
+# --- beside the delta -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def chances(tmp_path_factory) -> str:
+    """inp -> C -> GAP -> D, sigmoid -> chance (2 targets)"""
+    keras.utils.set_random_seed(3)
+    layers = keras.layers
+    inp = keras.Input((LENGTH, 4), name="dna")
+    x = layers.GlobalAveragePooling1D()(layers.Conv1D(6, 5, activation="relu")(inp))
+    path = str(tmp_path_factory.mktemp("chances") / "chances.keras")
+    keras.Model(inp, layers.Dense(2, "sigmoid", name="chance")(x)).save(path)
+    return path
+
+
+def scored_chances(folder: Folder, model: str, tmp_path: Path, *more: object) -> tuple[Path, list[dict[str, str]]]:
+    vcf, out = write_vcf(tmp_path / "v.vcf", records()), tmp_path / "o.vcf"
+    asked = ("variants", "-m", model, "--vcf", vcf, "-f", folder.fasta, "-o", out, "--overwrite", *more)
+    result = CliRunner().invoke(main, [str(x) for x in asked])
+    assert result.exit_code == 0, result.stderr
+    return out, table_of(tmp_path / "o.tsv")
+
+
+def both_predicted(model: keras.Model, share: int = 1) -> np.ndarray:
+    """Predictions of all alleles by plain Keras, (alleles, 2, K)."""
+    rows = [(record, alt) for record in records() for alt in record[3].split(",")]
+    return np.array([truth(model, r, alt, VariantWindows(LENGTH, share).start(r[1])) for r, alt in rows], "float64")
+
+
+@pytest.mark.parametrize(
+    ("scale", "of", "words"),
+    [
+        ("logit", lambda p: np.log(p / (1 - p)), " (as logit)"),
+        ("chance=log2:0.5", lambda p: np.log2(p + 0.5), " (as log2(y + 0.5))"),
+        (None, lambda p: p, ""),
+    ],
+)
+def test_scores_on_another_scale_and_what_the_header_says(folder, chances, tmp_path, scale, of, words):
+    out, lines = scored_chances(folder, chances, tmp_path, *(["--scale", scale] if scale else []))
+    values = of(both_predicted(keras.models.load_model(chances)))
+    found = np.array([[float(line[name]) for name in ("reference", "delta")] for line in lines]).reshape(-1, 2, 2)
+    np.testing.assert_allclose(found[..., 0], values[:, 0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found[..., 1], values[:, 1] - values[:, 0], atol=5e-6)
+    text = out.read_text()
+    assert f'Description="Prediction on ALT minus prediction on REF{words}: chance/0"' in text
+    assert f'Description="Prediction on REF{words}: chance/1"' in text
+
+
+@pytest.mark.parametrize("share", [1, 8])
+def test_fold_changes_and_the_largest_delta_around(folder, chances, tmp_path, share):
+    around = 7
+    out, lines = scored_chances(folder, chances, tmp_path, "--fold-change", "--around", around, "--share", share)
+    model = keras.models.load_model(chances)
+    values = both_predicted(model, share)
+    found = np.array([[float(line["log2_fold_change"])] for line in lines]).reshape(-1, 2)
+    np.testing.assert_allclose(found, np.log2(values[:, 1] / values[:, 0]), atol=5e-6)
+    rows = [(record, alt) for record in records() for alt in record[3].split(",")]
+    for (record, alt), pair in zip(rows, zip(lines[::2], lines[1::2], strict=True), strict=True):
+        start = VariantWindows(LENGTH, share).start(record[1])
+        first = record[1] - start - around // 2
+        for side, codes in zip(("around_ref", "around_alt"), alleles_of(record, alt, start), strict=True):
+            changed = [codes.copy() for _ in range(4 * around)]
+            for i, row in enumerate(changed):
+                position, letter = first + i // 4, i % 4
+                if 0 <= position < LENGTH and codes[position] < 4:
+                    row[position] = letter
+            predictions = predicted(model, np.array([codes, *changed]))[0].astype("float64")
+            largest = np.abs(predictions[1:] - predictions[0]).max(0)
+            np.testing.assert_allclose([float(line[side]) for line in pair], largest, atol=2e-6)
+    with pysam.VariantFile(str(out)) as file:
+        record = next(iter(file))
+        keys = ("ISM_LFC_chance_0", "ISM_AROUND_REF_chance_1", "ISM_AROUND_ALT_chance_1")
+        assert all(len(record.info[key]) == 1 for key in keys)
+        assert "sequence of ALT: chance/1" in str(file.header)
+    _, again = scored_chances(folder, chances, tmp_path)
+    assert "log2_fold_change" not in again[0]
+
+
+def test_a_fold_change_needs_two_numbers_above_zero():
+    from fastism_cli.run.variants.allele_scores import fold_changes
+
+    reference, delta = np.float32([2, -1, 0, 1, np.nan]), np.float32([[2, 3, 1, -1, 0], [-1, np.nan, 0, 3, 1]])
+    expected = [[1, np.nan, np.nan, np.nan, np.nan], [-1, np.nan, np.nan, 2, np.nan]]
+    np.testing.assert_allclose(fold_changes(reference, delta), expected)
+
+
+def test_a_fold_change_on_a_scale_is_refused(folder, chances, tmp_path):
+    vcf = write_vcf(tmp_path / "v.vcf", records())
+    asked = ("variants", "-m", chances, "--vcf", vcf, "-f", folder.fasta, "--fold-change", "--scale", "log2")
+    result = CliRunner().invoke(main, [*asked, "-o", str(tmp_path / "o.vcf")])
+    assert result.exit_code == 2 and "Give one of the two" in result.stderr
+
+
+def test_more_bases_around_than_the_input_has_are_refused(folder, chances, tmp_path):
+    vcf = write_vcf(tmp_path / "v.vcf", records())
+    asked = ("variants", "-m", chances, "--vcf", vcf, "-f", folder.fasta, "--around", str(LENGTH + 1))
+    result = CliRunner().invoke(main, [*asked, "-o", str(tmp_path / "o.vcf")])
+    assert (
+        result.exit_code == 2 and f"--around must be at most the length of the model's input, {LENGTH}" in result.stderr
+    )

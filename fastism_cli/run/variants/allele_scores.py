@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from fastism_cli.engine.score_arrays import fill_up
 from fastism_cli.genome.alphabet import Codes
 from fastism_cli.model import backend
-from fastism_cli.run.variants.variant_block import VariantBlock, VariantJob
+from fastism_cli.run.variants.variant_block import Allele, VariantBlock, VariantJob
 
 # Input bases of one call. Its reference pass keeps the activations of all of them.
 CALL_BASES = {"cpu": 64_000, "gpu": 2_000_000}
@@ -69,11 +70,18 @@ def _by_passes(job: VariantJob, block: VariantBlock, reference: np.ndarray) -> n
 
 def _by_engine(job: VariantJob, block: VariantBlock, windows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """References (n, K) and deltas (n, K, columns, letters) of the columns where a variant can be."""
-    n, columns = len(windows), job.windows.columns
-    sequences = job.scorer.sequences_per_call(columns)
-    codes = fill_up(np.stack([block.sequences[i] for i in windows]), sequences)
-    others = job.others.rows([block.records[i] for i in windows])
-    others = {name: fill_up(x, sequences) for name, x in others.items()}
+    records = [block.records[i] for i in windows]
+    return _substituted(job, [block.sequences[i] for i in windows], records, job.windows.columns)
+
+
+def _substituted(
+    job: VariantJob, sequences: Sequence[Codes], records: Sequence[int], columns: range
+) -> tuple[np.ndarray, np.ndarray]:
+    """References (n, K) and deltas (n, K, columns, letters) of all substitutions in some columns."""
+    n, together = len(sequences), job.scorer.sequences_per_call(columns)
+    codes = fill_up(np.stack(sequences), together)
+    others = job.others.rows(records)
+    others = {name: fill_up(x, together) for name, x in others.items()}
     result = job.scorer.score_codes(codes, others, positions=columns)
     deltas = [result.delta[o.name][:n] for o in job.outputs]
     flat = [delta.reshape(n, -1, *delta.shape[-2:]) for delta in deltas]
@@ -103,3 +111,77 @@ def _by_steps(job: VariantJob, n: int, values: Callable[[slice], Mapping[str, np
 def _joined(job: VariantJob, values: Mapping[str, np.ndarray], n: int) -> np.ndarray:
     """The chosen targets of all heads, (n, K)."""
     return np.concatenate([values[o.name][:n].reshape(n, -1) for o in job.outputs], axis=1)
+
+
+# --- beside the delta -------------------------------------------------------------------------------------------------
+
+
+class Around(NamedTuple):
+    """A sequence whose substitutions are scored around alleles.
+
+    Attributes
+    ----------
+    record : int
+        The record whose other inputs it gets, counted in the VCF.
+    alleles : list of Allele
+    side : int
+        0 for the sequence of REF, 1 for that of ALT.
+    """
+
+    codes: Codes
+    record: int
+    alleles: list[Allele]
+    side: int
+
+
+def fold_changes(reference: np.ndarray, delta: np.ndarray) -> np.ndarray:
+    """log2 of the prediction on ALT over that on REF, float32 (alleles, K); NaN unless both are above 0.
+
+    Parameters
+    ----------
+    reference : float32 (K,)
+    delta : float32 (alleles, K)
+    """
+    alternate = reference + delta
+    are_positive = (reference > 0) & (alternate > 0)
+    ratio = np.divide(delta, reference, out=np.full(delta.shape, np.nan, np.float32), where=are_positive)
+    return (np.log1p(ratio.astype("float64")) / np.log(2)).astype(np.float32)
+
+
+def largest_around(job: VariantJob, block: VariantBlock) -> list[np.ndarray]:
+    """The largest |delta| of all substitutions of the bases around each allele.
+
+    Returns
+    -------
+    list of float32 (alleles, K, 2)
+        For each record: in the sequence of REF, and in that of ALT; NaN for an allele that is not scored.
+    """
+    found = [np.full((len(variant.alts), len(job.labels), 2), np.nan, np.float32) for variant in block.variants]
+    wanted, step = _around(block), max_sequences(job.windows.length)
+    for first in range(0, len(wanted), step):
+        some = wanted[first : first + step]
+        _, deltas = _substituted(job, [x.codes for x in some], [x.record for x in some], job.around)
+        sizes = np.fmax.reduce(np.abs(deltas), axis=3, initial=0)
+        for x, size in zip(some, sizes, strict=True):
+            for allele in x.alleles:
+                position = block.variants[allele.record].position
+                columns = job.around_column(position - job.windows.start(position))
+                inside = slice(columns.start - job.around.start, columns.stop - job.around.start)
+                found[allele.record][allele.number, :, x.side] = size[:, inside].max(1, initial=0)
+    return found
+
+
+def _around(block: VariantBlock) -> list[Around]:
+    """Every sequence of REF and of ALT that is scored."""
+    alleles = [*block.substituted, *block.rewritten]
+    by_window = {window: [a for a in alleles if a.window == window] for window in {a.window for a in alleles}}
+    before = [Around(block.sequences[window], block.records[window], own, 0) for window, own in by_window.items()]
+    return before + [Around(_alternate(block, a), block.records[a.window], [a], 1) for a in alleles]
+
+
+def _alternate(block: VariantBlock, allele: Allele) -> Codes:
+    if len(allele.codes):
+        return allele.codes
+    codes = block.sequences[allele.window].copy()
+    codes[allele.column] = allele.letter
+    return codes

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from fastism_cli.genome.vcf_files import ERRORS, INFO_COLUMN, Variant, VariantSo
 from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.optional import require
 from fastism_cli.options.problems import Problems
-from fastism_cli.options.run_options import VCF_ENDINGS, RunOptions, stem_of
+from fastism_cli.options.run_options import VCF_ENDINGS, RunOptions, parse_scale, stem_of
 from fastism_cli.results.outputs import check_new_file
 from fastism_cli.results.staging import staged
 from fastism_cli.run.checks import ModelChoices, check_choices
@@ -28,7 +28,14 @@ from fastism_cli.run.inspect_and_verify import check_engine
 from fastism_cli.run.job import load_scorer
 from fastism_cli.run.provenance import other_files
 from fastism_cli.run.variants.ref_check import check_genome, contigs_in_fasta
-from fastism_cli.run.variants.variant_block import AlleleStatus, VariantBlock, VariantJob, VariantWindows, blocks_of
+from fastism_cli.run.variants.variant_block import (
+    AlleleStatus,
+    Asked,
+    VariantBlock,
+    VariantJob,
+    VariantWindows,
+    blocks_of,
+)
 from fastism_cli.scores.written_names import cell
 
 if TYPE_CHECKING:
@@ -115,6 +122,8 @@ def score_variants(
     *,
     share: int = 1,
     ref_mismatch: str = "error",
+    fold_change: bool = False,
+    around: int = 0,
 ) -> VariantReport:
     """Score the variants of a VCF; write a VCF with the scores in INFO, and a table of them.
 
@@ -133,6 +142,11 @@ def score_variants(
         :class:`fastism_cli.run.variants.variant_block.VariantWindows`.
     ref_mismatch : "error" or "skip"
         If far more REF are not in the FASTA than errors of a genome explain: refused, or a warning.
+    fold_change : bool
+        Also write log2 of the prediction on ALT over that on REF, where both are above 0.
+    around : int
+        Also write the largest |delta| of the substitutions of so many bases around each allele, in the sequence of REF
+        and in that of ALT.
     options : RunOptions, optional
         The options of ``fastism variants``; others have no effect. ``missing_contig`` "skip" keeps records on contigs
         that the FASTA lacks.
@@ -148,8 +162,10 @@ def score_variants(
     """
     if ref_mismatch not in REF_MISMATCH:
         raise UsageError(f"--ref-mismatch must be one of {', '.join(REF_MISMATCH)}. Received: {ref_mismatch!r}")
-    pysam = require("pysam", wanted_by="fastism variants", extra="export")
     chosen = options or RunOptions()
+    if fold_change and chosen.scale:
+        raise UsageError("--fold-change is of predictions; with --scale log2 the delta is one. Give one of the two.")
+    pysam = require("pysam", wanted_by="fastism variants", extra="export")
     source_model = ModelSource.of(model, chosen)
     output = default_output(vcf_path) if output is None else output
     table = output_table(output)
@@ -168,7 +184,8 @@ def score_variants(
             problems.check(check_new_file, name, inputs, overwrite=chosen.overwrite)
         problems.raise_if_any()
         assert contigs is not None  # or its problem was raised
-        job = _job(source, genome, contigs, choices, load_scorer(source_model, choices, chosen), share)
+        asked = Asked(parse_scale(chosen.scale), fold_change, around)
+        job = _job(source, genome, contigs, choices, load_scorer(source_model, choices, chosen), share, asked)
         if chosen.check:
             _check_first_window(job)
         return _write(pysam, job, output, table)
@@ -198,19 +215,27 @@ def _contigs(
 
 
 def _job(
-    source: VariantSource, genome: Genome, contigs: dict[str, str], choices: ModelChoices, scorer: FastISM, share: int
+    source: VariantSource,
+    genome: Genome,
+    contigs: dict[str, str],
+    choices: ModelChoices,
+    scorer: FastISM,
+    share: int,
+    asked: Asked,
 ) -> VariantJob:
     from fastism_cli.run.variants.allele_scores import max_sequences
 
     if share > scorer.input_length:
         raise UsageError(f"--share must be at most the length of the model's input, {scorer.input_length}.")
+    if asked.around > scorer.input_length:
+        raise UsageError(f"--around must be at most the length of the model's input, {scorer.input_length}.")
     windows = VariantWindows(scorer.input_length, share)
     if scorer.batching.batch_size == "auto":
-        most = max_sequences(scorer.input_length) * share * (scorer.alphabet.size - 1)
+        most = max_sequences(scorer.input_length) * max(share, asked.around) * (scorer.alphabet.size - 1)
         scorer.batching.batch_size = min(scorer.batching.substitutions, most)
     others = fit_inputs(choices.inputs, scorer.other_inputs, source.summary.count, sequence=scorer.sequence_text)
     outputs = stored_heads(scorer.heads, choices.target_names)
-    return VariantJob(source, genome, contigs, scorer, outputs, others, windows)
+    return VariantJob(source, genome, contigs, scorer, outputs, others, windows, asked)
 
 
 def _check_first_window(job: VariantJob) -> None:
@@ -235,7 +260,7 @@ def _write(pysam: Any, job: VariantJob, output: str, table: str) -> VariantRepor
             open(path, "wb") if is_plain else pysam.BGZFile(path, "wb") as file,
             open(staging.path(table), "w", encoding="utf-8", errors=ERRORS, newline="") as lines,
         ):
-            writers = (ScoredVcf(file, job.source.header, sizes, job.labels), ScoredTable(lines, job.labels))
+            writers = (ScoredVcf(file, sizes, job), ScoredTable(lines, job))
             for variants in blocks_of(job):
                 block = VariantBlock(job, variants)
                 _score_block(job, block, writers, counts)
@@ -275,9 +300,10 @@ def _some(names: Sequence[str]) -> str:
 def _score_block(
     job: VariantJob, block: VariantBlock, writers: tuple[ScoredVcf, ScoredTable], counts: Counter[AlleleStatus]
 ) -> None:
-    from fastism_cli.run.variants.allele_scores import scored
+    from fastism_cli.run.variants.allele_scores import fold_changes, largest_around, scored
 
     reference, deltas = scored(job, block)
+    around = largest_around(job, block) if job.asked.around else []
     nothing = np.full(len(job.labels), np.nan, np.float32)
     for record, variant in enumerate(block.variants):
         statuses, delta = block.statuses[record], deltas[record]
@@ -286,15 +312,61 @@ def _score_block(
                 statuses[number], delta[number] = AlleleStatus.FAILED, np.nan
         counts.update(statuses)
         window = block.window_of[record]
+        before = nothing if window < 0 else reference[window]
+        more = [fold_changes(before, delta)] if job.asked.fold_change else []
+        more += [*np.moveaxis(around[record], 2, 0)] if around else []
+        scores = AlleleScores(before, delta, more, statuses)
         for writer in writers:
-            writer.add(variant, nothing if window < 0 else reference[window], delta, statuses)
+            writer.add(variant, scores)
 
 
 # --- the files -------------------------------------------------------------------------------------------------------
 
 FLOAT = "%.9g"
-COLUMNS = ("chrom", "pos", "id", "ref", "alt", "target", "reference", "delta", "status")
+COLUMNS = ("chrom", "pos", "id", "ref", "alt", "target", "reference", "delta")
 STATUS = "ISM_STATUS"
+
+
+class More(NamedTuple):
+    """A number of each allele and target that is written beside its delta if it is asked for."""
+
+    key: str
+    column: str
+    description: str
+
+
+FOLD_CHANGE = More("ISM_LFC", "log2_fold_change", "log2 of the prediction on ALT over that on REF, if both are above 0")
+AROUND_KEYS = ("ISM_AROUND_REF", "ISM_AROUND_ALT")
+AROUND = "Largest |delta| of the substitutions of {} bases around it, in the sequence of {}"
+
+
+def more_of(job: VariantJob) -> list[More]:
+    """What is written beside delta and reference."""
+    found = [FOLD_CHANGE] if job.asked.fold_change else []
+    if job.asked.around:
+        ends = zip(AROUND_KEYS, ("around_ref", "around_alt"), ("REF", "ALT"), strict=True)
+        found += [More(key, column, AROUND.format(job.asked.around, end)) for key, column, end in ends]
+    return found
+
+
+class AlleleScores(NamedTuple):
+    """The scores of one record.
+
+    Attributes
+    ----------
+    reference : float32 (K,)
+    delta : float32 (alleles, K)
+        NaN where there is no score.
+    more : list of float32 (alleles, K)
+        For each of :func:`more_of`.
+    statuses : list of AlleleStatus
+        Of every allele.
+    """
+
+    reference: np.ndarray
+    delta: np.ndarray
+    more: list[np.ndarray]
+    statuses: Sequence[AlleleStatus]
 
 
 class ScoredVcf:
@@ -308,24 +380,27 @@ class ScoredVcf:
         Fields of ours that the VCF had already.
     """
 
-    def __init__(self, file: Any, header: Sequence[str], contigs: Mapping[str, int], labels: Sequence[str]) -> None:
-        self._file = file
+    def __init__(self, file: Any, contigs: Mapping[str, int], job: VariantJob) -> None:
+        self._file, labels = file, job.labels
         self._delta = vcf_output.info_keys("ISM_DELTA", labels)
         self._reference = vcf_output.info_keys("ISM_REF", labels)
-        self._own = {*self._delta, *self._reference, STATUS}
+        self._more = [vcf_output.info_keys(more.key, labels) for more in more_of(job)]
+        every = [key for more in (FOLD_CHANGE.key, *AROUND_KEYS) for key in vcf_output.info_keys(more, labels)]
+        self._own = {*self._delta, *self._reference, *every, STATUS}
         self.replaced: set[str] = set()
-        self._write_header(header, contigs, labels)
+        self._write_header(contigs, job)
 
-    def add(self, variant: Variant, reference: np.ndarray, delta: np.ndarray, statuses: Sequence[AlleleStatus]) -> None:
-        """Write one record with its reference (K,) and delta (alleles, K); NaN where there is no score."""
+    def add(self, variant: Variant, scores: AlleleScores) -> None:
+        """Write one record."""
         fields = self._kept(variant.columns[INFO_COLUMN])
         if variant.alts:
-            fields += [f"{key}={','.join(map(number, x))}" for key, x in zip(self._delta, delta.T, strict=True)]
-            fields += [
-                f"{key}={number(x)}" for key, x in zip(self._reference, reference, strict=True) if np.isfinite(x)
-            ]
-        if any(status != AlleleStatus.OK for status in statuses):
-            fields.append(f"{STATUS}={','.join(statuses)}")
+            fields += _by_allele(self._delta, scores.delta)
+            pairs = zip(self._reference, scores.reference, strict=True)
+            fields += [f"{key}={number(x)}" for key, x in pairs if np.isfinite(x)]
+            for keys, values in zip(self._more, scores.more, strict=True):
+                fields += _by_allele(keys, values)
+        if any(status != AlleleStatus.OK for status in scores.statuses):
+            fields.append(f"{STATUS}={','.join(scores.statuses)}")
         columns = [*variant.columns[:INFO_COLUMN], ";".join(fields) or ".", *variant.columns[INFO_COLUMN + 1 :]]
         self._write("\t".join(columns))
 
@@ -344,17 +419,20 @@ class ScoredVcf:
     def _write(self, line: str) -> None:
         self._file.write(f"{line}\n".encode("utf-8", ERRORS))
 
-    def _write_header(self, header: Sequence[str], contigs: Mapping[str, int], labels: Sequence[str]) -> None:
+    def _write_header(self, contigs: Mapping[str, int], job: VariantJob) -> None:
+        header = job.source.header
         lines = [line for line in header[:-1] if not self._is_ours(line)]
         known = {header_field(line, "ID") for line in lines if line.startswith("##contig=<")}
         lines += [f"##contig=<ID={name},length={size}>" for name, size in contigs.items() if name not in known]
-        for keys, size, what in (
+        written = [
             (self._delta, "A", "Prediction on ALT minus prediction on REF"),
             (self._reference, "1", "Prediction on REF"),
-        ):
+        ]
+        written += [(keys, "A", more.description) for keys, more in zip(self._more, more_of(job), strict=True)]
+        for keys, size, what in written:
             lines += [
-                vcf_output.info_line(key, size, "Float", f"{what}: {label}")
-                for key, label in zip(keys, labels, strict=True)
+                vcf_output.info_line(key, size, "Float", f"{what}{scale and f' (as {scale})'}: {label}")
+                for key, label, scale in zip(keys, job.labels, job.scales, strict=True)
             ]
         lines.append(vcf_output.info_line(STATUS, "A", "String", "Why an allele has no score; ok if it has"))
         for line in [*lines, header[-1]]:
@@ -369,17 +447,23 @@ class ScoredVcf:
 class ScoredTable:
     """Write a line for each allele and target; ``pos`` counts from 1; cells without a score are empty."""
 
-    def __init__(self, file: IO[str], labels: Sequence[str]) -> None:
-        self._file, self._labels = file, [*map(cell, labels)]
-        file.write("\t".join(COLUMNS) + "\n")
+    def __init__(self, file: IO[str], job: VariantJob) -> None:
+        self._file, self._labels = file, [*map(cell, job.labels)]
+        file.write("\t".join([*COLUMNS, *(more.column for more in more_of(job)), "status"]) + "\n")
 
-    def add(self, variant: Variant, reference: np.ndarray, delta: np.ndarray, statuses: Sequence[AlleleStatus]) -> None:
+    def add(self, variant: Variant, scores: AlleleScores) -> None:
         """Write the lines of one record."""
         place = (variant.chrom, str(variant.position + 1), variant.name, variant.ref)
-        for alt, status, values in zip(variant.alts, statuses, delta, strict=True):
-            for label, ref, value in zip(self._labels, reference, values, strict=True):
-                cells = (*place, alt, label, number(ref, ""), number(value, ""), str(status))
+        for i, (alt, status) in enumerate(zip(variant.alts, scores.statuses, strict=True)):
+            for k, label in enumerate(self._labels):
+                values = [scores.reference[k], scores.delta[i, k], *(more[i, k] for more in scores.more)]
+                cells = (*place, alt, label, *(number(value, "") for value in values), str(status))
                 self._file.write("\t".join(cells) + "\n")
+
+
+def _by_allele(keys: Sequence[str], values: np.ndarray) -> list[str]:
+    """INFO fields of a number for each allele, from (alleles, K)."""
+    return [f"{key}={','.join(map(number, x))}" for key, x in zip(keys, values.T, strict=True)]
 
 
 def number(value: float, missing: str = ".") -> str:

@@ -18,6 +18,7 @@ from fastism_cli.genome.alphabet import Alphabet, Codes
 from fastism_cli.genome.fasta import Genome
 from fastism_cli.genome.placement import window_offset
 from fastism_cli.genome.vcf_files import Variant, VariantSource
+from fastism_cli.options.run_options import Scale
 from fastism_cli.results.layout import HeadLayout
 from fastism_cli.run.inputs_and_targets import OtherInputs
 from fastism_cli.run.variants.ref_check import mismatch_text, ref_matches
@@ -73,6 +74,25 @@ class VariantWindows:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What is written of an allele beside its delta.
+
+    Attributes
+    ----------
+    scales : mapping of head name to Scale
+        Of ``--scale``; None is all other heads.
+    fold_change : bool
+        Whether log2 of the prediction on ALT over that on REF.
+    around : int
+        The largest |delta| of the substitutions of so many bases around it, in either sequence; 0: not.
+    """
+
+    scales: Mapping[str | None, Scale] = field(default_factory=dict)
+    fold_change: bool = False
+    around: int = 0
+
+
+@dataclass(frozen=True)
 class VariantJob:
     """A run over a VCF that is ready: open inputs, engine, other inputs and windows.
 
@@ -86,6 +106,7 @@ class VariantJob:
     outputs: tuple[HeadLayout, ...]
     others: OtherInputs
     windows: VariantWindows
+    asked: Asked = field(default_factory=Asked)
 
     @property
     def alphabet(self) -> Alphabet:
@@ -94,6 +115,29 @@ class VariantJob:
     @property
     def labels(self) -> list[str]:
         return [track.label for output in self.outputs for track in output.tracks]
+
+    @property
+    def scales(self) -> list[str]:
+        """For each label what its scores are differences of, such as ``logit``; empty for the prediction itself."""
+        asked, found = self.asked.scales, list[str]()
+        for head, output in zip(self.scorer.heads, self.outputs, strict=True):
+            scale = asked.get(head.source_name, asked.get(None))
+            found += [scale.text if scale else ""] * len(output.tracks)
+        return found
+
+    @property
+    def around(self) -> range:
+        """Where in its window a base can be whose substitutions are scored too; empty if none are."""
+        if not self.asked.around:
+            return range(0)
+        before, columns = self.asked.around // 2, self.windows.columns
+        last = columns.stop - 1 - before + self.asked.around
+        return range(max(columns.start - before, 0), min(last, self.windows.length))
+
+    def around_column(self, column: int) -> range:
+        """The bases around one column, as far as the window reaches."""
+        first = column - self.asked.around // 2
+        return range(max(first, 0), min(first + self.asked.around, self.windows.length))
 
 
 @dataclass(frozen=True)
