@@ -93,6 +93,7 @@ def test_a_run_that_ended_is_resumed(folder, whole, monkeypatch):
     from fastism_cli.run import score_regions as runs
 
     monkeypatch.setattr(job, "BLOCK_SUBSTITUTIONS", 1)
+    few = {"batch_size": 100, "checkpoint": 0.0}
     path, written = str(folder.path / "resumed.pairs.h5"), runs.write_block
 
     def fails(writer, found, *, after):
@@ -102,10 +103,10 @@ def test_a_run_that_ended_is_resumed(folder, whole, monkeypatch):
 
     monkeypatch.setattr(runs, "write_block", fails)
     with pytest.raises(RuntimeError, match="the end"):
-        scored(folder, "resumed.pairs.h5", checkpoint=0.0)
+        scored(folder, "resumed.pairs.h5", **few)
     monkeypatch.setattr(runs, "write_block", written)
     summary = score_regions(
-        folder.models["plain"], folder.bed, folder.fasta, path, RunOptions(resume=True, checkpoint=0.0, **PAIRS)
+        folder.models["plain"], folder.bed, folder.fasta, path, RunOptions(resume=True, **few, **PAIRS)
     )
     assert summary.resumed == 3
     with read_result(whole) as one, read_result(path) as other:
@@ -179,7 +180,7 @@ def test_a_size_that_no_memory_holds_is_refused_with_the_number(folder, monkeypa
     from fastism_cli.run import job
 
     monkeypatch.setattr(job, "memory_of_machine", lambda: 100_000)
-    with pytest.raises(UsageError, match=r"The scores of one region take 184 kB in memory.*smaller --within"):
+    with pytest.raises(UsageError, match=r"The scores of one region take 307 kB in memory.*smaller --within"):
         scored(folder, "large.pairs.h5", within=16, window=20, targets=["0-2"])
 
 
