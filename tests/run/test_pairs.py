@@ -186,7 +186,7 @@ def test_a_size_that_no_memory_holds_is_refused_with_the_number(folder, monkeypa
 
 def test_pairs_go_with_neither_tiles_nor_blocks():
     for options in ({"tile": True}, {"replace_with": "N", "width": 3}, {"rc": True}):
-        with pytest.raises(UsageError, match="--within is of .* leave"):
+        with pytest.raises(UsageError, match=r"--within is of .* leave"):
             RunOptions(within=3, **options)
 
 
