@@ -127,6 +127,14 @@ def test_models_and_their_spread(folder):
         assert schema.DELTA_SD not in file
 
 
+def test_a_result_whose_deviations_are_gone_is_refused(folder):
+    path = scored(folder, "gone.h5", ("fold1", "fold2"), spread=True, limit=1)
+    with h5py.File(path, "r+") as file:
+        del file[schema.DELTA_SD]
+    with pytest.raises(UsageError, match="the group /delta_sd is missing"):
+        read_result(path)
+
+
 ALL = {**RC, "shifts": "-1,0,1", "stranded": True}
 
 
