@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fastism_cli import FastISM
-from fastism_cli.cli import main
-from fastism_cli.cli.option_groups import GROUPS, OTHERS, grouped
+from fastism_cli.cli import COMMANDS, main
+from fastism_cli.cli.option_groups import GROUPS, OTHERS, Grouped, grouped
 from fastism_cli.cli.run import next_step
 from fastism_cli.options.run_options import RunOptions
 from fastism_cli.results.schema import Status
@@ -19,7 +19,7 @@ from tests.models.zoo import MODELS
 
 pytestmark = pytest.mark.usefixtures("logging_as_before")
 
-WITH_GROUPS = ("run", "variants")
+WITH_GROUPS = [name for name in COMMANDS if isinstance(main.get_command(click.Context(main), name), Grouped)]
 
 
 def fastism(*arguments: object, **options) -> Result:
