@@ -46,7 +46,7 @@ def pairs(ctx: click.Context, **options: Any) -> None:
     The interaction of two letters is what both change together, less what each of them changes alone: delta(both) -
     delta(one) - delta(other). The result is a file as that of "fastism run", with the scores of single letters, and in
     /pairs/HEAD the interactions, (regions, targets, first base, distance - 1, letter, letter). Commands that read
-    results take the single letters of it.
+    results take the single letters of it; "fastism plot --pairs" draws the strongest interaction of each two bases.
 
     For W bases these are about 9 x W x D predictions of a region. --window 100 --within 20 asks for 16,110, and stores
     128 kB for each target.

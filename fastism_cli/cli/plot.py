@@ -65,6 +65,11 @@ region_options = together(
         metavar="CHROM:START-END|BED",
         help="Bases to shade. Repeatable.",
     ),
+    click.option(
+        "--pairs",
+        is_flag=True,
+        help='Also draw the strongest interaction of each two bases, of a result of "fastism pairs".',
+    ),
 )
 
 look_options = together(

@@ -311,5 +311,7 @@ def next_step(summary: RunSummary, chosen: RunOptions) -> str:
         return ""
     if chosen.within is not None:
         return f"next: fastism plot {shlex.quote(summary.output)} --pairs --top 5"
+    if chosen.within is not None:
+        return f"next: fastism plot {shlex.quote(summary.output)} --pairs --top 5"
     command = "info" if chosen.replace_with is not None else "report"  # which shows scores of single letters
     return f"next: fastism {command} {shlex.quote(summary.output)}"

@@ -48,6 +48,8 @@ class PlotOptions:
         ``[LABEL=]FILE``: BED, GTF or bigWig, below the logos.
     highlights : sequence of str
         Places, or BED files, to shade.
+    pairs : bool
+        Whether to draw the strongest interaction of each two bases, below; the result must have them.
     figure : FigureOptions
         How it looks.
 
@@ -65,6 +67,7 @@ class PlotOptions:
     strand: str = "+"
     tracks: Sequence[str] = ()
     highlights: Sequence[str] = ()
+    pairs: bool = False
     figure: FigureOptions = field(default_factory=FigureOptions)
 
     def __post_init__(self) -> None:
@@ -103,6 +106,11 @@ class Pictures:
                 f"{sum(map(len, self.tracks))} logos do not go into one picture: at most {MAX_PANELS}. "
                 "Choose fewer targets by --target."
             )
+
+        if self.options.pairs and self.first.file.pairs_layout is None:
+            raise UsageError(f"--pairs: {self.first.path} holds no pairs. Make them with fastism pairs.")
+        if self.options.pairs and sum(map(len, self.tracks)) > 1:
+            raise UsageError("--pairs draws one target of one result. Choose it by --target.")
 
     @property
     def first(self) -> Scores:
@@ -166,7 +174,8 @@ class Pictures:
         for scores, tracks, label in zip(self.results, self.tracks, self.labels, strict=True):
             rows = chosen.rows if scores is self.first else self._rows_of(scores, chosen.view)
             panels += [self._panel(scores, rows, track, label, turn=turn) for track in tracks]
-        return Contents(panels, chosen.view, annotations, shaded)
+        pairs = self.first.pairs_of(chosen.rows[0], self.tracks[0][0]) if self.options.pairs else None
+        return Contents(panels, chosen.view, [*([pairs] if pairs is not None else []), *annotations], shaded)
 
     def _rows_of(self, scores: Scores, view: Interval) -> tuple[int, ...]:
         return tiles_over(scores, row_over(scores, view), view)

@@ -10,21 +10,34 @@ from fastism_cli.scores.tracks import Array
 
 
 class PairMap(NamedTuple):
-    """A number for each of some pairs of positions.
+    """A number for each of some pairs of positions, to be drawn below a logo.
 
     Attributes
     ----------
     ends : int64 (m, 2)
-        Both positions of each pair, counted as those of the picture.
+        Both positions of each pair, counted from 0 as those of the picture.
     values : float (m,)
         NaN where it was not computed.
-    within : int
+    furthest : int
         The largest distance.
+    largest : float
+        The largest magnitude of all that are drawn in one picture.
     """
 
     ends: Array
     values: Array
-    within: int
+    furthest: int
+    largest: float
+
+    @property
+    def label(self) -> str:
+        """What stands beside it: the interaction of the darkest colours."""
+        return f"pairs \u00b1{self.largest:.2g}"
+
+    def within(self, chrom: str, start: int, end: int) -> PairMap:
+        """The pairs whose positions both lie in ``[start, end)``."""
+        inside = ((self.ends >= start) & (self.ends < end)).all(1)
+        return self._replace(ends=self.ends[inside], values=self.values[inside])
 
 
 def strongest_of(interaction: Array) -> Array:
@@ -60,4 +73,6 @@ def pair_map(interaction: Array, positions: Array) -> PairMap:
     count, within = interaction.shape[:2]
     first, which = np.nonzero(np.arange(count)[:, None] + np.arange(1, within + 1) < count)
     ends = np.stack([positions[first], positions[first + which + 1]], axis=1)
-    return PairMap(ends, strongest_of(interaction)[first, which], within)
+    values = strongest_of(interaction)[first, which]
+    largest = float(np.abs(values[np.isfinite(values)]).max(initial=0)) or 1.0
+    return PairMap(ends, values, within, largest)

@@ -17,6 +17,7 @@ from fastism_cli.options.figure_options import FigureOptions
 from fastism_cli.scores.drawing.appearance import require_libraries, style
 from fastism_cli.scores.drawing.whole_figure import Contents, figure, panel_of
 from fastism_cli.scores.importance import hypothetical, importance
+from fastism_cli.scores.interactions import PairMap
 from fastism_cli.scores.region import RegionScores
 from fastism_cli.scores.tracks import Array, Track, choose_tracks
 
@@ -93,6 +94,10 @@ class LabelledScores(ABC):
     @abstractmethod
     def region(self, row: int, track: Track) -> RegionScores:
         """One row, to draw it."""
+
+    def pairs_of(self, row: int, track: Track) -> PairMap | None:
+        """The strongest interactions of one row, to draw them; None where pairs were not scored."""
+        return None
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -220,7 +225,7 @@ class LabelledScores(ABC):
         bases: int | None = PICTURE_BASES,
         options: FigureOptions | None = None,
     ) -> Any:
-        """Sequence logos of importance, and over a heat map of the deltas if there is one target.
+        """Sequence logos of importance; of one target over a heat map of the deltas, and over interactions of pairs.
 
         Parameters
         ----------
@@ -245,8 +250,10 @@ class LabelledScores(ABC):
         (row,) = self._ascending(row).tolist()
         tracks = [self._track(target)] if target is None or isinstance(target, str) else self._tracks(target)
         panels = [panel_of(self.region(row, track), track.label) for track in tracks]
+        pairs = self.pairs_of(row, tracks[0]) if len(tracks) == 1 else None
         with style():
-            return figure(Contents(panels, panels[0].region.around_site(bases)), options)
+            view = panels[0].region.around_site(bases)
+            return figure(Contents(panels, view, [pairs] if pairs is not None else []), options)
 
     # -- what the user asks for --
 

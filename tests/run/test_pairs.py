@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from matplotlib.collections import PolyCollection
 
 from fastism_cli import FastISM, RunOptions, open_scores, read_result, score_regions
 from fastism_cli.cli import main
@@ -231,3 +232,40 @@ def test_pairs_in_the_places_of_the_genome(folder, stranded):
                     bases = sorted(begin + (39 - end if reverse else end) for end in ends)
                     np.testing.assert_equal(drawn.pop(tuple(bases)), strongest[i, d - 1])
             assert not drawn
+
+
+def test_a_triangle_below_the_heat_map(folder, whole, tmp_path):
+    asked = ("plot", whole, "--name", "inside", "--target", "0")
+    for name, more in {"plain.png": [], "pairs.png": ["--pairs"]}.items():
+        result = fastism(*asked, *more, "-o", tmp_path / name)
+        assert result.exit_code == 0, result.output
+    heights = [int.from_bytes((tmp_path / name).read_bytes()[20:24], "big") for name in ("plain.png", "pairs.png")]
+    assert heights[1] > heights[0] + 50
+    with open_scores(whole) as scores:
+        drawn = scores.plot("0", row=0)
+        pairs = scores.pairs_of(0, scores.tracks[0])
+    (cells,) = (x for axes in drawn.axes for x in axes.collections if isinstance(x, PolyCollection))
+    middles = np.array([path.vertices[:4].mean(0) for path in cells.get_paths()])
+    np.testing.assert_allclose(middles, np.stack([pairs.ends.mean(1) + 1, np.ptp(pairs.ends, axis=1)], axis=1))
+    np.testing.assert_array_equal(cells.get_array(), pairs.values)
+    assert len(middles) == 38 and pairs.largest == np.abs(pairs.values).max()
+
+
+def test_results_in_memory_draw_the_same(folder, whole):
+    with read_result(whole) as result:
+        codes = result.seq[:1]
+    found = FastISM(folder.models["plain"], engine="fast").pairs(np.eye(5, 4)[codes], within=4, window=range(14, 26))
+    drawn = found.plot("out/0")
+    (cells,) = (x for axes in drawn.axes for x in axes.collections if isinstance(x, PolyCollection))
+    assert len(cells.get_paths()) == 38
+    np.testing.assert_array_equal(found.strongest("out/0")[0, 3, :4], found.pairs_of(0, found.tracks[0]).values[12:16])
+
+
+def test_pairs_are_drawn_of_one_target_of_a_result_that_has_them(folder, whole, tmp_path):
+    single = scored(folder, "single-too.ism.h5", within=None)
+    for result, target, message in (
+        (single, "0", "holds no pairs. Make them with fastism pairs."),
+        (whole, "0-1", "--pairs draws one target of one result"),
+    ):
+        refused = fastism("plot", result, "--pairs", "--top", 1, "--target", target, "-o", tmp_path / "x.png")
+        assert refused.exit_code == 2 and message in refused.stderr and not list(tmp_path.iterdir())

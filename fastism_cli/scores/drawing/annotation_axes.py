@@ -1,4 +1,4 @@
-"""Features, genes and curves under a logo, on matplotlib axes with positions of the contig."""
+"""Features, genes, curves and interactions under a logo, on matplotlib axes with positions of the contig."""
 
 from __future__ import annotations
 
@@ -11,13 +11,23 @@ from fastism_cli.genome.annotations import Curve, Feature, Features, Genes, Show
 from fastism_cli.genome.gtf import Gene
 from fastism_cli.genome.placement import FIRST
 from fastism_cli.options.figure_options import LEAST_POINTS
-from fastism_cli.scores.drawing.appearance import INK, ITEM, line_inches, shortened, text_inches
+from fastism_cli.scores.drawing.appearance import (
+    HEAT,
+    INK,
+    ITEM,
+    NOT_COMPUTED,
+    line_inches,
+    shortened,
+    text_inches,
+)
 from fastism_cli.scores.drawing.axes import check_axes
+from fastism_cli.scores.interactions import PairMap
 from fastism_cli.scores.written_names import cell
 
 MAX_LANES = 8
 BOX_INCHES = 0.07
 CURVE_INCHES = 0.4
+FLATTEST_TRIANGLE, TALLEST_TRIANGLE = 0.5, 3.0
 GAP_INCHES = 0.04  # between neighbours in a lane
 TIP_INCHES = 0.05  # of an arrow
 CHEVRON_INCHES = 0.16  # from one to the next along an intron
@@ -105,8 +115,11 @@ def lane_inches(points: float) -> float:
     return line_inches(points) + BOX_INCHES + GAP_INCHES
 
 
-def inches_of(shown: Shown, scale: Scale, points: float) -> float:
-    """How tall the plot of a track is."""
+def inches_of(shown: Shown | PairMap, scale: Scale, points: float) -> float:
+    """How tall the plot of a track is; cells of pairs are squares that stand on a corner, within limits."""
+    if isinstance(shown, PairMap):
+        of_base = scale.inches / (scale.end - scale.start)
+        return min(max(of_base * (shown.furthest + 1) / 2, FLATTEST_TRIANGLE), TALLEST_TRIANGLE)
     if isinstance(shown, Curve):
         return CURVE_INCHES
     return _tall(*placed(shown.items, scale, points), points)
@@ -119,7 +132,11 @@ def _tall(found: Sequence[Placed], missing: int, points: float) -> float:
 
 
 def track(
-    shown: Shown, axes: Any = None, *, points: float = LEAST_POINTS + 1, ylim: tuple[float, float] | None = None
+    shown: Shown | PairMap,
+    axes: Any = None,
+    *,
+    points: float = LEAST_POINTS + 1,
+    ylim: tuple[float, float] | None = None,
 ) -> Any:
     """Draw a track: boxes with names for a BED, genes with exons and strand for a GTF, a curve for a bigWig.
 
@@ -140,11 +157,30 @@ def track(
     matplotlib.axes.Axes
     """
     axes = check_axes(axes)
-    if isinstance(shown, Curve):
+    if isinstance(shown, PairMap):
+        _draw_pairs(axes, shown)
+    elif isinstance(shown, Curve):
         _draw_curve(axes, shown, ylim or curve_limits([shown]))
     else:
         _draw_items(axes, shown, points)
     return axes
+
+
+def _draw_pairs(axes: Any, shown: PairMap) -> None:
+    """A triangle: the cell of two bases lies below the middle between them, the further apart the deeper."""
+    import matplotlib
+    from matplotlib.collections import PolyCollection
+
+    middle, apart = shown.ends.mean(1) + FIRST, np.abs(np.diff(shown.ends, axis=1))[:, 0]
+    corners = np.stack([middle, apart], axis=1)[:, None] + np.array([[-0.5, 0], [0, -1], [0.5, 0], [0, 1]])
+    colours = matplotlib.colormaps[HEAT].with_extremes(bad=NOT_COMPUTED)
+    cells = PolyCollection(list(corners), cmap=colours, edgecolors="none", antialiaseds=False)
+    cells.set_array(np.ma.masked_invalid(shown.values))
+    cells.set_clim(-shown.largest, shown.largest)
+    axes.add_collection(cells)
+    axes.set_ylim(shown.furthest + 1, 0)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
 
 
 def scale_of(axes: Any) -> Scale:

@@ -35,6 +35,7 @@ from fastism_cli.scores.drawing.placing import (
     ticks_of,
     width_of,
 )
+from fastism_cli.scores.interactions import PairMap
 from fastism_cli.scores.region import Interval, RegionScores
 from fastism_cli.scores.written_names import cell
 
@@ -65,7 +66,7 @@ class Contents:
         One below the other; all on one strand.
     view : Interval
         Bases to show; may pass the ends of a region: nothing is drawn there.
-    tracks : sequence of AnnotationFile
+    tracks : sequence of AnnotationFile or PairMap
         Below them.
     highlights : sequence of Interval
         Bases to shade; what lies outside of the view is left out.
@@ -75,7 +76,7 @@ class Contents:
 
     panels: Sequence[Panel]
     view: Interval
-    tracks: Sequence[AnnotationFile] = ()
+    tracks: Sequence[AnnotationFile | PairMap] = ()
     highlights: Sequence[Interval] = ()
     title: Sequence[str] = ()
 
