@@ -15,7 +15,7 @@ from keras import ops
 from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Extra, Facts, Form, Rule, Splits, State, Window
 from fastism_cli.rules.frames import Frame
 from fastism_cli.rules.layer_settings import arguments, first_spatial
-from fastism_cli.rules.strips import by_pieces, sum_rows
+from fastism_cli.rules.strips import by_pieces, max_rows, sum_rows
 from fastism_cli.rules.window_arrays import from_keras, lowest, per_position, to_keras, window_axes, without
 
 # The axes that are reduced (batch not counted), and whether they are kept with length 1.
@@ -99,6 +99,7 @@ class Maximum(Reduce):
     """A maximum. Over the positions it is the largest of three: before the window, in it, and after it."""
 
     form = Form.VALUE
+    splits = Splits.STRIPS
 
     def extras(self, facts: Facts, output: State) -> dict[str, Extra]:
         if facts.window.axis not in self.reduced(facts)[0]:
@@ -110,13 +111,18 @@ class Maximum(Reduce):
         }
 
     def value(self, call: Call, *inputs: Any) -> Any:
-        (x,) = inputs
-        if call.extras:
-            inside = per_position(call.valid(call.facts.window.frame), len(x.shape))
-            inner = ops.max(ops.where(inside, x, lowest(x.dtype)), axis=3, keepdims=True)
-            outer = ops.maximum(call.extras["before"], call.extras["after"])
-            x = ops.maximum(inner, ops.expand_dims(outer, 2))
-        return self.reduce(call, x, ops.max)
+        (strip,) = inputs
+        if not call.extras:
+            return self.reduce(call, strip.as_array((), ""), ops.max)
+        valid = call.valid(call.facts.window.frame)
+
+        def of_rows(x: Any, first: int, stop: int) -> Any:
+            inside = per_position(valid[:, first:stop], len(x.shape))
+            return max_rows(ops.where(inside, x, lowest(x.dtype)))
+
+        inner = strip.map(of_rows).total(lambda x: x, ops.maximum)
+        outer = ops.maximum(call.extras["before"], call.extras["after"])
+        return self.reduce(call, ops.maximum(inner, ops.expand_dims(outer, 2)), ops.max)
 
 
 class ChannelReduce(Reduce):

@@ -40,6 +40,14 @@ def sum_rows(x: Any, keepdims: bool = False) -> Any:
     return total + ops.sum(rest, axis=3, keepdims=keepdims) if rest.shape[3] else total
 
 
+def max_rows(x: Any) -> Any:
+    """The largest row of an array (S, P, A, rows, ...), of which one is left: elementwise, as sums of rows."""
+    n = x.shape[3]
+    step = -(-n // ROWS_TOGETHER)
+    parts = [rows(x, i, min(i + step, n)) for i in range(0, n, step)]
+    return reduce(ops.maximum, parts if step == 1 else [ops.max(part, axis=3, keepdims=True) for part in parts])
+
+
 @dataclass(frozen=True)
 class Piece:
     """Rows ``[first, stop)`` of a strip; ``array`` (S, p, A, rows, ...), or None where nothing changes."""
