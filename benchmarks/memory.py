@@ -30,7 +30,7 @@ def peak_bytes(regions: int, folder: Path) -> int:
 
 
 @click.command()
-@click.option("--few", default=10, show_default=True)
+@click.option("--few", default=100, show_default=True, help="Enough to fill what a run holds at a time.")
 @click.option("--many", default=1000, show_default=True)
 def main(few: int, many: int) -> None:
     """Exit 1 if the run over many regions needs over 10 % more memory than the run over few."""
