@@ -66,14 +66,14 @@ class Blocks:
     def starts_from(self, number: int, count: int) -> tuple[int, ...]:
         """Where ``count`` blocks begin. After the last, regular blocks go on and others repeat it."""
         if isinstance(self.starts, range):
-            first, step = self.starts.start, self.starts.step
-            return tuple(first + step * (i // self.repeats) for i in range(number, number + count))
+            first, step, repeats = self.starts.start, self.starts.step, self.repeats
+            return tuple([first + step * (i // repeats) for i in range(number, number + count)])
         return tuple(self.starts[min(i, self.count - 1)] for i in range(number, number + count))
 
     def seconds_from(self, number: int, count: int) -> tuple[int, ...]:
         """The second positions of ``count`` pairs."""
-        firsts = enumerate(self.starts_from(number, count), number)
-        return tuple(start + self.distances[i % self.repeats] for i, start in firsts)
+        firsts, repeats = enumerate(self.starts_from(number, count), number), self.repeats
+        return tuple([start + self.distances[i % repeats] for i, start in firsts])
 
     def numbers_of(self, places: np.ndarray) -> np.ndarray:
         """The numbers of the blocks at these places, int (n,): of blocks, the places are where they begin."""
