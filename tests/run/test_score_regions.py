@@ -375,7 +375,7 @@ def test_limit_reads_only_the_first_records(score):
 
 def test_attributes_say_what_the_run_was(score, folder):
     _, result = score(window=10)
-    assert set(result.attrs) == set(schema.ATTRIBUTES) - {"averaged", "blocks", "scale"}  # which other files have
+    assert set(result.attrs) == set(schema.ATTRIBUTES) - {"averaged", "blocks", "pairs", "scale"}  # which other files have
     expected = {
         "complete": True,
         "model_path": folder.models["plain"],
