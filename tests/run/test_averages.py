@@ -85,7 +85,7 @@ def test_both_strands(folder):
     assert np.nanmax(np.abs(forward[1] - on_plus(reverse[1], [2, 1, 0]))) > 1e-2
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(24)
 def test_shifts_read_the_genome_around_the_input(folder):
     shifts = (-3, 0, 1)
     bed = folder.bed_of("plus.bed", *("chrA 20 80 a 0 +", "chrA 0 10 b 0 +", "chrB 50 60 c 0 +", "chrA 100 141 d 0 +"))
@@ -200,7 +200,7 @@ def test_shards_and_a_resumed_run_are_the_whole(folder, virtual):
         merge_shards([str(changed), *map(str, parts[1:])], str(folder.path / "no.h5"))
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(24)
 def test_resume_continues_a_mean_and_refuses_another(folder, monkeypatch):
     from fastism_cli.run import score_regions as module
 
@@ -323,7 +323,7 @@ def test_a_damaged_note_of_the_mean_is_told(folder):
             read_result(path)
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(24)
 def test_every_pass_of_every_model_is_one_of_the_runs(folder):
     """Two models, both strands, two shifts: eight runs one by one, each at its own place and strand."""
     bed = folder.bed_of("one.bed", "chrA 20 80 a 0 +", "chrB 20 50 b 0 +")

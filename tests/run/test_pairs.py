@@ -88,6 +88,7 @@ def test_shards_are_merged(folder, whole, virtual):
         assert one.layout.pairs == other.layout.pairs and bool(other.sources) == virtual
 
 
+@pytest.mark.one_in(6)
 def test_a_run_that_ended_is_resumed(folder, whole, monkeypatch):
     """After three rows the model fails; what follows is computed when the run is resumed."""
     from fastism_cli.run import job

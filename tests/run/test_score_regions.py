@@ -375,7 +375,8 @@ def test_limit_reads_only_the_first_records(score):
 
 def test_attributes_say_what_the_run_was(score, folder):
     _, result = score(window=10)
-    assert set(result.attrs) == set(schema.ATTRIBUTES) - {"averaged", "blocks", "pairs", "scale"}  # which other files have
+    of_other_files = {"averaged", "blocks", "pairs", "scale"}
+    assert set(result.attrs) == set(schema.ATTRIBUTES) - of_other_files
     expected = {
         "complete": True,
         "model_path": folder.models["plain"],
