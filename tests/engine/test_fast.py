@@ -5,6 +5,7 @@ import pytest
 
 from fastism_cli.engine.fast import pad_with_edges, running_max
 from fastism_cli.model import backend
+from tests.helpers.draw import ALWAYS
 from tests.helpers.truth import errors_of, inputs_of
 from tests.models.zoo import FACTS, MODELS, ONE_EACH
 
@@ -49,8 +50,10 @@ COMPILED_FOR_LONG = (
 
 
 def ids():
-    """One variant of every toy model; the rest of the variants are marked to run in ``make test-all``."""
-    return [pytest.param(name, marks=() if name in ONE_EACH else pytest.mark.exhaustive) for name in MODELS]
+    """One variant of every toy model, and those that find broken rules; the rest run in ``make test-all``."""
+    found = {test.partition("[")[2].rstrip("]") for test in ALWAYS}
+    quick = found.union(ONE_EACH)
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.exhaustive) for name in MODELS]
 
 
 def assert_exact(name: str, batch_size: int | str) -> None:

@@ -95,15 +95,15 @@ BREAKS = (
     Break(
         "the sign of the first delta",
         "engine/fast.py",
-        "ops.one_hot(bases, x.shape[-1], dtype=x.dtype) - here",
-        "here - ops.one_hot(bases, x.shape[-1], dtype=x.dtype)",
+        "return as_rows(new, x) - here",
+        "return here - as_rows(new, x)",
         toys("linear_regression"),
     ),
     Break(
         "scores written at the mirrored columns",
         "engine/score_arrays.py",
-        "[row, :, at[keep][None, :, None], bases[:, keep]]",
-        "[row, :, at[keep][None, ::-1, None], bases[:, keep]]",
+        "np.arange(n)[:, None, None], at[None, :, None]",
+        "np.arange(n)[:, None, None], at[None, ::-1, None]",
         toys("linear_regression"),
     ),
     Break(
