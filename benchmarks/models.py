@@ -98,11 +98,27 @@ def chrombpnet(length: int = 2114, out: int = 1000, filters: int = 512, k=keras)
     return randomised(k.Model(inputs, [profile, counts], name="chrombpnet"))
 
 
-MODELS: dict[str, Callable[..., Model]] = {
-    "basset": basset,
-    "factorized_basset": factorized_basset,
-    "bpnet": bpnet,
-}
+def danq(length: int, targets: int = 919, forget_bias: float = 1.0, k=keras) -> Model:
+    """inp -> 320x26 -> pool 13 -> both directions of LSTM 320 -> 925 -> 919 targets (Quang and Xie 2016)"""
+    inputs = k.Input((length, 4))
+    x = k.layers.Conv1D(320, 26, activation="relu")(inputs)
+    x = k.layers.MaxPooling1D(13)(x)
+    x = k.layers.Bidirectional(k.layers.LSTM(320, return_sequences=True))(x)
+    x = k.layers.Dense(925, activation="relu")(k.layers.Flatten()(x))
+    outputs = k.layers.Dense(targets, activation="sigmoid", name="targets")(x)
+    return with_forget_bias(randomised(k.Model(inputs, outputs, name="danq")), forget_bias)
+
+
+def lstm(length: int, forget_bias: float = 1.0, k=keras) -> Model:
+    """inp -> LSTM 32 -> LSTM 32 (last) -> 1 target"""
+    inputs = k.Input((length, 4))
+    x = k.layers.LSTM(32)(k.layers.LSTM(32, return_sequences=True)(inputs))
+    outputs = k.layers.Dense(1, activation="sigmoid", name="targets")(x)
+    return with_forget_bias(randomised(k.Model(inputs, outputs, name="lstm")), forget_bias)
+
+
+PAPER: dict[str, Callable[..., Model]] = {"basset": basset, "factorized_basset": factorized_basset, "bpnet": bpnet}
+MODELS = {**PAPER, "danq": danq, "lstm": lstm}
 REDUCE = {"bpnet": {"profile": "sum"}, "chrombpnet": {"profile": "sum"}}
 
 
@@ -116,11 +132,53 @@ def randomised(model: Model, seed: int = 0) -> Model:
 
 
 def random_like(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    if name == "recurrent_kernel":
+        squares = [np.linalg.qr(rng.normal(size=(shape[0], shape[0])))[0] for _ in range(shape[1] // shape[0])]
+        return np.hstack(squares)
     if name == "kernel":
         return rng.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
     if name in ("gamma", "moving_variance"):
         return rng.uniform(0.5, 1.5, shape)
     return rng.normal(0, 0.1, shape)
+
+
+def directions(layer: Any) -> list[Any]:
+    """The LSTM layers in a layer: itself, both of a Bidirectional, or none."""
+    both = [getattr(layer, name, None) for name in ("forward_layer", "backward_layer")]
+    return [x for x in [layer, *both] if hasattr(x, "cell")]
+
+
+def with_forget_bias(model: Model, bias: float) -> Model:
+    """Biases of LSTM cells as Keras begins with (0, forget gates 1), or with another one for the forget gates."""
+    for cell in (x.cell for layer in model.layers for x in directions(layer)):
+        of_input, of_states, biases = cell.get_weights()
+        biases[:] = 0
+        biases[cell.units : 2 * cell.units] = bias
+        cell.set_weights([of_input, of_states, biases])
+    return model
+
+
+def forget_gates(model: Model, x: np.ndarray) -> list[np.ndarray]:
+    """The forget gates of each LSTM cell on sequences (n, L, 4): (positions, n, units), as the cell goes through."""
+    found = []
+    for layer in model.layers:
+        given = np.asarray(keras.Model(model.inputs, layer.input)(x)) if directions(layer) else None
+        for at, each in enumerate(directions(layer)):
+            found.append(_gates(each.cell.get_weights(), given[:, ::-1] if at else given))
+    return found
+
+
+def _gates(weights: list[np.ndarray], x: np.ndarray) -> np.ndarray:
+    of_input, of_states, bias = weights
+    h = c = np.zeros((len(x), of_states.shape[0]))
+    gates = []
+    for t in range(x.shape[1]):
+        i, f, new, o = np.split(x[:, t] @ of_input + h @ of_states + bias, 4, axis=-1)
+        i, f, o = (1 / (1 + np.exp(-gate)) for gate in (i, f, o))
+        c = f * c + i * np.tanh(new)
+        h = o * np.tanh(c)
+        gates.append(f)
+    return np.stack(gates)
 
 
 def random_one_hot(n: int, length: int, seed: int = 0) -> np.ndarray:

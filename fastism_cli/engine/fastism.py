@@ -219,10 +219,10 @@ class FastISM:
         other.weights = number
         return other
 
-    def of_model(self, prepared: Prepared) -> FastISM:
-        """An engine for another model, with the same options."""
+    def of_model(self, prepared: Prepared, **others: Any) -> FastISM:
+        """An engine for another model, with the same options but for those in ``others``."""
         other = copy(self)
-        other.weights = 0
+        other.weights, other._asked = 0, self._asked._replace(**others)
         other._set_up(prepared)
         return other
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import time
-from copy import copy
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -173,11 +172,7 @@ def best_naive_batch(scorer: Any, x: np.ndarray) -> tuple[int, float]:
 
 def with_engine(scorer: Any, engine: str, batch_size: int) -> Any:
     """The same prepared model with another engine."""
-    from fastism_cli.engine.batching import Batching
-
-    other = copy(scorer)
-    other.engine, other.batching = engine, Batching(scorer.prepared, scorer.forward, engine, batch_size)
-    return other
+    return scorer.of_model(scorer.prepared, engine=engine, batch_size=batch_size)
 
 
 def timed(scorer: Any, x: np.ndarray, positions: range) -> float:
