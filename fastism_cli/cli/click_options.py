@@ -349,3 +349,43 @@ placing_options = together(
     ),
     choice_option("edge", "Inputs that pass an end of their contig: scored with N there, kept unscored, or refused."),
 )
+
+block_options = together(
+    click.option(
+        "--replace-with",
+        metavar="CONTENT",
+        help="Replace whole blocks instead of single letters, with N, background[:0.3,0.2,0.2,0.3], a sequence such as "
+        "TGACTCA, FILE.npy (width x letters, or several), shuffle, or reverse-complement.",
+    ),
+    click.option("--width", type=Whole(1), help="How wide the blocks are.  [default: as --replace-with]"),
+    click.option("--step", type=Whole(1), help="From one block to the next.  [default: the width]"),
+    click.option(
+        "--samples",
+        type=Whole(1),
+        default=default_of("samples"),
+        show_default=True,
+        help="Of --replace-with shuffle: the mean of so many shuffles is the score.",
+    ),
+    click.option(
+        "--seed", type=Whole(0), default=default_of("seed"), show_default=True, help="Of --replace-with shuffle."
+    ),
+)
+
+mean_options = together(
+    click.option("--rc", is_flag=True, help="Score the mean of each sequence and its reverse complement."),
+    click.option(
+        "--rc-pairs",
+        multiple=True,
+        metavar="[HEAD=]0:1,2:3",
+        help="Targets that stand for the two strands: the reverse complement exchanges them. Repeatable.",
+    ),
+    click.option(
+        "--shifts",
+        metavar="-1,0,1",
+        help="Score the mean of inputs that are moved by so many bases, to the 3' end of what the model sees.",
+    ),
+    choice_option(
+        "average",
+        "Of several models, strands and shifts: average the scores, or what the heads give before --reduce and log2.",
+    ),
+)

@@ -15,12 +15,14 @@ from fastism_cli.cli.click_options import (
     Whole,
     WidthOrPlace,
     batch_option,
+    block_options,
     choice_option,
     default_of,
     fasta_option,
     input_option,
     loading_options,
     logging_options,
+    mean_options,
     missing_contig_option,
     models_option,
     placing_options,
@@ -87,47 +89,8 @@ tile_option = click.option(
     "--tile", is_flag=True, help="Cover intervals of any length with several inputs: every base is scored once."
 )
 
-block_options = together(
-    click.option(
-        "--replace-with",
-        metavar="CONTENT",
-        help="Replace whole blocks instead of single letters, with N, background[:0.3,0.2,0.2,0.3], a sequence such as "
-        "TGACTCA, FILE.npy (width x letters, or several), shuffle, or reverse-complement.",
-    ),
-    click.option("--width", type=Whole(1), help="How wide the blocks are.  [default: as --replace-with]"),
-    click.option("--step", type=Whole(1), help="From one block to the next.  [default: the width]"),
-    click.option(
-        "--samples",
-        type=Whole(1),
-        default=default_of("samples"),
-        show_default=True,
-        help="Of --replace-with shuffle: the mean of so many shuffles is the score.",
-    ),
-    click.option(
-        "--seed", type=Whole(0), default=default_of("seed"), show_default=True, help="Of --replace-with shuffle."
-    ),
-)
-
-mean_options = together(
-    click.option("--rc", is_flag=True, help="Score the mean of each sequence and its reverse complement."),
-    click.option(
-        "--rc-pairs",
-        multiple=True,
-        metavar="[HEAD=]0:1,2:3",
-        help="Targets that stand for the two strands: the reverse complement exchanges them. Repeatable.",
-    ),
-    click.option(
-        "--shifts",
-        metavar="-1,0,1",
-        help="Score the mean of inputs that are moved by so many bases, to the 3' end of what the model sees.",
-    ),
-    choice_option(
-        "average",
-        "Of several models, strands and shifts: average the scores, or what the heads give before --reduce and log2.",
-    ),
-    click.option(
-        "--spread", is_flag=True, help="Store the standard deviation over the models too, as /delta_sd beside /delta."
-    ),
+spread_option = click.option(
+    "--spread", is_flag=True, help="Store the standard deviation over the models too, as /delta_sd beside /delta."
 )
 
 how_options = together(
@@ -208,6 +171,7 @@ Examples:
 @tile_option
 @block_options
 @mean_options
+@spread_option
 @input_option
 @loading_options
 @how_options
@@ -311,7 +275,6 @@ def next_step(summary: RunSummary, chosen: RunOptions) -> str:
         return ""
     if chosen.within is not None:
         return f"next: fastism plot {shlex.quote(summary.output)} --pairs --top 5"
-    if chosen.within is not None:
-        return f"next: fastism plot {shlex.quote(summary.output)} --pairs --top 5"
-    command = "info" if chosen.replace_with is not None else "report"  # which shows scores of single letters
-    return f"next: fastism {command} {shlex.quote(summary.output)}"
+    if chosen.replace_with is not None:  # the report is of single letters
+        return f"next: fastism top {shlex.quote(summary.output)}"
+    return f"next: fastism report {shlex.quote(summary.output)}"

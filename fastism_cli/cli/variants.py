@@ -13,8 +13,9 @@ from fastism_cli.cli.click_options import (
     input_option,
     loading_options,
     logging_options,
+    mean_options,
     missing_contig_option,
-    model_option,
+    models_option,
     precision_option,
     target_names_option,
 )
@@ -26,7 +27,7 @@ from fastism_cli.results.stdout import stdout_for_results
 
 
 @click.command(cls=Grouped, short_help="Score the variants of a VCF.")
-@model_option
+@models_option
 @click.option(
     "--vcf",
     "vcf_path",
@@ -72,6 +73,7 @@ from fastism_cli.results.stdout import stdout_for_results
 )
 @click.option("--targets", multiple=True, metavar="[HEAD=]0,3-5", help="Targets to write, numbered from 0. Repeatable.")
 @target_names_option
+@mean_options
 @input_option
 @loading_options
 @batch_option
@@ -87,7 +89,7 @@ from fastism_cli.results.stdout import stdout_for_results
 @click.pass_context
 def variants(
     ctx: click.Context,
-    model: str,
+    model: tuple[str, ...],
     vcf_path: str,
     fasta: str,
     output: str | None,
@@ -102,6 +104,9 @@ def variants(
     The first base of the variant is at the middle of the model's input (position length // 2), on the + strand. For an
     insertion or a deletion, the bases before it stay where they are and the bases after it move, so that the input
     keeps its length.
+
+    Of several --model with the same inputs and heads, of both strands (--rc) and of moved inputs (--shifts), the mean
+    is scored. Moved inputs show the bases of FASTA around the input, in both alleles.
 
     The output is the VCF with ISM_DELTA (one value for each allele), ISM_REF and ISM_STATUS in INFO, and a table of the
     same scores; ISM_LFC with --fold-change, ISM_AROUND_REF and ISM_AROUND_ALT with --around. "--reduce HEAD=sum,jsd"

@@ -27,7 +27,7 @@ from fastism_cli.results.staging import is_stream
 from fastism_cli.run.inputs_and_targets import FileArray, parse_targets, read_inputs, read_target_names
 from fastism_cli.run.provenance import Watch, other_files, run_attributes
 from fastism_cli.run.region_reader import check_records
-from fastism_cli.run.request import RunRequest
+from fastism_cli.run.request import RunRequest, check_together
 from fastism_cli.run.summary import is_summary_of
 
 logger = logging.getLogger(__name__)
@@ -92,10 +92,7 @@ def check_run(stack: ExitStack, request: RunRequest) -> RunInputs:
         The problem, if there is one; a :class:`UsageError` that lists all, if there are more.
     """
     problems, options, fasta = Problems(), request.options, request.fasta
-    problems.check(request.check_models)
-    choices = check_choices(problems, request.models[0], options)
-    for model in request.models[1:]:
-        problems.check(check_model_file, model, options)
+    choices = check_models(problems, request.models, options)
     regions = open_regions(problems, stack, request.bed, fasta, options)
     problems.check(check_outputs, request)
     problems.raise_if_any()
@@ -181,6 +178,17 @@ def _match_contigs(bed: BedSource, genome: Genome) -> None:
     if line := renaming_line(genome, matched, bed.name):
         logger.info(line)
         bed.rename_contigs(matched)
+
+
+def check_models(problems: Problems, models: Sequence[ModelSource], options: RunOptions) -> ModelChoices:
+    """Check that the files of all models are there, and parse the options about them."""
+    problems.check(check_together, models, options)
+    if not models:
+        problems.raise_if_any()
+    choices = check_choices(problems, models[0], options)
+    for model in models[1:]:
+        problems.check(check_model_file, model, options)
+    return choices
 
 
 def check_choices(problems: Problems, model: ModelSource, options: RunOptions) -> ModelChoices:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,9 +57,7 @@ class RunRequest:
         if output is None:
             kind = "ism" if options.within is None else "pairs"
             output = default_output(bed, fasta, parse_shard(options.shard), kind)
-        given = model if isinstance(model, (list, tuple)) else [model]
-        models = tuple(ModelSource.of(one, options) for one in given)
-        return cls(models, bed, fasta, os.fspath(output), options, command, device_rows)
+        return cls(sources_of(model, options), bed, fasta, os.fspath(output), options, command, device_rows)
 
     @property
     def averages(self) -> Averages | None:
@@ -66,20 +65,27 @@ class RunRequest:
         averages = self.options.averages
         return None if len(self.models) == 1 and averages.is_plain else averages
 
-    def check_models(self) -> None:
-        """Refuse models that cannot be scored together, by what is known before they are loaded.
 
-        Raises
-        ------
-        UsageError
-        """
-        names = [model.path for model in self.models if model.path is not None]
-        again = [name for i, name in enumerate(names) if name in names[:i]]
-        if not self.models:
-            raise UsageError("There is no model: give one, or several.")
-        if again:
-            raise UsageError(f"--model {again[0]} is given twice. Give each model of a mean once.")
-        if self.options.spread and len(self.models) < 2:
-            raise UsageError("--spread is the deviation over several models: give --model more than once.")
-        if self.options.weights is not None and len(self.models) > 1:
-            raise UsageError("--weights is of one model. Save each of several with its weights, as .keras or .h5.")
+def sources_of(model: Any, options: RunOptions) -> tuple[ModelSource, ...]:
+    """The models of a path or a model, or of a list of them."""
+    given = model if isinstance(model, (list, tuple)) else [model]
+    return tuple(ModelSource.of(one, options) for one in given)
+
+
+def check_together(models: Sequence[ModelSource], options: RunOptions) -> None:
+    """Refuse models that cannot be scored together, by what is known before they are loaded.
+
+    Raises
+    ------
+    UsageError
+    """
+    names = [model.path for model in models if model.path is not None]
+    again = [name for i, name in enumerate(names) if name in names[:i]]
+    if not models:
+        raise UsageError("There is no model: give one, or several.")
+    if again:
+        raise UsageError(f"--model {again[0]} is given twice. Give each model of a mean once.")
+    if options.spread and len(models) < 2:
+        raise UsageError("--spread is the deviation over several models: give --model more than once.")
+    if options.weights is not None and len(models) > 1:
+        raise UsageError("--weights is of one model. Save each of several with its weights, as .keras or .h5.")

@@ -205,13 +205,14 @@ def test_short_and_long_are_one_option(short, long):
     refused_in_a_line(call("run", short, "x", f"{long}=y"), words=f"{short}/{long} is given 2 times")
 
 
-@pytest.mark.parametrize("command", ["variants", "verify"])
+@pytest.mark.parametrize("command", ["pairs", "verify"])
 def test_one_model_is_scored_by_commands_without_means(command):
     refused_in_a_line(call(command, "-m", "x", "--model=y"), words="-m/--model is given 2 times, and takes one value")
 
 
-def test_a_model_of_a_mean_is_given_once():
-    refused_in_a_line(call("run", "-m", "x", "--model=x"), words="--model x is given twice")
+@pytest.mark.parametrize("command", ["run", "variants"])
+def test_a_model_of_a_mean_is_given_once(command):
+    refused_in_a_line(call(command, "-m", "x", "--model=x"), words="--model x is given twice")
 
 
 def test_flags_and_repeatable_options_may_come_again():

@@ -72,7 +72,7 @@ OK = {Status.OK: 3}
     ("statuses", "options", "line"),
     [
         (OK, {}, "next: fastism report 'my peaks.ism.h5'"),
-        (OK, {"replace_with": "N", "width": 5}, "next: fastism info 'my peaks.ism.h5'"),
+        (OK, {"replace_with": "N", "width": 5}, "next: fastism top 'my peaks.ism.h5'"),
         (OK, {"shard": "2/5"}, "next: fastism merge, when all 5 shards are there"),
         (OK, {"shard": "0/1"}, "next: fastism report 'my peaks.ism.h5'"),
         ({Status.TOO_MANY_N: 3}, {}, ""),

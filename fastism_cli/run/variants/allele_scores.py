@@ -157,7 +157,7 @@ def largest_around(job: VariantJob, block: VariantBlock) -> list[np.ndarray]:
         For each record: in the sequence of REF, and in that of ALT; NaN for an allele that is not scored.
     """
     found = [np.full((len(variant.alts), len(job.labels), 2), np.nan, np.float32) for variant in block.variants]
-    wanted, step = _around(block), max_sequences(job.windows.length)
+    wanted, step = _around(job, block), max_sequences(job.windows.length)
     for first in range(0, len(wanted), step):
         some = wanted[first : first + step]
         _, deltas = _substituted(job, [x.codes for x in some], [x.record for x in some], job.around)
@@ -171,17 +171,17 @@ def largest_around(job: VariantJob, block: VariantBlock) -> list[np.ndarray]:
     return found
 
 
-def _around(block: VariantBlock) -> list[Around]:
+def _around(job: VariantJob, block: VariantBlock) -> list[Around]:
     """Every sequence of REF and of ALT that is scored."""
     alleles = [*block.substituted, *block.rewritten]
     by_window = {window: [a for a in alleles if a.window == window] for window in {a.window for a in alleles}}
     before = [Around(block.sequences[window], block.records[window], own, 0) for window, own in by_window.items()]
-    return before + [Around(_alternate(block, a), block.records[a.window], [a], 1) for a in alleles]
+    return before + [Around(_alternate(job, block, a), block.records[a.window], [a], 1) for a in alleles]
 
 
-def _alternate(block: VariantBlock, allele: Allele) -> Codes:
+def _alternate(job: VariantJob, block: VariantBlock, allele: Allele) -> Codes:
     if len(allele.codes):
         return allele.codes
     codes = block.sequences[allele.window].copy()
-    codes[allele.column] = allele.letter
+    job.windows.of_input(codes)[allele.column] = allele.letter
     return codes

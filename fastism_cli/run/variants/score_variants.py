@@ -16,17 +16,17 @@ from fastism_cli.genome import vcf_output
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.genome.fasta import Genome, open_fasta
 from fastism_cli.genome.vcf_files import ERRORS, INFO_COLUMN, Variant, VariantSource, header_field
-from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.optional import require
 from fastism_cli.options.problems import Problems
 from fastism_cli.options.run_options import VCF_ENDINGS, RunOptions, parse_scale, stem_of
 from fastism_cli.results.outputs import check_new_file
 from fastism_cli.results.staging import staged
-from fastism_cli.run.checks import ModelChoices, check_choices
+from fastism_cli.run.checks import ModelChoices, check_models
 from fastism_cli.run.inputs_and_targets import fit_inputs, stored_heads
 from fastism_cli.run.inspect_and_verify import check_engine
 from fastism_cli.run.job import load_scorer
 from fastism_cli.run.provenance import other_files
+from fastism_cli.run.request import sources_of
 from fastism_cli.run.variants.ref_check import check_genome, contigs_in_fasta
 from fastism_cli.run.variants.variant_block import (
     AlleleStatus,
@@ -129,7 +129,8 @@ def score_variants(
 
     Parameters
     ----------
-    model : path or keras.Model
+    model : path or keras.Model, or a list of them
+        Of several with the same inputs and heads, the mean is scored.
     vcf_path : str
         Plain, compressed by gzip or bgzip, or BCF; "-" is stdin. Every column is written as its text was.
     fasta : str
@@ -166,12 +167,12 @@ def score_variants(
     if fold_change and chosen.scale:
         raise UsageError("--fold-change is of predictions; with --scale log2 the delta is one. Give one of the two.")
     pysam = require("pysam", wanted_by="fastism variants", extra="export")
-    source_model = ModelSource.of(model, chosen)
     output = default_output(vcf_path) if output is None else output
     table = output_table(output)
     with ExitStack() as stack:
         problems = Problems()
-        choices = check_choices(problems, source_model, chosen)
+        models = sources_of(model, chosen)
+        choices = check_models(problems, models, chosen)
         source = problems.check(stack.enter_context, VariantSource(pysam, vcf_path))
         genome = problems.check(lambda: stack.enter_context(open_fasta(fasta)))
         alphabet = problems.check(Alphabet, chosen.alphabet)
@@ -179,13 +180,17 @@ def score_variants(
         if source and genome and alphabet:
             contigs = problems.check(_contigs, source, genome, alphabet, chosen.missing_contig, ref_mismatch)
         indexes = [] if output.endswith(".vcf") else [f"{output}.tbi", f"{output}.csi"]
-        inputs = [*source_model.files, source_model.path, vcf_path, fasta, *other_files(chosen)]
+        of_models = [file for one in models for file in (*one.files, one.path)]
+        inputs = [*of_models, vcf_path, fasta, *other_files(chosen)]
         for name in (output, table, *indexes):
             problems.check(check_new_file, name, inputs, overwrite=chosen.overwrite)
         problems.raise_if_any()
         assert contigs is not None  # or its problem was raised
         asked = Asked(parse_scale(chosen.scale), fold_change, around)
-        job = _job(source, genome, contigs, choices, load_scorer(source_model, choices, chosen), share, asked)
+        scorer = load_scorer(models[0], choices, chosen, others=models[1:])
+        job = _job(source, genome, contigs, choices, scorer, share, asked)
+        if job.mean:
+            logger.info(f"scores are the mean of {job.mean}")
         if chosen.check:
             _check_first_window(job)
         return _write(pysam, job, output, table)
@@ -229,10 +234,11 @@ def _job(
         raise UsageError(f"--share must be at most the length of the model's input, {scorer.input_length}.")
     if asked.around > scorer.input_length:
         raise UsageError(f"--around must be at most the length of the model's input, {scorer.input_length}.")
-    windows = VariantWindows(scorer.input_length, share)
-    if scorer.batching.batch_size == "auto":
-        most = max_sequences(scorer.input_length) * max(share, asked.around) * (scorer.alphabet.size - 1)
-        scorer.batching.batch_size = min(scorer.batching.substitutions, most)
+    windows = VariantWindows(scorer.input_length, share, *scorer.context)
+    most = max_sequences(scorer.input_length) * max(share, asked.around) * (scorer.alphabet.size - 1)
+    for one in scorer.each_model():
+        if one.batching.batch_size == "auto":
+            one.batching.batch_size = min(one.batching.substitutions, most)
     others = fit_inputs(choices.inputs, scorer.other_inputs, source.summary.count, sequence=scorer.sequence_text)
     outputs = stored_heads(scorer.heads, choices.target_names)
     return VariantJob(source, genome, contigs, scorer, outputs, others, windows, asked)
@@ -245,7 +251,8 @@ def _check_first_window(job: VariantJob) -> None:
     if block is None:
         return
     window = block.substituted[0].window
-    codes, others = np.stack([block.sequences[window]]), job.others.rows([block.records[window]])
+    codes = job.windows.of_input(np.stack([block.sequences[window]]))
+    others = job.others.rows([block.records[window]])
     check_engine(job.scorer, codes, others, job.windows.columns)
 
 
@@ -420,7 +427,7 @@ class ScoredVcf:
         self._file.write(f"{line}\n".encode("utf-8", ERRORS))
 
     def _write_header(self, contigs: Mapping[str, int], job: VariantJob) -> None:
-        header = job.source.header
+        header, mean = job.source.header, job.mean and f" (mean of {job.mean})"
         lines = [line for line in header[:-1] if not self._is_ours(line)]
         known = {header_field(line, "ID") for line in lines if line.startswith("##contig=<")}
         lines += [f"##contig=<ID={name},length={size}>" for name, size in contigs.items() if name not in known]
@@ -431,7 +438,7 @@ class ScoredVcf:
         written += [(keys, "A", more.description) for keys, more in zip(self._more, more_of(job), strict=True)]
         for keys, size, what in written:
             lines += [
-                vcf_output.info_line(key, size, "Float", f"{what}{scale and f' (as {scale})'}: {label}")
+                vcf_output.info_line(key, size, "Float", f"{what}{scale and f' (as {scale})'}{mean}: {label}")
                 for key, label, scale in zip(keys, job.labels, job.scales, strict=True)
             ]
         lines.append(vcf_output.info_line(STATUS, "A", "String", "Why an allele has no score; ok if it has"))

@@ -53,13 +53,17 @@ class VariantWindows:
         Variants in the same stretch of so many bases share one window, centred on the stretch and predicted once; 1
         centres a window on every variant. Stretches begin at multiples of ``share``, so that no score depends on
         which other variants there are.
+    before, after : int
+        How many bases around the input are read, which moved inputs show.
     """
 
     length: int
     share: int = 1
+    before: int = 0
+    after: int = 0
 
     def start(self, position: int) -> int:
-        """First base of the window of a variant; negative if it begins before the contig.
+        """First base of the input of a variant; negative if it begins before the contig.
 
         If every variant has its own window, the variant's base is at column ``length // 2``, like the base of a BED
         record of one base.
@@ -68,9 +72,17 @@ class VariantWindows:
 
     @property
     def columns(self) -> range:
-        """Where in its window a variant can be."""
+        """Where in its input a variant can be."""
         first = window_offset(self.length, self.share)
         return range(first, first + self.share)
+
+    def read(self, start: int) -> range:
+        """The bases that are read for the input that begins at ``start``."""
+        return range(start - self.before, start + self.length + self.after)
+
+    def of_input(self, codes: Codes) -> Codes:
+        """The letters of the input itself, (..., L), of those that were read."""
+        return codes[..., self.before : self.before + self.length]
 
 
 @dataclass(frozen=True)
@@ -126,6 +138,12 @@ class VariantJob:
         return found
 
     @property
+    def mean(self) -> str:
+        """What every score is the mean of, in words; empty if it is no mean."""
+        averaged = self.scorer.averaged
+        return self.scorer.averages.text(len(averaged.members)) if averaged else ""
+
+    @property
     def around(self) -> range:
         """Where in its window a base can be whose substitutions are scored too; empty if none are."""
         if not self.asked.around:
@@ -151,8 +169,8 @@ class Allele:
     window : int
         Which window of the block.
     column, letter : int
-        Of a single base: where in the window it is, and the letter that replaces it.
-    codes : uint8 (L,)
+        Of a single base: where in the input it is, and the letter that replaces it.
+    codes : uint8 (before + L + after,)
         Of any other allele: the alternate sequence.
     """
 
@@ -169,8 +187,8 @@ class VariantBlock:
 
     Attributes
     ----------
-    sequences : list of uint8 (L,)
-        The windows.
+    sequences : list of uint8 (before + L + after,)
+        The windows, with the bases around them that moved inputs show.
     records : list of int
         For each window, a record whose other inputs it gets, counted in the VCF.
     substituted, rewritten : list of Allele
@@ -214,12 +232,11 @@ class VariantBlock:
         window = self._window(job, chrom, start, variant)
         self.window_of[record] = window
         alt, column = alphabet.encode(variant.alts[number]), variant.position - start
-        is_known = self.sequences[window][column] != alphabet.unknown
+        is_known = job.windows.of_input(self.sequences[window])[column] != alphabet.unknown
         if len(variant.ref) == len(alt) == 1 and is_known:
             self.substituted.append(Allele(record, number, window, column, int(alt[0])))
         else:
-            places = range(start, start + job.windows.length)
-            codes = alternate_codes(job.genome, chrom, places, variant, alt, alphabet)
+            codes = alternate_codes(job.genome, chrom, job.windows.read(start), variant, alt, alphabet)
             self.rewritten.append(Allele(record, number, window, codes=codes))
 
     def _window(self, job: VariantJob, chrom: str, start: int, variant: Variant) -> int:
@@ -227,7 +244,8 @@ class VariantBlock:
         key = (chrom, start, variant.number if job.others.by_row else None)
         if key not in self._known:
             self._known[key] = len(self.sequences)
-            self.sequences.append(job.genome.codes(chrom, start, start + job.windows.length, job.alphabet))
+            read = job.windows.read(start)
+            self.sequences.append(job.genome.codes(chrom, read.start, read.stop, job.alphabet))
             self.records.append(variant.number)
         return self._known[key]
 
@@ -235,7 +253,7 @@ class VariantBlock:
 def alternate_codes(
     genome: Genome, chrom: str, window: range, variant: Variant, alt: Codes, alphabet: Alphabet
 ) -> Codes:
-    """The window with ``ref`` replaced by ``alt``, uint8 (L,).
+    """The window with ``ref`` replaced by ``alt``, uint8 of its length.
 
     The bases before the variant stay where they are. Those after it move, so that the window keeps its length::
 
