@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastism_cli.cli.click_options import Strict, loading_options, logging_options
+from fastism_cli.cli.click_options import Strict, block_options, loading_options, logging_options
 from fastism_cli.cli.messages import aligned, human
 from fastism_cli.options.run_options import RunOptions
 from fastism_cli.results.stdout import stdout_for_results
@@ -23,13 +23,15 @@ HEADER = ("node", "class", "output", "rule", "window", "multiply-adds", "of a fo
 @click.command(cls=Strict, short_help="Show what the engine does with a model.")
 @click.argument("model")
 @loading_options
+@block_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the table.")
 @logging_options
 def inspect(model: str, as_json: bool, **options: Any) -> None:
     """Show what the engine does with each node of MODEL, and how much faster than forward passes it is.
 
     For each node, the table has its rule, the window that one substitution can change, and the multiply-adds of one
-    substitution. No sequence is needed. Positional heads are summed unless --reduce says otherwise.
+    substitution, or one block of --replace-with. No sequence is needed. Positional heads are summed unless --reduce
+    says otherwise.
 
     The rule of a node is "fast" (only the window is computed), "whole" (the layer is called on its whole input, because
     all of it can change), "opaque" (the same, although the input changes in a window alone), or "unchanged" (it does
@@ -55,7 +57,7 @@ def text(found: Inspection) -> list[str]:
         *aligned([HEADER, *rows, total], right=(4, 5, 6)),
         "",
         *_reasons(found),
-        f"{_counts(found)}; multiply-adds of one substitution",
+        f"{_counts(found)}; multiply-adds of one {found.change}",
         f"limit {found.limit:.1f}x fewer multiply-adds; estimated saving in time {found.speedup:.1f}x",
         f"engine auto: {found.engine} ({found.reason})",
     ]

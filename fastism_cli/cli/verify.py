@@ -11,6 +11,7 @@ from fastism_cli.cli.click_options import (
     Strict,
     Whole,
     batch_option,
+    block_options,
     choice_option,
     input_option,
     loading_options,
@@ -47,6 +48,7 @@ HEADER = ("head", "largest delta", "engine's error", "plain Keras' error", "tole
 @placing_options
 @input_option
 @loading_options
+@block_options
 @click.option(
     "--sequences",
     type=Whole(1, MOST_SEQUENCES),
@@ -83,9 +85,9 @@ def verify(
 ) -> None:
     """Check that the engine computes the right numbers for MODEL.
 
-    Some substitutions are scored by the engine, by plain Keras, and by plain Keras in float64. The first two are
-    compared with the third. The engine passes if its error is at most three times that of plain Keras, or at most 1e-6
-    plus 1e-5 of the largest delta.
+    Some substitutions, or blocks of --replace-with, are scored by the engine, by plain Keras, and by plain Keras in
+    float64. The first two are compared with the third. The engine passes if its error is at most three times that of
+    plain Keras, or at most 1e-6 plus 1e-5 of the largest delta.
 
     Exit codes: 0 all heads pass; 1 a head fails; 2 wrong input.
     """
@@ -111,5 +113,5 @@ def text(report: VerifyReport) -> list[str]:
         for head in report.heads
     ]
     judge = f"plain Keras in {report.judge}" + (f" ({report.note})" if report.note else "")
-    what = f"{report.substitutions:,} substitutions in {report.sequences} sequences"
+    what = f"{report.substitutions:,} {report.kind} in {report.sequences} sequences"
     return [f"{report.engine} engine, {what}, against {judge}", *aligned([HEADER, *rows], right=range(1, 5))]

@@ -10,12 +10,12 @@ import keras
 
 from fastism_cli.engine.fastism import FastISM
 from fastism_cli.engine.plan import Plan, Step
-from fastism_cli.engine.prepare import Prepared, plan_of_the_middle
+from fastism_cli.engine.prepare import plan_of_the_middle
 from fastism_cli.model.graph import REFERENCE, Node, Shape
 from fastism_cli.model.loading.config_entries import written_name
 from fastism_cli.rules.attention import AttentionOfProjections
 from fastism_cli.rules.base import Everywhere, Window
-from fastism_cli.rules.blocks import every_position
+from fastism_cli.rules.blocks import Blocks
 from fastism_cli.rules.recurrent import Recurrence
 from fastism_cli.rules.several_windows import FurtherWindow, MaximumOverWindows, SumOfWindows
 from fastism_cli.rules.supposed import Supposed
@@ -74,6 +74,8 @@ class Inspection:
         Which engine is used, and why.
     speedup_if_all_fast : float or None
         The estimate if all opaque nodes, and those that would then be opaque, worked on windows; None if there is none.
+    change : str
+        Of what the multiply-adds are: a "substitution", or a "block of 10 bases".
     """
 
     name: str
@@ -89,6 +91,7 @@ class Inspection:
     engine: str
     reason: str
     speedup_if_all_fast: float | None = None
+    change: str = "substitution"
 
     def count(self, state: str) -> int:
         """How many nodes have this state."""
@@ -99,7 +102,7 @@ def inspect_scorer(scorer: FastISM) -> Inspection:
     """Describe the plan of a model."""
     plan = scorer.prepared.plan
     steps = {step.node.index: step for step in plan.steps}
-    reasons, speedup_if_all_fast = _reasons_in_turn(scorer.prepared)
+    reasons, speedup_if_all_fast = _reasons_in_turn(scorer)
     return Inspection(
         name=scorer.model.name,
         inputs=dict(zip(scorer.input_names, scorer.input_shapes, strict=True)),
@@ -118,35 +121,43 @@ def inspect_scorer(scorer: FastISM) -> Inspection:
         engine=scorer.engine,
         reason=scorer.engine_reason,
         speedup_if_all_fast=speedup_if_all_fast if any(step.reason for step in plan.steps) else None,
+        change=f"block of {scorer.changes.width:,} bases" if scorer.replaces_blocks else "substitution",
     )
 
 
-def _plan_if_fast(prepared: Prepared, steps: Sequence[Step]) -> Plan:
+def _all_blocks(scorer: FastISM) -> Blocks:
+    """All that is changed: every position, or the blocks."""
+    length = scorer.input_length
+    return scorer.changes.blocks(scorer.starts_in(range(length)), length)
+
+
+def _plan_if_fast(scorer: FastISM, steps: Sequence[Step]) -> Plan:
     """The plan if these nodes worked on windows."""
     supposed = {step.node.index: Supposed(step.node.layer, step.full_multiply_adds) for step in steps}
-    graph, sequence = prepared.graph, prepared.input_tensor
+    graph, sequence = scorer.prepared.graph, scorer.prepared.input_tensor
     nodes = [replace(n, layer=supposed[n.index], role="layer") if n.index in supposed else n for n in graph.nodes]
     graph = graph.extended(nodes, (), graph.outputs)
-    return plan_of_the_middle(graph, sequence, every_position(prepared.input_length))
+    plan = plan_of_the_middle(graph, sequence, _all_blocks(scorer))
+    return replace(plan, changes=scorer.prepared.plan.changes)
 
 
-def _speedup_if_fast(prepared: Prepared, step: Step) -> float | None:
+def _speedup_if_fast(scorer: FastISM, step: Step) -> float | None:
     """The estimate if this node worked on a window; None if its inputs have none that fit together."""
-    plan = _plan_if_fast(prepared, [step])
+    plan = _plan_if_fast(scorer, [step])
     declined = any(other.rule is None and other.node.index == step.node.index for other in plan.steps)
     return None if declined else plan.predicted_speedup
 
 
-def _reasons_in_turn(prepared: Prepared) -> tuple[dict[int, str | None], float]:
+def _reasons_in_turn(scorer: FastISM) -> tuple[dict[int, str | None], float]:
     """Why nodes are opaque, or would be if those before worked on windows, by number; the estimate if all of them did.
 
     Also why all positions of a node change that is given a window and something that changes everywhere.
     """
     found: dict[int, Step] = {}
-    plan = prepared.plan
+    plan = scorer.prepared.plan
     while opaque := [step for step in plan.steps if step.reason and step.node.index not in found]:
         found |= {step.node.index: step for step in opaque}
-        plan = _plan_if_fast(prepared, list(found.values()))
+        plan = _plan_if_fast(scorer, list(found.values()))
     gated = {step.node.index: GATED for step in plan.steps if _is_gated(step, plan)}
     return gated | {number: step.reason for number, step in found.items()}, plan.predicted_speedup
 
@@ -172,7 +183,7 @@ def _node_report(scorer: FastISM, node: Node, step: Step | None, reason: str | N
         frame.length if frame else None,
         step.multiply_adds,
         step.full_multiply_adds,
-        _speedup_if_fast(scorer.prepared, step) if step.reason else None,
+        _speedup_if_fast(scorer, step) if step.reason else None,
     )
 
 

@@ -82,7 +82,7 @@ class VerifyReport:
         How many were compared.
     heads : tuple of HeadCheck
     kind : str
-        What was compared: "substitutions", or "pairs".
+        What was compared: "substitutions", "blocks", or "pairs".
     """
 
     engine: str
@@ -211,7 +211,8 @@ def _verified(
     samples = [judge.sample(row, wanted, columns) for row in rows]
     heads = tuple(_head_check(judge, i, samples, tolerance) for i in range(len(scorer.heads)))
     substitutions = sum(len(sample.naive[0]) for sample in samples)
-    return VerifyReport(scorer.engine, judge.precision, judge.note, len(samples), substitutions, heads)
+    kind = "blocks" if scorer.replaces_blocks else "substitutions"
+    return VerifyReport(scorer.engine, judge.precision, judge.note, len(samples), substitutions, heads, kind)
 
 
 def verify_pairs(

@@ -103,3 +103,26 @@ def test_layers_and_functions_of_keras_2_have_their_own_names():
     assert node(found, "own").class_name == "Bessel" and "Keras 2" in node(found, "own").reason
     assert any(report.class_name == "tf.math.bessel_i1" for report in found.nodes)
     assert "Borrowed" not in "\n".join(text(found))
+
+
+def test_a_block_is_planned_as_wide_as_it_is():
+    """The estimate is that of the block engine, and so is that of a node as if it were fast."""
+    inp = dna(LENGTH)
+    models = [
+        keras.Model(inp, layers.Dense(1)(layers.GlobalAveragePooling1D()(conv(block(conv(inp, 16, 7)), 16, 9))))
+        for block in (layers.Activation("tanh"), opaque(name="own"))
+    ]
+    letters, fast, supposed = (
+        inspect_scorer(FastISM(model, **options))
+        for model, options in (
+            (models[0], {}),
+            (models[0], {"replace_with": "N", "width": 40, "step": 5}),
+            (models[1], {"replace_with": "N", "width": 40, "step": 5}),
+        )
+    )
+    first = fast.nodes[0]
+    assert first.width == 46 and letters.nodes[0].width == 7
+    assert fast.multiply_adds > 4 * letters.multiply_adds and fast.limit < letters.limit / 4
+    assert "multiply-adds of one block of 40 bases" in "\n".join(text(fast))
+    assert "multiply-adds of one substitution" in "\n".join(text(letters))
+    assert node(supposed, "own").speedup_if_fast == pytest.approx(fast.speedup, rel=0.05)
