@@ -24,7 +24,7 @@ JAX_DRAWN := $(patsubst %,tests/%.py,engine/test_averaged engine/test_blocks eng
 	engine/test_scales rules/test_recurrent)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo logo figures report-picture test test-all test-rest coverage mutants test-jax test-consumers test-browser fuzz test-attack test-field bench-field docs check format bench bench-gpu gpu-model bench-host bench-pairs peers bench-report bench-auto bench-sweeps bench-process bench-batch-size bench-memory bench-scale bench-export test-kill test-slurm test-snakemake test-nextflow site notebook test-notebook dist train clean
+.PHONY: help demo logo figures report-picture test test-all test-rest coverage mutants test-jax test-consumers test-browser fuzz test-attack test-field bench-field docs check format bench bench-gpu gpu-model bench-host bench-pairs bench-blocks peers bench-report bench-auto bench-sweeps bench-process bench-batch-size bench-memory bench-scale bench-export test-kill test-slurm test-snakemake test-nextflow site notebook test-notebook dist train clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -151,6 +151,9 @@ $(VENV)-peers/installed:
 
 bench-pairs: $(VENV)/installed  ## all pairs of substitutions within 20 against naive (MODEL= FASTA= BED= for files of your own)
 	$(BIN)/python -m benchmarks.pairs $(if $(MODEL),--model $(MODEL)) $(if $(FASTA),--fasta $(FASTA)) $(if $(BED),--bed $(BED))
+
+bench-blocks: $(VENV)/installed  ## blocks replaced with N against naive, and the mean of five models against five engines
+	$(BIN)/python -m benchmarks.blocks --json benchmarks/blocks.json
 
 bench-report: $(VENV)/installed  ## write the figures of the last `make bench` into the pages
 	$(BIN)/python -m benchmarks.report
