@@ -57,6 +57,9 @@ def export(file: str, output: str | None, status: str, **options: Any) -> None:
 
     Formats that hold one target (modisco-npz, modisco-h5, chrombpnet-h5, bigwig, bedgraph) get a file for each target,
     with its name before the ending.
+
+    Of blocks (--replace-with), bigwig and bedgraph have minus the mean delta of the blocks that hold a base, and tables
+    a line for each block: chrom, start, end (as in BED), content, target, delta. The other formats need single letters.
     """
     from fastism_cli.export.export_scores import export_scores
 

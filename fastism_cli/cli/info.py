@@ -62,6 +62,7 @@ def _what(found: Contents) -> list[str]:
     ]
     lines += [f"mean      {line}" for line in _mean(found)]
     lines += [f"pairs     {found.pairs.text}: interactions in /pairs"] if found.pairs else []
+    lines += [f"blocks    {found.blocks.text}"] if found.blocks else []
     return lines + ([f"missing   rows {_listed(found)}"] if found.missing else [])
 
 

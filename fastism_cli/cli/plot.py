@@ -125,7 +125,7 @@ def plot(files: tuple[str, ...], output: str | None, format: str | None, overwri
     A sequence logo of importance (minus the mean delta of the bases at each position) over a heat map of the deltas,
     with positions of the genome. Several targets, and several results (models, alleles, before and after), are drawn
     one below the other on one axis. A site is the largest sum of importance over 11 bases in a row. Tiles of one
-    record are drawn as one.
+    record are drawn as one. Of blocks (--replace-with), the delta of each is drawn as a bar under the letters.
 
     Without -o, one region goes to the first RESULT's stem and its name as PNG, several to one PDF with a page for each.
     """

@@ -26,9 +26,8 @@ from fastism_cli.options.choices import LINE_FOR, MOST_DELTA, OVERLAPS
 @click.option(
     "--overlap",
     type=click.Choice(OVERLAPS),
-    default="mean",
-    show_default=True,
-    help="The delta where regions overlap: max is that of the largest magnitude, first that of the first region.",
+    help="The delta where regions overlap: max is that of the largest magnitude, first that of the first region.  "
+    "[default: mean]",
 )
 @targets_option
 @click.option(
@@ -42,6 +41,9 @@ def top(file: str, output: str, **options: Any) -> None:
     A table of chrom, pos (from 1), ref, alt, target, delta, reference, region, the strongest first: the largest delta,
     negative or positive. Letters are those of the + strand. "reference" is the prediction without the substitution,
     "region" the name of the record, or its place. A substitution that several regions hold has one line.
+
+    Of blocks (--replace-with): chrom, start and end as in BED, the number of the content, target, delta, reference,
+    region. A block has a line for each region that holds it; --by site has the strongest of all that overlap it.
     """
     from fastism_cli.export.top_table import write_top
 

@@ -308,7 +308,7 @@ class Averaged:
     def _result(self, k: int, job: Job, scores: Scores, deviation: Mapping[str, np.ndarray]) -> MutagenesisResult:
         changes = self.first.scorers[k].changes
         codes = job.inputs.codes[:, self.averages.before :]
-        seq = codes[:, job.wanted]
+        seq = codes[:, : self.length] if self.first.replaces_blocks else codes[:, job.wanted]
         delta, spread = (_as_float32(x) for x in (scores.delta, deviation))
         for found in (delta, spread):
             changes.end(found, slice(None), codes, job.wanted)  # a base that no pass shows may be an N

@@ -774,7 +774,6 @@ class FastISM:
         return replace(
             parts[0],
             delta=in_order(part.delta for part in parts),
-            seq=np.concatenate([part.seq for part in parts], axis=1)[:, order],
             positions=starts,
             widths=np.diff(self.block_ranges)[:, 0],
             spread=in_order(part.spread or {} for part in parts) or None,
@@ -813,7 +812,8 @@ class FastISM:
         heads = self.prepared.heads
         reference = {h.name: np.empty((len(inputs.codes), *h.shape), "float32") for h in heads}
         widths = np.full(len(wanted), changes.width) if self.replaces_blocks else None
-        result = MutagenesisResult(reference, delta, inputs.codes[:, wanted], wanted, self.alphabet, widths)
+        seq = inputs.codes if self.replaces_blocks else inputs.codes[:, wanted]
+        result = MutagenesisResult(reference, delta, seq, wanted, self.alphabet, widths)
         blocks = changes.blocks(wanted, self.input_length)
         return Task(inputs, wanted, blocks, result, changes, self.weights)
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import Alphabet, Codes
+from fastism_cli.scores.block_places import BlockPlaces
 from fastism_cli.scores.labelled import LabelledScores, Loaded, units_of
-from fastism_cli.scores.region import RegionScores
-from fastism_cli.scores.substitutions import substituted
+from fastism_cli.scores.region import RegionBlocks, RegionScores
+from fastism_cli.scores.substitutions import Substituted, replaced, substituted
 from fastism_cli.scores.tracks import Array, Track, head_tracks
 
 
@@ -29,12 +30,12 @@ class MutagenesisResult(LabelledScores):
         A head that is not reduced has its own axes in the place of T. For blocks, (n, T, blocks, contents): replaced
         minus reference.
     seq : uint8 (n, L)
-        The letters of the columns of ``delta``; ``alphabet.size`` is an N.
+        The letters of the columns of ``delta``; ``alphabet.size`` is an N. For blocks, all letters of the sequences.
     positions : int64 (L,)
         The position in its sequence, from 0, of each column; of blocks, where they begin.
     alphabet : Alphabet
     widths : int64 (blocks,), optional
-        How wide each block is; None for substitutions. What is computed letter by letter refuses blocks.
+        How wide each block is; None for substitutions.
     spread : dict of head name to float32 array, optional
         Like ``delta``: its standard deviation over several models, if that was asked for.
     """
@@ -56,6 +57,14 @@ class MutagenesisResult(LabelledScores):
         return tuple(track for head, x in self.delta.items() for track in head_tracks(head, x.shape[1:-2]))
 
     @property
+    def places(self) -> BlockPlaces | None:
+        return None if self.widths is None else BlockPlaces(self.positions, self.widths)
+
+    @property
+    def contents(self) -> int:
+        return int(next(iter(self.delta.values())).shape[-1])
+
+    @property
     def letters(self) -> str:
         return self.alphabet.letters
 
@@ -65,8 +74,6 @@ class MutagenesisResult(LabelledScores):
         return n, length
 
     def loaded(self, rows: Array, tracks: Sequence[Track]) -> Iterator[Loaded]:
-        if self.widths is not None:
-            raise UsageError("These are scores of blocks, not of letters: read delta (n, T, blocks, contents) itself.")
         yield Loaded(rows, self.seq[rows], self._of_tracks(self.delta, rows, tracks, inner=2))
 
     def predictions(self, rows: Array, tracks: Sequence[Track]) -> Array:
@@ -76,23 +83,34 @@ class MutagenesisResult(LabelledScores):
         return np.concatenate([units_of(by_head[track.head][rows], [track], inner) for track in tracks], axis=1)
 
     def labels(self) -> dict[str, tuple[str, Array]]:
-        return {"position": ("position", self.positions)}
+        return {} if self.places is not None else {"position": ("position", self.positions)}
 
     def lines(self, rows: Array, tracks: Sequence[Track]) -> Iterator[dict[str, Array]]:
         (scores,), reference = self.loaded(rows, tracks), self.predictions(rows, tracks)
-        found = substituted(scores.seq, scores.delta)
-        letters = np.array([*self.letters, self.alphabet.unknown_letter], dtype=object)
+        found = substituted(scores.seq, scores.delta) if self.places is None else replaced(scores.delta)
         yield {
             "sequence": rows[found.row],
-            "position": self.positions[found.column],
-            "ref": letters[scores.seq[found.row, found.column]],
-            "alt": letters[found.alt],
+            **self._changes(scores, found),
             "target": np.array([track.label for track in tracks], dtype=object)[found.track],
             "delta": found.delta,
             "reference": reference[found.row, found.track],
         }
 
+    def _changes(self, scores: Loaded, found: Substituted) -> dict[str, Array]:
+        """The columns of a table that say what is changed."""
+        if self.places is not None:
+            starts, stops = self.places.starts, self.places.stops
+            return {"start": starts[found.column], "end": stops[found.column], "content": found.alt}
+        letters = np.array([*self.letters, self.alphabet.unknown_letter], dtype=object)
+        return {
+            "position": self.positions[found.column],
+            "ref": letters[scores.seq[found.row, found.column]],
+            "alt": letters[found.alt],
+        }
+
     def region(self, row: int, track: Track) -> RegionScores:
+        if self.places is not None:
+            return self._region_of_blocks(row, track, self.places)
         if not len(self.positions) or (np.diff(self.positions) != 1).any():
             raise UsageError(f"positions: only those in a row can be drawn. Received: {self.positions.tolist()[:10]}")
         (scores,) = self.loaded(np.array([row]), [track])
@@ -100,3 +118,11 @@ class MutagenesisResult(LabelledScores):
         first = int(self.positions[0])
         place = (f"sequence {row}", first, "", "+", "+")
         return RegionScores(*place, self.letters, scores.seq[0], scores.delta[0, 0], prediction)
+
+    def _region_of_blocks(self, row: int, track: Track, places: BlockPlaces) -> RegionBlocks:
+        (scores,) = self.loaded(np.array([row]), [track])
+        prediction = float(self.predictions(np.array([row]), [track])[0, 0])
+        known = np.isfinite(scores.delta[0, 0]).all(-1)
+        place = (f"sequence {row}", 0, "", "+", "+")
+        delta, shown = scores.delta[0, 0, known], places.taken(known)
+        return RegionBlocks(*place, self.letters, scores.seq[0], delta, prediction, places=shown)

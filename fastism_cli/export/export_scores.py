@@ -129,6 +129,7 @@ def export_scores(
     require_name(output, "--output")
     with open_scores(path) as scores:
         scores.require_bases()
+        _check_blocks(scores, kind, form, overlap)
         tracks = choose_tracks(scores, targets)
         regions = _regions(scores, form)
         options = (overlap or "mean", compression, region_columns, choice)
@@ -181,6 +182,18 @@ def _checked(kind: str, overlap: str, compression: str) -> Format:
     if form.library:
         require(form.library, wanted_by=f"--format {kind}", extra="export")
     return form
+
+
+def _check_blocks(scores: Scores, kind: str, form: Format, overlap: str | None) -> None:
+    """Refuse what scores of blocks cannot be."""
+    if not form.of_blocks:
+        others = [name for name, other in FORMATS.items() if other.of_blocks]
+        scores.require_letters(f"--format {kind}", f"--format {', '.join(others[:-1])} or {others[-1]}")
+    if scores.places is not None and kind in TABLES and overlap is not None:
+        raise UsageError(
+            f"--overlap: {scores.path} holds scores of blocks, whose table has a line for each region that holds a "
+            "block. Leave it out."
+        )
 
 
 def _regions(scores: Scores, form: Format) -> ExportedRegions:

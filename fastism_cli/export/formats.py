@@ -32,6 +32,8 @@ class Format:
         Whether it can be written to stdout.
     indexes : tuple of str
         Ends of the name of an index that may lie beside the file.
+    of_blocks : bool
+        Whether it holds scores of blocks too; the others need those of single letters.
     """
 
     module: str
@@ -41,6 +43,7 @@ class Format:
     library: str = ""
     is_text: bool = False
     indexes: tuple[str, ...] = ()
+    of_blocks: bool = False
 
 
 FORMATS = {
@@ -48,10 +51,10 @@ FORMATS = {
     "modisco-h5": Format("attribution_arrays", (".modisco.h5",), per_target=True, holds="regions"),
     "chrombpnet-h5": Format("attribution_arrays", (".chrombpnet.h5",), per_target=True, holds="regions"),
     "basenji-h5": Format("attribution_arrays", (".basenji.h5",), per_target=False, holds="regions"),
-    "bigwig": Format("base_tracks", (".bw",), per_target=True, holds="bases", library="pyBigWig"),
-    "bedgraph": Format("base_tracks", (".bedgraph",), per_target=True, holds="bases", is_text=True),
-    "tsv": Format("tables", (".tsv",), per_target=False, holds="bases", is_text=True),
-    "parquet": Format("tables", (".parquet",), per_target=False, holds="bases", library="pyarrow"),
+    "bigwig": Format("base_tracks", (".bw",), per_target=True, holds="bases", library="pyBigWig", of_blocks=True),
+    "bedgraph": Format("base_tracks", (".bedgraph",), per_target=True, holds="bases", is_text=True, of_blocks=True),
+    "tsv": Format("tables", (".tsv",), per_target=False, holds="bases", is_text=True, of_blocks=True),
+    "parquet": Format("tables", (".parquet",), per_target=False, holds="bases", library="pyarrow", of_blocks=True),
     "vcf": Format(
         "vcf",
         (".vcf.gz",),

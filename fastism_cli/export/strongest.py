@@ -16,12 +16,11 @@ from fastism_cli.export.exported_regions import Choice, ExportedRegions
 from fastism_cli.options.choices import LINE_FOR
 from fastism_cli.results.genome_substitutions import GenomeSubstitutions
 from fastism_cli.results.score_blocks import GenomeBlock
+from fastism_cli.results.scores import Scores
 from fastism_cli.scores.region import SITE
 from fastism_cli.scores.tracks import Array, Track
 
 KEPT_AT_ONCE = 1 << 17  # lines, before the weaker ones are dropped
-# How many substitutions one line can stand for: itself, those of its base, those of all bases nearer than a site.
-LINES_OF = dict(zip(LINE_FOR, (1, 3, 3 * (2 * SITE - 1)), strict=True))
 
 
 def chosen_substitutions(
@@ -38,10 +37,32 @@ def chosen_substitutions(
     if choice.n is None:
         yield from strong
         return
-    kept = _Strongest(choice.n * LINES_OF[choice.by])
+    kept = _Strongest(choice.n * _lines_of(regions)[choice.by])
     for found in strong:
         kept.add(found)
-    yield _apart(kept.found(), choice)
+    yield _apart(kept.found(), choice, regions.scores)
+
+
+def _lines_of(regions: ExportedRegions) -> dict[str, int]:
+    """How many changes one line can stand for: itself, those of its base, those of all that are nearer than a site.
+
+    Blocks that overlap are one site; they have lines of every region.
+    """
+    blocks = regions.scores.file.blocks
+    if blocks is None:
+        return dict(zip(LINE_FOR, (1, 3, 3 * (2 * SITE - 1)), strict=True))
+    near = -(-(2 * blocks.width - 1) // blocks.step) * blocks.contents * _deepest(regions)
+    return dict(zip(LINE_FOR, (1, near, near), strict=True))
+
+
+def _deepest(regions: ExportedRegions) -> int:
+    """How many windows hold one base, at most."""
+    places, most = regions.whole(), 1
+    for chrom in np.unique(places.chrom):
+        starts = np.sort(places.start[places.chrom == chrom])
+        before = np.searchsorted(starts, starts - regions.window, side="right")
+        most = max(most, int((np.arange(len(starts)) - before).max()) + 1)
+    return most
 
 
 def _strong(found: GenomeSubstitutions, least: float) -> GenomeSubstitutions:
@@ -56,6 +77,9 @@ def _each_once(
 ) -> Iterator[GenomeSubstitutions]:
     """Every substitution of the genome once; along the genome if all are wanted."""
     places = regions.whole()
+    if regions.scores.places is not None:  # a block has a line for each region that holds it
+        yield from regions.scores.substitutions(places.rows, tracks)
+        return
     overlapping = _overlapping(places.chrom, places.start, regions.window)
     if choice.n is None:
         overlapping[:] = True
@@ -116,6 +140,7 @@ def _of_stretch(stretch: Stretch, chrom: int, rows: Array, reference: Array, ove
     return GenomeSubstitutions(
         chrom=np.full(len(base), chrom),
         pos=stretch.segment.start + base + 1,
+        end=stretch.segment.start + base + 1,
         ref=codes[base],
         alt=alt,
         target=target,
@@ -160,9 +185,10 @@ class _Strongest:
         return whole.taken(_rank(whole.target) < self._n)
 
 
-def _apart(found: GenomeSubstitutions, choice: Choice) -> GenomeSubstitutions:
+def _apart(found: GenomeSubstitutions, choice: Choice, scores: Scores) -> GenomeSubstitutions:
     """The strongest ``n`` of each target, one for each substitution, base or site."""
-    least = {"substitution": 0, "base": 1, "site": SITE}[choice.by]
+    site = SITE if scores.places is None else int(scores.places.widths.max(initial=1))
+    least = {"substitution": 0, "base": 1, "site": site}[choice.by]
     taken: dict[tuple[int, int], set[int]] = {}
     counts: dict[int, int] = {}
     kept = []

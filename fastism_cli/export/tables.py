@@ -1,6 +1,6 @@
 """Tables with a line for each substitution, as text or Parquet: chrom, pos (from 1), ref, alt, target, delta.
 
-Letters are those of the + strand.
+Letters are those of the + strand. Of blocks: chrom, start and end as in BED, number of the content, target, delta.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ from fastism_cli.scores.tracks import Array
 from fastism_cli.scores.written_names import cell
 
 COLUMNS = ("chrom", "pos", "ref", "alt", "target", "delta")
+BLOCK_COLUMNS = ("chrom", "start", "end", "content", "target", "delta")
+WHOLE = ("pos", "start", "end", "content", "row")
 REGION_COLUMNS = ("row", "name")
 
 
 def write_tsv(job: ExportJob) -> None:
     """TSV: one file for all targets, with a header."""
     cells, columns = cells_of(job), columns_of(job)
-    line = "\t".join({"pos": "%d", "row": "%d", "delta": FLOAT}.get(column, "%s") for column in columns) + "\n"
+    forms = {**dict.fromkeys(WHOLE, "%d"), "delta": FLOAT}
+    line = "\t".join(forms.get(column, "%s") for column in columns) + "\n"
     with open_text(job.paths[0][0]) as file:
         file.write("\t".join(columns) + "\n")
         for found in substitutions(job):
@@ -42,7 +45,7 @@ def write_parquet(job: ExportJob) -> None:
     pa = require("pyarrow", wanted_by="--format parquet", extra="export")
     parquet = require("pyarrow.parquet", wanted_by="--format parquet", extra="export")
     cells, columns = cells_of(job), columns_of(job)
-    kinds = {"pos": pa.int64(), "row": pa.int64(), "delta": pa.float32()}
+    kinds = {**dict.fromkeys(WHOLE, pa.int64()), "delta": pa.float32()}
     schema = pa.schema([(column, kinds.get(column, pa.string())) for column in columns])
     with parquet.ParquetWriter(job.paths[0][0], schema) as writer:
         for found in substitutions(job):
@@ -62,7 +65,8 @@ def _array(pa: Any, values: Array, cells: Sequence[Any] | None, kind: Any) -> An
 
 
 def columns_of(job: ExportJob) -> list[str]:
-    return [*COLUMNS, *(REGION_COLUMNS if job.region_columns else ())]
+    columns = COLUMNS if job.regions.scores.places is None else BLOCK_COLUMNS
+    return [*columns, *(REGION_COLUMNS if job.region_columns else ())]
 
 
 def cells_of(job: ExportJob) -> dict[str, Sequence[Any]]:
@@ -84,7 +88,8 @@ def _numbers(found: GenomeSubstitutions, column: str) -> Array:
 
 
 def substitutions(job: ExportJob) -> Iterator[GenomeSubstitutions]:
-    """Substitutions with a score: of all regions, by region, target, position and letter; or those that were chosen."""
+    """Changes with a score: of all regions, by region, target, position and letter, or block and content; or those that
+    were chosen."""
     if job.choice is not None:
         yield from chosen_substitutions(job.regions, job.tracks, job.choice, scratch_folder(job.paths[0][0]))
         return

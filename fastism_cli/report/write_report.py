@@ -79,10 +79,11 @@ def write_report(
     Raises
     ------
     UsageError
-        If the file is no finished result, has no such target, or the page exists.
+        If the file is no finished result, has no such target, holds scores of blocks, or the page exists.
     """
     with open_scores(path) as scores:
         check_written(output, scores.protected, overwrite=overwrite)
+        scores.require_letters("the report", "fastism plot, top, or export --format tsv, parquet, bigwig or bedgraph")
         scores.require_bases()
         tracks = choose_tracks(scores, targets)
         shown = tracks if targets else tracks[:REPORT_TARGETS]

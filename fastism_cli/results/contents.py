@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastism_cli.results.ism_file import read_result
-from fastism_cli.results.layout import MeanOf, PairsLayout
+from fastism_cli.results.layout import MeanOf, PairsLayout, ReplacedBlocks
 from fastism_cli.results.schema import ATTRIBUTES, Status
 from fastism_cli.results.score_blocks import ScoreBlock
 from fastism_cli.results.scores import Scores
@@ -75,6 +75,8 @@ class Contents:
         Whether there is a standard deviation of each delta, over several models.
     pairs : PairsLayout or None
         The pairs of letters of which the file has interactions.
+    blocks : ReplacedBlocks or None
+        What was replaced; None: single letters.
     """
 
     path: str
@@ -102,6 +104,7 @@ class Contents:
     averaged: MeanOf | None
     has_spread: bool
     pairs: PairsLayout | None = None
+    blocks: ReplacedBlocks | None = None
 
 
 def contents_of(path: str, *, ranges: bool = True) -> Contents:
@@ -142,6 +145,7 @@ def contents_of(path: str, *, ranges: bool = True) -> Contents:
             averaged=file.averaged,
             has_spread=file.has_spread,
             pairs=file.pairs_layout,
+            blocks=file.blocks,
         )
 
 

@@ -1,4 +1,4 @@
-"""Substitutions on the genome: the lines of tables. Letters are those of the + strand."""
+"""Substitutions on the genome, or blocks: the lines of tables. Letters are those of the + strand."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from fastism_cli.results.score_blocks import GenomeBlock
+from fastism_cli.results.score_blocks import GenomeBlock, ReplacedGenomeBlock
 from fastism_cli.scores.substitutions import substituted
 from fastism_cli.scores.tracks import Array
 
@@ -21,20 +21,21 @@ class GenomeSubstitutions:
     ----------
     chrom : int64 (m,)
         Number of the contig, in the order of the FASTA.
-    pos : int64 (m,)
-        From 1, as in VCF.
+    pos, end : int64 (m,)
+        The first base that is changed, counted from 1, as in VCF, and the last one: of a substitution the same.
     ref, alt : (m,)
-        Codes of :data:`LETTERS`.
+        Codes of :data:`LETTERS`. Of a block, ``ref`` is its first base, and ``alt`` the number of its content.
     target : int64 (m,)
         Number of the track.
     delta, reference : float32 (m,)
-        Prediction with the substitution minus prediction without it, and the latter.
+        Prediction with the change minus prediction without it, and the latter.
     row : int64 (m,)
         Row of the file.
     """
 
     chrom: Array
     pos: Array
+    end: Array
     ref: Array
     alt: Array
     target: Array
@@ -44,6 +45,16 @@ class GenomeSubstitutions:
 
     def __len__(self) -> int:
         return len(self.pos)
+
+    @property
+    def start(self) -> Array:
+        """The first base that is changed, counted from 0, as in BED."""
+        return np.asarray(self.pos - 1)
+
+    @property
+    def content(self) -> Array:
+        """The number of what is put into a block."""
+        return self.alt
 
     def taken(self, which: Array) -> GenomeSubstitutions:
         """Some of them: by number, or bool (m,)."""
@@ -62,25 +73,46 @@ class GenomeSubstitutions:
 
 
 def genome_substitutions(block: GenomeBlock, chrom: Array, sizes: Array, reference: Array) -> GenomeSubstitutions:
-    """The substitutions of a block that have a score: by row, track, base and letter.
+    """The changes of a block of rows that have a score: by row, track, base and letter, or content of a block.
 
     Parameters
     ----------
     chrom : int64 (n,)
         Number of the contig of each row.
     sizes : int64 (contigs,)
-        What lies outside of its contig is left out.
+        What does not lie on its contig as a whole is left out.
     reference : float32 (n, K)
     """
+    if isinstance(block, ReplacedGenomeBlock):
+        return _replacements(block, chrom, sizes, reference)
     places = block.start[:, None] + np.arange(block.seq.shape[1])
     found = substituted(block.seq, block.delta, (places >= 0) & (places < sizes[chrom][:, None]))
     return GenomeSubstitutions(
         chrom=chrom[found.row],
         pos=places[found.row, found.column] + 1,
+        end=places[found.row, found.column] + 1,
         ref=block.seq[found.row, found.column],
         alt=found.alt,
         target=found.track,
         delta=found.delta,
         reference=reference[found.row, found.track],
         row=block.rows[found.row],
+    )
+
+
+def _replacements(block: ReplacedGenomeBlock, chrom: Array, sizes: Array, reference: Array) -> GenomeSubstitutions:
+    starts, ends = block.block_starts, block.block_starts + block.widths
+    wanted = (starts >= 0) & (ends <= sizes[chrom][:, None])
+    row, track, at, content = np.nonzero(np.isfinite(block.delta) & wanted[:, None, :, None])
+    first = starts[row, at]
+    return GenomeSubstitutions(
+        chrom=chrom[row],
+        pos=first + 1,
+        end=ends[row, at],
+        ref=block.seq[row, first - block.start[row]],
+        alt=content,
+        target=track,
+        delta=block.delta[row, track, at, content],
+        reference=reference[row, track],
+        row=block.rows[row],
     )

@@ -33,7 +33,8 @@ from typing import NamedTuple
 
 FORMAT = "fastism-ism"
 FORMAT_VERSION = 1.1
-WIDER_VERSION = 1.2  # of files that a reader of 1.1 would misread: a window beside the middle, a scale, a mean, pairs
+# Of files that a reader of 1.1 would misread: a window beside the middle, a scale, a mean, pairs, blocks.
+WIDER_VERSION = 1.2
 READABLE_VERSIONS = (
     1,
     FORMAT_VERSION,

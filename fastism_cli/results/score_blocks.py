@@ -10,8 +10,9 @@ import numpy as np
 
 from fastism_cli.genome.alphabet import DNA
 from fastism_cli.results.schema import MODEL_STRAND, STRAND
+from fastism_cli.scores.block_places import BlockPlaces, base_importance
 from fastism_cli.scores.importance import hypothetical, importance
-from fastism_cli.scores.region import RegionScores
+from fastism_cli.scores.region import RegionBlocks, RegionScores
 from fastism_cli.scores.tracks import Array
 
 
@@ -55,10 +56,46 @@ class GenomeBlock:
         columns : mapping of str to value
             The row's ``/regions``.
         """
+        on_contig = self._on_contig(i, columns)
+        delta = self.delta[i, k, on_contig]
+        return RegionScores(*_place(columns), letters, self.seq[i, on_contig], delta, float(prediction))
+
+    def _on_contig(self, i: int, columns: Mapping[str, Any]) -> slice:
+        """The columns of row ``i`` that are on its contig."""
         first = int(columns["start"] - self.start[i])
-        stop = first + int(columns["end"] - columns["start"])
-        place = (columns["chrom"], int(columns["start"]), columns["name"], columns[STRAND], columns[MODEL_STRAND])
-        return RegionScores(*place, letters, self.seq[i, first:stop], self.delta[i, k, first:stop], float(prediction))
+        return slice(first, first + int(columns["end"] - columns["start"]))
+
+
+def _place(columns: Mapping[str, Any]) -> tuple[str, int, str, str, str]:
+    return columns["chrom"], int(columns["start"]), columns["name"], columns[STRAND], columns[MODEL_STRAND]
+
+
+@dataclass(frozen=True)
+class ReplacedGenomeBlock(GenomeBlock):
+    """The same of a result of blocks, whose ``delta`` is float32 (n, K, P, A): along the + strand in every row.
+
+    Attributes
+    ----------
+    block_starts : int64 (n, P)
+        First base of each block on its contig; NaN in ``delta`` where it is not in the window as a whole.
+    widths : int64 (P,)
+    source : ScoreBlock
+        The same as the model saw it.
+    """
+
+    block_starts: Array
+    widths: Array
+    source: ScoreBlock
+
+    def importance(self) -> Array:
+        """Minus the mean of the deltas of all blocks that hold a base, float32 (n, K, W)."""
+        return self.source.importance_on_genome()
+
+    def region(self, i: int, k: int, columns: Mapping[str, Any], letters: str, prediction: float) -> RegionBlocks:
+        known = np.isfinite(self.delta[i, k]).all(-1)
+        places = BlockPlaces(self.block_starts[i], self.widths).taken(known).moved(-int(columns["start"]))
+        seq = self.seq[i, self._on_contig(i, columns)]
+        return RegionBlocks(*_place(columns), letters, seq, self.delta[i, k, known], float(prediction), places=places)
 
 
 @dataclass(frozen=True)
@@ -80,7 +117,9 @@ class ScoreBlock:
     seq : uint8 (n, L)
         0 to 3 = ACGT, 4 = N or outside of the contig.
     delta : float32 (n, K, L, 4)
-        In ACGT order, for the K tracks that were asked for; NaN where not computed.
+        In ACGT order, for the K tracks that were asked for; NaN where not computed. Of blocks (n, K, P, A).
+    places : BlockPlaces, optional
+        Where blocks lie in the input as the model saw it; None for single letters.
     """
 
     rows: Array
@@ -90,19 +129,50 @@ class ScoreBlock:
     window: int
     seq: Array
     delta: Array
+    places: BlockPlaces | None = None
 
     def on_genome(self) -> GenomeBlock:
         """The substituted window alone, on the + strand."""
-        seq, delta = self.seq, self.delta
+        if self.places is not None:
+            return self._blocks_on_genome(self.places)
+        seq, delta = self._seq_on_plus(), self.delta
         if self.reverse.any():
-            seq, delta = seq.copy(), delta.copy()
-            seq[self.reverse] = DNA.reverse_complement(seq[self.reverse])  # RNA has the same codes
+            delta = delta.copy()
             flat = delta.reshape(*delta.shape[:2], -1)
             flat[self.reverse] = flat[self.reverse, :, ::-1]  # T G C A read backwards is A C G T
-        start = self.input_start + self.first
+        return GenomeBlock(self.rows, self.reverse, self._start, self._in_window(seq), self._in_window(delta, axis=2))
+
+    def _blocks_on_genome(self, places: BlockPlaces) -> ReplacedGenomeBlock:
+        length = self.seq.shape[1]
+        turned, flip = places.reversed(length), self.reverse[:, None]
+        starts = self.input_start[:, None] + np.where(flip, turned.starts, places.starts)
+        delta = np.where(self.reverse[:, None, None, None], self.delta[:, :, ::-1], self.delta)
+        known = (self.rows, self.reverse, self._start, self._in_window(self._seq_on_plus()), delta)
+        return ReplacedGenomeBlock(*known, block_starts=starts, widths=places.widths, source=self)
+
+    def importance_on_genome(self) -> Array:
+        """Of blocks: the importance of each base of the window on the + strand, float32 (n, K, W)."""
+        assert self.places is not None
+        bases = base_importance(self.delta, self.places, self.seq.shape[1])
+        return self._in_window(np.where(self.reverse[:, None, None], bases[..., ::-1], bases), axis=2)
+
+    @property
+    def _start(self) -> Array:
+        """First base of each window on its contig."""
+        return np.asarray(self.input_start + self.first)
+
+    def _seq_on_plus(self) -> Array:
+        if not self.reverse.any():
+            return self.seq
+        seq = self.seq.copy()
+        seq[self.reverse] = DNA.reverse_complement(seq[self.reverse])  # RNA has the same codes
+        return seq
+
+    def _in_window(self, values: Array, axis: int = 1) -> Array:
+        """The columns of each row's window, of an array whose columns are an axis of it."""
         if len(np.unique(self.first)) < 2:
             columns = slice(int(self.first[0]), int(self.first[0]) + self.window) if len(self.first) else slice(0)
-            return GenomeBlock(self.rows, self.reverse, start, seq[:, columns], delta[:, :, columns])
+            return values[(slice(None),) * axis + (columns,)]
         at = self.first[:, None] + np.arange(self.window)
         row = np.arange(len(at))[:, None]
-        return GenomeBlock(self.rows, self.reverse, start, seq[row, at], np.moveaxis(delta[row, :, at], 2, 1))
+        return values[row, at] if axis == 1 else np.moveaxis(values[row, :, at], 2, 1)

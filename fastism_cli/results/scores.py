@@ -31,6 +31,7 @@ from fastism_cli.results.outputs import Recorded, inputs_of_result
 from fastism_cli.results.region_columns import RegionColumns
 from fastism_cli.results.schema import MODEL_STRAND, STRAND, Status
 from fastism_cli.results.score_blocks import ScoreBlock
+from fastism_cli.scores.block_places import BlockPlaces
 from fastism_cli.scores.interactions import PairMap, pair_map
 from fastism_cli.scores.labelled import LabelledScores, Loaded
 from fastism_cli.scores.region import RegionScores
@@ -74,7 +75,7 @@ class Scores(LabelledScores):
 
     @cached_property
     def delta(self) -> Mapping[str, Dataset]:
-        """By head, float32 or float16 (N, T, L, letters): datasets to be sliced."""
+        """By head, float32 or float16 (N, T, L, letters), of blocks (N, T, P, A): datasets to be sliced."""
         return {head: self.file.delta(head) for head in self.heads}
 
     @cached_property
@@ -107,6 +108,18 @@ class Scores(LabelledScores):
     def tracks(self) -> tuple[Track, ...]:
         """Every target of every head, in the order of the file."""
         return tuple(track for head in self.file.heads for track in head.tracks)
+
+    @cached_property
+    def places(self) -> BlockPlaces | None:
+        blocks = self.file.blocks
+        if blocks is None:
+            return None
+        starts = blocks.first + blocks.step * np.arange(blocks.count)
+        return BlockPlaces(starts, np.full(blocks.count, blocks.width))
+
+    @property
+    def contents(self) -> int:
+        return len(self.letters) if self.file.blocks is None else self.file.blocks.contents
 
     @property
     def source(self) -> str:
@@ -184,7 +197,8 @@ class Scores(LabelledScores):
             input_start = self.regions.at("input_start", found)
             codes, values = self._recoded(seq), delta[..., self._order]
             first = self._window_offset(found)
-            yield ScoreBlock(found, self.reverse(found), input_start, first, self.window, codes, values)
+            place = (found, self.reverse(found), input_start, first, self.window)
+            yield ScoreBlock(*place, codes, values, self.places)
 
     def loaded(self, rows: Array, tracks: Sequence[Track]) -> Iterator[Loaded]:
         """Those of some ascending rows that have scores, as the model saw them."""
@@ -203,20 +217,25 @@ class Scores(LabelledScores):
             yield genome_substitutions(block.on_genome(), chrom, sizes, self.predictions(block.rows, tracks))
 
     def lines(self, rows: Array, tracks: Sequence[Track]) -> Iterator[dict[str, Array]]:
-        """Columns of ``fastism top`` for all substitutions of some ascending rows."""
+        """Columns of ``fastism top`` for all substitutions, or blocks, of some ascending rows."""
         self.require_bases()
         for found in chain(self.substitutions(rows, tracks), [GenomeSubstitutions.nothing()]):
             yield self.columns(found, tracks)
 
     def columns(self, found: GenomeSubstitutions, tracks: Sequence[Track]) -> dict[str, Array]:
-        """The columns of a table of substitutions: chrom, pos, ref, alt, target, delta, reference, region."""
+        """The columns of a table of substitutions: chrom, pos, ref, alt, target, delta, reference, region.
+
+        Of blocks: chrom, start and end as in BED, content, and the last four.
+        """
         rows, at = np.unique(found.row, return_inverse=True)
         letters = np.array(LETTERS, dtype=object)
+        if self.places is None:
+            change = {"pos": found.pos, "ref": letters[found.ref], "alt": letters[found.alt]}
+        else:
+            change = {"start": found.start, "end": found.end, "content": found.content}
         return {
             "chrom": np.array(list(self.file.genome_sizes), dtype=object)[found.chrom],
-            "pos": found.pos,
-            "ref": letters[found.ref],
-            "alt": letters[found.alt],
+            **change,
             "target": np.array([cell(track.label) for track in tracks], dtype=object)[found.target],
             "delta": found.delta,
             "reference": found.reference,
@@ -286,6 +305,24 @@ class Scores(LabelledScores):
         letters = self.file.alphabet.letters
         return next((known.letters for known in (DNA, RNA) if set(known.letters) == set(letters)), letters)
 
+    def require_letters(self, wanted_by: str, instead: str) -> None:
+        """Refuse a result of blocks, where scores of single letters are needed.
+
+        Parameters
+        ----------
+        wanted_by, instead : str
+            What needs them, and what shows blocks.
+
+        Raises
+        ------
+        UsageError
+        """
+        if self.file.blocks is not None:
+            raise UsageError(
+                f"{wanted_by} shows single letters, and {self.path} holds scores of blocks ({self.file.blocks.text}). "
+                f"Use {instead}."
+            )
+
     def require_bases(self) -> None:
         """Refuse a file whose letters are not bases.
 
@@ -318,13 +355,6 @@ def open_scores(path: str | os.PathLike[str]) -> Scores:
     Raises
     ------
     UsageError
-        If it is no result file, one of another version, or an unfinished one; if it holds scores of blocks.
+        If it is no result file, one of another version, or an unfinished one.
     """
-    file = read_result(path)
-    if file.blocks is not None:
-        file.close()
-        raise UsageError(
-            f"{path} holds scores of blocks ({file.blocks.text}), not of single letters. Read its /delta (regions, "
-            "targets, blocks, contents) with read_result."
-        )
-    return Scores(file)
+    return Scores(read_result(path))

@@ -93,6 +93,7 @@ def _format_version(request: RunRequest) -> float:
     """The first version of the format whose readers know what is asked for."""
     options, window = request.options, parse_window(request.options.window)
     is_wider = (window is not None and window.first is not None) or options.scale or options.within
+    is_wider = is_wider or options.replace_with is not None
     return WIDER_VERSION if is_wider or request.averages is not None else FORMAT_VERSION
 
 

@@ -14,6 +14,7 @@ from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.optional import require
 from fastism_cli.options.choices import PICTURE_BASES
 from fastism_cli.options.figure_options import FigureOptions
+from fastism_cli.scores.block_places import BlockPlaces, base_importance
 from fastism_cli.scores.drawing.appearance import require_libraries, style
 from fastism_cli.scores.drawing.whole_figure import Contents, figure, panel_of
 from fastism_cli.scores.importance import hypothetical, importance
@@ -35,7 +36,7 @@ class Loaded(NamedTuple):
     seq : uint8 (n, L)
         Codes of the letters; their number is an N.
     delta : float32 (n, K, L, letters)
-        NaN where not computed.
+        NaN where not computed. Of blocks (n, K, P, A).
     """
 
     rows: Array
@@ -50,7 +51,8 @@ class LabelledScores(ABC):
     them. A target is named as :attr:`targets` lists it, or as ``--targets`` of a command takes it; where there is only
     one, it may be left out.
 
-    Beside what is here, each has ``delta`` (n, T, L, letters) and ``reference`` (n, T), by head.
+    Beside what is here, each has ``delta`` (n, T, L, letters) and ``reference`` (n, T), by head. Where blocks were
+    replaced, ``delta`` is (n, T, P, A) for P blocks and A contents.
     """
 
     # -- what there is --
@@ -100,6 +102,16 @@ class LabelledScores(ABC):
         return None
 
     @property
+    def places(self) -> BlockPlaces | None:
+        """Where blocks lie in each sequence; None where single letters were substituted."""
+        return None
+
+    @property
+    def contents(self) -> int:
+        """How many scores each block has: one for each content. Of positions, one for each letter."""
+        return len(self.letters)
+
+    @property
     def heads(self) -> tuple[str, ...]:
         """The names of the heads, in the order of the model."""
         return tuple(dict.fromkeys(track.head for track in self.tracks))
@@ -113,7 +125,11 @@ class LabelledScores(ABC):
         n, length = self.shape
         counts = {head: sum(track.head == head for track in self.tracks) for head in self.heads}
         heads = ", ".join(f"{head} ({count})" for head, count in counts.items())
-        return f"<{type(self).__name__} of {self.source}: {n:,} x {length:,} letters of {self.letters}, heads: {heads}>"
+        blocks = "" if self.places is None else f"{len(self.places.starts):,} blocks in "
+        return (
+            f"<{type(self).__name__} of {self.source}: {n:,} x {blocks}{length:,} letters of {self.letters}, "
+            f"heads: {heads}>"
+        )
 
     # -- scores of one target --
 
@@ -129,9 +145,16 @@ class LabelledScores(ABC):
         Returns
         -------
         float32 (n, L)
-            Positive where substitutions lower the prediction; NaN at an N, and where nothing was computed.
+            Positive where substitutions lower the prediction; NaN at an N, and where nothing was computed. Where blocks
+            were replaced: minus the mean of the deltas of all blocks that hold the position.
         """
-        return self._by_row(target, rows, self.shape[1:], lambda found: importance(found.seq, found.delta)[:, 0])
+        return self._by_row(target, rows, self.shape[1:], lambda found: self._importance(found)[:, 0])
+
+    def _importance(self, found: Loaded) -> Array:
+        """Of each letter that is there, float32 (n, K, L)."""
+        if self.places is None:
+            return importance(found.seq, found.delta)
+        return base_importance(found.delta, self.places, self.shape[1])
 
     def hypothetical(self, target: str | None = None, *, rows: Rows = None) -> Array:
         """The importance that each letter would have: delta minus its mean over the letters.
@@ -141,7 +164,16 @@ class LabelledScores(ABC):
         Returns
         -------
         float32 (n, L, letters)
+
+        Raises
+        ------
+        UsageError
+            If blocks were replaced, not letters.
         """
+        if self.places is not None:
+            raise UsageError(
+                f"hypothetical: {self.source} holds scores of blocks, not of letters. Use importance or to_frame."
+            )
         shape = (*self.shape[1:], len(self.letters))
         return self._by_row(target, rows, shape, lambda found: hypothetical(found.seq, found.delta)[:, 0])
 
@@ -157,7 +189,7 @@ class LabelledScores(ABC):
     # -- frames --
 
     def to_frame(self, targets: Targets = (), *, rows: Rows = None) -> Any:
-        """A pandas DataFrame with a line for each substitution that has a score.
+        """A pandas DataFrame with a line for each substitution, or each block and content, that has a score.
 
         Parameters
         ----------
@@ -171,7 +203,8 @@ class LabelledScores(ABC):
         pandas.DataFrame
             Of a file the columns of ``fastism top``: chrom, pos (from 1), ref, alt, target, delta, reference, region;
             letters are those of the + strand. In memory, ``sequence`` and ``position``, both from 0, are in the place
-            of chrom and pos, and there is no region.
+            of chrom and pos, and there is no region. Of blocks, ``start`` and ``end`` (from 0, the end excluded) and
+            the number of the ``content`` are in the place of position, ref and alt.
 
         Raises
         ------
@@ -194,26 +227,45 @@ class LabelledScores(ABC):
         -------
         xarray.Dataset
             ``delta`` (row, target, position, letter), ``reference`` (row, target), ``importance`` (row, target,
-            position), and ``seq`` (row, position): the letters, as bytes.
+            position), and ``seq`` (row, position): the letters, as bytes. Of blocks, ``delta`` is (row, target, block,
+            content), with ``block_start`` and ``block_width`` in the sequence as the model saw it.
         """
         xarray = require("xarray", wanted_by="to_xarray", extra="frames")
         rows, tracks = self._ascending(rows), self._tracks(targets)
         n, k, length = len(rows), len(tracks), self.shape[1]
-        delta = np.full((n, k, length, len(self.letters)), np.nan, np.float32)
+        delta: Array = np.full((n, k, *self._inner_shape), np.nan, np.float32)
         scores, seq = np.full((n, k, length), np.nan, np.float32), np.full((n, length), b"N")
         for found in self.loaded(rows, tracks):
             at = np.searchsorted(rows, found.rows)
-            delta[at], scores[at] = found.delta, importance(found.seq, found.delta)
+            delta[at], scores[at] = found.delta, self._importance(found)
             seq[at] = np.array([*self.letters, Alphabet(self.letters).unknown_letter], "S1")[found.seq]
         arrays = {
-            "delta": (("row", "target", "position", "letter"), delta),
+            "delta": (("row", "target", *self._inner_axes), delta),
             "reference": (("row", "target"), self.predictions(rows, tracks)),
             "importance": (("row", "target", "position"), scores),
             "seq": (("row", "position"), seq),
         }
         labels = {name: (axis, x[rows] if axis == "row" else x) for name, (axis, x) in self.labels().items()}
-        axes = {"row": rows, "target": [track.label for track in tracks], "letter": list(self.letters)}
-        return xarray.Dataset(arrays, coords=labels | axes)
+        axes = {"row": rows, "target": [track.label for track in tracks]}
+        return xarray.Dataset(arrays, coords=labels | axes | self._inner_labels)
+
+    @property
+    def _inner_shape(self) -> tuple[int, int]:
+        """Of the last two axes of delta."""
+        if self.places is None:
+            return self.shape[1], len(self.letters)
+        return len(self.places.starts), self.contents
+
+    @property
+    def _inner_axes(self) -> tuple[str, str]:
+        return ("position", "letter") if self.places is None else ("block", "content")
+
+    @property
+    def _inner_labels(self) -> dict[str, Any]:
+        """Their labels."""
+        if self.places is None:
+            return {"letter": list(self.letters)}
+        return {"block_start": ("block", self.places.starts), "block_width": ("block", self.places.widths)}
 
     # -- pictures --
 
@@ -226,6 +278,8 @@ class LabelledScores(ABC):
         options: FigureOptions | None = None,
     ) -> Any:
         """Sequence logos of importance; of one target over a heat map of the deltas, and over interactions of pairs.
+
+        Of blocks: the delta of each, under the letters.
 
         Parameters
         ----------

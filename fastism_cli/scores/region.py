@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.genome.placement import span_text
+from fastism_cli.scores.block_places import BlockPlaces, base_importance
 from fastism_cli.scores.importance import importance
 from fastism_cli.scores.tracks import Array
 
@@ -116,6 +117,11 @@ class RegionScores:
         return importance(self.seq[None], self.delta[None, None])[0, 0]
 
     @property
+    def outline(self) -> Array:
+        """What an overview of the region draws, float32 (W,)."""
+        return self.importance
+
+    @property
     def positions(self) -> Array:
         """Base of the contig of each column, int64 (W,)."""
         positions = np.arange(self.start, self.end)
@@ -135,15 +141,57 @@ class RegionScores:
 
     def between(self, start: int, end: int) -> RegionScores:
         """The part in ``[start, end)``; empty at the nearer end if there is none."""
+        start, columns = self._columns(start, end)
+        return replace(self, start=start, seq=self.seq[columns], delta=self.delta[columns])
+
+    def _columns(self, start: int, end: int) -> tuple[int, slice]:
+        """The first base of the part in ``[start, end)``, and its columns."""
         start, end = (min(max(position, self.start), self.end) for position in (start, end))
         first, stop = (self.end - end, self.end - start) if self.reverse else (start - self.start, end - self.start)
-        return replace(self, start=start, seq=self.seq[first:stop], delta=self.delta[first:stop])
+        return start, slice(first, stop)
 
     def around_site(self, bases: int | None) -> Interval:
         """``bases`` bases around the strongest site, moved inside of the region; all of it for None."""
         wide = len(self.seq) if bases is None else min(bases, len(self.seq))
         start = min(max(self.site - wide // 2, self.start), self.end - wide)
         return Interval(self.chrom, start, start + wide)
+
+
+@dataclass(frozen=True)
+class RegionBlocks(RegionScores):
+    """The same of a result of blocks: ``delta`` is float32 (P, A), and ``places`` has the columns of each block.
+
+    A block can begin before the first column, and end behind the last.
+    """
+
+    places: BlockPlaces = field(default_factory=lambda: BlockPlaces(*np.empty((2, 0), np.int64)))
+
+    @cached_property
+    def importance(self) -> Array:
+        """Minus the mean of the deltas of all blocks that hold a base, float32 (W,); NaN where there is none."""
+        return base_importance(self.delta[None, None], self.places, len(self.seq))[0, 0]
+
+    @property
+    def outline(self) -> Array:
+        """The mean delta of the blocks that hold each base: as the bars, down where replacing lowers the prediction."""
+        return -self.importance
+
+    @property
+    def middles(self) -> Array:
+        """Where on the contig the middle of each block is, float64 (P,): 0.5 is that of the first base."""
+        columns = self.places.starts + self.places.widths / 2
+        return self.end - columns if self.reverse else self.start + columns
+
+    def reversed(self) -> RegionBlocks:
+        seq = Alphabet(self.letters).reverse_complement(self.seq)
+        places = self.places.reversed(len(self.seq))
+        return replace(self, seq=seq, delta=self.delta[::-1], places=places, reverse=not self.reverse)
+
+    def between(self, start: int, end: int) -> RegionBlocks:
+        start, columns = self._columns(start, end)
+        shown = (self.places.stops > columns.start) & (self.places.starts < columns.stop)
+        places = self.places.taken(shown).moved(-columns.start)
+        return replace(self, start=start, seq=self.seq[columns], delta=self.delta[shown], places=places)
 
 
 def stitched(parts: Sequence[RegionScores]) -> RegionScores:
@@ -158,8 +206,18 @@ def stitched(parts: Sequence[RegionScores]) -> RegionScores:
     start, end = first.start, max(part.end for part in parts)
     letters = len(first.letters)
     seq = np.full(end - start, letters, np.uint8)
-    delta = np.full((end - start, letters), np.nan, np.float32)
     for part in parts:
         seq[part.start - start : part.end - start] = part.seq
+    if isinstance(first, RegionBlocks):
+        return replace(first, seq=seq, **_blocks_of(parts, start))
+    delta = np.full((end - start, letters), np.nan, np.float32)
+    for part in parts:
         delta[part.start - start : part.end - start] = part.delta
     return replace(first, seq=seq, delta=delta)
+
+
+def _blocks_of(parts: Sequence[RegionScores], start: int) -> dict[str, Any]:
+    """Deltas and places of the blocks of all parts, in a region that begins at ``start``."""
+    places = [part.places.moved(part.start - start) for part in parts if isinstance(part, RegionBlocks)]
+    joined = BlockPlaces(np.concatenate([x.starts for x in places]), np.concatenate([x.widths for x in places]))
+    return {"delta": np.concatenate([part.delta for part in parts]), "places": joined}

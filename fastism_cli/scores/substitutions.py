@@ -1,4 +1,4 @@
-"""Deltas as a list of substitutions."""
+"""Deltas as a list of substitutions, or of contents of blocks."""
 
 from __future__ import annotations
 
@@ -40,5 +40,18 @@ def substituted(seq: Array, delta: Array, wanted: Array | None = None) -> Substi
     if wanted is not None:
         is_other &= wanted[..., None]
     found = np.isfinite(delta) & is_other[:, None]
+    row, track, column, alt = np.nonzero(found)
+    return Substituted(row, track, column, alt, delta[found])
+
+
+def replaced(delta: Array) -> Substituted:
+    """List the contents of blocks that have a score: ``column`` is the number of a block, ``alt`` that of a content.
+
+    Parameters
+    ----------
+    delta : float32 (n, K, P, A)
+        NaN where not computed.
+    """
+    found = np.isfinite(delta)
     row, track, column, alt = np.nonzero(found)
     return Substituted(row, track, column, alt, delta[found])

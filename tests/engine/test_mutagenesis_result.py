@@ -146,3 +146,32 @@ def test_a_notebook_sees_nothing_of_tensorflow():
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TF_CPP")}
     found = subprocess.run([sys.executable, "-c", QUIETLY], capture_output=True, text=True, env=environment, check=True)
     assert found.stdout + found.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "options", [{"width": 5, "step": 2}, {"ranges": [(19, 24), (0, 3), (4, 4 + 12)]}], ids=["regular", "ranges"]
+)
+def test_blocks_in_memory(options):
+    engine = FastISM(two_heads(), replace_with="N", **options)
+    result = engine([TEXT, TEXT[::-1]])
+    ranges = engine.block_ranges
+    assert repr(result).startswith(f"<MutagenesisResult of a result in memory: 2 x {len(ranges)} blocks in 24 letters")
+    frame = result.to_frame()
+    assert list(frame) == ["sequence", "start", "end", "content", "target", "delta", "reference"]
+    assert len(frame) == 2 * 3 * len(ranges)
+    for line in frame.itertuples(index=False):
+        head, _, unit = line.target.partition("/")
+        assert line.content == 0
+        assert line.delta == result.delta[head][line.sequence, int(unit or 0), ranges.index((line.start, line.end)), 0]
+    importance = result.importance("marks/1")
+    for row, base in np.ndindex(importance.shape):
+        over = [result.delta["marks"][row, 1, i, 0] for i, (a, b) in enumerate(ranges) if a <= base < b]
+        assert (
+            importance[row, base] == pytest.approx(-np.mean(over), rel=1e-5)
+            if over
+            else np.isnan(importance[row, base])
+        )
+    figure = result.plot("count", row=1)
+    assert len(figure.axes[0].patches) == len(ranges)
+    with pytest.raises(UsageError, match="blocks, not of letters"):
+        result.hypothetical("count")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from fastism_cli import FastISM, RunOptions, open_scores, read_result, score_regions
+from fastism_cli import FastISM, RunOptions, read_result, score_regions
 from fastism_cli.cli import main
 from fastism_cli.errors import UsageError
 from fastism_cli.results.merge_shards import merge_shards
@@ -72,21 +72,14 @@ def test_a_finished_result_is_resumed_and_one_of_other_blocks_is_not(folder):
         scored(folder, "resumed.ism.h5", resume=True, **{**BLOCKS, "step": 4})
 
 
-def test_the_command_and_those_that_read_letters(folder):
+def test_the_command_and_what_it_names_next(folder):
     path = str(folder.path / "command.ism.h5")
     given = ["--model", folder.models["plain"], "--bed", folder.bed, "--fasta", folder.fasta, "-o", path]
     result = CliRunner().invoke(main, ["run", *given, "--replace-with", "shuffle", "--width", "8", "--samples", "2"])
     assert result.exit_code == 0, result.output
-    assert CliRunner().invoke(main, ["info", path]).exit_code == 0
-    for command in (
-        ["export", path, "--format", "tsv"],
-        ["report", path],
-        ["plot", path, "--top", "1", "-o", str(folder.path / "x.png")],
-    ):
-        result = CliRunner().invoke(main, command)
-        assert result.exit_code != 0 and "holds scores of blocks (5 blocks of 8 bases" in result.output, result.output
-    with pytest.raises(UsageError, match="not of single letters"):
-        open_scores(path)
+    assert "check ok: 5 blocks against plain Keras in float64" in result.stderr
+    assert result.stderr.splitlines()[-1].endswith(f"next: fastism top {path}")
+    assert CliRunner().invoke(main, ["top", path, "-n", "1"]).exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -108,3 +101,19 @@ def test_options_that_do_not_fit_are_refused_before_keras(options, message):
 def test_a_block_that_is_wider_than_the_input_is_refused(folder):
     with pytest.raises(UsageError, match=f"from 1 to {LENGTH} positions"):
         scored(folder, "wide.ism.h5", replace_with="N", width=LENGTH + 1)
+
+
+def command(*arguments):
+    return CliRunner().invoke(main, [str(x) for x in arguments])
+
+
+def test_inspect_and_verify_take_blocks(folder):
+    asked = ("--replace-with", "reverse-complement", "--width", 8, "--step", 4)
+    found = json.loads(command("inspect", folder.models["plain"], *asked, "--json").stdout)
+    alone = json.loads(command("inspect", folder.models["plain"], "--json").stdout)
+    assert found["change"] == "block of 8 bases" and found["nodes"][0]["width"] == 12
+    assert found["limit"] < alone["limit"]
+    checked = command("verify", "-m", folder.models["plain"], *asked, "--sequences", 1, "--positions", 6)
+    assert checked.exit_code == 0 and "fast engine, 6 blocks in 1 sequences" in checked.stdout, checked.output
+    both = command("verify", "-m", folder.models["plain"], "--width", 8)
+    assert both.exit_code == 2 and "--replace-with says what is put into them" in both.stderr

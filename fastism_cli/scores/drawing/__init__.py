@@ -1,7 +1,7 @@
 """Pictures of scores, by matplotlib: ``from fastism_cli import plot``.
 
-``logo``, ``heat_map``, ``overview``, ``track`` and ``highlight`` each draw one plot on axes that they are given, and
-return them; ``figure`` puts them together::
+``logo``, ``heat_map``, ``blocks``, ``overview``, ``track`` and ``highlight`` each draw one plot on axes that they are
+given, and return them; ``figure`` puts them together::
 
     from fastism_cli import open_scores, plot
 
@@ -15,13 +15,14 @@ from fastism_cli.genome.annotations import open_annotation
 from fastism_cli.options.figure_options import FigureOptions
 from fastism_cli.scores.drawing.annotation_axes import track
 from fastism_cli.scores.drawing.appearance import style
-from fastism_cli.scores.drawing.axes import heat_map, highlight, logo, overview
+from fastism_cli.scores.drawing.axes import blocks, heat_map, highlight, logo, overview
 from fastism_cli.scores.drawing.whole_figure import Contents, Panel, figure, panel_of
 
 __all__ = [
     "Contents",
     "FigureOptions",
     "Panel",
+    "blocks",
     "figure",
     "heat_map",
     "highlight",

@@ -12,22 +12,25 @@ import numpy as np
 
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.placement import FIRST
+from fastism_cli.scores.block_places import BlockPlaces
 from fastism_cli.scores.drawing.appearance import (
     COLOURS,
     HEAT,
     INK,
+    ITEM,
     NOT_COMPUTED,
     OTHER_LETTER,
     SHADE,
     letter_paths,
     require_libraries,
 )
-from fastism_cli.scores.region import Interval, RegionScores
+from fastism_cli.scores.region import Interval, RegionBlocks, RegionScores
 from fastism_cli.scores.tracks import Array
 
 MAX_LETTERS = 1500  # bases; letters of more would be narrower than a pixel, and take seconds to draw
 MAX_BARS = 4000
 LETTER_WIDTH = 0.95  # of a base
+LETTER_BAND = (0.06, 0.14)  # above the bars of blocks, shares of their axis: free, and letters
 LEAST_LETTER, THINNEST = 1.2, 0.8  # points: narrower letters cannot be read, so that bars take their place
 Limits = tuple[float, float]
 
@@ -64,6 +67,50 @@ def logo(region: RegionScores, axes: Any = None, *, view: Interval | None = None
     axes.set_ylim(*(ylim or importance_limits([values])))
     axes.set_ylabel("importance")
     return axes
+
+
+def blocks(region: RegionBlocks, axes: Any = None, *, view: Interval | None = None, ylim: Limits | None = None) -> Any:
+    """Draw the delta of each block as a bar, under the letters of the reference.
+
+    A bar is as wide as its block; where blocks overlap, as far as it is from one to the next. Of several contents, the
+    bar is their mean, and each has a dot.
+
+    Parameters and returns are those of :func:`logo`; ``ylim`` is without the letters.
+    """
+    axes, view, part = _begun(region, axes, view)
+    assert isinstance(part, RegionBlocks)
+    low, high = ylim or block_limits([part])
+    middles, widths, heights = part.middles + FIRST - 0.5, bar_widths(part.places), part.delta.mean(-1)
+    kept = strongest_of_groups(heights)
+    axes.bar(middles[kept], heights[kept], widths[kept], color=ITEM, linewidth=0)
+    if part.delta.shape[-1] > 1:
+        x, y = np.repeat(middles[kept], part.delta.shape[-1]), part.delta[kept].ravel()
+        axes.scatter(x, y, s=2.0, color=INK, linewidths=0)
+    axes.axhline(0, color=INK, linewidth=0.5)
+    if len(part.seq) <= MAX_LETTERS and base_points(axes, view) >= LEAST_LETTER:
+        gap, tall = ((high - low) * share for share in LETTER_BAND)
+        columns = np.arange(len(part.seq))
+        heights = np.full(len(columns), tall)
+        x = part.positions + FIRST
+        _add_letters(axes, _text(part, columns), x, heights, reverse=part.reverse, bottom=high + gap)
+        high += gap + tall
+    axes.set_ylim(low, high)
+    axes.set_ylabel("delta")
+    return axes
+
+
+def bar_widths(places: BlockPlaces) -> Array:
+    """How wide the bar of each block is, float64 (P,): as the block, or as far as it is to the next one, if less."""
+    middles = places.starts + places.widths / 2
+    apart = np.diff(np.unique(middles))
+    ends = np.concatenate([[np.inf], apart, [np.inf]])
+    nearest = np.minimum(ends[:-1], ends[1:])[np.unique(middles, return_inverse=True)[1]]
+    return np.minimum(places.widths, nearest)
+
+
+def block_limits(regions: list[RegionBlocks]) -> Limits:
+    """Ends of an axis that shows the deltas of all blocks of some regions, and 0."""
+    return importance_limits([region.delta.ravel() for region in regions])
 
 
 def heat_map(
@@ -111,13 +158,13 @@ def heat_map(
 
 
 def overview(region: RegionScores, axes: Any = None, *, view: Interval | None = None) -> Any:
-    """Draw the importance over a whole region as bars, with ``view`` shaded.
+    """Draw the importance over a whole region as bars, or the mean delta of its blocks, with ``view`` shaded.
 
     Parameters and returns are those of :func:`logo`.
     """
     axes, _, _ = _begun(region, axes, None)
-    kept = strongest_of_groups(region.importance)
-    values = np.nan_to_num(region.importance[kept])
+    kept = strongest_of_groups(region.outline)
+    values = np.nan_to_num(region.outline[kept])
     axes.vlines(region.positions[kept] + FIRST, np.minimum(values, 0), np.maximum(values, 0), color=INK, linewidth=0.6)
     if view is not None:
         axes.axvspan(view.start + FIRST - 0.5, view.end + FIRST - 0.5, color=SHADE, alpha=0.4, linewidth=0)
@@ -206,11 +253,12 @@ def _text(part: RegionScores, columns: Array) -> str:
     return "".join(np.array([*part.letters, "N"])[part.seq[columns]])
 
 
-def _add_letters(axes: Any, letters: str, x: Array, heights: Array, *, reverse: bool) -> None:
+def _add_letters(axes: Any, letters: str, x: Array, heights: Array, *, reverse: bool, bottom: float = 0.0) -> None:
     from matplotlib.collections import PathCollection
+    from matplotlib.transforms import Affine2D
 
     width = -LETTER_WIDTH if reverse else LETTER_WIDTH
     paths = letter_paths(letters, x, heights, width=width)
     shapes = PathCollection(paths, facecolors=[colour_of(letter) for letter in letters], linewidths=0)
-    shapes.set_transform(axes.transData)
+    shapes.set_transform(Affine2D().translate(0, bottom) + axes.transData)
     axes.add_collection(shapes, autolim=False)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fastism_cli.errors import UsageError
 from fastism_cli.genome.annotations import AnnotationFile, Curve
 from fastism_cli.genome.placement import FIRST
 from fastism_cli.options.figure_options import NO_TITLE, FigureOptions
@@ -18,7 +19,6 @@ from fastism_cli.scores.drawing.placing import (
     BAR_INCHES,
     EDGE,
     FLATTEST,
-    IMPORTANCE,
     LABEL_SHARE,
     NARROWEST,
     TICK,
@@ -36,7 +36,7 @@ from fastism_cli.scores.drawing.placing import (
     width_of,
 )
 from fastism_cli.scores.interactions import PairMap
-from fastism_cli.scores.region import Interval, RegionScores
+from fastism_cli.scores.region import Interval, RegionBlocks, RegionScores
 from fastism_cli.scores.written_names import cell
 
 
@@ -123,6 +123,12 @@ def figure(contents: Contents, options: FigureOptions | None = None) -> Any:
     return _Drawing(contents, options or FigureOptions()).drawn()
 
 
+def _limits_of(regions: list[RegionScores]) -> Limits:
+    """Ends of an axis of logos, or of blocks."""
+    blocks = [region for region in regions if isinstance(region, RegionBlocks)]
+    return plots.block_limits(blocks) if blocks else plots.importance_limits([x.importance for x in regions])
+
+
 class _Drawing:
     """One figure: what is shown, measured and placed."""
 
@@ -131,7 +137,7 @@ class _Drawing:
         self.regions = [panel.region for panel in contents.panels]
         self.limits = self._limits()
         self.largest = self._largest()
-        self.has_heat = len(self.regions) == 1 if options.heat_map is None else options.heat_map
+        self.has_heat = self._has_heat()
         self.rows = rows_of(contents.view, options.wrap, reverse=contents.reverse)
         self.shown = [[one.within(*row) for one in contents.tracks] for row in self.rows]
         self.curve_limits = self._curve_limits()
@@ -143,14 +149,23 @@ class _Drawing:
 
     # -- what is measured --
 
+    def _has_heat(self) -> bool:
+        of_blocks = any(isinstance(region, RegionBlocks) for region in self.regions)
+        if of_blocks and self.options.heat_map:
+            raise UsageError("a heat map shows deltas of single letters, and these are of blocks. Leave it out.")
+        if self.options.heat_map is None:
+            return len(self.regions) == 1 and not of_blocks
+        return self.options.heat_map
+
     def _limits(self) -> list[Limits]:
+        """Of each panel: one for all logos, and one for all blocks, unless each has its own."""
         view = self.contents.view
-        values = [region.between(view.start, view.end).importance for region in self.regions]
+        shown = [region.between(view.start, view.end) for region in self.regions]
         if self.options.ylim is not None:
-            return [self.options.ylim for _ in values]
+            return [self.options.ylim for _ in shown]
         if self.options.own_y:
-            return [plots.importance_limits([one]) for one in values]
-        return [plots.importance_limits(values)] * len(values)
+            return [_limits_of([one]) for one in shown]
+        return [_limits_of([other for other in shown if type(other) is type(one)]) for one in shown]
 
     def _largest(self) -> list[float]:
         view = self.contents.view
@@ -259,13 +274,18 @@ class _Drawing:
         self._number(lowest, row.bases, row.logos[0].width)
 
     def _draw_logo(self, k: int, box: Box, bases: Interval) -> Any:
-        axes = plots.logo(self.regions[k], self._axes(box), view=bases, ylim=self.limits[k])
+        region = self.regions[k]
+        if isinstance(region, RegionBlocks):
+            axes = plots.blocks(region, self._axes(box), view=bases, ylim=self.limits[k])
+        else:
+            axes = plots.logo(region, self._axes(box), view=bases, ylim=self.limits[k])
         values = list(ticks_of(self.limits[k], box.height, self.options.small))
         axes.set_yticks(values, [f"{value:.4g}" for value in values])
         axes.tick_params(axis="y", labelsize=self.options.small, length=2, pad=2)
+        words = axes.get_ylabel()
         axes.set_ylabel("")
         x, y = EDGE + line_inches(self.options.small) / 2, box.y + box.height / 2
-        self._text(IMPORTANCE, x, y, rotation=90)
+        self._text(words, x, y, rotation=90)
         if len(self.regions) > 1:
             points = self.options.font_size
             label = shortened(self.contents.panels[k].label, points, self.width - self.margins.right - box.x)
