@@ -1,8 +1,8 @@
 """Draw one picture of each kind by the command line: `make figures`, in some seconds.
 
 The results that they show are made by `make figures ANEW=1`: a peak of the demo, the same peak with its CTCF motif
-changed, an interval around it in tiles, and a bigWig of the importance. motifs.bed holds the motifs that were planted
-in the demo's peaks, genes.gtf two genes that were made up.
+changed, an interval around it in tiles, the peak in blocks, and a bigWig of the importance. motifs.bed holds the motifs
+that were planted in the demo's peaks, genes.gtf two genes that were made up.
 """
 
 from __future__ import annotations
@@ -50,6 +50,11 @@ KINDS = {
         "peak_52.ism.h5 --name peak_52 --strand region --target ap1 --target ctcf --heat-map --own-y --bases 50 "
         "--width 89mm --font-size 7",
     ),
+    "blocks.png": (
+        "single letters, and below them blocks of 10 bases that were replaced with N, one every 2",
+        "peak_52.ism.h5 blocks.ism.h5 --label letters --label blocks --region chr3:28,351-28,430 --target ctcf "
+        "--width 183mm --height 70mm --track motifs.bed",
+    ),
 }
 
 
@@ -73,8 +78,10 @@ def make_results() -> None:
         fastism(f"{run} peak.bed --fasta demo.fa --output peak_52.ism.h5", folder)
         fastism(f"{run} peak.bed --fasta changed.fa --output changed.ism.h5", folder)
         fastism(f"{run} long.bed --fasta demo.fa --output tiled.ism.h5 --tile --window 400", folder)
+        blocks = "--replace-with N --width 10 --step 2"
+        fastism(f"{run} peak.bed --fasta demo.fa --output blocks.ism.h5 {blocks}", folder)
         fastism("export -q peak_52.ism.h5 --format bigwig --targets ctcf --output ctcf.bw", folder)
-        for file in ("peak_52.ism.h5", "changed.ism.h5", "tiled.ism.h5", "ctcf.bw"):
+        for file in ("peak_52.ism.h5", "changed.ism.h5", "tiled.ism.h5", "blocks.ism.h5", "ctcf.bw"):
             (HERE / file).write_bytes((folder / file).read_bytes())
 
 
