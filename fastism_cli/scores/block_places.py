@@ -59,7 +59,15 @@ def base_importance(delta: Array, places: BlockPlaces, length: int) -> Array:
     for offset in range(int(places.widths.max(initial=0))):
         at = places.starts + offset
         inside = np.flatnonzero((offset < places.widths) & (at >= 0) & (at < length))
-        np.add.at(total, at[inside], values[inside])
-        np.add.at(count, at[inside], known[inside])
+        _add(total, at[inside], values[inside])
+        _add(count, at[inside], known[inside])
     means = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
     return np.moveaxis(means, 0, -1).astype(np.float32)
+
+
+def _add(total: Array, at: Array, values: Array) -> None:
+    """Add to rows of an array; a row may come several times, which takes much longer."""
+    if len(np.unique(at)) == len(at):
+        total[at] += values
+    else:
+        np.add.at(total, at, values)
