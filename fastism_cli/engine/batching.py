@@ -97,8 +97,10 @@ class Batching:
         if self.engine == "naive":
             return self._naive_batch
         choices = device_choices()
-        by_memory = choices.working_set / (4 * self.prepared.plan.working_set)
-        return int(max(MIN_SUBSTITUTIONS, min(choices.max_substitutions, by_memory, self._by_free_memory)))
+        plan = self.prepared.plan
+        size = 4 * plan.working_set
+        wanted = max(choices.working_set / size, min(plan.pays_from, choices.max_working_set / size))
+        return int(max(MIN_SUBSTITUTIONS, min(choices.max_substitutions, wanted, self._by_free_memory)))
 
     @cached_property
     def _by_free_memory(self) -> float:

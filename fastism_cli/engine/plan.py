@@ -220,6 +220,11 @@ class Plan:
         return max(heads, 1, *(step.scratch + self._written(step) for step in self.steps if step.rule is not None))
 
     @cached_property
+    def pays_from(self) -> int:
+        """Substitutions that a call should hold at least, see :meth:`fastism_cli.rules.base.Rule.pays_from`."""
+        return max((step.rule.pays_from(step.facts) for step in self.steps if step.rule is not None), default=1)
+
+    @cached_property
     def late_working_set(self) -> int:
         """Elements of the largest of the late steps for one substitution: its inputs and its output, laid out."""
         return max((step.scratch + self._written(step) for step in self.late_steps), default=1)

@@ -22,6 +22,8 @@ class DeviceChoices:
     ----------
     working_set : float
         Bytes that the largest stage of one call can fill, where the device does not say what is free.
+    max_working_set : float
+        The same, where a call pays only with more substitutions than fit ``working_set``.
     late_working_set : float
         Bytes that the largest of the late steps can fill (see :mod:`fastism_cli.engine.late_part`).
     max_substitutions : int
@@ -42,6 +44,7 @@ class DeviceChoices:
     """
 
     working_set: float
+    max_working_set: float
     late_working_set: float
     max_substitutions: int
     naive_batches: tuple[int, ...]
@@ -64,10 +67,15 @@ class DeviceChoices:
 # reduced, took 13 to 14 ms of processor time each in pieces of 2 to 16 MB, 14 to 15 of 64 MB.
 CHOICES = {
     "cpu": DeviceChoices(
-        working_set=48e6, late_working_set=16e6, max_substitutions=20_000, naive_batches=(32, 128, 512)
+        working_set=48e6,
+        max_working_set=400e6,
+        late_working_set=16e6,
+        max_substitutions=20_000,
+        naive_batches=(32, 128, 512),
     ),
     "gpu": DeviceChoices(
         working_set=2e9,
+        max_working_set=2e9,
         late_working_set=2e9,
         max_substitutions=60_000,
         naive_batches=(512, 2048, 8192),

@@ -344,3 +344,7 @@ class Rule:
     def scratch(self, facts: Facts) -> int:
         """Elements that one substitution needs for intermediate results, besides inputs and output."""
         return 0
+
+    def pays_from(self, facts: Facts) -> int:
+        """Substitutions of a call below which most of its time goes into what each call costs."""
+        return 1

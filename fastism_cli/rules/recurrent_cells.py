@@ -84,7 +84,9 @@ class CellSteps:
 
 
 class LSTMSteps(CellSteps):
-    """``c' = f * c + i * g``, ``h' = o * tanh(c')``. Kept: the sums in the gates, ``c`` and ``c'``.
+    """``c' = f * c + i * g``, ``h' = o * tanh(c')``.
+
+    Kept: the sums in the gates, ``c``, ``c'``, the gates themselves, ``tanh(c')``.
 
     The new value of ``c`` is carried on beside its change. A cell that forgets slowly has a large ``c``, of which
     tanh hides the rounding. Where a change brings ``c`` near 0, ``c`` plus its change would show it.
@@ -109,27 +111,30 @@ class LSTMSteps(CellSteps):
         return [o * self.cell.activation(c), c]
 
     def kept(self, projected: Any, before: Sequence[Any], after: Sequence[Any]) -> list[Any]:
-        return [self.with_bias(projected + times(before[0], self.cell.recurrent_kernel)), before[1], after[1]]
+        z = self.with_bias(projected + times(before[0], self.cell.recurrent_kernel))
+        return [z, before[1], after[1], *self.gates(z), self.cell.activation(after[1])]
 
     def values(self, kept: Any) -> list[Any]:
         return [blocks(kept, self.units, 5)[4]]
 
     def change(self, kept: Any, projected: Any, recurrent: Any, changes: Sequence[Any]) -> list[Any]:
-        *z, c, after = blocks(kept, self.units, 6)
+        parts = blocks(kept, self.units, 11)
+        z, (c, after), gates, y = parts[:4], parts[4:6], parts[6:10], parts[10]
         moved = blocks(recurrent if projected is None else recurrent + projected, self.units, 4)
         act, gate = self.cell.activation, self.cell.recurrent_activation
-        pairs = [moved_by(f, x, d) for f, x, d in zip((gate, gate, act, gate), z, moved, strict=True)]
+        pairs = [moved_by(f, x, d, old=y) for f, x, d, y in zip((gate, gate, act, gate), z, moved, gates, strict=True)]
         (i, di), (f, df), (g, dg), (o, do) = pairs
         dc = (f + df) * changes[1] + df * c + (i + di) * dg + di * g
         new = (f + df) * changes[2] + (i + di) * (g + dg)
-        y, dy = moved_by(act, after, dc, new)
+        y, dy = moved_by(act, after, dc, new, old=y)
         return [(o + do) * dy + do * y, dc, new]
 
 
 class GRUSteps(CellSteps):
     """``h' = z * h + (1 - z) * g``, with a reset gate before or after the product of ``h`` and its kernel.
 
-    Kept: the sums in ``z`` and ``r``, that in ``g``, ``h``; if the reset comes after it, the product too.
+    Kept: the sums in ``z`` and ``r``, that in ``g``, ``h``, and ``z``, ``r``, ``g`` themselves; if the reset comes
+    after it, the product too.
     """
 
     n_gates = 3
@@ -171,7 +176,8 @@ class GRUSteps(CellSteps):
 
     def kept(self, projected: Any, before: Sequence[Any], after: Sequence[Any]) -> list[Any]:
         gates, inner, product = self.sums(projected, before[0])
-        return [gates, inner, before[0], *([product] if self.cell.reset_after else [])]
+        values = [self.gate(gates), self.cell.activation(inner)]
+        return [gates, inner, before[0], *values, *([product] if self.cell.reset_after else [])]
 
     def recurrent(self, kept: Any, projected: Any, changes: Sequence[Any], stage: Stage) -> Any:
         kernel = ops.convert_to_tensor(self.cell.recurrent_kernel)
@@ -182,31 +188,31 @@ class GRUSteps(CellSteps):
 
     def reset_change(self, kept: Any, projected: Any, gates: Any, dh: Any) -> Any:
         """The change of ``r * h``."""
-        _, r, _, h = blocks(kept, self.units, 4)
+        _, sum_r, _, h, _, r = blocks(kept, self.units, 6)
         moved = gates if projected is None else gates + projected[..., : 2 * self.units]
-        r, dr = moved_by(self.cell.recurrent_activation, r, moved[..., self.units :])
+        r, dr = moved_by(self.cell.recurrent_activation, sum_r, moved[..., self.units :], old=r)
         return (r + dr) * dh + dr * h
 
     def change(self, kept: Any, projected: Any, recurrent: Any, changes: Sequence[Any]) -> list[Any]:
         units, (dh,) = self.units, changes
-        z, r, inner, h, *product = blocks(kept, units, 5 if self.cell.reset_after else 4)
+        sum_z, sum_r, inner, h, z, r, g, *product = blocks(kept, units, 8 if self.cell.reset_after else 7)
         if self.cell.reset_after:
             gates, of_state = recurrent[..., : 2 * units], recurrent[..., 2 * units :]
         else:
             gates, of_state = recurrent
         if projected is not None:
             gates = gates + projected[..., : 2 * units]
-        z, dz = moved_by(self.cell.recurrent_activation, z, gates[..., :units])
+        z, dz = moved_by(self.cell.recurrent_activation, sum_z, gates[..., :units], old=z)
         if self.cell.reset_after:
-            r, dr = moved_by(self.cell.recurrent_activation, r, gates[..., units:])
+            r, dr = moved_by(self.cell.recurrent_activation, sum_r, gates[..., units:], old=r)
             of_state = (r + dr) * of_state + dr * product[0]
         moved = of_state if projected is None else of_state + projected[..., 2 * units :]
-        g, dg = moved_by(self.cell.activation, inner, moved)
+        g, dg = moved_by(self.cell.activation, inner, moved, old=g)
         return [(z + dz) * dh + dz * (h - g) + (1 - z - dz) * dg]
 
 
 class SimpleRNNSteps(CellSteps):
-    """``h' = tanh(x @ kernel + bias + h @ recurrent_kernel)``. Kept: the sum."""
+    """``h' = tanh(x @ kernel + bias + h @ recurrent_kernel)``. Kept: the sum, and ``h'``."""
 
     def with_bias(self, x: Any) -> Any:
         return x + self.cell.bias if self.cell.bias is not None else x
@@ -216,11 +222,12 @@ class SimpleRNNSteps(CellSteps):
         return [self.cell.activation(inner)]
 
     def kept(self, projected: Any, before: Sequence[Any], after: Sequence[Any]) -> list[Any]:
-        return [self.with_bias(projected) + times(before[0], self.cell.recurrent_kernel)]
+        return [self.with_bias(projected) + times(before[0], self.cell.recurrent_kernel), after[0]]
 
     def change(self, kept: Any, projected: Any, recurrent: Any, changes: Sequence[Any]) -> list[Any]:
         moved = recurrent if projected is None else recurrent + projected
-        return [moved_by(self.cell.activation, kept, moved)[1]]
+        inner, y = blocks(kept, self.units, 2)
+        return [moved_by(self.cell.activation, inner, moved, old=y)[1]]
 
 
 CELLS: dict[type, type[CellSteps]] = {
@@ -248,19 +255,21 @@ def blocks(x: Any, units: int, n: int) -> list[Any]:
     return [x[..., k * units : (k + 1) * units] for k in range(n)]
 
 
-def moved_by(function: Callable[[Any], Any], x: Any, d: Any, new: Any = None) -> tuple[Any, Any]:
+def moved_by(function: Callable[[Any], Any], x: Any, d: Any, new: Any = None, *, old: Any) -> tuple[Any, Any]:
     """``f(x)`` and ``f(x + d) - f(x)``; ``new`` is ``x + d`` where that is known better than by adding them.
 
     Where ``d`` is small, the difference of sigmoid and tanh is written without a difference of two rounded numbers, by
     their addition theorems and series of ``exp(d) - 1`` and of ``tanh(d)``: a state that forgets slowly would add
-    those roundings up.
+    those roundings up. ``old`` is ``f(x)`` as it was kept: it can differ in its last bit from what is computed here,
+    so that a function without such a series is computed again.
     """
-    old = of_rows(function, x)
+    is_sigmoid, is_tanh = function is keras.activations.sigmoid, function is keras.activations.tanh
+    old = old if is_sigmoid or is_tanh else of_rows(function, x)
     direct = of_rows(function, x + d if new is None else new) - old
-    if function is keras.activations.sigmoid:
+    if is_sigmoid:
         e = d * (1 + d / 2 * (1 + d / 3 * (1 + d / 4)))
         close = old * (1 - old) * e / (1 + old * e)
-    elif function is keras.activations.tanh:
+    elif is_tanh:
         e = d * (1 - d * d / 3 * (1 - 0.4 * d * d))
         close = (1 - old * old) * e / (1 + old * e)
     elif new is None:
