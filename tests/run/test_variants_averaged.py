@@ -29,17 +29,20 @@ def folds(folder) -> list[str]:
     return paths
 
 
-def mean_truth(models, record, alt: str, start: int, shifts=SHIFTS) -> np.ndarray:
-    """Predictions (2, targets) on both alleles: means over models, inputs that are read elsewhere, and strands."""
-    found = []
-    for model, shift in product(models, shifts):
-        pair = alleles_of(record, alt, start + shift)
-        turned = np.array([3, 2, 1, 0, 4])[pair[:, ::-1]]
-        found += [predicted(model, pair)[0], predicted(model, turned)[0][:, SWAP]]
-    return np.mean(np.array(found, "float64"), axis=0)
+def mean_truth(models, alleles, shifts=SHIFTS) -> np.ndarray:
+    """Predictions (alleles, 2, targets) on both sequences of each (record, alternate, start of the input).
+
+    Means over models, inputs that are read elsewhere, and strands.
+    """
+    pairs = [alleles_of(record, alt, start + shift) for record, alt, start in alleles for shift in shifts]
+    codes = np.concatenate(pairs)
+    turned = np.array([3, 2, 1, 0, 4])[codes[:, ::-1]]
+    found = [[predicted(model, codes)[0], predicted(model, turned)[0][:, SWAP]] for model in models]
+    shape = (len(models), 2, len(alleles), len(shifts), 2, -1)
+    return np.array(found, "float64").reshape(shape).mean((0, 1, 3))
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(12)
 @pytest.mark.parametrize("share", [1, 8])
 def test_strands_shifts_and_models_are_those_of_plain_keras(folder, folds, tmp_path, share):
     """Moved inputs show the genome around the input; insertions and deletions move what is behind them there too."""
@@ -49,17 +52,15 @@ def test_strands_shifts_and_models_are_those_of_plain_keras(folder, folds, tmp_p
     text = "2 models, both strands, shifts -3, 0, 2"
     assert f"scores are the mean of {text}" in result.stderr
     assert f'minus prediction on REF (mean of {text}): out/0"' in out.read_text()
-    models, lines = [keras.models.load_model(path) for path in folds], iter(table_of(tmp_path / "o.tsv"))
-    without_context = []
-    for record in records():
-        start = VariantWindows(LENGTH, share).start(record[1])
-        for alt in record[3].split(","):
-            reference, alternate = mean_truth(models, record, alt, start)
-            found = [next(lines) for _ in reference]
-            np.testing.assert_allclose([float(x["reference"]) for x in found], reference, rtol=1e-5, atol=2e-6)
-            np.testing.assert_allclose([float(x["delta"]) for x in found], alternate - reference, rtol=1e-4, atol=3e-6)
-            without_context.append(np.abs(mean_truth(models, record, alt, start, (0,))[1] - alternate).max())
-    assert next(lines, None) is None and max(without_context) > 1e-2
+    models, windows = [keras.models.load_model(path) for path in folds], VariantWindows(LENGTH, share)
+    alleles = [(record, alt, windows.start(record[1])) for record in records() for alt in record[3].split(",")]
+    expected = mean_truth(models, alleles)
+    lines = table_of(tmp_path / "o.tsv")
+    found = np.array([[float(line[name]) for name in ("reference", "delta")] for line in lines])
+    found = found.reshape(len(alleles), 3, 2)
+    np.testing.assert_allclose(found[..., 0], expected[:, 0], rtol=1e-5, atol=2e-6)
+    np.testing.assert_allclose(found[..., 1], expected[:, 1] - expected[:, 0], rtol=1e-4, atol=3e-6)
+    assert np.abs(mean_truth(models, alleles, (0,)) - expected).max() > 1e-2
 
 
 def test_the_mean_of_runs_one_by_one(folder, folds, tmp_path):
@@ -84,12 +85,11 @@ def test_the_largest_delta_around_is_that_of_the_mean(folder, folds, tmp_path):
     result = variants(folder, vcf, *WAYS, "--around", 3, "-o", out, model="fold1")
     assert result.exit_code == 0, result.stderr
     model, start = keras.models.load_model(folds[0]), record[1] - LENGTH // 2
-    deltas = []
-    for position, letter in product(range(record[1] - 1, record[1] + 2), "ACGT"):
-        pair = mean_truth([model], ("chrA", position, base("chrA", position), letter), letter, start)
-        deltas.append(np.abs(pair[1] - pair[0]))
+    near = product(range(record[1] - 1, record[1] + 2), "ACGT")
+    alleles = [(("chrA", position, base("chrA", position), letter), letter, start) for position, letter in near]
+    pairs = mean_truth([model], alleles)
     found = [float(line["around_ref"]) for line in table_of(tmp_path / "o.tsv")]
-    np.testing.assert_allclose(found, np.max(deltas, axis=0), atol=3e-6)
+    np.testing.assert_allclose(found, np.abs(pairs[:, 1] - pairs[:, 0]).max(0), atol=3e-6)
 
 
 @pytest.mark.parametrize(
