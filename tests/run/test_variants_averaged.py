@@ -9,7 +9,7 @@ import pytest
 from fastism_cli.run.variants.variant_block import VariantWindows
 from tests.helpers.small_run import LENGTH, plain, predicted
 from tests.models.zoo import randomise
-from tests.run.test_score_variants import alleles_of, base, records, substitution, table_of, variants, write_vcf
+from tests.run.test_score_variants import alleles_of, bases, records, substitution, table_of, variants, write_vcf
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
@@ -85,11 +85,14 @@ def test_the_largest_delta_around_is_that_of_the_mean(folder, folds, tmp_path):
     result = variants(folder, vcf, *WAYS, "--around", 3, "-o", out, model="fold1")
     assert result.exit_code == 0, result.stderr
     model, start = keras.models.load_model(folds[0]), record[1] - LENGTH // 2
-    near = product(range(record[1] - 1, record[1] + 2), "ACGT")
-    alleles = [(("chrA", position, base("chrA", position), letter), letter, start) for position, letter in near]
-    pairs = mean_truth([model], alleles)
-    found = [float(line["around_ref"]) for line in table_of(tmp_path / "o.tsv")]
-    np.testing.assert_allclose(found, np.abs(pairs[:, 1] - pairs[:, 0]).max(0), atol=3e-6)
+    first, (line, *rest) = record[1] - 1, table_of(tmp_path / "o.tsv")
+    reference = bases("chrA", first, first + 3)
+    for side, own in (("around_ref", reference), ("around_alt", reference[0] + record[3] + reference[2])):
+        changed = [own[:i] + letter + own[i + 1 :] for i, letter in product(range(3), "ACGT")]
+        alleles = [(("chrA", first, reference, text), text, start) for text in [own, *changed]]
+        values = mean_truth([model], alleles)[:, 1]
+        found = [float(x[side]) for x in (line, *rest)]
+        np.testing.assert_allclose(found, np.abs(values[1:] - values[0]).max(0), atol=3e-6)
 
 
 @pytest.mark.parametrize(
