@@ -187,6 +187,11 @@ class RunOptions:
         names = ("rc", "rc_pairs", "shifts", "average", "spread")
         return parse_averages(**{name: getattr(self, name) for name in names})
 
+    @property
+    def what_is_scored(self) -> str:
+        """The word of the log for what is changed: substitutions, or blocks."""
+        return "substitutions" if self.replace_with is None else "blocks"
+
     def config(self) -> str:
         """The options that decide what the file holds, as JSON with sorted keys."""
         chosen = {name: value for name, value in asdict(self).items() if name not in NOT_OF_THE_RESULT}

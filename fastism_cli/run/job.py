@@ -68,6 +68,8 @@ class DryRun:
         The blocks or pairs that are replaced, in words; empty if single letters are.
     averaged : str
         What every score is the mean of; empty if it is no mean.
+    what : str
+        What is scored, in the log: substitutions, or blocks.
     """
 
     model: str
@@ -85,6 +87,7 @@ class DryRun:
     statuses: Mapping[Status, int] = field(default_factory=dict)
     replaced: str = ""
     averaged: str = ""
+    what: str = "substitutions"
 
     @property
     def unscored(self) -> str:
@@ -99,7 +102,7 @@ class DryRun:
         return [
             f"model {self.model}: input {self.input_name!r} of {self.input_length:,} bases, heads: {heads}",
             *([f"scores are the mean of {self.averaged}"] if self.averaged else []),
-            f"engine {self.engine}: {self.reason}; {self.batch:,} substitutions a call",
+            f"engine {self.engine}: {self.reason}; {self.batch:,} {self.what} a call",
             f"{self.regions:,} regions, {replaced} -> {self.output} (up to {size_text(self.output_bytes)})",
         ]
 
@@ -260,6 +263,7 @@ class Job:
             self.warnings,
             replaced=self.blocks.text if self.blocks else self.pairs.text if self.pairs else "",
             averaged=averages.text(len(self.request.models)) if averages else "",
+            what=self.request.options.what_is_scored,
         )
 
 

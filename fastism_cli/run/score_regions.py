@@ -291,4 +291,5 @@ class _Run:
                 "batch": used.substitutions,
                 **{name: job.attributes[name] for name in SUMMARISED},
             },
+            job.request.options.what_is_scored,
         )

@@ -46,6 +46,8 @@ class RunSummary:
         Substitutions a second, without the time in which the engine was compiled; see :func:`steady_rate`.
     facts : mapping
         What else ``--summary`` says, such as engine and device.
+    what : str
+        What was scored, in the log: substitutions, or blocks.
     """
 
     output: str
@@ -59,6 +61,7 @@ class RunSummary:
     steps: Mapping[str, float] = field(default_factory=dict)
     rate: float = 0.0
     facts: Mapping[str, Any] = field(default_factory=dict)
+    what: str = "substitutions"
 
     @property
     def failed(self) -> int:
@@ -95,8 +98,8 @@ class RunSummary:
         """``3 regions, 4,500 substitutions -> FILE (9,000 substitutions/s)``"""
         resumed = f" ({self.resumed:,} of them done before)" if self.resumed else ""
         return (
-            f"{self.regions:,} regions{resumed}, {self.substitutions:,} substitutions -> {self.output} "
-            f"({self.rate:,.0f} substitutions/s)"
+            f"{self.regions:,} regions{resumed}, {self.substitutions:,} {self.what} -> {self.output} "
+            f"({self.rate:,.0f} {self.what}/s)"
         )
 
     def as_json(self) -> str:

@@ -106,6 +106,7 @@ def _score(request: RunRequest, inputs: RunInputs, devices: Sequence[str]) -> Ru
             "engine": summaries[0].get("engine"),
             "devices": [{"device": device, **worker} for device, worker in zip(devices, summaries, strict=True)],
         },
+        request.options.what_is_scored,
     )
 
 

@@ -78,6 +78,7 @@ def test_the_command_and_what_it_names_next(folder):
     result = CliRunner().invoke(main, ["run", *given, "--replace-with", "shuffle", "--width", "8", "--samples", "2"])
     assert result.exit_code == 0, result.output
     assert "check ok: 5 blocks against plain Keras in float64" in result.stderr
+    assert " blocks a call" in result.stderr and " blocks/s)" in result.stderr and "substitutions" not in result.stderr
     assert result.stderr.splitlines()[-1].endswith(f"next: fastism top {path}")
     assert CliRunner().invoke(main, ["top", path, "-n", "1"]).exit_code == 0
 
