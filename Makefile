@@ -17,7 +17,7 @@ TESTS ?= test
 SHARE ?=
 
 JAX_TESTS := $(patsubst %,tests/%.py,engine/test_fast engine/test_fastism engine/test_gpu_choices engine/test_live_positions engine/test_open_layers \
-	engine/test_random_models engine/test_verify model/test_adapt model/test_reductions model/test_sequence_inputs \
+	engine/test_random_models engine/test_verify model/test_adapt model/test_own_reductions model/test_reductions model/test_sequence_inputs \
 	model/test_without_tensorflow rules/test_every_layer rules/test_frames rules/test_register_rule rules/test_several_windows)
 # Of these, as many as `make test` runs: with every case they take an hour there.
 JAX_DRAWN := $(patsubst %,tests/%.py,engine/test_averaged engine/test_blocks engine/test_calls engine/test_inference_flags engine/test_late_part engine/test_own_functions \

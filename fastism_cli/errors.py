@@ -2,11 +2,60 @@
 
 from __future__ import annotations
 
+import re
+
+# An option in a message, and not the end of a path or a word, with its value if that is a word. --array is sbatch's.
+OPTION = re.compile(
+    r"(?<![\w./=-])--(?!array\b)([a-z][a-z0-9]*(?:-[a-z0-9]+)*)(?!\w)"
+    r"(?: (auto|error|float16|float32|log2|logit|midpoint|outputs|pad|score|scores|skip|summit)(?![\w=-]|:\S))?"
+)
+ARGUMENTS = {"input": "inputs", "vcf": "vcf_path"}  # options whose argument has another name
+SWITCHES = frozenset(
+    {
+        "allow-lambda",
+        "check",
+        "fold-change",
+        "overwrite",
+        "pairs",
+        "rc",
+        "resume",
+        "spread",
+        "stranded",
+        "tile",
+        "virtual",
+    }
+)
+
 
 class FastISMError(Exception):
-    """Root of all errors that are explained to the user instead of shown as a traceback."""
+    """Root of all errors that are explained to the user instead of shown as a traceback.
+
+    A message is written with the options of the command line, as in ``--max-n is a share from 0 to 1``. The command
+    prints it so (:attr:`message`); ``str`` names the arguments of the library in their place: ``max_n is ...``.
+    """
 
     exit_code = 1
+
+    @property
+    def message(self) -> str:
+        """With the options of the command line: what the command prints, and what another error repeats."""
+        return str(self.args[0]) if self.args else ""
+
+    def __str__(self) -> str:
+        return with_arguments(self.message)
+
+
+def with_arguments(message: str) -> str:
+    """``"--edge pad or --tile" -> 'edge="pad" or tile=True'``: options as the library calls them."""
+    return OPTION.sub(_as_argument, message)
+
+
+def _as_argument(found: re.Match[str]) -> str:
+    option, value = found.groups()
+    name = ARGUMENTS.get(option, option.replace("-", "_"))
+    if value:
+        return f'{name}="{value}"'
+    return f"{name}=True" if option in SWITCHES else name
 
 
 class UsageError(FastISMError, ValueError):

@@ -128,7 +128,7 @@ class WidthOrPlace(click.ParamType):
         try:
             window = parse_window(value)
         except UsageError as error:
-            self.fail(str(error).removeprefix("--window "), param, ctx)
+            self.fail(error.message.removeprefix("--window "), param, ctx)
         return value if window is None or window.first is not None else window.width
 
 
@@ -165,7 +165,7 @@ class Size(click.ParamType):
         try:
             return parse_size(value) if isinstance(value, str) else value
         except UsageError as error:
-            self.fail(str(error), param, ctx)
+            self.fail(error.message, param, ctx)
 
 
 class Limits(click.ParamType):
@@ -177,7 +177,7 @@ class Limits(click.ParamType):
         try:
             return parse_limits(value) if isinstance(value, str) else value
         except UsageError as error:
-            self.fail(str(error), param, ctx)
+            self.fail(error.message, param, ctx)
 
 
 class NameOrIndex(click.ParamType):

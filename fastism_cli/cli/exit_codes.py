@@ -49,7 +49,7 @@ def exit_code_of_errors(ctx: click.Context) -> Iterator[None]:
             _tell(f"{error.format_message()} See {(error.ctx or ctx).command_path} --help.")
             ctx.exit(error.exit_code)
         except FastISMError as error:
-            _tell(str(error))
+            _tell(error.message)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             _tell("interrupted")

@@ -51,8 +51,9 @@ def text(found: Contents) -> list[str]:
 def _what(found: Contents) -> list[str]:
     statuses = ", ".join(f"{count:,} {Status[name.upper()].label}" for name, count in found.statuses.items())
     strand = "+ strand, or the reverse complement of - records" if found.stranded else "+ strand"
-    shard = f", shard {found.shard_index} of {found.num_shards}" if found.num_shards > 1 else ""
-    part = f" (rows {found.row_start:,} to {found.row_stop:,} of {found.n_total:,}{shard})"
+    shard = f", shard {found.shard_index}/{found.num_shards}" if found.num_shards > 1 else ""
+    rows = f"rows {found.row_start:,} to {found.row_stop - 1:,}" if found.rows else "no rows"
+    part = f" ({rows} of {found.n_total:,}{shard})"
     place = Window(found.window, found.window_first).place
     lines = [
         f"{found.path}: {'complete' if found.complete else 'NOT FINISHED'}, format version {found.format_version}",

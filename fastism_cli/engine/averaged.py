@@ -367,8 +367,8 @@ class Averaged:
         return Scores(reference, delta)
 
     def _of_head(self, head: Head, reference: np.ndarray, delta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if head.units is not None and not head.is_reduced_flat:
-            axis, first = reference.ndim - 1, range(len(head.units))  # their partners come after them
+        if head.chosen_first is not None:
+            axis, first = reference.ndim - 1, range(len(head.chosen_first))  # their partners come after them
             reference, delta = (np.take(x, first, axis=axis) for x in (reference, delta))
         if not self.is_whole or (head.reduction is None and head.scale is None):
             return reference, delta

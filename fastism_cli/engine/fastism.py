@@ -28,12 +28,12 @@ from fastism_cli.engine.several_models import number_of_shared_weights, require_
 from fastism_cli.errors import SequenceError, UsageError
 from fastism_cli.genome.alphabet import Alphabet, Codes
 from fastism_cli.model.graph import Shape
-from fastism_cli.model.heads import Head, Reduce
+from fastism_cli.model.heads import Head
 from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.model.quiet import quiet_libraries
 from fastism_cli.model.sequence_inputs import integers_known
 from fastism_cli.options.averages import Averages, Pass, parse_averages
-from fastism_cli.options.choices import ENGINES, PRECISIONS, SAMPLES, SCORED_N_POLICIES
+from fastism_cli.options.choices import ENGINES, PRECISIONS, SAMPLES, SCORED_N_POLICIES, Reduce
 from fastism_cli.options.per_head import Units
 from fastism_cli.rules.blocks import Blocks
 from fastism_cli.scores.memory import check_memory, memory_of_machine
@@ -76,10 +76,11 @@ class FastISM:
         Length of the sequence, for a model whose input length is variable.
     alphabet : str
         Letters in the order of the model's channels.
-    reduce : str, list of str, or dict of head name to either, optional
+    reduce : str, callable, list of them, or dict of head name to either, optional
         How a positional head (shape (L_out, T)) becomes one number for each target: see
         :mod:`fastism_cli.model.reductions`. Several, in a list or joined by commas, give heads ``NAME.REDUCTION``.
-        "none" keeps all positions. A positional head must be given one of these.
+        "none" keeps all positions. A function takes predictions (n, *shape) and gives (n, targets); write it with
+        ``keras.ops``. A positional head must be given one of these.
     targets : dict of head name to tuple of int, optional
         Score only these heads, and only these of their targets (None: all).
     batch_size : "auto" or int
@@ -135,7 +136,7 @@ class FastISM:
         codes: str | None = None,
         length: int | None = None,
         alphabet: str = "ACGT",
-        reduce: Reduce = None,
+        reduce: Reduce | None = None,
         targets: Mapping[str | None, Units | None] | None = None,
         batch_size: str | int = "auto",
         precision: str = "float32",
@@ -717,8 +718,8 @@ class FastISM:
             return
         if not views.knows_unknown:
             raise SequenceError(
-                "A sequence holds an N, for which the model has no integer. Leave it out (--max-n 0), or name the "
-                "integer of N with --codes."
+                "A sequence holds an N, for which the model has no integer. Leave it out (--max-n 0 of a run), or name "
+                "the integer of N with --codes."
             )
         if shows_n:
             raise SequenceError("An N must be a row of zeros where the model takes integers.")
@@ -835,7 +836,7 @@ def _member(members: Sequence[FastISM], source: ModelSource, make: Callable[...,
         found = make(source.load(), engine="naive", like=first.names)
         require_same_ports(first, found)
     except UsageError as error:
-        raise UsageError(f"{source.name}: {error}") from error
+        raise UsageError(f"{source.name}: {error.message}") from error
     for member in members:
         if member.weights == 0 and (number := number_of_shared_weights(member.prepared, found)) is not None:
             return member.with_weights(number)

@@ -84,8 +84,7 @@ class ForwardPasses:
 
 
 def _targets_of(head: Head, output: Any) -> Any:
-    is_complete = head.units is None or head.is_reduced_flat
-    return output if is_complete else Select(head.units or ())(output)
+    return output if head.chosen_first is None else Select(head.chosen_first)(output)
 
 
 class NaiveEngine:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from fastism_cli.engine.head_functions import with_functions
 from fastism_cli.engine.letters_apart import with_letters_apart
 from fastism_cli.engine.open_layers import with_layers_opened
 from fastism_cli.engine.plan import Plan
@@ -22,7 +23,7 @@ from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.model import backend
 from fastism_cli.model.adapt import as_functional, as_sequence_model, require_length_fits
 from fastism_cli.model.graph import LayerGraph, Shape
-from fastism_cli.model.heads import Head, Reduce, choose_heads, computed_heads, partners_of
+from fastism_cli.model.heads import Head, choose_heads, computed_heads, partners_of
 from fastism_cli.model.keras_graph import input_names, layer_graph, output_names, quantised_layers, saved_in_training
 from fastism_cli.model.logits import with_logits
 from fastism_cli.model.precision import dtype_of, require_precision, with_dtype
@@ -30,6 +31,7 @@ from fastism_cli.model.reductions import Log2
 from fastism_cli.model.sequence_inputs import Views, find_views, with_views
 from fastism_cli.model.weight_sets import WeightSets
 from fastism_cli.options.averages import Averages
+from fastism_cli.options.choices import Reduce
 from fastism_cli.options.per_head import Units
 from fastism_cli.options.run_options import Scale, parse_codes, parse_scale, parse_tie
 from fastism_cli.rules.blocks import Blocks, every_position
@@ -155,7 +157,7 @@ def prepare(
     tie: str | None = None,
     codes: str | None = None,
     length: int | None = None,
-    reduce: Reduce = None,
+    reduce: Reduce | None = None,
     targets: Mapping[str | None, Units | None] | None = None,
     engine: str = "auto",
     scale: str | Sequence[str] = (),
@@ -197,7 +199,7 @@ def prepare(
     heads = [replace(head, scale=added.get(head.source_name)) for head in heads]
     partners = partners_of(heads, shapes, averages.pairs)
     computed = computed_heads(heads, partners, whole=averages.average == "outputs")
-    joined = with_softmax_pooling(rewritten(graph, computed), sequence)
+    joined = with_softmax_pooling(rewritten(with_functions(graph, computed), computed), sequence)
     with backend.matrix_precision(precision):
         graph, wide = with_windows(joined, sequence, run.variables, engine, every_position(length))
     plan = plan_of_the_middle(graph, sequence, every_position(length))

@@ -17,6 +17,7 @@ from fastism_cli.engine.whole_numbers import with_whole_numbers_as_floats
 from fastism_cli.model.graph import REFERENCE, LayerGraph, Node, Port, ReferenceTensor, Shape, Tensor
 from fastism_cli.model.heads import Head
 from fastism_cli.model.reductions import Mean, Select, Sum
+from fastism_cli.options.per_head import Units
 from fastism_cli.rules.pool import as_pooling
 from fastism_cli.rules.summed_conv import SummedConvolution, can_be_summed
 from fastism_cli.rules.table import rule_of
@@ -77,19 +78,26 @@ def with_heads(graph: LayerGraph, heads: Sequence[Head]) -> LayerGraph:
             nodes.append(Node(len(nodes), name, layer, inputs, (made[key],), _applied(layer), role))
         return made[key]
 
+    def chosen(head: Head, units: Units | None, name: str, tensor: int, shape: Shape) -> tuple[int, Shape]:
+        """Some targets of a tensor; those that a function gives are told from those of the head by its kind."""
+        if units is None:
+            return tensor, shape
+        shape = (*shape[:-1], len(units))
+        key = (head.source, units, head.own and head.reduce)
+        return add(key, f"{name}:targets", Select(units), (tensor,), shape, "layer"), shape
+
     outputs = []
     for head in heads:
         port = graph.outputs[head.source]
-        tensor, shape = port.tensor, head.full_shape
-        if head.units is not None and not head.is_reduced_flat:
-            shape = (*shape[:-1], len(head.units))
-            key: tuple[Any, ...] = (head.source, head.units)
-            tensor = add(key, f"{port.name}:targets", Select(head.units), (tensor,), shape, "layer")
+        tensor, shape = chosen(head, head.chosen_first, port.name, port.tensor, head.full_shape)
         reduction = head.reduction
-        if reduction is not None:
+        if head.own is not None:
+            port = next(port for port in graph.outputs if port.name == head.port)
+            tensor, shape = chosen(head, head.units, port.name, port.tensor, (head.own.n_targets,))
+        elif reduction is not None:
             inputs: tuple[int, ...] = (tensor,)
             if reduction.compares:
-                key = (head.source, head.units, "reference")
+                key: tuple[Any, ...] = (head.source, head.units, "reference")
                 inputs += (add(key, f"{port.name}:reference", ReferenceTensor(), (tensor,), shape, REFERENCE),)
             key = (head.source, head.units, head.reduce)
             tensor = add(key, f"{port.name}:{head.reduce}", reduction, inputs, head.shape, "layer")

@@ -368,7 +368,7 @@ class Judge:
         try:
             self._model = with_dtype(scorer.model, "float64")
         except ModelError as error:
-            self._give_up(str(error))
+            self._give_up(error.message)
 
     @property
     def is_precise(self) -> bool:

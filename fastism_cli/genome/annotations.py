@@ -214,7 +214,7 @@ def _shaded(text: str, spans: Sequence[Span]) -> list[Span]:
         try:
             return [parse_span(text)]
         except UsageError as error:
-            raise UsageError(f"--highlight {text[:60]!r}: there is no such file, and {error}") from error
+            raise UsageError(f"--highlight {text[:60]!r}: there is no such file, and {error.message}") from error
     features = read_features(text, spans)
     return [(chrom, x.start, x.end) for chrom, of_contig in features.items() for x in of_contig]
 
@@ -241,7 +241,7 @@ def _fault(path: str, spans: Sequence[Span]) -> str:
         for span in spans:
             SignalFile("", path).within(*span)
     except UsageError as error:
-        return str(error)
+        return error.message
     return ""
 
 

@@ -9,11 +9,9 @@ from typing import Any
 
 from fastism_cli.errors import UsageError
 from fastism_cli.model.graph import Shape
-from fastism_cli.model.reductions import Log2, Reduction, make_reduction
-from fastism_cli.options.choices import REDUCTIONS, reductions_of
+from fastism_cli.model.reductions import Log2, OwnReduction, Reduction, Select, make_reduction
+from fastism_cli.options.choices import REDUCTIONS, Kind, Reduce, kinds_of, name_of_function, reductions_of
 from fastism_cli.options.per_head import Units, by_head
-
-Reduce = str | Sequence[str] | Mapping[str | None, str | Sequence[str]] | None
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Head:
     full_shape : tuple of int
         Shape of the model's output, without the batch axis.
     reduce : str
-        "none", or the kind of reduction.
+        "none", the kind of reduction, or "function NAME".
     source : int
         Index of the model's output.
     source_name : str
@@ -38,6 +36,8 @@ class Head:
         The targets of the last axis that are kept, in this order; None for all.
     scale : Log2 or None
         What the head is put through after its reduction.
+    own : OwnReduction or None
+        The function of the user's that reduces the head; the targets are those that it gives.
     """
 
     name: str
@@ -48,21 +48,39 @@ class Head:
     source_name: str = ""
     units: Units | None = None
     scale: Log2 | None = None
+    own: OwnReduction | None = None
 
     @property
     def reduction(self) -> Reduction | None:
-        return None if self.reduce == "none" else make_reduction(self.reduce)
+        return None if self.reduce == "none" else self.own or make_reduction(self.reduce)
 
     def score(self, y: Any, reference: Any) -> Any:
-        """Reduce and scale outputs (batch, *full shape of the targets), beside those of the references."""
+        """Reduce and scale outputs (batch, *full shape of the targets), beside those of the references.
+
+        A function of the user's is given all targets of the output.
+        """
         reduction = self.reduction
         reduced = reduction(y, reference) if reduction else y
+        if self.own is not None and self.units is not None:
+            reduced = Select(self.units)(reduced)
         return self.scale(reduced) if self.scale else reduced
 
     @property
     def n_targets(self) -> int:
         """How many targets there are to choose from: 1 for a flat head that is reduced."""
+        if self.own is not None:
+            return self.own.n_targets
         return 1 if self.is_reduced_flat else self.full_shape[-1]
+
+    @property
+    def chosen_first(self) -> Units | None:
+        """The targets that are chosen before the head is reduced; None if all are kept until then."""
+        return None if self.own is not None or self.is_reduced_flat else self.units
+
+    @property
+    def port(self) -> str:
+        """The name of what a function of the user's gives, as an output of the graph."""
+        return f"{self.source_name}:{self.reduce}"
 
     @property
     def is_reduced_flat(self) -> bool:
@@ -71,7 +89,7 @@ class Head:
 
 def choose_heads(
     shapes: Mapping[str, Shape],
-    reduce: Reduce,
+    reduce: Reduce | None,
     targets: Mapping[str | None, Units | None] | None,
     *,
     substitutions: int,
@@ -100,11 +118,21 @@ def choose_heads(
     if unreduced:
         raise UsageError(_unreduced(unreduced, shapes, substitutions))
     sources = list(shapes)
-    return [
+    heads = [
         _head(name, kind, shapes[name], sources.index(name), chosen.get(name), several=len(kinds.get(name, ())) > 1)
         for name in names
         for kind in kinds.get(name, ("none",))
     ]
+    _require_apart(heads)
+    return heads
+
+
+def _require_apart(heads: Sequence[Head]) -> None:
+    """Raise :class:`UsageError` if a head is reduced by two functions of one name."""
+    names = [head.name for head in heads]
+    twice = next((head for head in heads if head.own and names.count(head.name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"--reduce: two heads of the result would be called {twice.name!r}. Name the functions apart.")
 
 
 def computed_heads(heads: Sequence[Head], partners: Mapping[str, Mapping[int, int]], *, whole: bool) -> list[Head]:
@@ -117,10 +145,23 @@ def computed_heads(heads: Sequence[Head], partners: Mapping[str, Mapping[int, in
     whole : bool
         Compute each head of the model once and as it is, to be reduced and scaled after the average.
     """
+    for head in heads:
+        _require_function_fits(head, partners, whole=whole)
     with_partners = [_with_partners(head, partners.get(head.source_name, {})) for head in heads]
     if not whole:
         return with_partners
     return list({head.source_name: _whole(head) for head in with_partners}.values())
+
+
+def _require_function_fits(head: Head, partners: Mapping[str, Mapping[int, int]], *, whole: bool) -> None:
+    """Raise :class:`UsageError` if a function of the user's makes other targets than an option means."""
+    if head.own is None:
+        return
+    where = f"of head {head.source_name!r} are those that {head.own.kind} gives"
+    if whole and head.units is not None:
+        raise UsageError(f"--targets {where}, and --average outputs is before it: leave one of the two out.")
+    if not whole and partners.get(head.source_name):
+        raise UsageError(f"--rc-pairs numbers targets of the model, and those {where}. Use --average outputs.")
 
 
 def _with_partners(head: Head, partners: Mapping[int, int]) -> Head:
@@ -133,7 +174,7 @@ def _with_partners(head: Head, partners: Mapping[int, int]) -> Head:
 def _whole(head: Head) -> Head:
     units = None if head.is_reduced_flat else head.units
     shape = head.full_shape if units is None else (*head.full_shape[:-1], len(units))
-    return replace(head, name=head.source_name, shape=shape, reduce="none", units=units, scale=None)
+    return replace(head, name=head.source_name, shape=shape, reduce="none", units=units, scale=None, own=None)
 
 
 def partners_of(
@@ -161,28 +202,42 @@ def partners_of(
     return found
 
 
-def _head(name: str, kind: str, full: Shape, source: int, units: Units | None, *, several: bool) -> Head:
+def _head(name: str, kind: Kind, full: Shape, source: int, units: Units | None, *, several: bool) -> Head:
+    if not isinstance(kind, str):
+        own = OwnReduction(name, kind, full)
+        called = f"{name}.{name_of_function(kind)}" if several else name
+        found = Head(called, (own.n_targets,), full, own.kind, source, name, units, own=own)
+        return _with_targets(found)
     if kind != "none":
         make_reduction(kind).check(name, full)
     shape = full if kind == "none" else (full[-1] if len(full) > 1 else 1,)
-    if units is not None and max(units, default=0) >= shape[-1]:
-        raise UsageError(f"--targets: head {name!r} has {shape[-1]} targets, numbered from 0. Received: {max(units)}")
-    if units is not None:
-        shape = (*shape[:-1], len(units))
-    return Head(f"{name}.{kind}" if several else name, shape, full, kind, source, name, units)
+    return _with_targets(Head(f"{name}.{kind}" if several else name, shape, full, kind, source, name, units))
 
 
-def _kinds(shapes: Mapping[str, Shape], reduce: Reduce) -> dict[str, tuple[str, ...]]:
+def _with_targets(head: Head) -> Head:
+    """The head with the shape of its chosen targets."""
+    units = head.units
+    if units is None:
+        return head
+    if max(units, default=0) >= head.shape[-1]:
+        has = f"head {head.source_name!r} has {head.shape[-1]} targets"
+        raise UsageError(f"--targets: {has}, numbered from 0. Received: {max(units)}")
+    return replace(head, shape=(*head.shape[:-1], len(units)))
+
+
+def _kinds(shapes: Mapping[str, Shape], reduce: Reduce | None) -> dict[str, tuple[Kind, ...]]:
     """The reductions of each head, for the heads that are reduced."""
     asked = reduce if isinstance(reduce, Mapping) else {} if reduce is None else {None: reduce}
-    kinds = {
-        name: reductions_of(name, [values] if isinstance(values, str) else values) for name, values in asked.items()
-    }
+    kinds = {name: reductions_of(name, kinds_of(values)) for name, values in asked.items()}
     for name in kinds:
         if name is not None and name not in shapes:
             raise UsageError(f"--reduce: the model has no head {name!r}. Its heads: {', '.join(shapes)}.")
     rest = kinds.pop(None, None)
     positional = [name for name, shape in shapes.items() if len(shape) > 1] if rest else []
+    if any(callable(kind) for kind in rest or ()) and not positional:
+        raise UsageError(
+            f"--reduce: no head has positions. Name the head that the function reduces: {', '.join(shapes)}."
+        )
     return {name: rest for name in positional if rest} | {n: k for n, k in kinds.items() if n is not None}
 
 

@@ -20,6 +20,8 @@ chrombpnet explains, where the gradient is stopped at the softmax; here each seq
 of its own logits, and nothing is held fixed.
 
 All axes but the last are positions; a head of shape (T,), when it is named, has its only axis reduced.
+
+The library also takes a function of the user's, from predictions (n, *head shape) to (n, targets).
 """
 
 from __future__ import annotations
@@ -27,10 +29,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from keras import ops
+from keras.backend import standardize_dtype
 
 from fastism_cli.errors import UsageError
+from fastism_cli.model import backend
+from fastism_cli.model.agreement import random_inputs
 from fastism_cli.model.graph import Shape
+from fastism_cli.options.choices import Function, reduction_text
+from fastism_cli.options.problems import brief
+
+TRIED_SEQUENCES = 3
 
 
 class Reduction:
@@ -142,6 +152,52 @@ class Jsd(Reduction):
     def __call__(self, x: Any, reference: Any = None) -> Any:
         q, p = (ops.log_softmax(as_positions(y), axis=1) for y in (x, reference))
         return ops.sum(divergence(p, q), axis=1)
+
+
+class OwnReduction(Reduction):
+    """A function of the user's, from (batch, *head shape) to (batch, targets).
+
+    Attributes
+    ----------
+    n_targets : int
+        How many numbers it gives for each sequence.
+
+    Raises
+    ------
+    UsageError
+        If it does not run when it is compiled, gives another shape, or mixes the sequences of a call.
+    """
+
+    def __init__(self, head: str, function: Function, shape: Shape) -> None:
+        self.function = function
+        self.kind = reduction_text(function)
+        self._where = f"--reduce: {self.kind} of head {head!r}, for predictions (n, {', '.join(map(str, shape))}),"
+        found, alone = self._tried(shape)
+        if found.ndim != 2 or len(found) != TRIED_SEQUENCES or not found.shape[1]:
+            raise UsageError(f"{self._where} must give (n, targets). Received: {found.shape} for n {TRIED_SEQUENCES}")
+        near = {"rtol": 1e-4, "atol": 1e-4 * float(np.abs(np.nan_to_num(found, posinf=0, neginf=0)).max())}
+        if alone.shape != found.shape or not np.allclose(alone, found, equal_nan=True, **near):
+            raise UsageError(f"{self._where} gives a sequence another score when others are in the same call.")
+        self.n_targets = found.shape[1]
+
+    def _tried(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+        """What it gives for some random predictions together, when it is compiled, and for one after the other."""
+        (x,) = random_inputs([(shape, "float32")], n=TRIED_SEQUENCES)
+        try:
+            together = backend.of_any_batch(backend.compiled(lambda arrays: self(arrays[0])), [x])
+            found = backend.to_numpy(together([ops.convert_to_tensor(x)]))
+            alone = [np.atleast_1d(backend.to_numpy(self(x[i : i + 1]))) for i in range(len(x))]
+            return found, np.concatenate(alone)
+        except Exception as error:  # code of the user's own may raise anything
+            said = " ".join(str(error).split())
+            raise UsageError(
+                f"{self._where} does not run: {type(error).__name__}: {brief(said)}. Write it with keras.ops."
+            ) from error
+
+    def __call__(self, x: Any, reference: Any = None) -> Any:
+        x = ops.convert_to_tensor(x) if isinstance(x, np.ndarray) else x
+        found, dtype = self.function(x), standardize_dtype(x.dtype)
+        return found if standardize_dtype(found.dtype) == dtype else ops.cast(found, dtype)
 
 
 def divergence(log_p: Any, log_q: Any) -> Any:

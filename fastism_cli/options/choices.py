@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from fastism_cli.errors import UsageError
 from fastism_cli.options.problems import brief
@@ -63,27 +64,51 @@ def signed_number(text: str, *, most: int) -> int | None:
     return -number if number is not None and text.startswith("-") else number
 
 
-def reductions_of(head: str | None, texts: Iterable[str]) -> tuple[str, ...]:
-    """``["sum,jsd", "max"] -> ("sum", "jsd", "max")``, each once.
+Function = Callable[[Any], Any]  # a reduction of the user's: from predictions (n, *shape) to (n, targets)
+Kind = str | Function
+Reduce = Kind | Sequence[Kind] | Mapping[str | None, Kind | Sequence[Kind]]
+
+
+def reductions_of(head: str | None, given: Iterable[Kind]) -> tuple[Kind, ...]:
+    """``["sum,jsd", "max", f] -> ("sum", "jsd", "max", f)``, each once.
 
     Raises
     ------
     UsageError
         If a reduction is not known.
     """
-    kinds = [kind for text in texts for kind in text.split(",")]
+    kinds = [kind for one in given for kind in (one.split(",") if isinstance(one, str) else [one])]
     for kind in kinds:
         check_reduction(head, kind)
     return tuple(dict.fromkeys(kinds))
 
 
-def check_reduction(head: str | None, kind: str) -> None:
+def check_reduction(head: str | None, kind: Kind) -> None:
     """Raise :class:`UsageError` if there is no such reduction, or ``center:W`` has no number of positions."""
-    name, colon, width = kind.partition(":")
+    if callable(kind):
+        return
+    name, colon, width = str(kind).partition(":")
     is_center = name == "center" and whole_number(width, least=1, most=MOST_BASES) is not None
     if not (is_center if colon or name == "center" else kind in REDUCTIONS):
         what = kind if head is None else f"{head}={kind}"
         raise UsageError(f"--reduce {brief(what)}: not known. Choose one of: {', '.join(REDUCTIONS)}.")
+
+
+def kinds_of(given: Kind | Sequence[Kind]) -> list[Kind]:
+    """One reduction, or several, as a list."""
+    return list(given) if isinstance(given, (list, tuple)) else [cast(Kind, given)]
+
+
+def name_of_function(function: Function) -> str:
+    """What a function of the user's is called in results and messages; ``lambda`` for one without a name."""
+    inner = getattr(function, "func", function)  # of functools.partial
+    name = getattr(inner, "__name__", None) or getattr(inner, "name", None) or type(inner).__name__
+    return str(name).replace("<lambda>", "lambda")
+
+
+def reduction_text(kind: Kind) -> str:
+    """A reduction as results and messages call it: ``sum``, or ``function NAME``."""
+    return kind if isinstance(kind, str) else f"function {name_of_function(kind)}"
 
 
 VARIABLE = "FASTISM_CACHE"  # a folder, or "off"

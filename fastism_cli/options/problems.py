@@ -80,5 +80,5 @@ class Problems:
         if len(self._found) == 1:
             raise self._found[0]
         if self._found:
-            lines = [str(error).replace("\n", "\n  ") for error in self._found]
+            lines = [error.message.replace("\n", "\n  ") for error in self._found]
             raise UsageError("\n  ".join([f"{len(lines)} problems:", *lines]))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fastism_cli.errors import UsageError
@@ -26,6 +26,10 @@ from fastism_cli.options.choices import (
     PRECISIONS,
     SAMPLES,
     SCALES,
+    Kind,
+    Reduce,
+    kinds_of,
+    reduction_text,
     reductions_of,
     signed_number,
     whole_number,
@@ -75,7 +79,7 @@ class RunOptions:
     inputs: Sequence[str] = ()
     targets: Sequence[str] = ()
     target_names: Sequence[str] = ()
-    reduce: Sequence[str] = ()
+    reduce: Reduce = ()
     scale: Sequence[str] = ()
     sequence_input: str | int | None = None
     tie: str | None = None
@@ -126,6 +130,7 @@ class RunOptions:
         if not 0 <= self.max_n <= 1:
             raise UsageError(f"--max-n is a share from 0 to 1. Received: {self.max_n}")
         parse_shard(self.shard)
+        self._check_reduce()
         _ = self.averages
         if self.resume and self.overwrite:
             raise UsageError("--resume continues a result and --overwrite replaces it: give one of the two.")
@@ -133,6 +138,14 @@ class RunOptions:
             raise UsageError("--tile covers whole intervals, --center summit one place of each: give one of the two.")
         if not 0 <= self.checkpoint <= MOST_SECONDS:
             raise UsageError(f"--checkpoint is a number of seconds up to {MOST_SECONDS:g}. Received: {self.checkpoint}")
+
+    def _check_reduce(self) -> None:
+        """Refuse a function where only its name is at hand."""
+        own = next((reduction_text(kind) for _, kind in _each_kind(self.reduce) if callable(kind)), None)
+        if own is not None and self.resume:
+            raise UsageError(f"--resume: reduce is {own}, which a file does not hold. Start anew with --overwrite.")
+        if own is not None and self.devices is not None:
+            raise UsageError(f"--devices: reduce is {own}, which other processes do not have. Leave --devices out.")
 
     def _check_blocks(self) -> None:
         """What --replace-with, --width, --step and those of shuffles say."""
@@ -194,8 +207,8 @@ class RunOptions:
 
     def config(self) -> str:
         """The options that decide what the file holds, as JSON with sorted keys."""
-        chosen = {name: value for name, value in asdict(self).items() if name not in NOT_OF_THE_RESULT}
-        return json.dumps(chosen, sort_keys=True, default=list)
+        chosen = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in NOT_OF_THE_RESULT}
+        return json.dumps(chosen | {"reduce": reduce_texts(self.reduce)}, sort_keys=True, default=list)
 
     def scorer_options(self) -> dict[str, Any]:
         """Keyword arguments of :class:`fastism_cli.FastISM` that do not depend on the model."""
@@ -227,18 +240,36 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def parse_reduce(values: Sequence[str]) -> dict[str | None, tuple[str, ...]]:
+def parse_reduce(reduce: Reduce) -> dict[str | None, tuple[Kind, ...]]:
     """``["a=sum,jsd", "a=max"] -> {"a": ("sum", "jsd", "max")}``; None stands for all positional heads not named.
+
+    Functions stand by themselves, or in a mapping by the name of their head.
 
     Raises
     ------
     UsageError
         If a reduction is not known.
     """
-    given: dict[str | None, list[str]] = {}
-    for head, text in split_named(values):
-        given.setdefault(head, []).append(text)
-    return {head: reductions_of(head, texts) for head, texts in given.items()}
+    given: dict[str | None, list[Kind]] = {}
+    for head, kind in _each_kind(reduce):
+        ((name, value),) = split_named([kind]) if isinstance(kind, str) else [(None, kind)]
+        given.setdefault(head if name is None else name, []).append(value)
+    return {head: reductions_of(head, kinds) for head, kinds in given.items()}
+
+
+def _each_kind(reduce: Reduce) -> Iterator[tuple[str | None, Kind]]:
+    """Each reduction as it was given, and the head that a mapping gives it for."""
+    for head, kinds in reduce.items() if isinstance(reduce, Mapping) else [(None, reduce)]:
+        yield from ((head, kind) for kind in kinds_of(kinds))
+
+
+def reduce_texts(reduce: Reduce) -> list[str]:
+    """The same as the command line would take it, and functions by their names: what a file holds of them."""
+    if isinstance(reduce, (list, tuple)) and all(isinstance(kind, str) for kind in reduce):
+        return list(reduce)
+    given = parse_reduce(reduce)
+    texts = {head: ",".join(map(reduction_text, kinds)) for head, kinds in given.items()}
+    return [text if head is None else f"{head}={text}" for head, text in texts.items()]
 
 
 class Scale(NamedTuple):

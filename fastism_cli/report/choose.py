@@ -26,7 +26,7 @@ def parse_interval(text: str) -> Interval:
     try:
         return Interval(*parse_span(text))
     except UsageError as error:
-        raise UsageError(f"--region: {error}") from error
+        raise UsageError(f"--region: {error.message}") from error
 
 
 def _listed(names: Sequence[str]) -> str:

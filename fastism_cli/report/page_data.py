@@ -79,7 +79,7 @@ def assembly(path: str) -> str:
 def _summary(scores: Scores) -> list[tuple[str, str]]:
     attrs = scores.file.attrs
     heads = ", ".join(f"{head.name} ({_shape(head.shape)}{_reduced(head.reduce)})" for head in scores.file.heads)
-    shard = f", shard {attrs['shard_index']} of {attrs['num_shards']}" if int(attrs.get("num_shards") or 1) > 1 else ""
+    shard = f", shard {attrs['shard_index']}/{attrs['num_shards']}" if int(attrs.get("num_shards") or 1) > 1 else ""
     facts = [
         ("Model", os.path.basename(str(attrs.get("model_path") or "")) or "given as an object"),
         ("Mean of", scores.file.averaged.text if scores.file.averaged else ""),
@@ -234,8 +234,12 @@ def _words(up: Array, down: Array, still: int) -> str:
     zeros = f", {still:,} change nothing" if still else ""
     return (
         f"Deltas of all regions by their size: {n_up:,} raise the prediction, {n_down:,} lower it{zeros}. "
-        f"Half are below about {_quantile(up + down, still, 0.5)}, 99 in 100 below {_quantile(up + down, still, 0.99)}."
+        f"{_half(_quantile(up + down, still, 0.5))}, 99 in 100 below {_quantile(up + down, still, 0.99)}."
     )
+
+
+def _half(median: str) -> str:
+    return "Half or more are 0" if median == "0" else f"Half are below about {median}"
 
 
 def _quantile(counts: Array, still: int, share: float) -> str:

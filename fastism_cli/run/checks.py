@@ -19,6 +19,7 @@ from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.genome.bed import BedSource, BedSummary
 from fastism_cli.genome.fasta import Genome, RecordSource, check_contigs, matched_contigs, open_fasta, renaming_line
 from fastism_cli.model.loading.source import ModelSource
+from fastism_cli.options.choices import Kind
 from fastism_cli.options.per_head import Units
 from fastism_cli.options.problems import Problems
 from fastism_cli.options.run_options import RunOptions, parse_codes, parse_reduce, parse_scale, parse_tie
@@ -51,7 +52,7 @@ class ModelChoices:
     inputs: Mapping[str, FileArray | float]
     targets: Mapping[str | None, Units | None]
     target_names: Mapping[str | None, Sequence[str]]
-    reduce: Mapping[str | None, Sequence[str]]
+    reduce: Mapping[str | None, Sequence[Kind]]
 
 
 @dataclass(frozen=True)

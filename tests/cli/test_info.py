@@ -80,7 +80,7 @@ def test_text(tmp_path):
     path = write_result(tmp_path / "r.h5", command="fastism run x", shard_index=2, num_shards=4, n_total=40)
     lines = info(path).splitlines()
     assert lines[0] == f"{path}: complete, format version 1.1"
-    assert lines[1] == ("regions   10 (rows 0 to 10 of 40, shard 2 of 4): 8 ok, 1 missing contig, 1 too many N")
+    assert lines[1] == ("regions   10 (rows 0 to 9 of 40, shard 2/4): 8 ok, 1 missing contig, 1 too many N")
     assert lines[2] == "window    20 of 20 bases, ACGT, + strand, or the reverse complement of - records"
     assert "head profile/sum: (3,), float32" in lines and any(
         line.split() == ["command", "fastism run x".split()[0], "run", "x"] for line in lines

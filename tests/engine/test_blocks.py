@@ -241,7 +241,7 @@ def test_what_a_model_of_integers_cannot_read_is_refused():
     for content in ("background", 0.5, np.eye(4)[[0, 1]] / 2):
         with pytest.raises(UsageError, match="takes integers, and there is one for each letter alone"):
             FastISM(embedded(5), replace_with=content, ranges=[(0, 2)])
-    with pytest.raises(UsageError, match=r"has no integer for N\. Name it with --codes"):
+    with pytest.raises(UsageError, match=r"has no integer for N\. Name it with codes"):
         FastISM(embedded(4), replace_with="ANT")
 
 
@@ -378,9 +378,9 @@ def test_the_check_compiles_nothing_that_the_run_does_not_use(one_hot):
         ({"replace_with": "N", "ranges": []}, "There are none"),
         ({"replace_with": "N", "ranges": [3]}, "must be pairs of whole numbers"),
         ({"width": 5}, "width: of blocks, for which replace_with says what is put into them"),
-        ({"replace_with": "mask", "width": 5}, "--replace-with must be N, background"),
+        ({"replace_with": "mask", "width": 5}, "replace_with must be N, background"),
         ({"replace_with": "background:1,2", "width": 5}, "give 4 frequencies that add up to 1"),
-        ({"replace_with": "absent.npy"}, "--replace-with absent.npy: not an array"),
+        ({"replace_with": "absent.npy"}, "replace_with absent.npy: not an array"),
         ({"replace_with": np.zeros((5, 3))}, r"an array must have shape \(4,\), \(width, 4\)"),
         ({"replace_with": np.full((5, 4), np.nan)}, "must hold finite numbers"),
     ],

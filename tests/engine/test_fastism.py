@@ -175,7 +175,7 @@ def test_heads_have_the_names_that_keras_gives_them(rng):
 
 
 def test_a_positional_head_is_refused_with_its_size():
-    with pytest.raises(UsageError, match=r"head 'profile' has shape \(40, 2\).*100,000 regions .* TB.*--reduce"):
+    with pytest.raises(UsageError, match=r"head 'profile' has shape \(40, 2\).*100,000 regions .* TB.*reduce"):
         FastISM(positional())
 
 
@@ -220,7 +220,7 @@ def test_variable_length_needs_a_length(rng):
     inputs = keras.Input((None, 4))
     y = layers.Dense(1)(layers.GlobalMaxPooling1D()(layers.Conv1D(5, 3)(inputs)))
     model = keras.Model(inputs, y)
-    with pytest.raises(ModelError, match=r"has a variable length.*--length"):
+    with pytest.raises(ModelError, match=r"has a variable length.*length"):
         FastISM(model)
     errors = errors_of(model, {model.inputs[0].name: random_one_hot(rng, 2, 33)}, length=33)
     assert errors.fast <= errors.allowed
@@ -251,7 +251,7 @@ def test_a_subclassed_model_is_opaque_but_exact(rng):
         ({"batch_size": 0}, "batch_size must be 'auto' or a positive int. Received: batch_size=0"),
         ({"precision": "half"}, "precision must be one of"),
         ({"reduce": {"nothing": "sum"}}, "the model has no head 'nothing'. Its heads: first"),
-        ({"reduce": {"first": "median"}}, "--reduce first=median: not known. Choose one of: none, sum, mean"),
+        ({"reduce": {"first": "median"}}, "reduce first=median: not known. Choose one of: none, sum, mean"),
         ({"sequence_input": "dna"}, "The model has no input 'dna'. Its inputs: 'sequence'"),
         ({"alphabet": "ACDEFGHIKLMNPQRSTVWY"}, r"No input of the model can hold a sequence of shape \(length, 20\)"),
     ],

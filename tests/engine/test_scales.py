@@ -113,10 +113,10 @@ def test_what_has_no_scale_is_refused():
     inp, pooled, _ = trunk()
     model = keras.Model(inp, layers.Dense(1, "relu", name="count")(pooled))
     with pytest.raises(
-        UsageError, match="--scale logit: head 'count' ends in Dense 'count', which is neither a sigmoid"
+        UsageError, match=r"scale=\"logit\": head 'count' ends in Dense 'count', which is neither a sigmoid"
     ):
         FastISM(model, scale="logit")
-    with pytest.raises(UsageError, match=r"--scale: the model has no head 'top'\. Its heads: count\."):
+    with pytest.raises(UsageError, match=r"scale: the model has no head 'top'\. Its heads: count\."):
         FastISM(model, scale="top=log2")
 
 
@@ -124,11 +124,11 @@ def test_what_has_no_scale_is_refused():
     "text", ["ln", "log2:", "log2:0", "log2:-1", "log2:nan", "logit:1", "log2:x", "a=", "log2:1_0"]
 )
 def test_unknown_scales_are_refused(text):
-    with pytest.raises(UsageError, match=r"--scale .*: not known. Choose logit, log2, or log2:C with C above 0\."):
+    with pytest.raises(UsageError, match=r"scale .*: not known. Choose logit, log2, or log2:C with C above 0\."):
         parse_scale(text)
 
 
 def test_scales_are_parsed():
     assert parse_scale(["a=logit", "log2:0.5"]) == {"a": Scale("logit"), None: Scale("log2", 0.5)}
-    with pytest.raises(UsageError, match="--scale is given twice for 'a'"):
+    with pytest.raises(UsageError, match="scale is given twice for 'a'"):
         parse_scale(["a=logit", "a=log2"])

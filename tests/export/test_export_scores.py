@@ -403,12 +403,12 @@ def test_a_name_that_looks_like_a_number_is_a_name(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"targets": ["0"]}, "--targets 0: .* has several heads. Write HEAD=0: profile/sum, count."),
+        ({"targets": ["0"]}, "targets 0: .* has several heads. Write HEAD=0: profile/sum, count."),
         ({"targets": ["x=0"]}, "has no head 'x'. Its heads: profile/sum, count."),
         ({"targets": ["count=1"]}, "has no target '1'. Those of this head: 0."),
         ({"targets": ["profile/sum=1-3"]}, "has no target '1-3'. Those of this head: a, b, c."),
-        ({"kind": "wig"}, "--format must be one of modisco-npz, .*, vcf. Received: 'wig'"),
-        ({"overlap": "min"}, "--overlap must be one of mean, max, first. Received: 'min'"),
+        ({"kind": "wig"}, "format must be one of modisco-npz, .*, vcf. Received: 'wig'"),
+        ({"overlap": "min"}, "overlap must be one of mean, max, first. Received: 'min'"),
     ],
 )
 def test_refusals(tmp_path, options, message):
@@ -421,12 +421,12 @@ def test_refusals(tmp_path, options, message):
 def test_an_output_without_a_name_is_refused(tmp_path):
     """As an empty variable of a shell gives it: it must not become a file in whatever folder this is."""
     source = write_result(tmp_path / "r.ism.h5")
-    with pytest.raises(OutputError, match="--output is empty"):
+    with pytest.raises(OutputError, match="output is empty"):
         export_scores(str(source), "", kind="bedgraph")
 
 
 def test_a_missing_library_is_told_with_its_extra():
-    message = r"--format x needs no_such_library, which cannot .* Install it: pip install 'fastism-cli\[export\]'"
+    message = r"format x needs no_such_library, which cannot .* Install it: pip install 'fastism-cli\[export\]'"
     with pytest.raises(UsageError, match=message):
         optional.require("no_such_library", wanted_by="--format x", extra="export")
 
@@ -453,7 +453,7 @@ def test_nothing_is_replaced_unasked_and_a_second_format_shares_the_peaks(tmp_pa
     (tmp_path / "p.regions.narrowPeak").write_text("chrA\t1\t2\n")
     export_scores(source, str(tmp_path / "o.bw"), kind="bigwig", targets=["count"])
     export_scores(source, str(tmp_path / "o.tsv"), kind="tsv", targets=["count"])
-    with pytest.raises(UsageError, match=r"o.bw exists. Replace it with --overwrite"):
+    with pytest.raises(UsageError, match=r"o.bw exists. Replace it with overwrite=True"):
         export_scores(source, str(tmp_path / "o.bw"), kind="bigwig", targets=["count"])
     with pytest.raises(UsageError, match=r"p.regions.narrowPeak is an input of this run"):
         export_scores(source, str(tmp_path / "p.bw"), kind="bigwig", targets=["count"], overwrite=True)

@@ -269,7 +269,7 @@ def test_a_summary_that_exists(here, text, options, is_replaced):
         check_outputs(request)
     else:
         with pytest.raises(
-            OutputError, match=r"s\.json exists\. Replace it with --overwrite, or choose another --summary"
+            OutputError, match=r"s\.json exists\. Replace it with overwrite=True, or choose another summary"
         ):
             check_outputs(request)
 

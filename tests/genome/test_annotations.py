@@ -129,7 +129,7 @@ def test_places_to_shade(here):
         ("chr1", 150, 160),
         ("1", 10, 101),
     ]
-    with pytest.raises(UsageError, match="--highlight 'chr1': there is no such file, and a place is CHROM:START-END"):
+    with pytest.raises(UsageError, match="highlight 'chr1': there is no such file, and a place is CHROM:START-END"):
         places_to_shade(["chr1"], [PLACE])
     assert files_of(["x=y.bed"], ["a.bed", "chr1:5-6"]) == ["y.bed", "a.bed"]
 

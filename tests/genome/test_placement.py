@@ -52,7 +52,7 @@ def test_unknown_contig_pads_nothing():
 
 @pytest.mark.parametrize("window", [0, 41])
 def test_window_must_fit_the_input(window):
-    with pytest.raises(UsageError, match=f"from 1 to the length of the model's input, 40.*Received: --window {window}"):
+    with pytest.raises(UsageError, match=f"from 1 to the length of the model's input, 40.*Received: window {window}"):
         Geometry(40, window)
 
 
@@ -94,9 +94,9 @@ def test_a_window_beside_the_middle_lies_along_the_strand_of_the_record(length, 
 
 def test_half_of_the_input_to_each_side_is_the_whole_input_on_the_plus_strand_alone():
     assert Geometry(40, 40, first=-20, has_minus=False).all_columns == range(40)
-    with pytest.raises(UsageError, match=r"--window -20:20 passes an end.*of 40: of records on the - strand.*-19:21\."):
+    with pytest.raises(UsageError, match=r"window -20:20 passes an end.*of 40: of records on the - strand.*-19:21\."):
         Geometry(40, 40, first=-20)
-    with pytest.raises(UsageError, match=r"--window -21:2 passes an end.*of 40: of records on the \+ strand.*-20:20\."):
+    with pytest.raises(UsageError, match=r"window -21:2 passes an end.*of 40: of records on the \+ strand.*-20:20\."):
         Geometry(40, 23, first=-21, has_minus=False)
     assert Geometry(41, 41, first=-20).all_columns == range(41)
 

@@ -61,7 +61,7 @@ def with_lambda(trace: Path) -> Any:
 
 REFUSED_LAMBDA = (
     "1 layer cannot be loaded from {path}:\n"
-    "  'logcounts': a Lambda layer runs code stored in the file; pass --allow-lambda if you trust it"
+    "  'logcounts': a Lambda layer runs code stored in the file; pass allow_lambda=True if you trust it"
 )
 
 
@@ -147,9 +147,9 @@ def with_activation(module: str, name: str) -> Callable[[dict[str, Any]], None]:
 
 
 FOREIGN = {
-    "class": (in_module("bystander", "Layer"), "class Layer is not known; pass --custom-objects FILE.py"),
-    "function": (with_activation("bystander", "run"), "function run is not known; pass --custom-objects FILE.py"),
-    "builtin": (with_activation("builtins", "exec"), "function exec is not known; pass --custom-objects FILE.py"),
+    "class": (in_module("bystander", "Layer"), "class Layer is not known; pass custom_objects FILE.py"),
+    "function": (with_activation("bystander", "run"), "function run is not known; pass custom_objects FILE.py"),
+    "builtin": (with_activation("builtins", "exec"), "function exec is not known; pass custom_objects FILE.py"),
     "download": (with_activation("keras.utils", "get_file"), "function get_file is not known"),
     "load": (with_activation("keras.models", "load_model"), "function load_model is not known"),
 }
@@ -276,12 +276,12 @@ def test_a_user_class_may_have_the_name_of_a_layer(tmp_path: Path) -> None:
 
 
 BAD_OBJECTS = {
-    "missing.py": r"--custom-objects missing.py: no such file",
-    "broken.py": r"--custom-objects broken.py does not import: line 2: NameError: name 'K' is not defined",
-    "leaves.py": r"--custom-objects leaves.py does not import: line 1: SystemExit: 3",
-    "empty.py": r"--custom-objects empty.py: defines no class and no function",
+    "missing.py": r"custom_objects missing.py: no such file",
+    "broken.py": r"custom_objects broken.py does not import: line 2: NameError: name 'K' is not defined",
+    "leaves.py": r"custom_objects leaves.py does not import: line 1: SystemExit: 3",
+    "empty.py": r"custom_objects empty.py: defines no class and no function",
     "no_such_package.layers": r"no_such_package.layers does not import: ModuleNotFoundError: No module named",
-    "json:Attention": r"--custom-objects json:Attention: json has no Attention",
+    "json:Attention": r"custom_objects json:Attention: json has no Attention",
 }
 
 
@@ -343,6 +343,6 @@ def test_the_error_names_each_layer_and_the_flag(own_module: Path) -> None:
         load_model(path)
     assert str(caught.value) == (
         f"2 layers cannot be loaded from {path}:\n"
-        "  'attention_1': class AttentionPooling1D is not known; pass --custom-objects FILE.py\n"
-        "  'cubed': function cube is not known; pass --custom-objects FILE.py"
+        "  'attention_1': class AttentionPooling1D is not known; pass custom_objects FILE.py\n"
+        "  'cubed': function cube is not known; pass custom_objects FILE.py"
     )

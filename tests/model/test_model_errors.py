@@ -109,7 +109,7 @@ WRONG = {
     "other HDF5": (lambda folder: other_hdf5(folder / "x.h5"), "is an HDF5 file without a Keras model in it"),
     "weights only": (lambda folder: weights_only(folder, "w.h5"), "holds weights only: give the architecture .json"),
     "new weights": (lambda folder: weights_only(folder, "w.weights.h5"), "w.weights.h5 holds weights only"),
-    "json only": (lambda folder: written(folder / "m.json", conv_block().to_json().encode()), "with --weights FILE.h5"),
+    "json only": (lambda folder: written(folder / "m.json", conv_block().to_json().encode()), "with weights FILE.h5"),
     "bad json": (lambda folder: written(folder / "m.json", b'{"class_name": '), "m.json is not readable JSON"),
     "other json": (lambda folder: written(folder / "m.json", b'{"a": 1}'), "m.json holds no Keras model"),
     "folder": (lambda folder: empty_folder(folder / "m"), "is a folder without saved_model.pb or config.json"),
@@ -150,7 +150,7 @@ def test_graph_that_reads_a_file_runs_only_when_allowed(tmp_path: Path) -> None:
     module = Reader()
     tf.saved_model.save(module, str(tmp_path / "m"), signatures=module.serve)
     with pytest.raises(
-        ModelError, match=r"no plain arithmetic: ReadFile \('ReadFile' in function '__inf.*; pass --allow-lambda"
+        ModelError, match=r"no plain arithmetic: ReadFile \('ReadFile' in function '__inf.*; pass allow_lambda=True"
     ):
         load_model(tmp_path / "m")
     loaded = load_model(tmp_path / "m", allow_lambda=True)
@@ -194,5 +194,5 @@ def test_weights_in_another_file_are_not_followed(tmp_path: Path) -> None:
 
 def test_saved_model_takes_no_weights(tmp_path: Path) -> None:
     conv_block().save(tmp_path / "m", save_format="tf")
-    with pytest.raises(ModelError, match="has its own weights: leave --weights out"):
+    with pytest.raises(ModelError, match="has its own weights: leave weights out"):
         load_model(tmp_path / "m", weights=weights_only(tmp_path, "w.h5"))

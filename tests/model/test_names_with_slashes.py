@@ -68,5 +68,5 @@ def test_each_of_two_similar_heads_has_its_own_numbers():
 
 def test_heads_that_a_file_cannot_hold_together_are_named():
     heads = (HeadLayout("Oct4/counts", (1,)), HeadLayout("other", (1,)), HeadLayout("Oct4_counts", (1,)))
-    with pytest.raises(OutputError, match=r"heads 'Oct4/counts', 'Oct4_counts' would have the same name .*--targets"):
+    with pytest.raises(OutputError, match=r"heads 'Oct4/counts', 'Oct4_counts' would have the same name .*targets"):
         Layout(1, LENGTH, heads)

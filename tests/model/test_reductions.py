@@ -222,7 +222,7 @@ def test_what_is_no_reduction(kind):
 
 
 def test_a_center_wider_than_the_head():
-    with pytest.raises(UsageError, match=r"--reduce p=center:9: the head has 8 positions, shape \(8, 2\)"):
+    with pytest.raises(UsageError, match=r"reduce p=center:9: the head has 8 positions, shape \(8, 2\)"):
         choose_heads({"p": (8, 2)}, "center:9", None, substitutions=4)
 
 

@@ -180,15 +180,15 @@ def test_integers_that_no_embedding_reads(rng):
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 REFUSED = {
-    "unnamed": ({}, ModelError, "2 inputs of the model can hold .* Choose one with --sequence-input, or tie"),
-    "unknown": ({"tie": "forward,backward"}, ModelError, "--tie: the model has no input 'backward'"),
+    "unnamed": ({}, ModelError, "2 inputs of the model can hold .* Choose one with sequence_input, or tie"),
+    "unknown": ({"tie": "forward,backward"}, ModelError, "tie: the model has no input 'backward'"),
     "not a sequence": ({"tie": "forward,features"}, ModelError, r"'features' has shape \(2,\)|the same length"),
-    "not tied": ({"tie": "forward,reverse", "sequence_input": "features"}, UsageError, "not one of those that --tie"),
+    "not tied": ({"tie": "forward,reverse", "sequence_input": "features"}, UsageError, "not one of those that tie"),
     "one-hot": ({"sequence_input": "forward", "codes": "A=1,C=2,G=3,T=4"}, UsageError, "'forward' is one-hot"),
     "length": (
         {"tie": "forward,reverse", "length": 50},
         UsageError,
-        "--length 50: the lengths of the model's inputs are fixed",
+        "length 50: the lengths of the model's inputs are fixed",
     ),
     "protein": ({"tie": "forward,reverse:rc", "alphabet": "ACDE"}, FastISMError, "have a reverse complement"),
 }
@@ -216,13 +216,13 @@ def test_integers_that_do_not_fit(codes, message):
 
 @pytest.mark.parametrize("text", ["A", "A=1,C", "A=x", "A=1,A=2", "A=1,C=1", ""])
 def test_what_is_no_list_of_integers(text):
-    with pytest.raises(UsageError, match="--codes"):
+    with pytest.raises(UsageError, match="codes"):
         parse_codes(text)
 
 
 @pytest.mark.parametrize("text", ["a", "a,a", "a,", "a,a:rc", ""])
 def test_what_is_no_pair_of_names(text):
-    with pytest.raises(UsageError, match="--tie must be two names or more, each once"):
+    with pytest.raises(UsageError, match="tie must be two names or more, each once"):
         parse_tie(text)
 
 
@@ -243,7 +243,7 @@ def looked_up(kind: str) -> keras.Model:
         ("cast", "A=1,C=2,G=3,T=5,N=0", r"Input 'ids': its Embedding knows 5 integers, and the letters have up to 5"),
         ("reshaped", "A=1,C=2,G=3,T=9,N=0", r"'ids': its Embedding knows 5 integers, and the letters have up to 9"),
         ("one_hot", "A=1,C=2,G=3,T=4", r"Input 'ids': its one_hot knows 4 integers, and the letters have up to 4"),
-        ("cast", "A=0,C=1,G=2,T=3,N=5", r"--codes: N is 5, and the Embedding of input 'ids' knows 5 integers, 0 to 4"),
+        ("cast", "A=0,C=1,G=2,T=3,N=5", r"codes: N is 5, and the Embedding of input 'ids' knows 5 integers, 0 to 4"),
     ],
 )
 def test_codes_that_the_model_does_not_know_are_refused_with_both_numbers(kind, codes, message):

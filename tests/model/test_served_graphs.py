@@ -87,7 +87,7 @@ def test_missing_values_are_asked_for_with_both_shapes(tmp_path):
 @pytest.mark.parametrize(
     "names, said",
     [
-        (("human", "mouse"), r"serves 2 graphs: 'human', 'mouse'\. Choose one with --signature NAME"),
+        (("human", "mouse"), r"serves 2 graphs: 'human', 'mouse'\. Choose one with signature NAME"),
         ((), r"serves no graph \(no signature\): save it"),
     ],
 )

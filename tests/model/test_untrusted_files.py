@@ -227,7 +227,7 @@ def test_an_operation_in_a_saved_model_does_not_run(tmp_path: Path) -> None:
     trace.unlink(missing_ok=True)
     for folder in (tmp_path / "old", tmp_path / "new"):
         with pytest.raises(
-            ModelError, match=r"WriteFile \('.*writer.*' in function .*; pass --allow-lambda if you"
+            ModelError, match=r"WriteFile \('.*writer.*' in function .*; pass allow_lambda=True if you"
         ) as caught:
             load_model(folder)
         assert "\n" not in str(caught.value)
@@ -581,7 +581,7 @@ def test_bytecode_of_another_python_is_explained(tmp_path: Path) -> None:
     def cut(config: dict[str, Any]) -> None:
         config["config"]["layers"][1]["config"]["function"]["config"]["code"] = "4wE="
 
-    with pytest.raises(ModelError, match=r"another version of Python wrote the code of a Lambda .* --custom-objects"):
+    with pytest.raises(ModelError, match=r"another version of Python wrote the code of a Lambda .* custom_objects"):
         load_model(edit_zip(path, cut), allow_lambda=True)
 
 

@@ -74,9 +74,7 @@ def test_targets_are_chosen_where_there_are_several(looked):
         ):
             ((*found,),) = targets_of([scores], asked)
             assert [track.label for track in found] == expected
-        with pytest.raises(
-            UsageError, match=r"3 targets. Choose one or several by --target: out/K562, out/HepG2, count"
-        ):
+        with pytest.raises(UsageError, match=r"3 targets. Choose one or several by target: out/K562, out/HepG2, count"):
             targets_of([scores], [])
 
 
@@ -99,7 +97,7 @@ def test_several_results_show_the_same_bases(looked, after):
     assert contents.panels[1].label == f"after   count: prediction {truth.reference[3, 2]:.3g}"
     labelled = contents_of(path, after, names=["peak_3"], targets=["count"], figure=FigureOptions(labels=["A", "G"]))[0]
     assert [panel.label[:4] for panel in labelled.panels] == ["A   ", "G   "]
-    with pytest.raises(UsageError, match=r"--label: 1 labels for 2 results"):
+    with pytest.raises(UsageError, match=r"label: 1 labels for 2 results"):
         contents_of(path, after, names=["peak_3"], targets=["count"], figure=FigureOptions(labels=["A"]))
 
 
@@ -157,7 +155,7 @@ def test_tiles_are_one_picture(tiled, asked, view, tiles):
 
 def test_very_many_tiles_are_drawn_in_part(tiled, monkeypatch):
     monkeypatch.setattr("fastism_cli.report.picture_contents.MAX_STITCHED", 200)
-    with pytest.raises(UsageError, match=r"long has 3 tiles over 300 bases, .* --region chr1:A-B"):
+    with pytest.raises(UsageError, match=r"long has 3 tiles over 300 bases, .* region chr1:A-B"):
         contents_of(tiled[0], names=["long"])
 
 

@@ -171,7 +171,7 @@ def test_an_interval_is_read_and_written_as_in_samtools():
 
 @pytest.mark.parametrize("text", ["chr1", "chr1:5", "chr1:5-", "chr1:0-9", "chr1:9-3", ":1-2", "chr1:a-b", "chr1:,-5x"])
 def test_what_is_no_interval_is_refused(text):
-    with pytest.raises(UsageError, match="--region"):
+    with pytest.raises(UsageError, match="region"):
         parse_interval(text)
 
 

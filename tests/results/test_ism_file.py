@@ -392,7 +392,7 @@ def test_an_exception_keeps_all_rows_so_far(output, rng, error):
     partial = f"{output}.partial"
     assert sorted(os.listdir(output.parent)) == ["ism.h5.partial", "ism.h5.partial.journal"]
     with pytest.raises(
-        UsageError, match=r"partial is unfinished: its run was interrupted, or still goes on\. .* with --resume"
+        UsageError, match=r"partial is unfinished: its run was interrupted, or still goes on\. .* with resume=True"
     ):
         read_result(partial)
     with read_result(partial, allow_incomplete=True) as result:
@@ -424,7 +424,7 @@ def test_the_rest_of_a_killed_run_is_replaced(output, rng):
 def test_an_existing_file_is_kept_until_the_new_one_is_complete(output, rng):
     output.write_text("old")
     layout = layout_of(1)
-    with pytest.raises(OutputError, match=r"ism\.h5 exists\. Replace it with --overwrite, or choose another --output"):
+    with pytest.raises(OutputError, match=r"ism\.h5 exists\. Replace it with overwrite=True, or choose another output"):
         ResultWriter(output, layout, attributes={}, genome_sizes={})
     with pytest.raises(RuntimeError), ResultWriter(output, layout, attributes={}, genome_sizes={}, overwrite=True):
         raise RuntimeError
@@ -456,16 +456,16 @@ def test_check_output(tmp_path, monkeypatch):
         check_output("old.h5", overwrite=False)
     with pytest.raises(OutputError, match=r"^a/b\.h5: folder a does not exist\. Make it first: mkdir -p a$"):
         check_output("a/b.h5", overwrite=False)
-    with pytest.raises(OutputError, match=r"^old\.h5/b\.h5: old\.h5 is no folder\. Choose another --output\.$"):
+    with pytest.raises(OutputError, match=r"^old\.h5/b\.h5: old\.h5 is no folder\. Choose another output\.$"):
         check_output("old.h5/b.h5", overwrite=False)
-    with pytest.raises(OutputError, match=r"^--output is empty\. Name a file to write\.$"):
+    with pytest.raises(OutputError, match=r"^output is empty\. Name a file to write\.$"):
         check_output("", overwrite=False)
     with pytest.raises(OutputError, match=r" is a folder or a device\. Name a file to write\.$"):
         check_output(tmp_path, overwrite=True)
     with pytest.raises(OutputError, match=r"^/dev/null is a folder or a device"):
         check_output("/dev/null", overwrite=True)
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(OutputError, match=r"^new\.h5: folder \. cannot be written\. Choose another --output\.$"):
+    with pytest.raises(OutputError, match=r"^new\.h5: folder \. cannot be written\. Choose another output\.$"):
         check_output("new.h5", overwrite=False)
 
 
@@ -501,7 +501,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_left(output, rng, n_bytes):
         write(output, BIG, block, pieces)
     message = str(caught.value)
     assert message.startswith(f"{output} cannot be written: File too large after ")
-    assert message.endswith("The unfinished file was removed. Free space or choose another --output.")
+    assert message.endswith("The unfinished file was removed. Free space or choose another output.")
     assert "\n" not in message
     assert os.listdir(output.parent) == []
 

@@ -114,7 +114,7 @@ def test_rows_are_not_thrown_away_unasked(output, rng):
     block = block_of(LAYOUT, rng)
     with pytest.raises(KeyboardInterrupt):
         go_on(output, block, stop=8)
-    message = "ism.h5.partial holds 8 finished rows of an interrupted run. Continue it with --resume, or start anew"
+    message = "ism.h5.partial holds 8 finished rows of an interrupted run. Continue it with resume=True, or start anew"
     with pytest.raises(OutputError, match=re.escape(message)):
         go_on(output, block, resume=False)
     assert go_on(output, block, resume=False, overwrite=True) == 0
@@ -131,7 +131,8 @@ def test_another_configuration_is_told_and_touches_nothing(output, rng):
         go_on(output, block, attributes=other)
     assert str(caught.value) == (
         f"{output}.partial was made by another configuration: the model file (SHA-256 aaaaaaaa... and bbbbbbbb...); "
-        "--window: 10 and 20; row_start: 0 and 10. Give the same, or start anew with --overwrite instead of --resume."
+        "window: 10 and 20; row_start: 0 and 10. Give the same, "
+        "or start anew with overwrite=True instead of resume=True."
     )
     assert Path(f"{output}.partial").read_bytes() == before
     assert go_on(output, block) == 8
@@ -151,7 +152,7 @@ def test_a_changed_byte_is_refused(output, rng, place):
         if held_again:
             assert go_on(output, block, stop=LAYOUT.n_rows) == 24
             return
-        with pytest.raises(OutputError, match=r"ism\.h5\.partial is damaged: .* Start anew with --overwrite"):
+        with pytest.raises(OutputError, match=r"ism\.h5\.partial is damaged: .* Start anew with overwrite=True"):
             go_on(output, block)
         Path(name).write_bytes(good)
     assert go_on(output, block) == 24
@@ -181,7 +182,7 @@ def test_a_full_disk_keeps_what_was_made_to_last(output, rng, n_bytes):
     block = block_of(LAYOUT, rng)
     with files_of_at_most(n_bytes), pytest.raises(ResourceError) as caught:
         go_on(output, block, layout=Layout(40, 30, LAYOUT.heads, compression="none"))
-    kept = int(re.search(r"Its first (\d+) rows are kept; run again with --resume", str(caught.value))[1])
+    kept = int(re.search(r"Its first (\d+) rows are kept; run again with resume=True", str(caught.value))[1])
     assert kept > 0 and sorted(os.listdir(output.parent)) == ["ism.h5.partial", "ism.h5.partial.journal"]
     assert go_on(output, block, layout=Layout(40, 30, LAYOUT.heads, compression="none")) == kept
     assert_holds(output, LAYOUT, block)

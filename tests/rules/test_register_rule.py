@@ -113,7 +113,7 @@ def test_what_is_no_rule_is_refused(given, message):
 def test_a_file_of_rules_that_fails_names_the_line(tmp_path):
     path = tmp_path / "rules.py"
     path.write_text("import keras\n\nundefined\n")
-    with pytest.raises(ModelError, match=r"--rules .*rules\.py does not import: line 3: NameError"):
+    with pytest.raises(ModelError, match=r"rules .*rules\.py does not import: line 3: NameError"):
         load_rules([str(path)])
-    with pytest.raises(ModelError, match=r"--rules .*none\.py: no such file"):
+    with pytest.raises(ModelError, match=r"rules .*none\.py: no such file"):
         load_rules([str(tmp_path / "none.py")])

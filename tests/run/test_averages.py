@@ -196,7 +196,7 @@ def test_shards_and_a_resumed_run_are_the_whole(folder, virtual):
         np.testing.assert_allclose(one.spread()[:], other.spread()[:], atol=1e-6)
         assert one.averaged == other.averaged
     changed = scored(folder, f"changed-{virtual}.h5", models, shard="0/3", **{**options, "shifts": "-1,0"})
-    with pytest.raises(UsageError, match="--shifts: -1,0 and -1,0,1"):
+    with pytest.raises(UsageError, match="shifts: -1,0 and -1,0,1"):
         merge_shards([str(changed), *map(str, parts[1:])], str(folder.path / "no.h5"))
 
 

@@ -68,7 +68,7 @@ def test_a_finished_result_is_resumed_and_one_of_other_blocks_is_not(folder):
     path = scored(folder, "resumed.ism.h5", **BLOCKS)
     summary = score_regions(folder.models["plain"], folder.bed, folder.fasta, path, RunOptions(resume=True, **BLOCKS))
     assert summary.resumed == 6
-    with pytest.raises(Exception, match="--step: 3 and 4"):
+    with pytest.raises(Exception, match="step: 3 and 4"):
         scored(folder, "resumed.ism.h5", resume=True, **{**BLOCKS, "step": 4})
 
 
@@ -86,12 +86,12 @@ def test_the_command_and_what_it_names_next(folder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"width": 5}, "--replace-with says what is put into them"),
-        ({"replace_with": "N"}, "give the width of the blocks with --width"),
-        ({"replace_with": "TGA", "width": 5}, "has 3 letters. Received: --width 5"),
-        ({"replace_with": "mask", "width": 5}, "--replace-with must be N"),
-        ({"replace_with": "N", "width": 0}, "--width must be at least 1"),
-        ({"replace_with": "shuffle", "width": 5, "seed": -1}, "--seed must be a whole number from 0 on"),
+        ({"width": 5}, "replace_with says what is put into them"),
+        ({"replace_with": "N"}, "give the width of the blocks with width"),
+        ({"replace_with": "TGA", "width": 5}, "has 3 letters. Received: width 5"),
+        ({"replace_with": "mask", "width": 5}, "replace_with must be N"),
+        ({"replace_with": "N", "width": 0}, "width must be at least 1"),
+        ({"replace_with": "shuffle", "width": 5, "seed": -1}, "seed must be a whole number from 0 on"),
     ],
 )
 def test_options_that_do_not_fit_are_refused_before_keras(options, message):

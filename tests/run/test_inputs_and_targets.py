@@ -25,8 +25,8 @@ def test_values_of_other_inputs(tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, r"The model has an input beside the sequence: 'a' \(2,\). Give each its values: --input NAME=zeros"),
-        ({"a": 0.0, "b": 1.0}, r"--input b: the model has no such input beside the sequence. Those it has: 'a' \(2,\)"),
+        ({}, r"The model has an input beside the sequence: 'a' \(2,\). Give each its values: inputs NAME=zeros"),
+        ({"a": 0.0, "b": 1.0}, r"inputs b: the model has no such input beside the sequence. Those it has: 'a' \(2,\)"),
         ({"a": np.zeros((4, 2))}, r"shape \(2,\).*or \(3, 2\) \(a row for each of the 3 regions\). Received: \(4, 2\)"),
     ],
 )
@@ -63,7 +63,7 @@ def test_arrays_that_an_input_cannot_hold_are_refused_by_input_file_and_row(case
     array, port, message = WRONG_ARRAYS[case]
     monkeypatch.setattr(inputs_and_targets, "NUMBERS_AT_ONCE", 2)  # a row or two of each file at a time
     np.save(tmp_path / "x.npy", np.asarray(array))
-    with pytest.raises(UsageError, match=f"^--input a: {tmp_path}/x.npy{message}") as found:
+    with pytest.raises(UsageError, match=f"^inputs a: {tmp_path}/x.npy{message}") as found:
         fit_inputs(read_inputs([f"a={tmp_path}/x.npy"]), {"a": port}, 3)
     assert "\n" not in str(found.value)
 
@@ -88,7 +88,7 @@ def test_files_that_hold_no_array_are_refused_by_input_and_file(tmp_path):
         "/dev/null": "is no regular file",
         tmp_path / "none.npy": "cannot be read: No such file",
     }.items():
-        with pytest.raises(UsageError, match=f"^--input a: {path} {message}"):
+        with pytest.raises(UsageError, match=f"^inputs a: {path} {message}"):
             read_inputs([f"a={path}"])
 
 
@@ -104,7 +104,7 @@ def test_target_lists():
         (["1,,2"], "'' is neither a number nor a range"),
         (["5-3"], "5-3 ends before it starts"),
         (["0-4,2"], "2 comes twice"),
-        (["a=1", "a=2"], "--targets names 'a' twice"),
+        (["a=1", "a=2"], "targets names 'a' twice"),
         (["1", "a=2"], "either one list for the only head, or HEAD=LIST"),
     ],
 )
@@ -116,10 +116,10 @@ def test_wrong_target_lists(values, message):
 @pytest.mark.parametrize(
     ("targets", "names", "message"),
     [
-        ({None: (0,)}, {}, "--targets: the model has several heads. Name one: a=..., b=..."),
-        ({"c": (0,)}, {}, "--targets: the model has no head 'c'. Its heads: a, b."),
-        ({"a": (2,)}, {}, "--targets: head 'a' has 2 targets, numbered from 0. Received: 2"),
-        ({}, {"b": ["x"]}, "--target-names: head 'b' has 3 targets. Received: 1 names"),
+        ({None: (0,)}, {}, "targets: the model has several heads. Name one: a=..., b=..."),
+        ({"c": (0,)}, {}, "targets: the model has no head 'c'. Its heads: a, b."),
+        ({"a": (2,)}, {}, "targets: head 'a' has 2 targets, numbered from 0. Received: 2"),
+        ({}, {"b": ["x"]}, "target_names: head 'b' has 3 targets. Received: 1 names"),
     ],
 )
 def test_targets_that_the_model_does_not_have(targets, names, message):

@@ -115,7 +115,7 @@ def test_a_run_that_ended_is_resumed(folder, whole, monkeypatch):
         np.testing.assert_allclose(one.pairs()[:], other.pairs()[:], atol=1e-6)
     again = score_regions(folder.models["plain"], folder.bed, folder.fasta, path, RunOptions(resume=True, **PAIRS))
     assert again.resumed == len(RECORDS)
-    with pytest.raises(UsageError, match="--within: 4 and 5"):
+    with pytest.raises(UsageError, match="within: 4 and 5"):
         scored(folder, "resumed.pairs.h5", resume=True, within=5)
 
 
@@ -182,13 +182,13 @@ def test_a_size_that_no_memory_holds_is_refused_with_the_number(folder, monkeypa
     from fastism_cli.run import job
 
     monkeypatch.setattr(job, "memory_of_machine", lambda: 100_000)
-    with pytest.raises(UsageError, match=r"The scores of one region take 307 kB in memory.*smaller --within"):
+    with pytest.raises(UsageError, match=r"The scores of one region take 307 kB in memory.*smaller within"):
         scored(folder, "large.pairs.h5", within=16, window=20, targets=["0-2"])
 
 
 def test_pairs_go_with_neither_tiles_nor_blocks():
     for options in ({"tile": True}, {"replace_with": "N", "width": 3}, {"rc": True}):
-        with pytest.raises(UsageError, match=r"--within is of .* leave"):
+        with pytest.raises(UsageError, match=r"within is of .* leave"):
             RunOptions(within=3, **options)
 
 
@@ -266,7 +266,7 @@ def test_pairs_are_drawn_of_one_target_of_a_result_that_has_them(folder, whole, 
     single = scored(folder, "single-too.ism.h5", within=None)
     for result, target, message in (
         (single, "0", "holds no pairs. Make them with fastism pairs."),
-        (whole, "0-1", "--pairs draws one target of one result"),
+        (whole, "0-1", "pairs=True draws one target of one result"),
     ):
         refused = fastism("plot", result, "--pairs", "--top", 1, "--target", target, "-o", tmp_path / "x.png")
         assert refused.exit_code == 2 and message in refused.stderr and not list(tmp_path.iterdir())

@@ -105,7 +105,7 @@ def test_records_that_are_too_short_or_too_long(here):
 def test_a_genome_without_a_bed_is_refused(here):
     fasta = write_fasta(here / "hg.fa", {"chr1": drawn("ACGT", 300, 1), "chr2": drawn("ACGT", 200, 2)})
     model = randomise(keras.Sequential([keras.Input((LENGTH, 4)), layers.Flatten(), layers.Dense(1)]), seed=1)
-    with pytest.raises(RegionError, match=r"No record of .*hg.fa fits .* of 24: the shortest has 200 .* with --bed"):
+    with pytest.raises(RegionError, match=r"No record of .*hg.fa fits .* of 24: the shortest has 200 .* with bed"):
         score_regions(model, None, fasta)
 
 
@@ -145,7 +145,7 @@ def test_variable_length_is_that_of_the_records(here):
     same = write_fasta(here / "same.fa", {"a": drawn(PROTEIN, 31, 1), "b": drawn(PROTEIN, 31, 2)})
     assert plan_run(model, None, same, options=RunOptions(alphabet=PROTEIN)).input_length == 31
     mixed = write_fasta(here / "mixed.fa", {"a": drawn(PROTEIN, 31, 1), "b": drawn(PROTEIN, 20, 2)})
-    with pytest.raises(UsageError, match=r"the records of .*mixed.fa are from 20 to 31 long.*--length"):
+    with pytest.raises(UsageError, match=r"the records of .*mixed.fa are from 20 to 31 long.*length"):
         plan_run(model, None, mixed, options=RunOptions(alphabet=PROTEIN))
     assert plan_run(model, None, mixed, options=RunOptions(alphabet=PROTEIN, length=26)).input_length == 26
     assert plan_run(model, None, mixed, options=RunOptions(alphabet=PROTEIN, limit=1)).input_length == 31

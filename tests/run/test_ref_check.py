@@ -64,7 +64,7 @@ def test_more_than_that_is_one(tmp_path, fasta, n, wrong):
         GenomeError, match=rf"v.vcf: REF of {wrong} of {n} records \({100 * wrong / n:.0f} %\)"
     ) as error:
         check(tmp_path, fasta, records)
-    assert error.value.exit_code == 1 and "\n" not in str(error.value) and "--ref-mismatch skip" in str(error.value)
+    assert error.value.exit_code == 1 and "\n" not in str(error.value) and 'ref_mismatch="skip"' in str(error.value)
     assert f"The first: chr1:101: REF {records[0][2]}, FASTA {OWN[100]}" in str(error.value)
 
 

@@ -152,13 +152,11 @@ def test_windows_lie_along_the_strand_of_the_record(score, folder, window, offse
 
 
 def test_places_beside_the_middle_that_cannot_be_are_refused(score, folder):
-    with pytest.raises(
-        UsageError, match="--window -20:20 passes an end of the model's input of 40: of records on the -"
-    ):
+    with pytest.raises(UsageError, match="window -20:20 passes an end of the model's input of 40: of records on the -"):
         score(window="-20:20")
     plus = folder.bed_of("plus.bed", *(r for r in RECORDS if r.endswith("+")))
     assert score(window="-20:20", bed=plus)[0].regions == 2
-    with pytest.raises(UsageError, match="--offset moves the middle of records of a BED"):
+    with pytest.raises(UsageError, match="offset moves the middle of records of a BED"):
         plan_run(folder.models["plain"], None, folder.fasta, None, RunOptions(offset=3))
 
 

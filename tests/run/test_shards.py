@@ -172,10 +172,10 @@ def test_shards_that_do_not_fit(sharded, folder, tmp_path):
         merge_shards([first, *rest, shutil.copy(first, tmp_path / "copy.h5")], output)
     score(folder, tmp_path / "other.h5", shard="0/8", stranded=True, window="-8:12", offset=2)
     with pytest.raises(
-        UsageError, match=r"of different configurations: --window: -8:1[23] and -8:1[23]\. Make all shards"
+        UsageError, match=r"of different configurations: window: -8:1[23] and -8:1[23]\. Make all shards"
     ):
         merge_shards([str(tmp_path / "other.h5"), *rest], output)
-    with pytest.raises(UsageError, match=r"--stranded|the number of shards: 1 and 8"):
+    with pytest.raises(UsageError, match=r"stranded=True|the number of shards: 1 and 8"):
         merge_shards([str(sharded / "whole.h5"), *rest], output)
     with pytest.raises(UsageError, match=r"gone\.h5: no such file|none of the shards exists"):
         merge_shards([str(tmp_path / "gone.h5")], output)
@@ -331,7 +331,7 @@ def test_a_run_is_resumed_from_another_folder_under_other_names(folder, tmp_path
 def test_resume_says_what_differs(folder, tmp_path, by_one):
     output = tmp_path / "o.h5"
     interrupted(folder, output, window=10)
-    with pytest.raises(OutputError, match=r"partial was made by another configuration: --window: 10 and 12\. Give"):
+    with pytest.raises(OutputError, match=r"partial was made by another configuration: window: 10 and 12\. Give"):
         score(folder, output, resume=True, window=12)
     bed = folder.bed_of("other.bed", *RECORDS[::-1])
     with pytest.raises(OutputError, match=r"another configuration: the BED \(SHA-256"):
@@ -341,7 +341,7 @@ def test_resume_says_what_differs(folder, tmp_path, by_one):
     with pytest.raises(OutputError, match=r"row_stop: 6 and 3; num_shards: 1 and 2"):
         score(folder, output, resume=True, window=10, shard="0/2")
     score(folder, output, resume=True, window=10)
-    with pytest.raises(OutputError, match=r"o\.h5 was made by another configuration: --window: 10 and 12\. Give"):
+    with pytest.raises(OutputError, match=r"o\.h5 was made by another configuration: window: 10 and 12\. Give"):
         score(folder, output, resume=True, window=12)
 
 
@@ -364,7 +364,7 @@ def test_another_fasta_is_not_resumed(folder, tmp_path, by_one):
 
 
 def test_resume_and_overwrite_exclude_each_other(folder, tmp_path):
-    with pytest.raises(UsageError, match="--resume continues a result and --overwrite replaces it"):
+    with pytest.raises(UsageError, match="resume=True continues a result and overwrite=True replaces it"):
         score(folder, tmp_path / "o.h5", resume=True, overwrite=True)
 
 
@@ -455,13 +455,13 @@ def test_devices(monkeypatch):
     assert parse_devices("all") == ["3", "5"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert parse_devices("all") == ["cpu"]
-    with pytest.raises(UsageError, match="--devices is all, or a list"):
+    with pytest.raises(UsageError, match="devices is all, or a list"):
         parse_devices("0,")
 
 
 def test_a_gpu_that_is_not_there_is_not_replaced_by_the_cpu(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("FASTISM_DEVICE", "7")
-    with pytest.raises(UsageError, match=r"--devices 7: the backend finds no such GPU\. See nvidia-smi -L"):
+    with pytest.raises(UsageError, match=r"devices 7: the backend finds no such GPU\. See nvidia-smi -L"):
         score(folder, tmp_path / "o.h5")
     assert os.listdir(tmp_path) == []
 

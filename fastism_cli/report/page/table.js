@@ -12,10 +12,10 @@ function columns() {
     return change === null ? "-" : `${rows.chrom[i]}:${thousands(shown(scores.at[i]))} ${change}`;
   };
   return [
-    { key: "name", wide: 15, title: "Name", of: (i) => rows.name[i] },
+    { key: "name", wide: 13, title: "Name", of: (i) => rows.name[i] },
     { key: "place", wide: 18, title: "Location", of: (i) => i, compare: byPlace, text: (i) => place(rows.chrom[i], rows.start[i], rows.end[i]) },
     { key: "strand", wide: 7, title: "Strand", of: (i) => rows.strand[i] },
-    { key: "status", wide: 8, title: "Status", of: (i) => rows.status[i] },
+    { key: "status", wide: 10, title: "Status", of: (i) => rows.status[i] },
     { key: "prediction", wide: 9, title: "Prediction", number: true, of: (i) => scores.prediction[i] },
     { key: "delta", wide: 8.5, title: "Largest delta", number: true, of: (i) => scores.delta[i] },
     { key: "at", wide: 15, title: "at", of: (i) => scores.at[i], compare: (i, j) => rankOf(i) - rankOf(j) || scores.at[i] - scores.at[j], text: at },

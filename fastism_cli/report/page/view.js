@@ -37,7 +37,7 @@ function showView() {
   byId("view-title").textContent = `${rows.name[i] || "(no name)"}  ${place(rows.chrom[i], rows.start[i], rows.end[i])}`;
   byId("view-facts").textContent =
     `${data.tracks[state.track].label}: prediction ${number(scores.prediction[i])}, largest delta ${number(scores.delta[i])}. ` +
-    `The model saw the ${rows.model_strand[i]} strand; drawn is the ${strand} strand, ${thousands(Math.round(view.to - view.from))} of ${thousands(region.width)} bases.`;
+    `The model saw the ${rows.model_strand[i]} strand. Shown: ${thousands(Math.round(view.to - view.from))} of ${thousands(region.width)} bases, ${strand} strand.`;
   byId("flip").setAttribute("aria-pressed", String(view.flipped));
   const order = data.tracks[state.track].order, rank = order.indexOf(state.map);
   byId("region-back").disabled = rank <= 0;

@@ -23,6 +23,7 @@ EDGE = 0.06  # between text and the edge of the paper
 TICK = 0.06  # from a plot to the numbers of its axis
 BAR_INCHES, BAR_GAP = 0.09, 0.08
 OVERVIEW_INCHES = 0.35
+BELOW_HEAT = 0.06  # from a heat map to the caption of the next logo
 LEAST_PLOT = 0.8  # width
 TALLEST, FLATTEST = 1.6, 0.7  # of a logo, if no height is asked for
 LABEL_SHARE = 0.2  # of the width, for names of tracks
@@ -230,8 +231,9 @@ def _row(
     """The boxes of logos, heat maps and tracks of a row, and where it ends."""
     line, y = line_inches(options.small), first.y
     logos, heats, tracks = [], [], []
-    for _ in range(parts.panels):
+    for panel in range(parts.panels):
         y += line_inches(options.font_size) if parts.has_captions else line / 2
+        y += BELOW_HEAT if panel and parts.has_heat else 0.0
         logos.append(first._replace(y=y))
         y += first.height
         if parts.has_heat:
