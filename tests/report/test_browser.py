@@ -445,6 +445,21 @@ def test_nothing_is_wider_than_its_box(opened, wide):
     assert table <= box or wide < 1280
 
 
+@pytest.mark.parametrize("wide", [390, 1280])
+def test_the_words_of_the_chart_are_inside_of_it_and_can_be_read(opened, wide):
+    driver, _ = opened
+    resized(driver, wide)
+    chart, *words = driver.execute_script(
+        "const boxes = ['#spread', '#spread text'].flatMap((x) => [...document.querySelectorAll(x)]);"
+        "return boxes.filter((x) => x.tagName !== 'text' || x.textContent).map((x) => x.getBoundingClientRect().toJSON())"
+    )
+    assert len(words) >= 4
+    for word in words:
+        assert chart["left"] - 1 <= word["left"] and word["right"] <= chart["right"] + 1
+        assert chart["top"] - 1 <= word["top"] and word["bottom"] <= chart["bottom"] + 1
+        assert word["height"] >= 9
+
+
 @pytest.mark.parametrize("wide", [390, 1280, 1920])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_it_is_painted_at_every_size(opened, wide, dark):

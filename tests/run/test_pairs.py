@@ -266,7 +266,7 @@ def test_pairs_are_drawn_of_one_target_of_a_result_that_has_them(folder, whole, 
     single = scored(folder, "single-too.ism.h5", within=None)
     for result, target, message in (
         (single, "0", "holds no pairs. Make them with fastism pairs."),
-        (whole, "0-1", "pairs=True draws one target of one result"),
+        (whole, "0-1", "--pairs draws one target of one result"),
     ):
         refused = fastism("plot", result, "--pairs", "--top", 1, "--target", target, "-o", tmp_path / "x.png")
         assert refused.exit_code == 2 and message in refused.stderr and not list(tmp_path.iterdir())

@@ -23,7 +23,7 @@ function showSpread() {
   const spread = data.tracks[state.track].spread, chart = byId("spread");
   chart.replaceChildren();
   byId("spread-caption").textContent = spread.text;
-  const left = 84, right = 694, middle = 100, height = 90, n = spread.up.length;
+  const left = 84, right = 694, middle = 102, height = 76, n = spread.up.length;
   if (!n) return;
   const most = Math.max(...spread.up, ...spread.down), step = (right - left) / n;
   const bars = [["up", spread.up, -1, "raises the prediction"], ["down", spread.down, 1, "lowers it"]];
@@ -36,12 +36,12 @@ function showSpread() {
       chart.append(bar);
     });
     chart.append(svg("text", { x: left - 6, y: middle + direction * 60, "text-anchor": "end" }, direction < 0 ? "raised" : "lowered"));
-    chart.append(svg("text", { x: left, y: direction < 0 ? 15 : 205 }, direction < 0 ? `${thousands(most)} in the tallest bar` : ""));
+    chart.append(svg("text", { x: left, y: direction < 0 ? 20 : 205 }, direction < 0 ? `${thousands(most)} in the tallest bar` : ""));
   }
   chart.append(svg("line", { x1: left, x2: right, y1: middle, y2: middle, stroke: "var(--line)" }));
   for (let power = Math.ceil(spread.from); power <= spread.from + n * spread.step; power++) {
     const x = left + ((power - spread.from) / spread.step) * step;
-    chart.append(svg("line", { x1: x, x2: x, y1: 10, y2: 192, stroke: "var(--line)", "stroke-dasharray": "2 4" }));
+    chart.append(svg("line", { x1: x, x2: x, y1: 24, y2: 190, stroke: "var(--line)", "stroke-dasharray": "2 4" }));
     chart.append(svg("text", { x, y: 207, "text-anchor": "middle" }, `1e${power}`));
   }
 }
