@@ -451,7 +451,8 @@ def test_the_words_of_the_chart_are_inside_of_it_and_can_be_read(opened, wide):
     resized(driver, wide)
     chart, *words = driver.execute_script(
         "const boxes = ['#spread', '#spread text'].flatMap((x) => [...document.querySelectorAll(x)]);"
-        "return boxes.filter((x) => x.tagName !== 'text' || x.textContent).map((x) => x.getBoundingClientRect().toJSON())"
+        "return boxes.filter((x) => x.tagName !== 'text' || x.textContent)"
+        ".map((x) => x.getBoundingClientRect().toJSON())"
     )
     assert len(words) >= 4
     for word in words:
