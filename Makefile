@@ -141,12 +141,14 @@ gpu-model: $(VENV)-gpu-model/installed  ## what an H100 would do, from XLA's com
 bench-host: $(VENV)-jax/installed  ## how busy `fastism run` would keep a GPU: a device that only keeps time stands in for it
 	$(VENV)-jax/bin/python -m benchmarks.host --json benchmarks/host.json
 
-peers: $(VENV)-peers/installed  ## an environment with the programs to compare with (TORCH=torch==... for a build of your choice)
-$(VENV)-peers/installed:
+peers: $(VENV)/installed $(VENV)-peers/installed  ## other programs side by side with this one, in an environment of their own: equal answers (TORCH=torch==...)
+	$(BIN)/python -m benchmarks.side_by_side $(VENV)-peers/bin/python
+
+$(VENV)-peers/installed: Makefile
 	$(PYTHON) -m venv $(VENV)-peers
 	$(VENV)-peers/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)-peers/bin/python -m pip install --quiet $(TORCH)
-	$(VENV)-peers/bin/python -m pip install --quiet 'fastism==0.5.1' pydot tf-keras 'tensorflow>=2.21' yuzu-ism
+	$(VENV)-peers/bin/python -m pip install --quiet 'fastism==0.5.1' pydot tf-keras 'tensorflow>=2.21' yuzu-ism 'tangermeme==1.6.0'
 	@touch $@
 
 bench-pairs: $(VENV)/installed  ## all pairs of substitutions within 20 against naive (MODEL= FASTA= BED= for files of your own)

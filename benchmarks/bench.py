@@ -28,7 +28,7 @@ from fastism_cli import FastISM, __version__
 from fastism_cli.model import backend
 
 NAIVE_BATCHES = {"cpu": (16, 32, 64, 128, 256, 512, 1024), "gpu": (256, 1024, 4096, 8192)}
-PEER_BATCHES = {"fastism": (1, 16, 128), "yuzu": (1,)}
+PEER_BATCHES = {"fastism": (1, 16, 128), "tangermeme": (1, 8), "yuzu": (1,)}
 PEER_ROUNDS = 3
 # yuzu's preparation grows with the square of the length
 LONGEST = {"yuzu": 1000}

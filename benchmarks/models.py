@@ -181,7 +181,7 @@ def _gates(weights: list[np.ndarray], x: np.ndarray) -> np.ndarray:
     return np.stack(gates)
 
 
-def random_one_hot(n: int, length: int, seed: int = 0) -> np.ndarray:
-    """float32 (n, length, 4)"""
+def random_one_hot(n: int, length: int, seed: int = 0, letters: int = 4) -> np.ndarray:
+    """float32 (n, length, letters)"""
     rng = np.random.default_rng(seed)
-    return np.eye(4, dtype="float32")[rng.integers(0, 4, (n, length))]
+    return np.eye(letters, dtype="float32")[rng.integers(0, letters, (n, length))]

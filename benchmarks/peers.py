@@ -1,4 +1,4 @@
-"""Other programs, each in a process of its own: ``python -m benchmarks.peers fastism|yuzu``, JSON lines in and out.
+"""Other programs, each in a process of its own: ``python -m benchmarks.peers NAME``, JSON lines in and out.
 
 They live in an environment of their own (``make peers``), never among the tool's dependencies. A request names a model
 and is answered by seconds for all substitutions of one sequence, or by what failed.
@@ -10,13 +10,17 @@ import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 LETTERS = 4
 SHARE = 50  # positions of fastISM that are timed
+BATCH_SIZES = (32, 128, 512)  # of tangermeme: changed sequences in one call
 
 
 class FastISMPeer:
@@ -30,8 +34,7 @@ class FastISMPeer:
         from benchmarks.models import MODELS
 
         built = MODELS[model](length, k=tf_keras)
-        with np.load(weights) as arrays:
-            built.set_weights([arrays[name] for name in arrays.files])
+        built.set_weights(arrays_of(weights))
         self.positions = range(length // (2 * SHARE), length, length // SHARE)
         ranges = [(position, position + 1) for position in self.positions]
         self.engine = fastism.FastISM(built, change_ranges=ranges, test_correctness=False)
@@ -50,6 +53,96 @@ class FastISMPeer:
         return 3 * (time.perf_counter() - began) / self.batch * self.length / len(self.positions)
 
 
+class FastISMUse:
+    """One documented way to use the package (:mod:`benchmarks.fastism_uses`). Its predictions go to a file, once.
+
+    Nobody times them. An array for each call and output is named "CALL/OUTPUT", (n, ranges, *shape).
+    """
+
+    def __init__(self, use: str, weights: str, inputs: str, outputs: str) -> None:
+        os.environ["TF_USE_LEGACY_KERAS"] = "1"
+        import fastism
+        import fastism.fast_ism_utils
+        import tensorflow as tf
+        import tf_keras
+
+        from benchmarks.fastism_uses import USES
+
+        self.use = USES[use]
+        model = self.use.build(tf_keras)
+        model.set_weights(arrays_of(weights))
+        arrays = [tf.constant(x) for x in arrays_of(inputs)]
+        self.inputs = arrays if len(arrays) > 1 else arrays[0]
+        for table, name in self.use.registered.items():
+            getattr(fastism.fast_ism_utils, table).add(name)
+        given = {"seq_input_idx": self.use.sequence, "change_ranges": self.use.ranges, **self.use.options}
+        make = fastism.NaiveISM if self.use.is_naive else partial(fastism.FastISM, test_correctness=False)
+        self.engine = make(model, **given)
+        called = [self.engine(self.inputs, replace_with=content) for content in self.use.calls]
+        by_output = [found if isinstance(found, list) else [found] for found in called]
+        named = {f"{i}/{j}": x for i, found in enumerate(by_output) for j, x in enumerate(found)}
+        np.savez(outputs, **named)
+
+    def seconds(self) -> float:
+        return 0.0
+
+
+class Tangermeme:
+    """Saturation mutagenesis of tangermeme 1.6 on PyTorch, which computes what changes alone (``fast=True``).
+
+    By itself it does so for jobs above half a minute, and here for all.
+    """
+
+    def __init__(self, model: str, length: int, batch: int, weights: str) -> None:
+        import torch
+
+        from benchmarks.models import random_one_hot
+        from benchmarks.torch_models import torch_model
+
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        self.tangermeme = import_module("tangermeme.saturation_mutagenesis")
+        self.tangermeme._FAST_MIN_SECONDS = 0
+        self.model = torch_model(model, arrays_of(weights))
+        self.x = torch.tensor(random_one_hot(batch, length).transpose(0, 2, 1))
+
+    def predictions(self, batch_size: int, sequences: int) -> np.ndarray:
+        """Of the first sequences, (n, letters, L, T)."""
+        options = {"fast": True, "raw_outputs": True, "batch_size": batch_size, "device": "cpu"}
+        return self.tangermeme.saturation_mutagenesis(self.model, self.x[:sequences], **options).y_hat.numpy()
+
+
+class TangermemePeer(Tangermeme):
+    """``batch_size``, the changed sequences of one call, is the fastest of some for one sequence."""
+
+    def __init__(self, model: str, length: int, batch: int, weights: str) -> None:
+        super().__init__(model, length, batch, weights)
+        spent = {size: self.timed(size, 1) for size in BATCH_SIZES}
+        self.batch_size = min(spent, key=spent.__getitem__)
+        self.facts = {"batch_size": self.batch_size}
+
+    def timed(self, batch_size: int, sequences: int) -> float:
+        began = time.perf_counter()
+        self.predictions(batch_size, sequences)
+        return time.perf_counter() - began
+
+    def seconds(self) -> float:
+        return self.timed(self.batch_size, len(self.x)) / len(self.x)
+
+
+class TangermemeAnswers(Tangermeme):
+    """Its predictions go to a file, as ``predictions``, once: those of its fast way, however long that takes."""
+
+    def __init__(self, model: str, length: int, batch: int, weights: str, outputs: str) -> None:
+        super().__init__(model, length, batch, weights)
+        self.tangermeme._FAST_MAX_RELATIVE_TIME = np.inf
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="saturation_mutagenesis is using fast=False")
+            np.savez(outputs, predictions=self.predictions(BATCH_SIZES[0], batch))
+
+    def seconds(self) -> float:
+        return 0.0
+
+
 class YuzuPeer:
     """yuzu on PyTorch. ``facts["error"]``: largest difference to plain predictions, as a share of the largest score."""
 
@@ -58,11 +151,10 @@ class YuzuPeer:
         from yuzu import naive_ism, precompute
 
         from benchmarks.models import random_one_hot
-        from benchmarks.torch_models import torch_model
+        from benchmarks.torch_models import yuzu_model
 
         torch.set_num_threads(len(os.sched_getaffinity(0)))
-        with np.load(weights) as arrays:
-            self.model = torch_model(model, length, [arrays[name] for name in arrays.files]).eval()
+        self.model = yuzu_model(model, arrays_of(weights))
         self.x = np.ascontiguousarray(random_one_hot(batch, length).transpose(0, 2, 1))
         self.prepared = precompute(self.model, length, LETTERS, random_state=0)
         truth = np.asarray(naive_ism(self.model, self.x[:1]))
@@ -80,7 +172,19 @@ class YuzuPeer:
         return (time.perf_counter() - began) / len(self.x)
 
 
-PEERS: dict[str, Callable[..., Any]] = {"fastism": FastISMPeer, "yuzu": YuzuPeer}
+PEERS: dict[str, Callable[..., Any]] = {
+    "fastism": FastISMPeer,
+    "uses": FastISMUse,
+    "tangermeme": TangermemePeer,
+    "tangermeme-answers": TangermemeAnswers,
+    "yuzu": YuzuPeer,
+}
+
+
+def arrays_of(path: str) -> list[np.ndarray]:
+    """The arrays of an .npz, in their order."""
+    with np.load(path) as arrays:
+        return [arrays[name] for name in arrays.files]
 
 
 def serve(peer: str) -> None:

@@ -34,8 +34,8 @@ def table(figures: dict) -> str:
 
 
 OTHERS = (
-    "| model | L | predict in a loop | fastISM 0.5.1, by sequences a call | yuzu | input x gradient "
-    "| integrated gradients |"
+    "| model | L | predict in a loop | fastISM 0.5.1, by sequences a call | tangermeme 1.6, by sequences a call | yuzu "
+    "| input x gradient | integrated gradients |"
 )
 
 
@@ -44,18 +44,24 @@ def others_table(figures: dict) -> str:
     rows = [r for r in figures["rows"] if r["others"]]
     if not rows:
         return ""
-    lines = [OTHERS, "|---|---|---|---|---|---|---|"]
+    lines = [OTHERS, "|---|---|---|---|---|---|---|---|"]
     for r in rows:
-        fastism = [n for n in r["others"] if n.startswith("fastism")]
         cells = [
             ratio(r, "predict"),
-            ", ".join(f"{n[9:-1]}: {ratio(r, n)}" for n in fastism),
+            by_batch(r, "fastism"),
+            by_batch(r, "tangermeme"),
             ratio(r, "yuzu (1)"),
             ratio(r, "input x gradient"),
             next((ratio(r, n) for n in r["others"] if n.startswith("integrated")), "-"),
         ]
         lines.append(f"| {r['model']} | {r['length']} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def by_batch(row: dict, peer: str) -> str:
+    """``1: 198x, 16: 25.6x``, by the sequences of one call."""
+    names = [name for name in row["others"] if name.startswith(f"{peer} (")]
+    return ", ".join(f"{name[len(peer) + 2 : -1]}: {ratio(row, name)}" for name in names) or "-"
 
 
 def ratio(row: dict, name: str) -> str:
