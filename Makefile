@@ -103,8 +103,9 @@ docs: $(VENV)/installed  ## write docs/layers.md from the rule table
 test-field: $(VENV)/installed  ## models that CREsted, ChromBPNet and BPReveal build: load, inspect, exactness (FIELD_SECONDS=3600)
 	$(BIN)/python -m tests.slow.field $(VENV)-field --seconds $(FIELD_SECONDS) --first $(FIELD_FIRST)
 
-bench-field: $(VENV)/installed  ## the same with the speed of each, written into docs/models-tried.md (an hour)
-	$(BIN)/python -m tests.slow.field $(VENV)-field --seconds 14400 --measure --page docs/models-tried.md
+bench-field: $(VENV)/installed  ## the same with the speed of each, into benchmarks/field.json and docs/models-tried.md (two hours)
+	$(BIN)/python -m tests.slow.field $(VENV)-field --seconds $(FIELD_SECONDS) --first $(FIELD_FIRST) --measure \
+	  --figures benchmarks/field.json --page docs/models-tried.md
 
 test-browser: $(VENV)/installed  ## the report in headless Chromium, which is installed if it can be
 	@PYTHON=$(BIN)/python sh tests/report/browser.sh

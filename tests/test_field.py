@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+import tests.slow.field.__main__ as command
 from tests.slow.field.__main__ import absence, called, line, needed, tried
 from tests.slow.field.models import RECIPES
 from tests.slow.field.packages import PACKAGES, fetch, search_path
@@ -86,3 +88,18 @@ def test_the_page_has_a_row_and_a_command_for_each(tmp_path: Path) -> None:
     commands = [text for text in lines if text.startswith("fastism run --model ")]
     assert [text.split()[3] for text in commands] == [recipe.file for recipe in tried_ones]
     assert sum(text.startswith("* crested ") and "LSTM" in text for text in lines) == 2
+
+
+def test_the_page_keeps_what_earlier_runs_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "fetch", lambda folder: {})
+    monkeypatch.setattr(command, "tried", lambda *arguments: FIGURES)
+    page, figures = tmp_path / "page.md", tmp_path / "figures.json"
+    options = ["--figures", str(figures), "--page", str(page)]
+    for name in ("crested-deeptopic_cnn", "bpreveal-solo"):
+        result = CliRunner().invoke(command.main, [str(tmp_path), "--only", name, *options])
+        assert result.exit_code == 0, result.output
+    rows = [text for text in page.read_text().splitlines() if text.startswith(("| crested", "| bpreveal"))]
+    assert len(rows) == 2
+    figures.write_text(figures.read_text().replace("32 filters", "48 filters"))  # another model than the recipe's
+    CliRunner().invoke(command.main, [str(tmp_path), "--only", "crested-legnet", *options])
+    assert "| bpreveal" not in page.read_text() and "| crested legnet |" in page.read_text()

@@ -35,23 +35,36 @@ Found = dict[str, Any]
 @click.option("--first", default=0, show_default=True, help="Number of the recipe to begin with.")
 @click.option("--seconds", default=3600.0, show_default=True, help="After these, no further model is begun.")
 @click.option("--measure", is_flag=True, help="Time the engine and naive.")
-@click.option("--page", type=click.Path(path_type=Path), help="Write the table to this page.")
-def main(folder: Path, only: Sequence[str], first: int, seconds: float, measure: bool, page: Path | None) -> None:
+@click.option("--figures", type=click.Path(path_type=Path), help="Keep what was measured here, with that of before.")
+@click.option("--page", type=click.Path(path_type=Path), help="Write the table of these figures to this page.")
+def main(
+    folder: Path,
+    only: Sequence[str],
+    first: int,
+    seconds: float,
+    measure: bool,
+    figures: Path | None,
+    page: Path | None,
+) -> None:
     """Fetch the packages into FOLDER, build their models there, and score them."""
     until, start = time.monotonic() + seconds, first % len(RECIPES)
     absent, models = fetch(folder), folder / f"models-{recipes_sum():08x}"
     models.mkdir(exist_ok=True)
     found: dict[str, Found] = {}
+    known: dict[str, Found] = json.loads(figures.read_text()) if figures is not None and figures.exists() else {}
     for recipe in [*RECIPES[start:], *RECIPES[:start]]:
         if (only and recipe.key not in only) or time.monotonic() > until:
             continue
         found[recipe.key] = absence(recipe, absent) or tried(recipe, folder, models, measure)
         click.echo(line(recipe, found[recipe.key]))
+        known[recipe.key] = {"recipe": recipe.what, **found[recipe.key]}
+        if figures is not None:
+            figures.write_text(json.dumps(known, indent=1) + "\n")
     wrong = [key for key, result in found.items() if result.get("wrong")]
     left = len(RECIPES) - len(found)
     click.echo(f"{sum('limit' in x for x in found.values())} models scored, {len(wrong)} wrong, {left} not begun")
     if page is not None:
-        write_page(page, found)
+        write_page(page, {r.key: known[r.key] for r in RECIPES if known.get(r.key, {}).get("recipe") == r.what})
     if wrong:
         raise click.ClickException(f"wrong: {', '.join(wrong)}")
     if len(absent) < len(PACKAGES) and not any("limit" in result for result in found.values()):
