@@ -109,9 +109,9 @@ def time_blocks(case: Case, length: int, rounds: int, batches: Sequence[int] = (
     reduce = REDUCE.get(case.model)
     asked: dict[str, Any] = {"reduce": reduce, "replace_with": "N", "width": case.width, "step": case.step}
     fast = FastISM(model, engine="fast", **asked)
+    first_call = seconds(lambda: fast(x))
     check = verify(fast, x, per_sequence=6)
     check.require()
-    first_call = seconds(lambda: fast(x))
     batch = best_naive_batch(model, x, reduce, batches)
     starts = [start for start, _ in fast.block_ranges]
     share = min(max(len(starts) // 10, batch), len(starts))
