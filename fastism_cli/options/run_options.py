@@ -61,6 +61,9 @@ NOT_OF_THE_RESULT = frozenset(
 class RunOptions:
     """What a user can choose; every field is an option of ``fastism run`` with the same meaning.
 
+    ``reduce`` may also hold functions, as that of :class:`fastism_cli.FastISM`; these are neither resumed nor run on
+    several ``devices``.
+
     Raises
     ------
     UsageError

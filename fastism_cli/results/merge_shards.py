@@ -333,8 +333,8 @@ def _check_each_once(shards: Sequence[Part]) -> None:
     count = shards[0].number("num_shards")
     missing = [index for index in range(count) if index not in found]
     if missing:
-        noun = "shard is" if len(missing) == 1 else "shards are"
-        raise UsageError(f"{len(missing)} of {count} {noun} missing: run --array={array_expression(missing)}")
+        verb = "is" if len(missing) == 1 else "are"
+        raise UsageError(f"{len(missing)} of {count} shards {verb} missing: run --array={array_expression(missing)}")
 
 
 def _refuse_indexes(shards: Sequence[Part]) -> None:

@@ -7,13 +7,17 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from keras import layers, ops
 
-from fastism_cli import FastISM, RunOptions
+from fastism_cli import FastISM, RunOptions, open_scores, score_regions
+from fastism_cli.cli import main
 from fastism_cli.engine.verify import verify
 from fastism_cli.errors import UsageError
 from fastism_cli.model import backend
+from fastism_cli.results.schema import Status
 from tests.helpers.sequences import random_one_hot
+from tests.helpers.small_run import make_folder
 from tests.helpers.truth import errors_of
 from tests.models.zoo import randomise
 
@@ -213,3 +217,26 @@ def test_a_function_for_a_model_without_positions():
     with pytest.raises(UsageError, match=r"no head has positions\. Name the head that the function reduces: top"):
         FastISM(model, reduce=balance)
     assert FastISM(model, reduce={"top": lambda y: y[:, :2] * 2}).heads[0].shape == (2,)
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_says_which_function(tmp_path):
+    model, folder = two_heads(), make_folder(tmp_path)
+    options = RunOptions(reduce={"profile": [sharpness, "sum"]}, targets=("profile=0,2",))
+    output = str(tmp_path / "o.h5")
+    score_regions(model, folder.bed, folder.fasta, output, options)
+    said = CliRunner().invoke(main, ["info", output]).output
+    assert "head profile.sharpness: (2,), positions by function sharpness, float32" in said
+    with open_scores(output) as scores:
+        assert list(scores.heads) == ["profile.sharpness", "profile.sum"]
+        assert [(head.name, head.reduce) for head in scores.file.heads] == [
+            ("profile.sharpness", "function sharpness"),
+            ("profile.sum", "sum"),
+        ]
+        assert json.loads(scores.file.attrs["config"])["reduce"] == ["profile=function sharpness,sum"]
+        row = int(np.flatnonzero(scores.regions["status"] == Status.OK)[0])
+        one_hot = np.eye(5, 4, dtype="float32")[scores.file.seq[row]][None]
+        found = FastISM(model, reduce=sharpness)(one_hot).delta["profile"][0, [0, 2]]
+        np.testing.assert_allclose(scores.file.delta("profile.sharpness")[row], found, atol=1e-6)

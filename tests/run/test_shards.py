@@ -153,7 +153,7 @@ def test_an_index_whose_shards_are_not_what_they_were_is_refused(sharded, tmp_pa
 
 @pytest.mark.parametrize(
     ("left_out", "message"),
-    [([3, 7], "2 of 8 shards are missing: run --array=3,7"), ([5], "1 of 8 shard is missing: run --array=5")],
+    [([3, 7], "2 of 8 shards are missing: run --array=3,7"), ([5], "1 of 8 shards is missing: run --array=5")],
 )
 def test_missing_shards_are_an_array_expression(sharded, tmp_path, left_out, message):
     given = [path for i, path in enumerate(shards_of(sharded)) if i not in left_out]
