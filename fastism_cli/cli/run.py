@@ -234,7 +234,7 @@ def score(
         summary = score_on_devices(model, bed, fasta, output, chosen, command=command, progress=progress)
     report(ctx, summary)
     end_without_scores(ctx, summary.statuses, bed, fasta, is_part=chosen.shard is not None)
-    if step := next_step(summary, chosen):
+    if step := next_step(summary, chosen, first_of_several(summary.output) if chosen.within is not None else ""):
         LOGGER.info(step)
 
 
@@ -266,7 +266,15 @@ def report(ctx: click.Context, summary: RunSummary) -> None:
         ctx.exit(1)
 
 
-def next_step(summary: RunSummary, chosen: RunOptions) -> str:
+def first_of_several(path: str) -> str:
+    """The first target of a result that has several, of which a picture of pairs shows one; else nothing."""
+    from fastism_cli.results.scores import open_scores
+
+    with open_scores(path) as scores:
+        return scores.targets[0] if len(scores.targets) > 1 else ""
+
+
+def next_step(summary: RunSummary, chosen: RunOptions, target: str = "") -> str:
     """The command to go on with; empty if there are no scores to look at."""
     shards = parse_shard(chosen.shard).count
     if shards > 1:
@@ -274,7 +282,8 @@ def next_step(summary: RunSummary, chosen: RunOptions) -> str:
     if not summary.statuses.get(Status.OK):
         return ""
     if chosen.within is not None:
-        return f"next: fastism plot {shlex.quote(summary.output)} --pairs --top 5"
+        of_target = f" --target {shlex.quote(target)}" if target else ""
+        return f"next: fastism plot {shlex.quote(summary.output)} --pairs --top 5{of_target}"
     if chosen.replace_with is not None:  # the report is of single letters
         return f"next: fastism top {shlex.quote(summary.output)}"
     return f"next: fastism report {shlex.quote(summary.output)}"

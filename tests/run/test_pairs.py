@@ -1,6 +1,8 @@
 """`fastism pairs`: the file against the library, in shards, resumed, drawn, and what other commands make of it."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import h5py
@@ -270,3 +272,14 @@ def test_pairs_are_drawn_of_one_target_of_a_result_that_has_them(folder, whole, 
     ):
         refused = fastism("plot", result, "--pairs", "--top", 1, "--target", target, "-o", tmp_path / "x.png")
         assert refused.exit_code == 2 and message in refused.stderr and not list(tmp_path.iterdir())
+
+
+def test_what_comes_next_draws_a_picture(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = ("--model", folder.models["plain"], "--bed", folder.bed, "--fasta", folder.fasta)
+    said = fastism(
+        "pairs", *files, "--within", 2, "--window", 4, "--limit", 1, "--no-check", "-o", "my pairs.h5"
+    ).stderr
+    command = re.search(r"next: fastism (.*)$", said)[1]
+    assert command == "plot 'my pairs.h5' --pairs --top 5 --target out/0"
+    assert fastism(*shlex.split(command)).exit_code == 0 and list(tmp_path.glob("my pairs.*.png"))
