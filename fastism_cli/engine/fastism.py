@@ -394,7 +394,7 @@ class FastISM:
     # -- scoring --
 
     def __repr__(self) -> str:
-        heads = ", ".join(f"{head.name} {head.shape}" for head in self.heads)
+        heads = ", ".join(_head_text(head) for head in self.heads)
         return (
             f"<FastISM of {self.model.name!r}: input {self.sequence_text}, heads: {heads}, "
             f"engine {self.engine} ({self.engine_reason}), {self.precision}{self._mean_text}>"
@@ -817,6 +817,11 @@ class FastISM:
         result = MutagenesisResult(reference, delta, seq, wanted, self.alphabet, widths)
         blocks = changes.blocks(wanted, self.input_length)
         return Task(inputs, wanted, blocks, result, changes, self.weights)
+
+
+def _head_text(head: Head) -> str:
+    """``profile (2,) by sum``: name, shape, and how it is reduced."""
+    return f"{head.name} {head.shape}" + ("" if head.reduce == "none" else f" by {head.reduce}")
 
 
 def _with_pairs(single: MutagenesisResult, interaction: dict[str, np.ndarray]) -> PairsResult:

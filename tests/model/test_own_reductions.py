@@ -147,6 +147,7 @@ def test_what_is_shown_and_stored_says_which_function():
         ("profile.lambda", "function lambda"),
         ("count", "none"),
     ]
+    assert "profile.balance (2,) by function balance, profile.sum (3,) by sum, " in repr(engine)
     options = RunOptions(reduce={"profile": [balance, "sum"], None: "max"})
     assert json.loads(options.config())["reduce"] == ["profile=function balance,sum", "max"]
     for name, value in (("resume", True), ("devices", "0,1")):  # the first is a switch
