@@ -81,7 +81,7 @@ def edited_keras(model: Any, folder: Path, edit: Callable[[dict[str, Any]], None
 @pytest.mark.parametrize("make", [edited_hdf5, edited_keras, json_with_weights])
 def test_an_operation_off_the_list_does_not_run(make: Any, writer: Any, tmp_path: Path) -> None:
     path, *weights = make(small(writer), tmp_path, with_operation(tmp_path / "trace"))
-    said = r"'write': a TensorFlowOpLayer layer runs WriteFile of TensorFlow, .*; pass --allow-lambda if you trust it$"
+    said = r"'write': a TensorFlowOpLayer layer runs WriteFile of TensorFlow, .*; pass allow_lambda=True if"
     with pytest.raises(ModelError, match=said):
         load_model(path, weights=weights[0] if weights else None)
     assert not (tmp_path / "trace").exists()
