@@ -10,7 +10,9 @@ import numpy as np
 
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import Alphabet
+from fastism_cli.genome.npy_files import NUMBERS, array_in
 from fastism_cli.options.averages import Pass
+from fastism_cli.options.problems import brief
 from fastism_cli.options.replacement import (
     BACKGROUND,
     FILE,
@@ -158,6 +160,23 @@ def content_of(replace_with: Any, alphabet: Alphabet, width: int, *, samples: in
     return Fixed(fixed_rows(replace_with, alphabet.size, width))
 
 
+def width_for(replace_with: Any, alphabet: Alphabet, asked: int | None) -> int:
+    """The width of all blocks, of which ``asked`` were asked for.
+
+    Raises
+    ------
+    UsageError
+        If it is not given, or another than that of the replacement.
+    """
+    own = width_of(replace_with, alphabet)
+    width = asked if own is None else own
+    if width is None:
+        raise UsageError(f"{named(replace_with)}: give the width of the blocks (--width), or ranges.")
+    if asked not in (None, width):
+        raise UsageError(f"{named(replace_with)} has a width of its own, {own}. Received: width={asked}")
+    return width
+
+
 def width_of(replace_with: Any, alphabet: Alphabet) -> int | None:
     """The width that a replacement has by itself; None if it can have any.
 
@@ -168,12 +187,12 @@ def width_of(replace_with: Any, alphabet: Alphabet) -> int | None:
     """
     if isinstance(replace_with, str):
         given = parse_replacement(replace_with, alphabet.letters)
-        return given.width if given.kind != FILE else width_of(array_in(given.text), alphabet)
+        return given.width if given.kind != FILE else width_of(stored_content(given.text), alphabet)
     shape = np.shape(replace_with)
     return shape[-2] if len(shape) > 1 else None
 
 
-def array_in(path: str) -> np.ndarray:
+def stored_content(path: str) -> np.ndarray:
     """The numbers of a ``.npy`` file.
 
     Raises
@@ -181,11 +200,12 @@ def array_in(path: str) -> np.ndarray:
     UsageError
         If it cannot be read, or holds no numbers.
     """
-    try:
-        found: np.ndarray = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UsageError(f"--replace-with {path}: not an array that NumPy reads ({error})") from error
-    return found
+    return array_in(path, named(path))
+
+
+def named(replace_with: Any) -> str:
+    """What it is called in messages: by its option, with its text, or by its name in the library."""
+    return f"--replace-with {brief(replace_with)}" if isinstance(replace_with, str) else "replace_with"
 
 
 def _of_text(given: Replacement, alphabet: Alphabet, width: int, *, samples: int, seed: int) -> Content:
@@ -196,14 +216,16 @@ def _of_text(given: Replacement, alphabet: Alphabet, width: int, *, samples: int
     if given.kind == LETTERS:
         return Fixed(fixed_rows(alphabet.one_hot(alphabet.encode(given.text)), alphabet.size, width))
     if given.kind == FILE:
-        return Fixed(fixed_rows(array_in(given.text), alphabet.size, width))
+        return Fixed(fixed_rows(stored_content(given.text), alphabet.size, width, named(given.text)))
     if given.kind == SHUFFLE:
         return Shuffled(samples, seed, width)
     return ReverseComplement(alphabet.complements)
 
 
-def fixed_rows(values: Any, letters: int, width: int) -> np.ndarray:
+def fixed_rows(values: Any, letters: int, width: int, what: str = "replace_with") -> np.ndarray:
     """A number, (letters,), (width, letters) or (A, width, letters) as float32 (A, width, letters).
+
+    ``what`` names it in messages.
 
     Raises
     ------
@@ -211,15 +233,17 @@ def fixed_rows(values: Any, letters: int, width: int) -> np.ndarray:
         If it has another shape, or holds something that is no finite number.
     """
     try:
-        rows = np.asarray(values, dtype="float32")
-    except (TypeError, ValueError):
-        rows = np.asarray(np.nan)
+        given = np.asarray(values)
+    except ValueError:  # lists of different lengths
+        given = np.asarray(None)
+    with np.errstate(over="ignore"):
+        rows = given.astype("float32") if given.dtype.kind in NUMBERS else np.asarray(np.nan)
     if not np.isfinite(rows).all():
-        raise UsageError("replace_with: an array must hold finite numbers.")
+        raise UsageError(f"{what}: an array must hold finite numbers.")
     shape = rows.shape
     if rows.ndim > 3 or (rows.ndim and shape[-1] != letters) or (rows.ndim > 1 and shape[-2] != width) or not rows.size:
         raise UsageError(
-            f"replace_with: an array must have shape ({letters},), (width, {letters}) or (A, width, {letters}) with "
+            f"{what}: an array must have shape ({letters},), (width, {letters}) or (A, width, {letters}) with "
             f"width {width}. Received: {shape}"
         )
     return np.broadcast_to(rows, (shape[0] if rows.ndim == 3 else 1, width, letters))

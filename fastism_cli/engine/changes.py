@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from fastism_cli.engine.block_contents import Content, Fixed, Seen, content_of, width_of
+from fastism_cli.engine.block_contents import Content, Fixed, Seen, content_of, width_for
 from fastism_cli.engine.score_arrays import alternates, blank, set_reference_letters
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import Alphabet, Codes
@@ -257,13 +257,7 @@ class Replacing(NamedTuple):
         UsageError
             If it is not given, or another than that of the replacement.
         """
-        own = width_of(self.replace_with, self.views.alphabet)
-        width = asked if own is None else own
-        if width is None:
-            raise UsageError("replace_with: give the width of the blocks (--width), or ranges.")
-        if asked not in (None, width):
-            raise UsageError(f"replace_with has a width of its own, {own}. Received: width={asked}")
-        return width
+        return width_for(self.replace_with, self.views.alphabet, asked)
 
     def by_width(
         self, ranges: Sequence[tuple[int, int]], step: int | None

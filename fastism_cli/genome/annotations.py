@@ -8,21 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from fastism_cli.errors import RegionError, UsageError
 from fastism_cli.genome.bed import BedSource, raw_lines
+from fastism_cli.genome.bigwig import BIGBED, BIGWIG, BigWig, Values
 from fastism_cli.genome.fasta import other_name
 from fastism_cli.genome.gtf import COLUMNS, Gene, read_genes
-from fastism_cli.genome.input_files import found_by_child
-from fastism_cli.genome.placement import overlap, parse_span
-from fastism_cli.optional import require
+from fastism_cli.genome.placement import parse_span
 
 Span = tuple[str, int, int]  # contig, first base counted from 0, end
-Values = npt.NDArray[np.float32]
-BIGWIG = (b"\x26\xfc\x8f\x88", b"\x88\x8f\xfc\x26")  # the first bytes, of either order of bytes
-SECONDS = 60  # of processor time, for what is drawn of a bigWig
 
 
 class Feature(NamedTuple):
@@ -98,21 +91,17 @@ class SignalFile:
     path: str
 
     def within(self, chrom: str, start: int, end: int) -> Curve:
-        with _opened(self.path) as file:
-            name = next((name for name in (chrom, other_name(chrom)) if name in file.chroms()), None)
-            values = np.full(end - start, np.nan, np.float32)
-            if name is not None and overlap(start, end, file.chroms(name)):
-                first, stop = max(start, 0), min(end, file.chroms(name))
-                values[first - start : stop - start] = _values(file, self.path, (name, first, stop))
-        return Curve(self.label, Signal(start, values))
+        with BigWig(self.path) as file:
+            name = next((name for name in (chrom, other_name(chrom)) if name in file.sizes), chrom)
+            return Curve(self.label, Signal(start, file.values(name, start, end)))
 
 
 AnnotationFile = FeatureFile | GeneFile | SignalFile
 
 
 def _of(by_contig: dict[str, Any], chrom: str) -> list[Any]:
-    """What a file has of a contig, also if it calls it ``1`` for ``chr1``."""
-    return by_contig.get(chrom) or by_contig.get(other_name(chrom)) or []
+    """What a file has of a contig, ascending, also if it calls it ``1`` for ``chr1``."""
+    return sorted([*by_contig.get(chrom, ()), *by_contig.get(other_name(chrom), ())])
 
 
 def _names(spans: Sequence[Span]) -> set[str]:
@@ -132,15 +121,16 @@ def open_annotation(text: str, spans: Sequence[Span]) -> AnnotationFile:
     RegionError
         If there is no such file, or a line of it is wrong.
     UsageError
-        If a bigWig cannot be read, or the library for it is not installed.
+        If a bigWig is damaged, or comes from a pipe.
     """
     label, path = labelled_path(text)
-    kind = _kind(path)
-    if kind == "bigwig":
-        return SignalFile(label, _checked(path, spans))
-    if kind == "gtf":
-        return GeneFile(label, read_genes(path, _names(spans)))
-    return FeatureFile(label, read_features(path, spans))
+    with BedSource(path) as source:  # which copies a pipe: it can be read once
+        kind = _kind(source)
+        if kind == "bigwig":
+            return SignalFile(label, _checked(source, spans))
+        if kind == "gtf":
+            return GeneFile(label, read_genes(source.path, _names(spans), source.name))
+        return FeatureFile(label, _features(source, spans))
 
 
 def labelled_path(text: str) -> tuple[str, str]:
@@ -152,17 +142,29 @@ def labelled_path(text: str) -> tuple[str, str]:
     return name.removesuffix(".gz").rsplit(".", 1)[0] or name, text
 
 
-def _kind(path: str) -> str:
+def _kind(source: BedSource) -> str:
+    path, name = source.path, source.name
     if os.path.isdir(path):
-        raise RegionError(f"{path} is a folder. Name a BED, GTF or bigWig.")
-    head = next(iter(raw_lines(path, path)), b"")
+        raise RegionError(f"{name} is a folder. Name a BED, GTF or bigWig.")
+    head = next(iter(raw_lines(path, name)), b"")
     if head[:4] in BIGWIG:
         return "bigwig"
+    if head[:4] in BIGBED:
+        raise UsageError(f"{name} is a bigBed. Give it as BED: bigBedToBed {os.path.basename(name)} OUT.bed")
     if head.startswith(b"##gff-version"):
-        raise RegionError(f"{path} is GFF3. It becomes GTF by: gffread {os.path.basename(path)} -T -o OUT.gtf")
-    records = (line for line in itertools.islice(raw_lines(path, path), 10_000) if _is_record(line))
+        raise RegionError(f"{name} is GFF3. It becomes GTF by: gffread {os.path.basename(name)} -T -o OUT.gtf")
+    records = (line for line in itertools.islice(raw_lines(path, name), 10_000) if _is_record(line))
     columns = next(records, b"").split(b"\t")
     return "gtf" if len(columns) == COLUMNS and not columns[1].isdigit() and columns[3].isdigit() else "bed"
+
+
+def _checked(source: BedSource, spans: Sequence[Span]) -> str:
+    """The path of a bigWig, which is read where something is drawn: first here, so that a fault is told early."""
+    if source.path != source.source:
+        raise UsageError(f"{source.name} is a bigWig from a pipe, which cannot be read in places. Name a file.")
+    for span in spans:
+        SignalFile("", source.path).within(*span)
+    return source.path
 
 
 def _is_record(line: bytes) -> bool:
@@ -177,16 +179,20 @@ def read_features(path: str, spans: Sequence[Span]) -> dict[str, list[Feature]]:
     RegionError
         At the first line that is not BED.
     """
+    with BedSource(path) as bed:
+        return _features(bed, spans)
+
+
+def _features(bed: BedSource, spans: Sequence[Span]) -> dict[str, list[Feature]]:
     asked: dict[str, list[tuple[int, int]]] = {}
     for chrom, start, end in spans:
         for name in (chrom, other_name(chrom)):
             asked.setdefault(name, []).append((start, end))
     found: dict[str, list[Feature]] = {}
-    with BedSource(path) as bed:
-        for region in bed.regions():
-            if any(region.start < end and region.end > start for start, end in asked.get(region.chrom, ())):
-                feature = Feature(region.start, region.end, region.name, region.strand)
-                found.setdefault(region.chrom, []).append(feature)
+    for region in bed.regions():
+        if any(region.start < end and region.end > start for start, end in asked.get(region.chrom, ())):
+            feature = Feature(region.start, region.end, region.name, region.strand)
+            found.setdefault(region.chrom, []).append(feature)
     return {chrom: sorted(features) for chrom, features in found.items()}
 
 
@@ -222,42 +228,3 @@ def _shaded(text: str, spans: Sequence[Span]) -> list[Span]:
 def files_of(tracks: Sequence[str], highlights: Sequence[str]) -> list[str]:
     """The files among what ``--track`` and ``--highlight`` were given."""
     return [labelled_path(text)[1] for text in tracks] + [text for text in highlights if os.path.exists(text)]
-
-
-# --- bigWig ----------------------------------------------------------------------------------------------------------
-
-
-def _checked(path: str, spans: Sequence[Span]) -> str:
-    """The path of a bigWig whose stretches a child process has read: a damaged one can crash the library."""
-    require("pyBigWig", wanted_by=f"a track of {path}", extra="export")
-    fault = found_by_child(lambda: _fault(path, spans), SECONDS)
-    if fault:
-        raise UsageError(fault if path in fault else f"{path}{fault}. Make or copy it again.")
-    return path
-
-
-def _fault(path: str, spans: Sequence[Span]) -> str:
-    try:
-        for span in spans:
-            SignalFile("", path).within(*span)
-    except UsageError as error:
-        return error.message
-    return ""
-
-
-def _opened(path: str) -> Any:
-    library = require("pyBigWig", wanted_by=f"a track of {path}", extra="export")
-    try:
-        file = library.open(path)
-    except (RuntimeError, OSError) as error:
-        raise UsageError(f"{path} cannot be read as a bigWig. Make or copy it again.") from error
-    if not file.isBigWig():
-        raise UsageError(f"{path} is a bigBed. Give it as BED: bigBedToBed {os.path.basename(path)} OUT.bed")
-    return file
-
-
-def _values(file: Any, path: str, span: Span) -> Values:
-    try:
-        return np.asarray(file.values(*span, numpy=True), np.float32)
-    except RuntimeError as error:
-        raise UsageError(f"{path} is damaged on {span[0]}. Make or copy it again.") from error

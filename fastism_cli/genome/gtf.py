@@ -70,24 +70,26 @@ def merged(stretches: Iterable[Stretch]) -> tuple[Stretch, ...]:
     return tuple(found)
 
 
-def read_genes(path: str, contigs: Set[str]) -> dict[str, list[Gene]]:
+def read_genes(path: str, contigs: Set[str], name: str = "") -> dict[str, list[Gene]]:
     """The genes of some contigs by the file's name of the contig, ascending.
+
+    ``name`` is that of the file in messages, if it is not its path.
 
     Raises
     ------
     RegionError
         At the first line that is not GTF.
     """
-    wanted = {name.encode() for name in contigs}
+    wanted, file = {contig.encode() for contig in contigs}, name or path
     genes: dict[tuple[str, bytes], _Parts] = {}
-    for line, raw in enumerate(raw_lines(path, path), start=1):
+    for line, raw in enumerate(raw_lines(path, file), start=1):
         if not raw.strip() or raw.startswith(b"#"):
             continue
         columns = raw.rstrip(b"\r\n").split(b"\t")
         if len(columns) != COLUMNS:
-            raise RegionError(f"{path} line {line}: {len(columns)} columns, but GTF has {COLUMNS}, separated by tabs.")
+            raise RegionError(f"{file} line {line}: {len(columns)} columns, but GTF has {COLUMNS}, separated by tabs.")
         if columns[0] in wanted:
-            _add(genes, columns, f"{path} line {line}")
+            _add(genes, columns, f"{file} line {line}")
     found: dict[str, list[Gene]] = {}
     for (chrom, _), parts in genes.items():
         found.setdefault(chrom, []).append(parts.gene())

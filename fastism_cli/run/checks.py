@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fastism_cli.engine.block_contents import content_of, width_for
 from fastism_cli.errors import ModelError
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.genome.bed import BedSource, BedSummary
@@ -201,6 +202,8 @@ def check_choices(problems: Problems, model: ModelSource, options: RunOptions) -
     problems.check(parse_scale, options.scale)
     if alphabet and (options.stranded or options.rc or any(tie.reverse for tie in tied or ())):
         problems.check(alphabet.reverse_complement, np.empty(0, np.uint8))
+    if alphabet and options.replace_with is not None:
+        problems.check(check_content, options, alphabet)
     return ModelChoices(
         alphabet,
         problems.check(read_inputs, options.inputs),
@@ -208,6 +211,17 @@ def check_choices(problems: Problems, model: ModelSource, options: RunOptions) -
         problems.check(read_target_names, options.target_names),
         problems.check(parse_reduce, options.reduce),
     )
+
+
+def check_content(options: RunOptions, alphabet: Alphabet) -> None:
+    """Check that --replace-with can be put into blocks, and read its file if it names one.
+
+    Raises
+    ------
+    UsageError
+    """
+    width = width_for(options.replace_with, alphabet, options.width)
+    content_of(options.replace_with, alphabet, width, samples=options.samples, seed=options.seed)
 
 
 def check_model_file(model: ModelSource, options: RunOptions) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ import numpy as np
 
 from fastism_cli.engine.score_arrays import OtherInput, check_all_given
 from fastism_cli.errors import UsageError
+from fastism_cli.genome.npy_files import array_in
 from fastism_cli.options.choices import MOST_TARGETS
 from fastism_cli.options.per_head import Units, by_head, parse_range, split_named
 from fastism_cli.options.problems import brief
@@ -22,7 +21,6 @@ from fastism_cli.results.layout import HeadLayout
 CONSTANTS = {"zeros": 0.0, "ones": 1.0}
 NUMBERS_AT_ONCE = 1 << 20  # that are looked at
 LARGEST = np.finfo("float32").max
-HOW_TO_SAVE = "Write an array of numbers with numpy.save."
 
 
 # --- the inputs that are not the sequence ----------------------------------------------------------------------------
@@ -81,22 +79,7 @@ def read_inputs(values: Sequence[str]) -> dict[str, FileArray | float]:
 
 
 def _array(what: str, path: str) -> FileArray:
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise UsageError(f"{what} is no regular file. {HOW_TO_SAVE}")
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError as error:
-        raise UsageError(f"{what} cannot be read: {error.strerror or error}") from error
-    except UsageError:
-        raise
-    except Exception as error:  # a damaged header can make NumPy raise anything
-        raise UsageError(f"{what} is no array, or an empty one. {HOW_TO_SAVE}") from error
-    if not isinstance(found, np.ndarray):  # an archive of several
-        found.close()
-        raise UsageError(f"{what} is an archive of arrays (.npz). {HOW_TO_SAVE}")
-    if found.dtype.kind not in "biuf":
-        raise UsageError(f"{what} holds values of type {found.dtype}, which are no numbers. {HOW_TO_SAVE}")
-    array = FileArray(what, found)
+    array = FileArray(what, array_in(path, what))
     _refuse(array, lambda x: ~(np.abs(x) <= LARGEST), f"Values must be finite, and at most {LARGEST:.3g}.")
     return array
 
@@ -260,7 +243,7 @@ def read_target_names(values: Sequence[str]) -> dict[str | None, tuple[str, ...]
 
 def _lines(path: str) -> tuple[str, ...]:
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:  # Windows may put a mark before the first name
             text = file.read()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text (UTF-8)"

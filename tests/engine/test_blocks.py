@@ -380,7 +380,7 @@ def test_the_check_compiles_nothing_that_the_run_does_not_use(one_hot):
         ({"width": 5}, "width: of blocks, for which replace_with says what is put into them"),
         ({"replace_with": "mask", "width": 5}, "replace_with must be N, background"),
         ({"replace_with": "background:1,2", "width": 5}, "give 4 frequencies that add up to 1"),
-        ({"replace_with": "absent.npy"}, "replace_with absent.npy: not an array"),
+        ({"replace_with": "absent.npy"}, "replace_with absent.npy cannot be read: No such file"),
         ({"replace_with": np.zeros((5, 3))}, r"an array must have shape \(4,\), \(width, 4\)"),
         ({"replace_with": np.full((5, 4), np.nan)}, "must hold finite numbers"),
     ],

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ from fastism_cli.genome.annotations import (
     places_to_shade,
 )
 from fastism_cli.genome.gtf import Gene, merged, read_genes
+from tests.helpers.bigwig_files import Block, bigwig_bytes
 
 PLACE = ("chr1", 100, 200)
 GTF = """#!genome-build X
@@ -71,10 +75,9 @@ def test_records_of_a_bed(name):
 
 @pytest.mark.parametrize("name", ["chr1", "1"])
 def test_numbers_of_a_bigwig(name):
-    library = pytest.importorskip("pyBigWig")
-    with library.open("curve.bw", "w") as file:
-        file.addHeader([(name, 150)])
-        file.addEntries(name, 110, values=[1.0, 2.0, 3.5], span=1, step=1)
+    Path("curve.bw").write_bytes(
+        bigwig_bytes({name: 150}, [Block(0, 3, [110, 111, 112], [111, 112, 113], [1, 2, 3.5])])
+    )
     found = open_annotation("curve.bw", [PLACE])
     assert isinstance(found, SignalFile)
     shown = found.within("chr1", -5, 200)
@@ -83,7 +86,7 @@ def test_numbers_of_a_bigwig(name):
     assert (known - 5).tolist() == [110, 111, 112] and shown.signal.values[known].tolist() == [1, 2, 3.5]
     assert np.isnan(found.within("chr9", 0, 10).signal.values).all()
     whole = Path("curve.bw").read_bytes()
-    for damaged in (whole[:200], whole[:64], whole[:4]):
+    for damaged in (whole[:-1], whole[:100], whole[:64], whole[:4]):
         Path("bad.bw").write_bytes(damaged)
         with pytest.raises(UsageError, match=r"bad\.bw"):
             open_annotation("bad.bw", [PLACE]).within(*PLACE)
@@ -113,6 +116,42 @@ def test_what_is_no_file_is_told(here):
     for text, message in (("gone.bed", "gone.bed does not exist"), ("folder", "folder is a folder. Name a BED")):
         with pytest.raises(FastISMError, match=message):
             open_annotation(text, [PLACE])
+
+
+def test_a_bigbed_is_told():
+    Path("a.bb").write_bytes(bytes.fromhex("ebf28987") + bytes(90))
+    with pytest.raises(UsageError, match=r"^a\.bb is a bigBed\. Give it as BED: bigBedToBed a\.bb OUT\.bed$"):
+        open_annotation("a.bb", [PLACE])
+
+
+@contextmanager
+def pipe(data: bytes) -> Iterator[str]:
+    """As `<(cat FILE)` gives it: it can be read once."""
+    receive, send = os.pipe()
+    os.write(send, data)
+    os.close(send)
+    yield f"/dev/fd/{receive}"
+    os.close(receive)
+
+
+def test_a_pipe_is_read_whole():
+    with pipe(b"# made\nchr1\t90\t101\tearly\nchr1\t190\t210\tlate\n") as name:
+        found = open_annotation(f"hits={name}", [PLACE])
+    assert [(x.start, x.name) for x in found.within(*PLACE).items] == [(90, "early"), (190, "late")]
+    with pipe(GTF.format(c="chr1").encode()) as name:
+        assert open_annotation(name, [PLACE]).within(*PLACE).items[0] == TAL1
+    with pipe(b"chr1\t150\t160\n") as name:
+        assert places_to_shade([name], [PLACE]) == [("chr1", 150, 160)]
+    with pipe(b"chr1\t5\n") as name, pytest.raises(RegionError, match=f"^{name} line 1: 2 columns"):
+        open_annotation(name, [PLACE])
+    with pipe(bigwig_bytes({"chr1": 9}, [])) as name, pytest.raises(UsageError, match="is a bigWig from a pipe, which"):
+        open_annotation(name, [PLACE])
+
+
+def test_both_names_of_a_contig_count():
+    """A file that was joined of two."""
+    Path("a.bed").write_text("1\t150\t160\tb\nchr1\t140\t150\ta\n")
+    assert [x.name for x in open_annotation("a.bed", [PLACE]).within(*PLACE).items] == ["a", "b"]
 
 
 def test_a_file_may_have_a_label(here):

@@ -10,6 +10,7 @@ from fastism_cli import FastISM, RunOptions, read_result, score_regions
 from fastism_cli.cli import main
 from fastism_cli.errors import UsageError
 from fastism_cli.results.merge_shards import merge_shards
+from fastism_cli.results.schema import WIDER_VERSION
 from tests.helpers.small_run import LENGTH, SCORED, make_folder
 
 BLOCKS = {"replace_with": "background", "width": 7, "step": 3}
@@ -32,6 +33,7 @@ def test_a_run_stores_what_the_library_scores(folder):
         delta = result.delta()[:]
         found = scorer.score_codes(result.seq[list(SCORED)])
         assert delta.shape[2:] == (12, 1)
+        assert result.attrs["format_version"] == WIDER_VERSION
         np.testing.assert_allclose(delta[list(SCORED)], found.delta["out"], atol=1e-6)
         assert np.abs(delta[list(SCORED)]).max() > 1e-3
         assert json.loads(result.attrs["blocks"]) == {
@@ -118,3 +120,20 @@ def test_inspect_and_verify_take_blocks(folder):
     assert checked.exit_code == 0 and "fast engine, 6 blocks in 1 sequences" in checked.stdout, checked.output
     both = command("verify", "-m", folder.models["plain"], "--width", 8)
     assert both.exit_code == 2 and "--replace-with says what is put into them" in both.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        (np.zeros((5, 3)), {}, r"--replace-with .*x\.npy: an array must have shape"),
+        (np.zeros((5, 4)), {"width": 4}, r"--replace-with .*x\.npy has a width of its own, 5\. Received: width=4"),
+        (np.full((5, 4), np.nan), {}, r"--replace-with .*x\.npy: an array must hold finite numbers"),
+        (None, {}, r"--replace-with .*x\.npy cannot be read: No such file or directory"),
+    ],
+)
+def test_a_file_that_no_block_holds_is_told_with_all_else_before_keras(folder, tmp_path, content, options, message):
+    if content is not None:
+        np.save(tmp_path / "x.npy", content)
+    asked = RunOptions(replace_with=str(tmp_path / "x.npy"), targets=["x"], **options)
+    with pytest.raises(UsageError, match=rf"2 problems:(.|\n)*{message}"):
+        score_regions(folder.models["plain"], folder.bed, folder.fasta, str(tmp_path / "o.h5"), asked)

@@ -7,7 +7,7 @@ from fastism_cli.engine.score_arrays import OtherInput
 from fastism_cli.errors import UsageError
 from fastism_cli.model.heads import choose_heads
 from fastism_cli.run import inputs_and_targets
-from fastism_cli.run.inputs_and_targets import fit_inputs, parse_targets, read_inputs, stored_heads
+from fastism_cli.run.inputs_and_targets import fit_inputs, parse_targets, read_inputs, read_target_names, stored_heads
 
 PAIR = OtherInput((2,))
 
@@ -125,3 +125,8 @@ def test_wrong_target_lists(values, message):
 def test_targets_that_the_model_does_not_have(targets, names, message):
     with pytest.raises(UsageError, match=message):
         stored_heads(choose_heads({"a": (2,), "b": (3,)}, None, targets, substitutions=4), names)
+
+
+def test_names_of_targets_may_come_from_windows(tmp_path):
+    (tmp_path / "names.txt").write_bytes(b"\xef\xbb\xbfK562\r\nHepG2\r\n")
+    assert read_target_names([f"a={tmp_path}/names.txt"]) == {"a": ("K562", "HepG2")}
