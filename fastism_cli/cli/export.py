@@ -48,7 +48,8 @@ def export(file: str, output: str | None, status: str, **options: Any) -> None:
 
     Beside every export lies OUT.regions.narrowPeak (OUT without its ending) with a line for each region, in the order
     of the arrays: the window, of even width, with the summit in its middle. Of an odd window, arrays and narrowPeak
-    leave out the last base.
+    leave out the last base. It is the same beside every format: regions whose window passes an end of its contig are in
+    none.
 
     bedgraph, tsv and vcf are written to stdout by "-o -", without the narrowPeak. A bedGraph is in the order of bytes
     of contig and start, which bedGraphToBigWig wants.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import filecmp
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from fastism_cli.errors import UsageError
@@ -15,7 +15,7 @@ from fastism_cli.export.narrowpeak import write_peaks
 from fastism_cli.export.output_files import default_output, file_names, split_ending
 from fastism_cli.optional import require
 from fastism_cli.options.choices import EXPORT_COMPRESSIONS, OVERLAPS
-from fastism_cli.results.outputs import check_new_file, check_stream, require_name
+from fastism_cli.results.outputs import check_new_file, check_place, check_stream, require_name
 from fastism_cli.results.scores import Scores, open_scores
 from fastism_cli.results.space import check_space
 from fastism_cli.results.staging import Staging, is_stream, staged
@@ -37,12 +37,14 @@ class ExportSummary:
     regions : int
         Rows that they hold.
     left_out : int
-        Rows with scores whose window passes an end of its contig, where no narrowPeak could say where they are.
+        Rows with scores whose window passes an end of its contig: arrays do not hold them.
     targets : int
     window, width : int
-        Bases of each window that have scores, and those in arrays and the narrowPeak: an even number.
+        Bases of each window that have scores, and those in arrays and the narrowPeak: an even number, or one.
     cut_names : int
         Names of regions or targets in which tabs or line ends are written as blanks.
+    without_peak : int
+        Rows of the file that the narrowPeak leaves out, as their window passes an end of its contig.
     """
 
     files: tuple[str, ...]
@@ -52,12 +54,17 @@ class ExportSummary:
     window: int
     width: int
     cut_names: int = 0
+    without_peak: int = 0
 
     def lines(self) -> list[str]:
         """For the log: what was left out, and what was written where."""
         lines = []
         if self.left_out:
             lines.append(f"left out: {self.left_out:,} regions whose window passes an end of its contig")
+        if self.without_peak:
+            lines.append(
+                f"the narrowPeak leaves out {self.without_peak:,} regions whose window passes an end of its contig"
+            )
         if self.window != self.width:
             lines.append(
                 f"windows of {self.window:,} bases: arrays and narrowPeak leave out the last base of each, "
@@ -132,6 +139,7 @@ def export_scores(
         _check_blocks(scores, kind, form, overlap)
         tracks = choose_tracks(scores, targets)
         regions = _regions(scores, form)
+        on_contig = replace(regions, only_on_contig=True)  # the same lines beside every format
         options = (overlap or "mean", compression, region_columns, choice)
         if is_stream(output):
             _check_stream(output, kind, scores, tracks)
@@ -139,15 +147,16 @@ def export_scores(
             return _summary([output], regions, tracks)
         names = file_names(output, form, tracks)
         peaks = split_ending(output)[0] + PEAKS_ENDING
+        check_place(peaks, "--output")
         written = [name for files in names for name in files]
         for name in [*written, *(name + ending for name in written for ending in form.indexes)]:
             check_new_file(name, scores.protected, overwrite=overwrite, others=[peaks])
         check_space(output, _wanted(regions, form, len(tracks)) if compression == "none" else 0)
         with staged(output) as staging:
-            n_cut = _write_peaks(staging, peaks, regions, overwrite)
+            _write_peaks(staging, peaks, on_contig, overwrite)
             paths = [tuple(staging.path(name) for name in files) for files in names]
             writer_of(kind)(ExportJob(regions, tracks, paths, *options))
-            return _summary(staging.move(), regions, tracks, n_cut)
+            return _summary(staging.move(), regions, tracks, _cut_names(regions), regions.n_rows - on_contig.n_rows)
 
 
 def _choice(kind: str, overlap: str | None, top: int | None, min_delta: float | None) -> Choice | None:
@@ -162,10 +171,12 @@ def _choice(kind: str, overlap: str | None, top: int | None, min_delta: float | 
     return Choice(top, min_delta or 0.0, overlap=overlap or "mean")
 
 
-def _summary(files: Sequence[str], regions: ExportedRegions, tracks: Sequence[Track], n_cut: int = 0) -> ExportSummary:
+def _summary(
+    files: Sequence[str], regions: ExportedRegions, tracks: Sequence[Track], n_cut: int = 0, without_peak: int = 0
+) -> ExportSummary:
     n_cut += sum(cell(track.label) != track.label for track in tracks)
-    counts = (regions.n_rows, regions.n_left_out, len(tracks), regions.window, regions.even_window)
-    return ExportSummary(tuple(files), *counts, n_cut)
+    counts = (regions.n_rows, regions.n_left_out, len(tracks), regions.window, regions.peak_width)
+    return ExportSummary(tuple(files), *counts, n_cut, without_peak)
 
 
 def _checked(kind: str, overlap: str, compression: str) -> Format:
@@ -221,12 +232,15 @@ def _check_stream(output: str, kind: str, scores: Scores, tracks: Sequence[Track
     check_stream(output, scores.protected, option="--output")
 
 
-def _write_peaks(staging: Staging, name: str, regions: ExportedRegions, overwrite: bool) -> int:
-    """Returns how many names of regions were cut."""
+def _cut_names(regions: ExportedRegions) -> int:
+    """How many names of regions hold tabs or line ends, which are written as blanks."""
+    return sum(cell(name) != name for piece in regions.pieces() for name in piece.column("name"))
+
+
+def _write_peaks(staging: Staging, name: str, regions: ExportedRegions, overwrite: bool) -> None:
     path = staging.path(name)
-    n_cut = write_peaks(path, regions)
+    write_peaks(path, regions)
     if os.path.isfile(name) and filecmp.cmp(path, name, shallow=False):
         staging.keep(name)  # another format of the same result has the same regions
     else:
         check_new_file(name, regions.scores.protected, overwrite=overwrite)
-    return n_cut

@@ -63,7 +63,8 @@ class ExportedRegions:
     ----------
     scores : Scores
     only_on_contig : bool
-        Whether those are left out whose even window passes an end of its contig, which no BED can hold.
+        Whether those are left out whose even window passes an end of its contig: no array and no tool that cuts around
+        a summit can hold them.
     rows : int64 (n,), optional
         Ascending rows with scores to which these are limited.
     """
@@ -81,6 +82,11 @@ class ExportedRegions:
     def even_window(self) -> int:
         """The window, or all but its last base: consumers cut around a middle that only an even width has."""
         return self.window // 2 * 2
+
+    @property
+    def peak_width(self) -> int:
+        """Bases of each line of a narrowPeak: the even window, or the only base of a window."""
+        return self.even_window or self.window
 
     @cached_property
     def n_rows(self) -> int:
@@ -112,7 +118,7 @@ class ExportedRegions:
 
     def _rows(self) -> Iterator[Array]:
         for rows in self.scores.pieces_with(Status.OK) if self.rows is None else [self.rows]:
-            yield rows[Places(self.scores, rows).on_contig(self.even_window)] if self.only_on_contig else rows
+            yield rows[Places(self.scores, rows).on_contig(self.peak_width)] if self.only_on_contig else rows
 
 
 @dataclass(frozen=True)

@@ -129,19 +129,28 @@ def test_basenji_holds_all_targets_as_the_model_saw_them(tmp_path, window):
 def test_the_narrow_peak_beside_it(tmp_path, kind, window):
     source = write_result(tmp_path / "r.ism.h5", window=window)
     export_scores(str(source), str(tmp_path / "out.x"), kind=kind, targets=["count"])
-    rows = [row for row in OK if FORMATS[kind].holds == "bases" or on_contig(row, window)]
+    rows = [row for row in OK if on_contig(row, window)]
     lines = lines_of(tmp_path / "out.regions.narrowPeak")
     assert [line[0] for line in lines] == [RECORDS[row].chrom for row in rows]
     for line, row in zip(lines, rows, strict=True):
-        places, size = even_window_of(row, window), len(contigs()[RECORDS[row].chrom])
+        places = even_window_of(row, window)
         start, end, summit = int(line[1]), int(line[2]), int(line[9])
-        assert (start, end) == (max(places.start, 0), min(places.stop, size)) and len(line) == 10
-        assert line[3] == (RECORDS[row].name or ".") and 0 <= summit < end - start
-        if on_contig(row, window):
-            assert start + summit == (start + end) // 2
-            if isinstance(window, int):
-                assert start + summit == RECORDS[row].input_start + LENGTH // 2
+        assert (start, end) == (places.start, places.stop) and len(line) == 10
+        assert line[3] == (RECORDS[row].name or ".") and start + summit == (start + end) // 2
+        if isinstance(window, int):
+            assert start + summit == RECORDS[row].input_start + LENGTH // 2
         assert line[5] == RECORDS[row].strand
+
+
+@pytest.mark.parametrize("kind", ["tsv", "bigwig"])
+def test_the_narrow_peak_of_windows_of_one_base(tmp_path, kind):
+    source = write_result(tmp_path / "r.ism.h5", window=1)
+    export_scores(str(source), str(tmp_path / "out.x"), kind=kind, targets=["count"])
+    found = [[int(line[i]) for i in (1, 2, 9)] for line in lines_of(tmp_path / "out.regions.narrowPeak")]
+    starts = [window_of(row, 1).start for row in OK]
+    inside = [0 <= at < len(contigs()[RECORDS[row].chrom]) for row, at in zip(OK, starts, strict=True)]
+    assert found == [[at, at + 1, 0] for at, is_inside in zip(starts, inside, strict=True) if is_inside]
+    assert not all(inside)
 
 
 def test_no_row_depends_on_how_many_are_read_at_once(tmp_path, monkeypatch):
@@ -274,8 +283,9 @@ def test_names_do_not_break_a_table(tmp_path):
     rows = [line.split("\t") for line in (tmp_path / "o.tsv").read_text().splitlines()]
     assert {len(row) for row in rows} == {8} and {row[4] for row in rows[1:]} == {"out/K562 CTCF"}
     assert list(dict.fromkeys(row[7] for row in rows[1:])) == expected
+    # the first region passes the end of its contig
     peaks = [line.split("\t") for line in (tmp_path / "o.regions.narrowPeak").read_text().splitlines()]
-    assert [(len(row), row[3], row[5]) for row in peaks] == [(10, name, "-") for name in expected]
+    assert [(len(row), row[3], row[5]) for row in peaks] == [(10, name, "-") for name in expected[1:]]
     assert "5 names hold tabs or line ends, which are written as blanks" in summary.lines()
     export_scores(str(source), str(tmp_path / "o.parquet"), kind="parquet", region_columns=True)
     assert set(pyarrow.parquet.read_table(tmp_path / "o.parquet")["name"].to_pylist()) == set(expected)
@@ -435,7 +445,7 @@ def test_a_missing_library_is_told_with_its_extra():
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_result_without_scored_regions_gives_valid_empty_files(tmp_path, kind):
     source = write_result(tmp_path / "r.ism.h5")
-    with h5py.File(source, "r+") as file:
+    with edited(source) as file:
         file["regions/status"][:] = int(Status.TOO_MANY_N)
     name = str(tmp_path / ("o.vcf.gz" if kind == "vcf" else "o.x"))
     assert export_scores(str(source), name, kind=kind, targets=["count"]).regions == 0
@@ -457,10 +467,29 @@ def test_nothing_is_replaced_unasked_and_a_second_format_shares_the_peaks(tmp_pa
         export_scores(source, str(tmp_path / "o.bw"), kind="bigwig", targets=["count"])
     with pytest.raises(UsageError, match=r"p.regions.narrowPeak is an input of this run"):
         export_scores(source, str(tmp_path / "p.bw"), kind="bigwig", targets=["count"], overwrite=True)
-    with pytest.raises(UsageError, match=r"o.regions.narrowPeak exists"):  # other rows: those at the ends are left out
+    (tmp_path / "o.regions.narrowPeak").write_text("chrA\t1\t2\n")
+    with pytest.raises(UsageError, match=r"o.regions.narrowPeak exists"):
         export_scores(source, str(tmp_path / "o.h5"), kind="modisco-h5", targets=["count"])
     assert (tmp_path / "p.regions.narrowPeak").read_text() == "chrA\t1\t2\n"
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".fastism")]
+
+
+@pytest.mark.one_in(12)
+def test_every_format_has_the_same_regions_beside_it(tmp_path):
+    """Also where windows pass the ends of contigs, which arrays leave out."""
+    source, peaks = str(write_result(tmp_path / "r.ism.h5")), tmp_path / "o.regions.narrowPeak"
+    n_off = sum(not on_contig(row, LENGTH) for row in OK)
+    for first in ("bigwig", "modisco-h5"):
+        peaks.unlink(missing_ok=True)
+        for kind in dict.fromkeys((first, *FORMATS)):
+            name = tmp_path / ("o.vcf.gz" if kind == "vcf" else "o.x")
+            told = export_scores(source, str(name), kind=kind, targets=["count"])
+            for written in told.files:
+                Path(written).unlink() if written != str(peaks) else None
+            assert (told.left_out, told.without_peak) == (
+                (n_off, 0) if FORMATS[kind].holds == "regions" else (0, n_off)
+            )
+            assert f"{n_off} regions whose window passes an end of its contig" in told.lines()[0]
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
