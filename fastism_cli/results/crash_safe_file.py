@@ -188,6 +188,12 @@ class Disk(io.RawIOBase):
 
     # -- bytes --
 
+    def bytes_at(self, start: int, size: int) -> bytes:
+        """Bytes of the file as HDF5 sees them; 0 beyond its end."""
+        found = bytearray(size)
+        self._read_at(memoryview(found), start)
+        return bytes(found)
+
     def _read_at(self, view: memoryview, start: int) -> None:
         read = os.pread(self._descriptor, len(view), start)
         view[:] = read.ljust(len(view), b"\0")

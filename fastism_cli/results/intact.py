@@ -3,10 +3,12 @@
 HDF5 keeps checksums of its own tables (in files of version 1.10 of its format) and of the chunks of numbers (gzip has
 one, fletcher32 is added where it is not used). Text lies outside of both. So
 
+* every dataset of numbers has the attribute ``chunks_crc32``: a sum of the checksums of its chunks, so that numbers
+  that somebody writes anew with h5py are noticed;
 * every dataset of text has the attribute ``crc32``: a number for each of its chunks, 0 for one that was never written;
 * the file has the attribute ``checksums``: the CRC-32 of every other attribute, as JSON.
 
-Files without these two, such as those of version 0.1, are read too.
+Files without these, such as those of version 0.1, are read too.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import errno
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,6 +40,7 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 SUM_BYTES = 4  # of a checksum at the end of a chunk
+MOST_CHUNKS = 1 << 14  # of a dataset that is compared as a whole: some 16 GB
 ROWS_AT_ONCE = 1 << 10  # in a pass over all rows; to read text takes several times its memory
 
 # Raised by h5py for what is not as it should be; zlib's, for a chunk that is decompressed here.
@@ -162,6 +165,12 @@ def sum_of_chunks(path: str, dataset: h5py.Dataset) -> int:
 
     Four bytes of each chunk are read: both fletcher32 and gzip end with a checksum of its content.
     """
+    with open(path, "rb", buffering=0) as file:
+        return _sum_by(lambda at, size: os.pread(file.fileno(), size, at), dataset)
+
+
+def _sum_by(read: Callable[[int, int], bytes], dataset: h5py.Dataset) -> int:
+    """The same, of a file that ``read(position, size)`` reads."""
     found = 0
     if dataset.chunks is None:  # as another program may have left it
         for row in dataset:
@@ -170,11 +179,40 @@ def sum_of_chunks(path: str, dataset: h5py.Dataset) -> int:
     has_sums = bool(dataset.fletcher32) or dataset.compression == "gzip"
     chunks: list[h5py.h5d.StoreInfo] = []
     dataset.id.chunk_iter(chunks.append)
-    with open(path, "rb", buffering=0) as file:
-        for chunk in sorted(chunks, key=lambda chunk: chunk.chunk_offset):
-            n = SUM_BYTES if has_sums and not chunk.filter_mask else chunk.size
-            found = zlib.crc32(os.pread(file.fileno(), n, chunk.byte_offset + chunk.size - n), found)
+    for chunk in sorted(chunks, key=lambda chunk: chunk.chunk_offset):
+        n = SUM_BYTES if has_sums and not chunk.filter_mask else chunk.size
+        found = zlib.crc32(read(chunk.byte_offset + chunk.size - n, n), found)
     return found
+
+
+def note_numbers(file: h5py.File, read: Callable[[int, int], bytes]) -> None:
+    """Keep a sum of the chunks of each dataset of numbers, when all of them are in the file.
+
+    HDF5's own checksums tell nothing of a file in which somebody writes with h5py: it makes new ones.
+    """
+    file.flush()
+
+    def note(name: str, found: Any) -> None:
+        is_numbers = isinstance(found, h5py.Dataset) and not is_text(found) and not found.is_virtual
+        if is_numbers and found.ndim:
+            found.attrs[schema.NUMBER_SUM] = np.uint32(_sum_by(read, found))
+
+    file.visititems(note)
+
+
+def check_numbers(path: str, dataset: h5py.Dataset) -> None:
+    """Compare the chunks of a dataset of numbers with those that were there when the file was finished.
+
+    Raises
+    ------
+    UsageError
+        If they differ.
+    """
+    known = dataset.attrs.get(schema.NUMBER_SUM)
+    if known is None or dataset.is_virtual or (dataset.chunks and dataset.id.get_num_chunks() > MOST_CHUNKS):
+        return
+    if sum_of_chunks(path, dataset) != known:
+        raise damaged(path, f"the numbers in {dataset.name} are not as written")
 
 
 def text_chunks(dataset: h5py.Dataset, start: int, stop: int) -> range:
@@ -280,7 +318,19 @@ def _check_values(path: str, found: Mapping[str, Any]) -> None:
     for name in ("config", "verify"):
         if found.get(name) and not _is_json_object(found[name]):
             raise damaged(path, f"its attribute {name} is no JSON")
+    _check_files(path, json.loads(found.get("config") or "{}"))
     Alphabet(found["alphabet"])
+
+
+def _check_files(path: str, config: Mapping[str, Any]) -> None:
+    """The options that name files: no output may replace these."""
+    for name in ("inputs", "target_names", "custom_objects", "rules"):
+        values = config.get(name) or []
+        if not (isinstance(values, list) and all(isinstance(value, str) for value in values)):
+            raise damaged(path, f"in its attribute config, {name} is no list of texts")
+    for name in ("weights", "replace_with"):
+        if not isinstance(config.get(name) or "", str):
+            raise damaged(path, f"in its attribute config, {name} is no text")
 
 
 def _is_json_object(text: str) -> bool:
@@ -305,6 +355,8 @@ def _check_datasets(path: str, file: h5py.File) -> None:
             blocks = ReplacedBlocks.of_json(file.attrs["blocks"])
         except (TypeError, ValueError) as error:
             raise damaged(path, "its attribute blocks is not what fastism writes") from error
+        if blocks.end > length:
+            raise damaged(path, f"its blocks end at {blocks.end} of {length} bases")
         inner = (blocks.count, blocks.contents)
     deltas = set()
     for key in file[schema.OUTPUTS]:
@@ -327,6 +379,9 @@ def _check_pairs(path: str, file: h5py.File, dtypes: set[str]) -> None:
         pairs = PairsLayout.of_json(file.attrs["pairs"])
     except (TypeError, ValueError) as error:
         raise damaged(path, "its attribute pairs is not what fastism writes") from error
+    length = file[schema.SEQ].shape[1]
+    if pairs.first + pairs.count > length:
+        raise damaged(path, f"its pairs end at {pairs.first + pairs.count} of {length} bases")
     if set(_group(path, file, schema.PAIRS)) != set(file[schema.OUTPUTS]):
         raise damaged(path, f"/{schema.PAIRS} and /{schema.OUTPUTS} have other heads")
     letters = len(file.attrs["alphabet"])

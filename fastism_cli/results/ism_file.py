@@ -12,7 +12,7 @@ from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.results import schema
 from fastism_cli.results.hdf5_files import open_checked
-from fastism_cli.results.intact import check_text, plain, readable
+from fastism_cli.results.intact import check_numbers, check_text, plain, readable
 from fastism_cli.results.layout import HeadLayout, Layout, MeanOf, PairsLayout, ReplacedBlocks
 from fastism_cli.results.region_columns import RegionColumns, column
 from fastism_cli.results.shard_index import JoinedDataset, Parts, check_sources
@@ -32,6 +32,7 @@ class IsmFile:
         self.path = path
         self._file = file
         self._parts = Parts(path, file)
+        self._as_written: set[str] = set()
 
     def __enter__(self) -> IsmFile:
         return self
@@ -113,6 +114,7 @@ class IsmFile:
         """Length of every contig of the FASTA."""
         with readable(self.path, "the contigs of its genome"):
             genome = self._file[schema.GENOME]
+            check_numbers(self.path, genome[schema.CHROM_SIZES])
             names, sizes = self._text(genome[schema.CHROM_NAMES]), genome[schema.CHROM_SIZES][:].tolist()
         return dict(zip(names, sizes, strict=True))
 
@@ -160,9 +162,15 @@ class IsmFile:
         return self.dataset(f"{schema.DELTA_SD}/{self._key(head)}")
 
     def dataset(self, name: str) -> Dataset:
-        """A dataset that has a row for each region."""
+        """A dataset that has a row for each region, and is as it was written."""
         found = self._file[name]
-        return JoinedDataset(found, self._parts) if found.is_virtual else found
+        if found.is_virtual:
+            return JoinedDataset(found, self._parts)
+        if name not in self._as_written:
+            with readable(self.path, found.name):
+                check_numbers(self.path, found)
+            self._as_written.add(name)
+        return found
 
     def _head(self, key: str) -> HeadLayout:
         with readable(self.path, f"the targets of {key}"):

@@ -55,6 +55,12 @@ class HeadLayout:
         return head_tracks(self.name, self.shape, self.target_names)
 
 
+def _require_whole(*numbers: object) -> None:
+    wrong = [number for number in numbers if type(number) is not int or number < 0]
+    if wrong:
+        raise TypeError(f"places and counts are whole numbers from 0 on. Received: {wrong[0]!r:.40}")
+
+
 @dataclass(frozen=True)
 class ReplacedBlocks:
     """The blocks of a file: ``[first + i * step, first + i * step + width)`` of the input, for ``i`` below ``count``.
@@ -79,7 +85,23 @@ class ReplacedBlocks:
 
     @classmethod
     def of_json(cls, text: str) -> ReplacedBlocks:
-        return cls(**json.loads(text))
+        """Read what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it did not.
+        """
+        found = cls(**json.loads(text))
+        _require_whole(found.first, found.step, found.width, found.count, found.contents)
+        if type(found.replace_with) is not str:
+            raise TypeError(f"replace_with is a text. Received: {found.replace_with!r}")
+        return found
+
+    @property
+    def end(self) -> int:
+        """The position after the last block."""
+        return self.first + max(self.count - 1, 0) * self.step + self.width
 
     @property
     def text(self) -> str:
@@ -132,6 +154,8 @@ class MeanOf:
         lists = {name: tuple(given[name]) for name in ("rc_pairs", "shifts")}
         found = cls(**{**given, **lists, "models": models})
         _ = found.averages
+        if not (type(found.rc) is type(found.spread) is bool):
+            raise TypeError(f"rc and spread are truth values. Received: {found.rc!r} and {found.spread!r}")
         return found
 
     @property
@@ -160,7 +184,16 @@ class PairsLayout:
 
     @classmethod
     def of_json(cls, text: str) -> PairsLayout:
-        return cls(**json.loads(text))
+        """Read what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it did not.
+        """
+        found = cls(**json.loads(text))
+        _require_whole(found.first, found.count, found.within)
+        return found
 
     @property
     def number(self) -> int:

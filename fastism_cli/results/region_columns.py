@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from fastism_cli.results import schema
-from fastism_cli.results.intact import ROWS_AT_ONCE, check_text, damaged, is_text, readable, text_chunks
+from fastism_cli.results.intact import ROWS_AT_ONCE, check_numbers, check_text, damaged, is_text, readable, text_chunks
 from fastism_cli.scores.tracks import Array
 
 
@@ -22,7 +22,7 @@ class RegionColumns(Mapping[str, Array]):
         self._path = path
         self._group = group
         self._read: dict[str, Array] = {}
-        self._checked: set[tuple[str, int]] = set()  # chunks of text that are as they were written
+        self._checked: set[tuple[str, int]] = set()  # chunks of text, and columns of numbers, that are as written
 
     def __getitem__(self, name: str) -> Array:
         if name not in self._read:
@@ -40,7 +40,7 @@ class RegionColumns(Mapping[str, Array]):
         with readable(self._path, f"the column {name!r} of its regions"):
             dataset = self._group[self._stored(name)]
             stop = len(dataset) if stop is None else stop
-            self._check_text(name, dataset, start, stop)
+            self._check(name, dataset, start, stop)
             values = column(dataset, start, stop)
         if name == "status" and len(values) and values.max() >= len(schema.Status):
             raise damaged(self._path, f"{values.max()} is no status of a region")
@@ -50,13 +50,16 @@ class RegionColumns(Mapping[str, Array]):
         """The column that holds ``name``; files of version 1 have one strand, that which the model saw."""
         return schema.STRAND if name == schema.MODEL_STRAND and name not in self._group else name
 
-    def _check_text(self, name: str, dataset: h5py.Dataset, start: int, stop: int) -> None:
-        if not is_text(dataset):
-            return
-        for chunk in text_chunks(dataset, start, stop):
-            if (name, chunk) not in self._checked:
+    def _check(self, name: str, dataset: h5py.Dataset, start: int, stop: int) -> None:
+        """Compare numbers as a whole, and text chunk by chunk, with what was written."""
+        for chunk in text_chunks(dataset, start, stop) if is_text(dataset) else [0]:
+            if (name, chunk) in self._checked:
+                continue
+            if is_text(dataset):
                 check_text(self._path, dataset, chunk)
-                self._checked.add((name, chunk))
+            else:
+                check_numbers(self._path, dataset)
+            self._checked.add((name, chunk))
 
     def at(self, name: str, rows: Array) -> Array:
         """Values (n,) of some ascending rows; they are not kept, so few rows of a large file take little memory."""

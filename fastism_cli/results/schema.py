@@ -167,6 +167,7 @@ KINDS = {str: "text", float: "number", int: "whole number", bool: "truth value"}
 CHECKSUMS = "checksums"  # attribute of the file: of all other attributes, as JSON
 TEXT_SUMS = "crc32"  # attribute of a dataset of text: for each of its chunks
 SHARD_SUMS = "shard_crc32"  # attribute of a dataset of an index: for each shard with rows
+NUMBER_SUM = "chunks_crc32"  # attribute of a dataset of numbers: of all its chunks
 
 CHUNK_BYTES = 1 << 20
 COLUMN_CHUNK_ROWS = 1 << 14

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -108,7 +107,7 @@ def test_an_unfinished_file_tells_its_missing_rows(tmp_path):
 
 def test_no_scores_have_no_range(tmp_path):
     path = write_result(tmp_path / "r.h5")
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         file["regions/status"][:] = np.full(len(RECORDS), int(Status.FAILED))
     (target, *_) = json.loads(info(path, "--json"))["heads"][0]["targets"]
     assert target["delta"] == {"least": None, "median": None, "largest": None}

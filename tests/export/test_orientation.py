@@ -55,7 +55,7 @@ def test_every_score_is_at_its_base(tmp_path, window, alphabet):
 def test_the_strand_of_a_record_is_not_that_of_its_scores(tmp_path):
     path, as_seen = write_result(tmp_path / "r.h5"), write_result(tmp_path / "as_seen.h5")
     strands = np.resize(["-", "+", "."], len(RECORDS))
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         file["regions/strand"][:] = strands.astype("S1")
     with open_scores(path) as scores, open_scores(as_seen) as expected:
         (block,), (other,) = scores.blocks(), expected.blocks()
@@ -155,7 +155,7 @@ def test_a_damaged_file_is_told(tmp_path, dataset):
     with open(path, "r+b") as raw:
         raw.seek(chunk.byte_offset)
         raw.write(b"\x55" * chunk.size)
-    message = r"r\.h5: the scores of rows 0 to \d+ cannot be read \(.*\)\. The file is damaged: copy it again"
+    message = rf"r\.h5 is damaged: the numbers in /{dataset} are not as written\. Copy it again"
     with open_scores(path) as scores, pytest.raises(UsageError, match=message):
         list(scores.blocks())
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 
 from fastism_cli.results.layout import HeadLayout, Layout
 from fastism_cli.results.schema import Status
 from fastism_cli.results.writer import ResultWriter
+from tests.helpers.result_files import edited
 
 LETTERS = "ACGT"
 COMPLEMENT = [3, 2, 1, 0, 4]
@@ -104,7 +104,7 @@ def _columns(
 
 def spoil(path: Path, row: int) -> None:
     """Make a delta of a scored row NaN, and one of a reference base other than 0."""
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         codes, delta = file["seq"][row], file["delta/out"]
         known = np.flatnonzero(codes < 4)
         values = delta[row]

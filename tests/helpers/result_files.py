@@ -7,6 +7,7 @@ end of a contig, rows without scores between others.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ import h5py
 import numpy as np
 
 from fastism_cli.genome.alphabet import Alphabet
-from fastism_cli.results.intact import add_text_sums, is_text, note_text, seal
+from fastism_cli.results.intact import add_text_sums, is_text, note_numbers, note_text, seal
 from fastism_cli.results.layout import HeadLayout, Layout
 from fastism_cli.results.schema import Status
 from fastism_cli.results.writer import ResultWriter
@@ -35,7 +36,15 @@ def edited(path: Path) -> Iterator[h5py.File]:
         for dataset in (file["genome/chrom_names"], *(head["names"] for head in file["outputs"].values()), *columns):
             add_text_sums(dataset)
             note_text(dataset, 0, dataset[:])
+        noted(file)
         seal(file)
+
+
+def noted(file: h5py.File) -> None:
+    """Let the sums of all numbers be those of the new ones."""
+    file.flush()
+    with open(file.filename, "rb", buffering=0) as raw:
+        note_numbers(file, lambda at, size: os.pread(raw.fileno(), size, at))
 
 
 class Record(NamedTuple):

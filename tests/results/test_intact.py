@@ -9,6 +9,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from fastism_cli.genome import input_files
 from fastism_cli.options.choices import COMPRESSIONS
 from fastism_cli.results import hdf5_files, schema, shard_index
 from fastism_cli.results.contents import contents_of
+from fastism_cli.results.intact import seal
 from fastism_cli.results.ism_file import read_result
-from fastism_cli.results.layout import HeadLayout, Layout
+from fastism_cli.results.layout import HeadLayout, Layout, PairsLayout, ReplacedBlocks
 from fastism_cli.results.merge_shards import merge_shards
 from fastism_cli.results.scores import open_scores
 from fastism_cli.results.writer import ResultWriter
@@ -117,6 +119,42 @@ def test_every_dataset_has_a_checksum_that_every_reader_knows(tmp_path, compress
         file.visititems(look)
         assert set(json.loads(file.attrs["checksums"])) >= set(file.attrs) - {"checksums"}
     assert len(numbers) == len(schema.REGION_COLUMNS) + 1 + 2 * len(HEADS) + 2 + len(HEADS)
+
+
+@pytest.mark.one_in(12)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_numbers_that_somebody_wrote_anew_are_told(tmp_path, read_here, compression):
+    """HDF5 makes new checksums then; what is as it was is read."""
+    intact = make(tmp_path / "r.h5", compression)
+    before = told(intact)
+    for name in ("seq", "ref/c", "delta/a_b", "regions/start", "regions/status", "genome/chrom_sizes"):
+        path = shutil.copy(intact, tmp_path / "damaged.h5")
+        with h5py.File(path, "r+") as file:
+            file[name][-1:] = file[name][-1:]  # the same
+        assert told(path)[2:] == before[2:], name
+        with h5py.File(path, "r+") as file:
+            file[name][-1:] = file[name][-1:] + 1
+        with pytest.raises(
+            UsageError, match=rf"damaged\.h5 is damaged: the numbers in /{name} are not as written\. Copy"
+        ):
+            told(path)
+
+
+def test_numbers_of_a_run_that_was_stopped_and_resumed_are_as_written(tmp_path):
+    layout = Layout(ROWS, LENGTH, HEADS, compression="none")
+    options: dict[str, Any] = {"attributes": ATTRIBUTES, "genome_sizes": {"chr1": 900}, "checkpoint_seconds": 0}
+    regions: dict[str, Any] = {name: [7] for name in ("start", "end", "input_start", "bed_row", "n_padded")}
+    regions |= {"chrom": ["chr1"], "name": ["x"], "strand": ["+"], "status": [1]}
+    for stop in (2, 4, ROWS):
+        with suppress(KeyboardInterrupt), ResultWriter(tmp_path / "r.h5", layout, **options, resume=True) as writer:
+            for row in range(writer.rows_done, stop):
+                writer.write_rows(row, regions=regions, seq=np.zeros((1, LENGTH)))
+                writer.checkpoint_if_due()
+            if stop < ROWS:
+                raise KeyboardInterrupt
+    with read_result(tmp_path / "r.h5") as result:
+        assert result.seq[:].sum() == 0 and result.regions["start"].tolist() == ROWS * [7]
+        assert all("chunks_crc32" in result.dataset(name).attrs for name in ("seq", "ref/c", "delta/a_b"))
 
 
 def test_text_of_many_chunks_is_checked_chunk_by_chunk(tmp_path, monkeypatch):
@@ -229,6 +267,52 @@ def test_attributes_that_are_not_as_they_should_be_are_told(tmp_path, read_here,
                 if value is not None:
                     attributes[last] = value
             assert_told(path, name)
+
+
+PAIRS = PairsLayout(2, 5, 3)
+BLOCKS = ReplacedBlocks(2, 3, 4, 5, 2, "x.npy")
+WRONG_JSON = {
+    "config": [
+        '{"inputs": 5}', '{"target_names": [1]}', '{"custom_objects": "x"}', '{"rules": {"a": 1}}', '{"weights": 3}',
+        '{"replace_with": [1]}', '{"window": [3]}', "[1]", "nan", 9000 * "[",
+    ],
+    "pairs": [
+        *(json.dumps(asdict(PAIRS) | change) for change in (
+            {"first": -1}, {"first": "x"}, {"first": None}, {"first": 10**40}, {"first": 16}, {"count": 5.0},
+            {"within": True}, {"more": 1},
+        )), "[]", "{}",
+    ],
+    "blocks": [
+        *(json.dumps(asdict(BLOCKS) | change) for change in (
+            {"first": -1}, {"step": None}, {"step": 10**40}, {"width": "4"}, {"width": 7}, {"count": 5.0},
+            {"replace_with": 3},
+        )), "[]", "{}",
+    ],
+    "averaged": [
+        '{"models": []}', "[]",
+        '{"models": [], "rc": "yes", "rc_pairs": [], "shifts": [0], "average": "scores", "spread": false}',
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG_JSON)
+def test_json_that_another_program_wrote_is_checked(tmp_path, read_here, name):
+    """With the right checksum."""
+    layout = Layout(
+        1, LENGTH, HEADS, blocks=BLOCKS if name == "blocks" else None, pairs=PAIRS if name == "pairs" else None
+    )
+    with ResultWriter(tmp_path / "damaged.h5", layout, attributes=ATTRIBUTES, genome_sizes={"chr1": 900}):
+        pass
+    read_result(tmp_path / "damaged.h5").close()
+    for text in WRONG_JSON[name]:
+        with h5py.File(tmp_path / "damaged.h5", "r+") as file:
+            file.attrs[name] = text
+            seal(file)
+        with pytest.raises(
+            UsageError, match=r"damaged\.h5(:| is damaged:) .*[Cc]opy it again, or run again\.$"
+        ) as found:
+            read_result(tmp_path / "damaged.h5")
+        assert "\n" not in str(found.value)
 
 
 def assert_told(path: str, name: str = "") -> None:
