@@ -6,16 +6,20 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from fastism_cli.errors import RegionError, ResourceError
 from fastism_cli.genome.bed import BedSource
+from fastism_cli.genome.bigwig import BigWig
 from fastism_cli.genome.fasta import Genome
 from fastism_cli.genome.gtf import Gene
+from fastism_cli.results.ism_file import IsmFile
 from fastism_cli.results.scores import Scores
-from tests.slow.attack import annotations
+from fastism_cli.run.inputs_and_targets import OtherInputs
+from tests.slow.attack import annotations, arrays
 from tests.slow.attack.__main__ import repeat, table
 from tests.slow.attack.child import Child, Tries, all_kinds
 from tests.slow.attack.outcome import RAW, REFUSED, RIGHT, WRONG, Kind, Outcome, read
@@ -56,7 +60,28 @@ def ends_before(method: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *given: {chrom: list(map(shorter, genes)) for chrom, genes in method(*given).items()}
 
 
+def one_more(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A reader of datasets or of arrays by name whose numbers are one too large."""
+
+    def changed(*given: Any) -> Any:
+        found = method(*given)
+        return {name: values + 1 for name, values in found.items()} if isinstance(found, dict) else found[:] + 1
+
+    return changed
+
+
+def other_content(method: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *given, **options: replace(found := method(*given, **options), values=found.values + 1)
+
+
 BREAKS = (
+    ("track", BedSource, "regions", from_one),
+    ("bigWig", BigWig, "values", one_base_further),
+    ("npy-input", OtherInputs, "rows", one_more),
+    ("npy-content", arrays, "content_of", other_content),
+    ("result-pairs", IsmFile, "pairs", one_more),
+    ("result-means", IsmFile, "spread", one_more),
+    ("result-blocks", Scores, "predictions", a_little_more),
     ("BED", BedSource, "regions", from_one),
     ("FASTA", Genome, "codes", one_base_further),
     ("fai", Genome, "codes", one_base_further),

@@ -28,9 +28,9 @@ TRIES_OF_A_PROCESS = 1500  # Keras keeps something of every model
 
 def all_kinds() -> dict[str, Kind]:
     """Every kind by its name. Nothing is prepared yet, and Keras is not imported."""
-    from tests.slow.attack import annotations, genomes, models, results, variants
+    from tests.slow.attack import annotations, arrays, genomes, models, results, variants
 
-    modules = (genomes, annotations, results, models, variants)
+    modules = (genomes, annotations, arrays, results, models, variants)
     return {kind.name: kind for module in modules for kind in module.kinds()}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -12,23 +12,37 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import h5py
 import numpy as np
 
 from fastism_cli.export.export_scores import export_scores
 from fastism_cli.results import schema
 from fastism_cli.results.contents import contents_of
-from fastism_cli.results.layout import HeadLayout, Layout
+from fastism_cli.results.intact import seal
+from fastism_cli.results.ism_file import read_result
+from fastism_cli.results.layout import HeadLayout, Layout, MeanOf, ModelFile, PairsLayout, ReplacedBlocks
 from fastism_cli.results.merge_shards import merge_shards
 from fastism_cli.results.scores import open_scores
 from fastism_cli.results.writer import ResultWriter
 from tests.slow.attack.genomes import UNDAMAGED, still_read
-from tests.slow.attack.mutations import BYTES, edit_hdf5, flip_bit, mutated, truncate, zero_all
+from tests.slow.attack.mutations import BYTES, edit_hdf5, flip_bit, mutated, mutated_json, truncate, zero_all
 from tests.slow.attack.outcome import Kind, Outcome, read
 
 N_ROWS, LENGTH, STEP = 12, 16, 4  # a checkpoint every STEP rows
 HEADS = (HeadLayout("profile", (3,), ("a", "b", "c")), HeadLayout("count", (1,)))
 SIZES = {"chr1": 5000, "chr2": 700}
 NAME = "result.h5"
+NUMBERS = (schema.REF, schema.DELTA, schema.DELTA_SD, schema.PAIRS)
+TEXTS = ("config", "averaged", "blocks", "pairs", "verify")  # attributes that are JSON
+WIDER = {"format_version": schema.WIDER_VERSION}
+MEAN = MeanOf((ModelFile("a.keras", "0"), ModelFile("b.keras", "1")), True, ("profile=0:1",), (-1, 0), "scores", True)
+# What a file holds besides single letters: of its layout, and its attributes.
+FORMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "letters": ({}, {}),
+    "blocks": ({"blocks": ReplacedBlocks(2, 3, 4, 4, 2, "contents.npy")}, WIDER),
+    "pairs": ({"pairs": PairsLayout(3, 5, 2)}, WIDER),
+    "means": ({"has_spread": True}, WIDER | {"averaged": MEAN.to_json()}),
+}
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
@@ -54,12 +68,19 @@ def columns(rows: np.ndarray) -> dict[str, Any]:
 def write_rows(writer: ResultWriter, first: int, rows: np.ndarray, seed: int) -> None:
     """Rows whose numbers follow from their own number and the seed."""
     draws = [np.random.default_rng((seed, row)) for row in rows]
+    layout = writer.layout
+
+    def drawn(shape_of: Callable[[HeadLayout], tuple[int, ...]]) -> dict[str, np.ndarray]:
+        return {h.name: np.stack([d.normal(size=shape_of(h)[1:]).astype("f4") for d in draws]) for h in HEADS}
+
     writer.write_rows(
         first,
         regions=columns(rows),
         seq=np.stack([draw.integers(0, 4, LENGTH).astype("uint8") for draw in draws]),
-        reference={h.name: np.stack([d.normal(size=h.shape).astype("f4") for d in draws]) for h in HEADS},
-        delta={h.name: np.stack([d.normal(size=(*h.shape, LENGTH, 4)).astype("f4") for d in draws]) for h in HEADS},
+        reference=drawn(layout.ref_shape),
+        delta=drawn(layout.delta_shape),
+        spread=drawn(layout.delta_shape) if layout.has_spread else None,
+        pairs=drawn(layout.pairs_shape) if layout.pairs else None,
     )
 
 
@@ -79,12 +100,14 @@ def write(
     seed: int = 0,
     stop_after: int = N_ROWS,
     resume: bool = False,
+    form: str = "letters",
 ) -> None:
     """Write a result, or go on with one; stop after some rows as an interrupt does."""
     part = N_ROWS // shards
     first = shard * part
-    layout = Layout(part, LENGTH, HEADS, compression=compression)
-    options = {"attributes": attributes(first, first + part, shard, shards, seed), "genome_sizes": SIZES}
+    layout = Layout(part, LENGTH, HEADS, compression=compression, **FORMS[form][0])
+    said = attributes(first, first + part, shard, shards, seed) | FORMS[form][1]
+    options = {"attributes": said, "genome_sizes": SIZES}
     with (
         suppress(KeyboardInterrupt),
         ResultWriter(path, layout, **options, resume=resume, checkpoint_seconds=0) as writer,
@@ -111,9 +134,7 @@ def numbers(path: Path, folder: Path) -> dict[str, Any]:
         for i, block in enumerate(scores.blocks(np.arange(scores.n_rows))):
             found |= {f"seq/{i}": block.seq, f"delta/{i}": block.delta}
             found |= {f"importance/{i}": block.on_genome().importance()}
-    found["info"] = {
-        name: value for name, value in asdict(contents_of(str(path))).items() if name not in ("made", "path")
-    }
+    found["info"] = said_of(path)
     table = folder / "table.tsv"
     export_scores(str(path), str(table), kind="tsv", overwrite=True)
     return found | {"table": table.read_text()}
@@ -132,8 +153,14 @@ def _same(a: Any, b: Any) -> bool:
     return repr(a) == repr(b)
 
 
+def said_of(path: Path) -> dict[str, Any]:
+    """What `fastism info` says."""
+    return {name: value for name, value in asdict(contents_of(str(path))).items() if name not in ("made", "path")}
+
+
 # --- finished results -------------------------------------------------------------------------------------------------
 
+Reader = Callable[[Path, Path], dict[str, Any]]  # of a result; it may write into the folder
 Prepared = tuple[dict[str, bytes], dict[str, Any]]  # files by name; the numbers in them
 
 
@@ -153,14 +180,14 @@ def prepare_merged(folder: Path, *, virtual: bool) -> Prepared:
     return contents(folder)
 
 
-def contents(folder: Path) -> Prepared:
+def contents(folder: Path, reader: Reader = numbers) -> Prepared:
     files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
     out = folder / "out"
     out.mkdir()
-    return files, numbers(folder / NAME, out)
+    return files, reader(folder / NAME, out)
 
 
-def attempt(prepared: Prepared, draw: Random, folder: Path) -> Outcome:
+def attempt(prepared: Prepared, draw: Random, folder: Path, reader: Reader = numbers) -> Outcome:
     """Damage one of the files of a result, by its bytes or by its parts, and read it as all commands do."""
     files, expected = prepared
     put(files, folder)
@@ -169,7 +196,7 @@ def attempt(prepared: Prepared, draw: Random, folder: Path) -> Outcome:
     (folder / "out").mkdir()
     changed = snapshot(folder) != files
     outcome = read(
-        lambda: numbers(folder / NAME, folder / "out"), [NAME, name], lambda found: differences(found, expected)
+        lambda: reader(folder / NAME, folder / "out"), [NAME, name], lambda found: differences(found, expected)
     )
     return still_read(outcome, not changed)
 
@@ -198,6 +225,59 @@ def damage(draw: Random, folder: Path, name: str, files: dict[str, bytes]) -> No
         path.unlink()
     else:
         path.write_bytes(mutated(draw, files[name], (*BYTES, zero_all)))
+
+
+# --- results of other things than single letters ----------------------------------------------------------------------
+
+
+def everything(path: Path, folder: Path) -> dict[str, Any]:
+    """All numbers of a result, as `fastism merge` copies them, and what `fastism info` says of it."""
+    copy = folder / "copy.h5"
+    merge_shards([str(path)], str(copy), overwrite=True)
+    with h5py.File(copy) as file:
+        stored: list[str] = []
+        file.visit(stored.append)
+    with read_result(copy) as file:
+        names = [f"{group}/{head.name}" for group in NUMBERS for head in file.heads]
+        found: dict[str, Any] = {name: file.dataset(name)[:] for name in names if name in stored}
+        found |= {f"regions/{name}": column for name, column in file.regions.items()}
+        found |= {"seq": file.seq[:], "sizes": file.genome_sizes, "heads": file.heads}
+        has_pairs = file.pairs_layout is not None
+    if has_pairs:
+        with open_scores(path) as scores:
+            found["map"] = scores.pairs_of(1, scores.tracks[0])
+    return found | {"info": said_of(path)}
+
+
+def prepare_form(folder: Path, *, form: str) -> Prepared:
+    write(folder / NAME, "gzip", form=form)
+    return contents(folder, everything)
+
+
+def prepare_forms(folder: Path) -> dict[str, Prepared]:
+    found = {}
+    for form in FORMS:
+        (folder / form).mkdir()
+        found[form] = prepare_form(folder / form, form=form)
+    return found
+
+
+def attempt_json(prepared: dict[str, Prepared], draw: Random, folder: Path) -> Outcome:
+    """Change an attribute that is JSON, and its checksum, as another program may write it: no number changes."""
+    files, expected = prepared[draw.choice(sorted(prepared))]
+    put(files, folder)
+    with h5py.File(folder / NAME, "r+") as file:
+        name = draw.choice([name for name in TEXTS if file.attrs.get(name)])
+        if draw.random() > UNDAMAGED:
+            file.attrs[name] = mutated_json(draw, file.attrs[name].encode()).decode()
+        seal(file)
+    (folder / "out").mkdir()
+    known = {name: values for name, values in expected.items() if name.split("/")[0] in ("seq", *NUMBERS)}
+
+    def found() -> dict[str, Any]:
+        return {name: values for name, values in everything(folder / NAME, folder / "out").items() if name in known}
+
+    return read(found, [NAME], lambda seen: differences(seen, known))
 
 
 # --- unfinished results -----------------------------------------------------------------------------------------------
@@ -243,4 +323,7 @@ def kinds() -> Iterator[Kind]:
         yield Kind(f"result-{compression}", partial(prepare, compression=compression), attempt, share=2)
     yield Kind("result-merged", partial(prepare_merged, virtual=False), attempt)
     yield Kind("result-virtual", partial(prepare_merged, virtual=True), attempt)
+    for form in ("blocks", "pairs", "means"):
+        yield Kind(f"result-{form}", partial(prepare_form, form=form), partial(attempt, reader=everything))
+    yield Kind("result-json", prepare_forms, attempt_json)
     yield Kind("journal", prepare_unfinished, attempt_unfinished, share=2)
