@@ -46,10 +46,10 @@ def exit_code_of_errors(ctx: click.Context) -> Iterator[None]:
         try:
             yield
         except click.UsageError as error:
-            _tell(f"{error.format_message()} See {(error.ctx or ctx).command_path} --help.")
+            _tell(f"{error.format_message()} See {(error.ctx or ctx).command_path} --help.", ctx)
             ctx.exit(error.exit_code)
         except FastISMError as error:
-            _tell(error.message)
+            _tell(error.message, ctx)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             _tell("interrupted")
@@ -62,7 +62,7 @@ def exit_code_of_errors(ctx: click.Context) -> Iterator[None]:
         except (Exception, SystemExit) as error:  # code of the user's own may ask Python to end
             if stop.name:  # the terminal is closed: to write to it failed on the way out
                 ctx.exit(_code_of(stop.name))
-            _tell(_stdout_fault(error) or _unexpected(error, files_given(ctx.meta.get(GIVEN, {}))))
+            _tell(_stdout_fault(error) or _unexpected(error, files_given(ctx.meta.get(GIVEN, {}))), ctx)
             ctx.exit(1)
 
 
@@ -92,19 +92,30 @@ def _code_of(name: str) -> int:
     return SIGHUP_CODE if name == "SIGHUP" else SIGTERM_CODE
 
 
-def _tell(message: str) -> None:
+def _tell(message: str, ctx: click.Context | None = None) -> None:
+    message = _with_plain_values(message, ctx.meta.get(GIVEN, {})) if ctx else message
     with suppress(OSError):  # stderr is a terminal that is closed, or a full disk
         if is_verbose():
             click.echo(traceback.format_exc(), err=True)
         click.echo(f"Error: {message}", err=True)
 
 
+def _with_plain_values(message: str, params: Mapping[str, Any]) -> str:
+    """A message in which values with line ends and control characters, such as names of files, are on one line."""
+    for text in _texts_given(params):
+        if not text.isprintable():
+            message = message.replace(text, brief(text, 12 * len(text)))
+    return message
+
+
+def _texts_given(params: Mapping[str, Any]) -> list[str]:
+    values = [one for value in params.values() for one in (value if isinstance(value, tuple) else (value,))]
+    return [part for one in values if isinstance(one, str) for part in (one, one.partition("=")[2])]
+
+
 def files_given(params: Mapping[str, Any]) -> list[str]:
     """The files and folders among the values of a command's parameters, as the user wrote them."""
-    values = [one for value in params.values() for one in (value if isinstance(value, tuple) else (value,))]
-    texts = [one for one in values if isinstance(one, str)]
-    parts = [part for text in texts for part in (text, text.partition("=")[2]) if part]
-    return list(dict.fromkeys(part for part in parts if _is_there(part)))
+    return list(dict.fromkeys(text for text in _texts_given(params) if text and _is_there(text)))
 
 
 def _is_there(path: str) -> bool:

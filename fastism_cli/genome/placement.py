@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.bed import Region
+from fastism_cli.options.choices import MOST_BASES
 
 FIRST = 1  # the number of a contig's first base for people; it is 0 in the program
 SPAN = re.compile(r"(?P<chrom>\S+):(?P<start>[0-9,]{1,20})-(?P<end>[0-9,]{1,20})")
@@ -259,6 +260,8 @@ def parse_span(text: str) -> tuple[str, int, int]:
     first, last = map(int, digits)
     if first < FIRST:
         raise UsageError(f"{text}: positions count from 1, as in samtools. Received: {first}")
+    if last > MOST_BASES:
+        raise UsageError(f"{text}: no contig has so many bases: the most is {MOST_BASES:,}.")
     if first > last:
         raise UsageError(f"{text}: the end comes before the start. Give the first and the last base.")
     return match["chrom"], first - FIRST, last

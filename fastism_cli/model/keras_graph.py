@@ -19,7 +19,7 @@ import keras
 from keras.src.models.functional import Functional
 from keras.src.ops.numpy import Flip
 
-from fastism_cli.errors import ModelError
+from fastism_cli.errors import FastISMError, ModelError, UsageError
 from fastism_cli.model import backend
 from fastism_cli.model.graph import Arguments, Input, LayerGraph, Node, Port, Shape, Tensor
 from fastism_cli.model.loading.config_entries import written_name
@@ -128,6 +128,8 @@ def layer_graph(model: Any, *, length: int | None = None) -> LayerGraph:
     ------
     ModelError
         If an input's length is variable and no ``length`` was given.
+    UsageError
+        If a layer cannot take that length.
     """
     if is_tf_keras(model):
         return _single_node(model, length)
@@ -141,7 +143,8 @@ def layer_graph(model: Any, *, length: int | None = None) -> LayerGraph:
     _require_length(model, length)
     builder = _Builder(length)
     inputs = [builder.add_tensor(x, variable=None in x.shape[1:]) for x in function.inputs]
-    outputs = builder.add_function(function, inputs)
+    with _told_of_length(length):
+        outputs = builder.add_function(function, inputs)
     return LayerGraph(
         nodes=tuple(builder.nodes),
         tensors=tuple(Tensor(tuple(x.shape[1:]), str(x.dtype)) for x in builder.symbols),
@@ -149,6 +152,18 @@ def layer_graph(model: Any, *, length: int | None = None) -> LayerGraph:
         outputs=tuple(Port(n, t) for n, t in zip(output_names(model), outputs, strict=True)),
         keeps_masks=builder.keeps_masks,
     )
+
+
+@contextmanager
+def _told_of_length(length: int | None) -> Iterator[None]:
+    """Report a length that a layer of the model cannot take, such as one that is shorter than a kernel."""
+    try:
+        yield
+    except ValueError as error:  # of Keras, which an error of this program may be too
+        if length is None or isinstance(error, FastISMError):
+            raise
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"--length {length}: the model has no outputs for it: {said}") from error
 
 
 def _require_length(model: Any, length: int | None) -> None:

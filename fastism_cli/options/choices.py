@@ -23,6 +23,7 @@ REDUCTIONS = ("none", "sum", "mean", "max", "center:W", "logsumexp", "profile", 
 SCALES = ("logit", "log2")
 CHECKPOINT_SECONDS = 30.0
 SAMPLES = 20  # shuffles of a block
+MOST_SAMPLES = 100_000
 
 OVERLAPS = ("mean", "max", "first")  # one number for a base that several regions cover
 LINE_FOR = ("substitution", "base", "site")

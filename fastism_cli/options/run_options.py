@@ -21,6 +21,7 @@ from fastism_cli.options.choices import (
     MOST_BASES,
     MOST_IN_A_CALL,
     MOST_LENGTH,
+    MOST_SAMPLES,
     MOST_SECONDS,
     N_POLICIES,
     PRECISIONS,
@@ -152,8 +153,8 @@ class RunOptions:
 
     def _check_blocks(self) -> None:
         """What --replace-with, --width, --step and those of shuffles say."""
-        for name in ("width", "step", "samples"):
-            _check_number(name, getattr(self, name), MOST_LENGTH)
+        for name, most in {"width": MOST_LENGTH, "step": MOST_LENGTH, "samples": MOST_SAMPLES}.items():
+            _check_number(name, getattr(self, name), most)
         if not isinstance(self.seed, int) or not 0 <= self.seed <= MOST_IN_A_CALL:
             raise UsageError(f"--seed must be a whole number from 0 on. Received: {brief(repr(self.seed))}")
         if self.replace_with is None:

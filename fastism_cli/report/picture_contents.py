@@ -25,6 +25,7 @@ from fastism_cli.scores.tracks import Track, choose_tracks
 from fastism_cli.scores.written_names import cell
 
 MAX_PANELS = 24
+MAX_DRAWN = 1_000_000  # bases of a picture
 MAX_STITCHED = 100_000  # bases of tiles that are drawn as one without being asked for by --region
 
 
@@ -125,6 +126,10 @@ class Pictures:
     def chosen(self) -> list[Chosen]:
         """Which rows each picture shows, in the order of asking."""
         asked = parse_interval(self.options.region) if self.options.region else None
+        if asked and asked.end - asked.start > MAX_DRAWN:
+            raise UsageError(
+                f"--region {asked} has more than {MAX_DRAWN:,} bases, which no picture shows. Choose a part."
+            )
         records: dict[int, list[int]] = {}
         for row in self._rows(asked):
             record = int(self.first.regions["bed_row"][row]) if self.options.top is None else row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,6 +13,7 @@ from typing import Any
 from fastism_cli.errors import OutputError
 from fastism_cli.genome.input_files import STDIN, content_sha256
 from fastism_cli.options.per_head import split_named
+from fastism_cli.options.problems import brief
 from fastism_cli.results.crash_safe_file import in_use, is_in_use
 from fastism_cli.results.journal import SUFFIX, read_checkpoint
 from fastism_cli.results.layout import MeanOf, ModelFile
@@ -144,6 +146,8 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool, resume: bool 
     """
     name = os.fspath(path)
     _check_file(name, overwrite=overwrite or resume, option="--output")
+    for unfinished in unfinished_names(name):
+        _require_short(unfinished, "--output")
     check_partial(name + PARTIAL_SUFFIX, overwrite=overwrite, resume=resume)
 
 
@@ -216,6 +220,16 @@ def _named_inputs(attributes: Mapping[str, Any]) -> list[str]:
     return [*map(str, paths), *map(str, listed), *(value for _, value in split_named(values))]
 
 
+def _require_short(name: str, option: str) -> None:
+    try:
+        os.lstat(name)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise OutputError(
+                f"{option} {brief(name)}: no file can have so long a name. Choose a shorter one."
+            ) from error
+
+
 def require_name(name: str, option: str) -> None:
     """Refuse an empty name, which an unset variable of a shell gives."""
     if not name:
@@ -233,6 +247,7 @@ def check_place(name: str, option: str) -> None:
     folder = os.path.dirname(name) or "."
     if "\0" in name:
         raise OutputError(f"{option} holds a NUL. Received: {name!r}")
+    _require_short(name, option)
     if names_stream(name) or is_pipe(name):
         raise OutputError(f"{option} {name}: this output cannot go to stdout or a pipe. Name a file to write.")
     if os.path.exists(name) and not os.path.isfile(name):

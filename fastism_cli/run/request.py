@@ -80,7 +80,8 @@ def check_together(models: Sequence[ModelSource], options: RunOptions) -> None:
     UsageError
     """
     names = [model.path for model in models if model.path is not None]
-    again = [name for i, name in enumerate(names) if name in names[:i]]
+    files = [os.path.realpath(name) for name in names]  # a link, or another way to write a name, is no other model
+    again = [name for i, name in enumerate(names) if files[i] in files[:i]]
     if not models:
         raise UsageError("There is no model: give one, or several.")
     if again:

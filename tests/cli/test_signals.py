@@ -33,6 +33,7 @@ SIGNALS = {"SIGHUP": 129, "SIGTERM": 143, "SIGINT": 130, "SIGUSR1": 143, "SIGUSR
 COMMANDS = {
     "export": ["export", "r.h5", "--format", "tsv", "-o", "out/o.tsv"],
     "report": ["report", "r.h5", "-o", "out/o.html"],
+    "top": ["top", "r.h5", "-o", "out/o.tsv"],
     "plot": ["plot", "r.h5", "--top", "2", "--target", "count", "-o", "out/pictures/"],
     "merge": ["merge", "s0.h5", "s1.h5", "-o", "out/o.h5"],
     "merge --virtual": ["merge", "s0.h5", "s1.h5", "-o", "out/o.h5", "--virtual"],

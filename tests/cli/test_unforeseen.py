@@ -161,6 +161,31 @@ def test_the_file_in_hand_is_named_alone(command, files, monkeypatch):
     assert_one_line(result, f"Error: {name}: ZeroDivisionError: {len(name)} letters (run again")
 
 
+@pytest.mark.parametrize("command", ["info", "export", "top", "inspect", "merge"])
+def test_a_name_with_a_line_end_is_told_on_one_line(command, files):
+    arguments = ["odd\nname\x1b.h5" if part in INPUTS else part for part in CALLS[command]]
+    result = call(command, *arguments)
+    assert result.exit_code == 2
+    assert_one_line(result, "odd\\nname\\x1b.h5")
+    assert result.stderr.count("\n") == 1
+
+
+LONG = 253 * "x"  # a name that a folder holds, but not with the ending
+
+
+@pytest.mark.parametrize("command", [name for name in CALLS if any(part.startswith("o.") for part in CALLS[name])])
+def test_a_name_that_is_too_long_is_refused_at_once(command, files):
+    before = set(os.listdir())
+    for name in (LONG, 60 * LONG):
+        arguments = [name + part if part.startswith("o.") else part for part in CALLS[command]]
+        result = call(command, *arguments)
+        assert result.exit_code == 2, result.output
+        assert "no file can have so long a name. Choose a shorter one." in result.stderr.splitlines()[-1]
+        assert (
+            len(result.stderr) < 400 and "Traceback" not in result.stderr and set(os.listdir()) - {"g.fa.fai"} == before
+        )
+
+
 # --- files that cannot be read ---------------------------------------------------------------------------------------
 
 

@@ -244,6 +244,16 @@ def test_a_subclassed_model_is_opaque_but_exact(rng):
     np.testing.assert_allclose(delta[..., 4, 1], predicted(model, one_hot, 4, 1), atol=2e-6)
 
 
+def test_a_length_that_a_layer_cannot_take_is_told():
+    inp = keras.Input((None, 4))
+    model = keras.Model(inp, layers.GlobalMaxPooling1D()(layers.Conv1D(4, 3, name="motifs")(inp)))
+    with pytest.raises(
+        UsageError, match=r"^--length 2: the model has no outputs for it: Computed output size would be "
+    ):
+        FastISM(model, length=2)
+    assert FastISM(model, length=3).input_length == 3
+
+
 @pytest.mark.parametrize(
     "options, message",
     [

@@ -147,6 +147,8 @@ def test_a_place_without_a_base_says_so():
         (f"chr1:1-{'9' * 5000}", "CHROM:START-END"),
         ("chr1:0-5", "count from 1"),
         ("chr1:6-5", "the end comes before the start"),
+        ("chr1:1-4294967296", "no contig has so many bases: the most is 4,294,967,295"),
+        (f"chr1:1-{'9' * 19}", "no contig has so many bases"),
     ],
 )
 def test_what_is_no_place_is_refused(text, message):

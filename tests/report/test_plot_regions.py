@@ -305,3 +305,11 @@ def test_the_pictures_site_is_in_the_view(looked):
     for contents in contents_of(path, top=N, targets=["out=0"], bases=60):
         row = report_files.names_of(N).index(contents.panels[0].region.name)
         assert contents.view.start <= truth.start[row] + SITE_AT + 5 < contents.view.end <= truth.start[row] + LENGTH
+
+
+def test_a_region_that_no_picture_shows_is_refused(here, looked):
+    with pytest.raises(
+        UsageError, match=r"^--region chr1:1-4,000,000,000 has more than 1,000,000 bases, which no picture"
+    ):
+        plot_regions(looked[0], PlotOptions(targets=["count"], region="chr1:1-4,000,000,000"), "o.png")
+    assert list(here.iterdir()) == []

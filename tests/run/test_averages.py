@@ -288,6 +288,7 @@ def test_the_command_says_what_it_averages_and_info_too(folder):
     ("arguments", "message"),
     [
         (["--model", "{fold1}", "--model", "{fold1}"], "is given twice. Give each model of a mean once."),
+        (["--model", "{fold1}", "--model", "{same}"], "is given twice. Give each model of a mean once."),
         (
             ["--model", "{fold1}", "--model", "{pair}"],
             "{pair}: its inputs are dna, features, those of the first model dna",
@@ -305,7 +306,8 @@ def test_the_command_says_what_it_averages_and_info_too(folder):
     ],
 )
 def test_one_line_for_what_cannot_be_meant(folder, arguments, message):
-    known = [argument.format(**folder.models) for argument in arguments]
+    same = f"{folder.path}/./{folder.models['fold1'].rsplit('/', 1)[1]}"  # by another name
+    known = [argument.format(**folder.models, same=same) for argument in arguments]
     output = folder.path / "refused.h5"
     result = fastism("run", *known, "--bed", folder.bed, "--fasta", folder.fasta, "-o", output)
     assert result.exit_code == 2, result.output

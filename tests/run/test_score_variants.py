@@ -548,3 +548,19 @@ def test_more_bases_around_than_the_input_has_are_refused(folder, chances, tmp_p
     assert (
         result.exit_code == 2 and f"--around must be at most the length of the model's input, {LENGTH}" in result.stderr
     )
+
+
+def test_alleles_of_a_model_that_gives_no_number_fail(folder, tmp_path):
+    """One weight is NaN: so is every prediction, also where the engine's delta does not meet it."""
+    inp = keras.Input((LENGTH, 4), name="dna")
+    model = keras.Model(inp, keras.layers.Dense(1, name="out")(keras.layers.Flatten()(inp)))
+    kernel, bias = model.get_weights()
+    kernel[0] = np.nan
+    model.set_weights([kernel, bias])
+    model.save(tmp_path / "nan.keras")
+    vcf = write_vcf(tmp_path / "in.vcf", [substitution("chrA", position) for position in range(20, 24)])
+    call = ["variants", "-m", str(tmp_path / "nan.keras"), "--vcf", vcf, "-f", folder.fasta, "--no-check"]
+    result = CliRunner().invoke(main, [*call, "-o", str(tmp_path / "o.vcf")])
+    assert result.exit_code == 1, result.output
+    assert "for which the model gave NaN or infinity" in result.stderr
+    assert {line["status"] for line in table_of(tmp_path / "o.tsv")} == {"failed"}

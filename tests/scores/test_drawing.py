@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import combinations
 from pathlib import Path
 
@@ -230,6 +231,16 @@ def test_text_is_measured_and_shortened():
     assert text_inches(short, 8) <= 1.0 < text_inches(text, 8)
     assert short.startswith("a name") and short.endswith("long") and "…" in short
     assert in_lines(["peak_1", "chr1:1-500 (+)", text], 8, 2.0) == ["peak_1   chr1:1-500 (+)", shortened(text, 8, 2.0)]
+
+
+def test_a_text_of_any_length_is_shortened_at_once():
+    """A gene or a title of a million letters."""
+    began = time.monotonic()
+    for text in (1_000_000 * "x", 999 * "wide ", "W" * 1001):
+        short = shortened(text, 8, 2.0)
+        assert text_inches(short, 8) <= 2.0 < text_inches(short + 4 * text[0], 8)
+    assert time.monotonic() - began < 10
+    assert shortened("long", 8, 0.0) == "l\u2026"
 
 
 def test_what_does_not_fit_is_refused_with_what_would(looked):

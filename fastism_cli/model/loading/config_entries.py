@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,16 +99,37 @@ def known_names(entry: Config) -> tuple[Any, ...]:
 
 # In the place of a slash, which Keras 3 refuses in the name of a layer: no other name of Keras 2 has this character.
 SLASH = ">"
+# What a scope in a graph of TensorFlow cannot hold. Keras says so only when it runs the graph: files have such names.
+_OUTSIDE = re.compile(r"[^A-Za-z0-9_.>-]")
+_NUMBER = re.compile(r">\.([0-9a-f]{1,6})\.")  # of another letter
+_BEGIN = "."  # before a number, with which no scope may begin
 
 
 def plain_name(name: str) -> str:
-    """The name of a layer as Keras 3 takes it: without slashes, and no two names become one."""
-    return name.replace("/", SLASH)
+    """The name of a layer as Keras 3 and TensorFlow take it, and no two names become one.
+
+    A plain name stays as it is. :func:`written_name` is the way back.
+
+    Examples
+    --------
+    >>> plain_name("conv_1"), plain_name("block1/conv"), plain_name("a b"), plain_name("_x")
+    ('conv_1', 'block1>conv', 'a>.20.b', '.>.5f.x')
+    """
+    name = _OUTSIDE.sub(lambda found: _numbered(found[0]), name.replace("/", SLASH))
+    if not name or name[0].isalnum() or name.startswith(_BEGIN):
+        return name
+    return _BEGIN + (name if _NUMBER.match(name) else _numbered(name[0].replace(SLASH, "/")) + name[1:])
+
+
+def _numbered(letter: str) -> str:
+    return f"{SLASH}.{ord(letter):x}."
 
 
 def written_name(name: str) -> str:
     """The name that the layer has in its file."""
-    return name.replace(SLASH, "/")
+    if name.startswith(_BEGIN) and _NUMBER.match(name, 1):
+        name = name.removeprefix(_BEGIN)
+    return _NUMBER.sub(lambda found: chr(min(int(found[1], 16), sys.maxunicode)), name).replace(SLASH, "/")
 
 
 def is_custom(layer: Config, context: Context) -> bool:

@@ -20,7 +20,14 @@ from weakref import WeakSet
 from fastism_cli.errors import FastISMError, ModelError
 from fastism_cli.genome.input_files import printable
 from fastism_cli.model.loading.assign_weights import copy_weights, load_weights, under_name
-from fastism_cli.model.loading.config_entries import Config, all_entries, is_foreign, numbers_in
+from fastism_cli.model.loading.config_entries import (
+    Config,
+    all_entries,
+    is_foreign,
+    is_layer_entry,
+    numbers_in,
+    plain_name,
+)
 from fastism_cli.model.loading.custom_objects import load_custom_objects, usual_names
 from fastism_cli.model.loading.file_kinds import (
     KERAS_FOLDER,
@@ -114,13 +121,23 @@ def load_model(
             file = replace(file, config=use_own_functions(file.config, objects))
             refuse_code(file, objects, allow_lambda)
             refuse_sizes(file.config, file.path)
+            refuse_names(file.config, file.path)
     import keras
 
     from fastism_cli.model.precision import usual_defaults
 
     fitting = weights_that_fit(keras.layers.Layer, _path_of_weights(file))
     with quiet_libraries(), usual_names(), usual_defaults(), fitting:
-        return _climb(file, objects, allow_lambda)
+        return _with_plain_names(_climb(file, objects, allow_lambda))
+
+
+def _with_plain_names(model: Any) -> Any:
+    """The model, whose layers have names that can be scopes; those of inputs and heads stay."""
+    from fastism_cli.model.keras_graph import all_layers, of_tf_keras
+
+    for layer in [] if of_tf_keras(model) else all_layers(model):
+        layer.name = plain_name(layer.name)
+    return model
 
 
 @contextmanager
@@ -298,6 +315,16 @@ def refuse_sizes(config: Any, path: Path) -> None:
             if not all(abs(number) <= LARGEST_SIZE for number in numbers_in(found[name])):
                 layer = printable(str(found.get("name", entry["class_name"])))
                 raise ModelError(f"{path} has a damaged configuration: {name} of layer {layer!r} is no size")
+
+
+def refuse_names(config: Any, path: Path) -> None:
+    """Raise :class:`ModelError` for a layer without a name, or with control characters in it: no backend runs it."""
+    for entry in all_entries(config):
+        name = entry["config"].get("name", "layer") if isinstance(entry["config"], dict) else "layer"
+        if isinstance(name, str) and is_layer_entry(entry) and (not name or not name.isprintable()):
+            raise ModelError(
+                f"{path}: a layer of class {printable(entry['class_name'])} has the name {name!r:.80}. Rename it"
+            )
 
 
 def refuse_waiting(config: Any, path: Path) -> None:

@@ -314,12 +314,12 @@ def _score_block(
     nothing = np.full(len(job.labels), np.nan, np.float32)
     for record, variant in enumerate(block.variants):
         statuses, delta = block.statuses[record], deltas[record]
-        for number, status in enumerate(statuses):
-            if status == AlleleStatus.OK and not np.isfinite(delta[number]).all():
-                statuses[number], delta[number] = AlleleStatus.FAILED, np.nan
-        counts.update(statuses)
         window = block.window_of[record]
         before = nothing if window < 0 else reference[window]
+        for number, status in enumerate(statuses):
+            if status == AlleleStatus.OK and not np.isfinite([before, delta[number]]).all():
+                statuses[number], delta[number] = AlleleStatus.FAILED, np.nan
+        counts.update(statuses)
         more = [fold_changes(before, delta)] if job.asked.fold_change else []
         more += [*np.moveaxis(around[record], 2, 0)] if around else []
         scores = AlleleScores(before, delta, more, statuses)

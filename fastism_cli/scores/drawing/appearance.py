@@ -24,6 +24,7 @@ HEAT = "RdBu_r"
 
 LIBRARIES = ("matplotlib", "matplotlib.figure")
 FONT = "DejaVu Sans"  # comes with matplotlib
+MOST_LETTERS = 1000  # of a line: no paper is wider
 HINTED = 1.05  # how much wider text of few pixels may be drawn than its outlines are
 
 STYLE: Any = {
@@ -85,9 +86,13 @@ def line_inches(points: float) -> float:
 
 def shortened(text: str, points: float, inches: float) -> str:
     """As much of a text as fits, with dots in its middle where some is left out."""
-    if text_inches(text, points) <= inches:
+    if len(text) <= MOST_LETTERS and text_inches(text, points) <= inches:
         return text
-    kept = next((n for n in range(len(text) - 1, 1, -1) if text_inches(_without_middle(text, n), points) <= inches), 1)
+    kept, most = 1, min(len(text) - 1, MOST_LETTERS)
+    while kept < most:
+        middle = (kept + most + 1) // 2
+        fits = text_inches(_without_middle(text, middle), points) <= inches
+        kept, most = (middle, most) if fits else (kept, middle - 1)
     return _without_middle(text, kept)
 
 
