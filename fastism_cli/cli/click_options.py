@@ -13,7 +13,14 @@ from click.shell_completion import CompletionItem
 from fastism_cli.cli.exit_codes import GIVEN
 from fastism_cli.cli.messages import start_logging
 from fastism_cli.errors import UsageError
-from fastism_cli.options.choices import MOST_BASES, MOST_IN_A_CALL, MOST_LENGTH, MOST_SAMPLES, signed_number, whole_number
+from fastism_cli.options.choices import (
+    MOST_BASES,
+    MOST_IN_A_CALL,
+    MOST_LENGTH,
+    MOST_SAMPLES,
+    signed_number,
+    whole_number,
+)
 from fastism_cli.options.figure_options import parse_limits, parse_size
 from fastism_cli.options.problems import brief
 from fastism_cli.options.run_options import CHOICES, RunOptions, flag, parse_window
