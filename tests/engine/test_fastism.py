@@ -247,9 +247,7 @@ def test_a_subclassed_model_is_opaque_but_exact(rng):
 def test_a_length_that_a_layer_cannot_take_is_told():
     inp = keras.Input((None, 4))
     model = keras.Model(inp, layers.GlobalMaxPooling1D()(layers.Conv1D(4, 3, name="motifs")(inp)))
-    with pytest.raises(
-        UsageError, match=r"^--length 2: the model has no outputs for it: Computed output size would be "
-    ):
+    with pytest.raises(UsageError, match=r"^length 2: the model has no outputs for it: Computed output size would be "):
         FastISM(model, length=2)
     assert FastISM(model, length=3).input_length == 3
 

@@ -68,8 +68,8 @@ def test_what_is_no_array_is_refused_by_option_and_file(case):
     make, message = FAULTS[case]
     make()
     for option, call in (
-        ("--input a:", lambda: read_inputs(["a=x.npy"])),
-        ("--replace-with", lambda: content_of("x.npy", DNA, 5, samples=1, seed=0)),
+        ("inputs a:", lambda: read_inputs(["a=x.npy"])),
+        ("replace_with", lambda: content_of("x.npy", DNA, 5, samples=1, seed=0)),
     ):
         with pytest.raises(UsageError) as found:
             call()
@@ -90,7 +90,7 @@ def test_what_is_no_array_is_refused_by_option_and_file(case):
 )
 def test_a_content_that_no_block_holds_is_refused_by_option_and_file(values, message):
     np.save("x.npy", values)
-    with pytest.raises(UsageError, match=rf"^--replace-with x\.npy: an array {message}"):
+    with pytest.raises(UsageError, match=rf"^replace_with x\.npy: an array {message}"):
         content_of("x.npy", DNA, 5, samples=1, seed=0)
 
 

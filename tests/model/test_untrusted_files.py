@@ -558,6 +558,12 @@ def test_a_listed_name_has_no_control_characters() -> None:
     assert describe_problems(entry) == ["'a??[2J': class Own is not known; pass --custom-objects FILE.py"]
 
 
+@pytest.mark.parametrize("name", ["profile out", "block1/conv", "_x", "é"])
+def test_a_listed_name_is_that_of_the_file(name: str) -> None:
+    entry = {"class_name": "Own", "module": "lab", "config": {"name": name}}
+    assert describe_problems(entry) == [f"'{name}': class Own is not known; pass --custom-objects FILE.py"]
+
+
 def test_names_registered_by_an_imported_module_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The module that is named imports the one that registers, and defines another thing itself."""
 

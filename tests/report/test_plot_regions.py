@@ -309,7 +309,7 @@ def test_the_pictures_site_is_in_the_view(looked):
 
 def test_a_region_that_no_picture_shows_is_refused(here, looked):
     with pytest.raises(
-        UsageError, match=r"^--region chr1:1-4,000,000,000 has more than 1,000,000 bases, which no picture"
+        UsageError, match=r"^region chr1:1-4,000,000,000 has more than 1,000,000 bases, which no picture"
     ):
         plot_regions(looked[0], PlotOptions(targets=["count"], region="chr1:1-4,000,000,000"), "o.png")
     assert list(here.iterdir()) == []

@@ -125,10 +125,10 @@ def test_inspect_and_verify_take_blocks(folder):
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
-        (np.zeros((5, 3)), {}, r"--replace-with .*x\.npy: an array must have shape"),
-        (np.zeros((5, 4)), {"width": 4}, r"--replace-with .*x\.npy has a width of its own, 5\. Received: width=4"),
-        (np.full((5, 4), np.nan), {}, r"--replace-with .*x\.npy: an array must hold finite numbers"),
-        (None, {}, r"--replace-with .*x\.npy cannot be read: No such file or directory"),
+        (np.zeros((5, 3)), {}, r"replace_with .*x\.npy: an array must have shape"),
+        (np.zeros((5, 4)), {"width": 4}, r"replace_with .*x\.npy has a width of its own, 5\. Received: width=4"),
+        (np.full((5, 4), np.nan), {}, r"replace_with .*x\.npy: an array must hold finite numbers"),
+        (None, {}, r"replace_with .*x\.npy cannot be read: No such file or directory"),
     ],
 )
 def test_a_file_that_no_block_holds_is_told_with_all_else_before_keras(folder, tmp_path, content, options, message):

@@ -19,6 +19,7 @@ from fastism_cli.model.loading.config_entries import (
     is_layer_entry,
     objects_in,
     unknown_arguments,
+    written_name,
 )
 from fastism_cli.model.loading.repair_config import HARD_SIGMOID, plain_config, registered_objects, repair_config
 
@@ -254,7 +255,7 @@ def problems(
     for layer, entry in entries_in(_repaired(config, context)):
         line = _problem(entry, context) if is_layer_entry(entry) and isinstance(entry["config"], dict) else ""
         if line:
-            lines.setdefault(layer, line)
+            lines.setdefault(written_name(layer), line)
     order = [layer for layer, _ in entries_in(config)]
     found = sorted(lines, key=lambda layer: order.index(layer) if layer in order else len(order))
     return {layer: lines[layer] for layer in found}
