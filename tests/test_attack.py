@@ -92,7 +92,7 @@ BREAKS = (
 )
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(24)
 @pytest.mark.parametrize(("name", "owner", "method", "broken"), BREAKS, ids=[b[0] for b in BREAKS])
 def test_a_broken_reader_is_found(tmp_path, monkeypatch, name, owner, method, broken):
     tries = Tries(CHEAP, tmp_path)

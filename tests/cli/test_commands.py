@@ -421,7 +421,7 @@ def start(folder: Folder, *more: str, cwd: Path) -> subprocess.Popen:
     )
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(24)
 @pytest.mark.parametrize(
     ("number", "code"),
     [
@@ -450,7 +450,7 @@ def wait_for(condition, process: subprocess.Popen) -> None:
     assert condition(), process.communicate()[1] if process.poll() is not None else "it takes too long"
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(24)
 def test_a_real_process_says_only_its_own_lines(folder, here):
     process = start(folder, "-b", folder.bed, cwd=here)
     stdout, stderr = process.communicate(timeout=60)

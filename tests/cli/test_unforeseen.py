@@ -217,7 +217,7 @@ UNREADABLE: dict[str, Callable[[Path], None]] = {
 }
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(24)
 @pytest.mark.parametrize("kind", UNREADABLE)
 def test_a_file_that_cannot_be_read_is_one_line_in_every_command(kind, files):
     calls = [*([command, *arguments] for command, arguments in CALLS.items()), MORE]

@@ -64,7 +64,7 @@ def one_hot(rng) -> np.ndarray:
 # --- what is put into a block -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(18)
 @pytest.mark.parametrize("engine", ["fast", "naive"])
 @pytest.mark.parametrize(
     ("replace_with", "rows"),
@@ -114,7 +114,7 @@ def test_shuffles_of_a_block_are_averaged(engine, one_hot):
     assert_deltas(scorer(one_hot), model, one_hot, changed)
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(18)
 def test_shuffles_depend_on_the_seed_and_on_the_place_of_the_block_alone(one_hot):
     options = {"engine": "fast", "replace_with": "shuffle", "width": 7, "samples": 3}
     whole = FastISM(pooled(), step=1, seed=1, batch_size=9, **options)(one_hot).delta["y"]
@@ -158,7 +158,7 @@ def test_ranges_of_any_widths_in_any_order(engine, one_hot):
     assert scorer.block_ranges == tuple(ranges)
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(18)
 def test_chosen_blocks_in_their_order(one_hot):
     scorer = FastISM(pooled(), engine="fast", replace_with="N", width=5, step=2, batch_size=7)
     whole = scorer(one_hot).delta["y"]
@@ -183,7 +183,7 @@ def test_blocks_of_a_window_begin_with_it(one_hot):
         np.testing.assert_allclose(found, wanted, atol=4e-6)
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(18)
 def test_blocks_that_no_output_sees_are_not_computed(one_hot):
     inp = dna(LENGTH)
     x = layers.Flatten()(layers.Cropping1D((20, 20))(conv(inp, 4, 3)))
@@ -302,7 +302,7 @@ def test_engine_equals_plain_keras_for_all_blocks(name, width, kind):
         assert_exact(name, width, step, kind)
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(18)
 @pytest.mark.compiled
 @pytest.mark.parametrize(
     ("name", "width", "step", "kind"),
@@ -320,7 +320,7 @@ def test_compiled_engine_equals_plain_keras(name, width, step, kind):
 DRAWN = ("conv_pools_dense-one", "residual", "norm_between-batch", "attention-dot", "beside_the_mirror_image-add")
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(18)
 @settings(max_examples=15)
 @given(
     name=st.sampled_from(DRAWN),

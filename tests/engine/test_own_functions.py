@@ -88,7 +88,7 @@ def assert_as_fast(model, plain) -> None:
     assert_exact(model)
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(24)
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_an_activation_of_ones_own(name):
     function = ACTIVATIONS[name]
@@ -115,7 +115,7 @@ WITH_ACTIVATION = {
 }
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(24)
 @pytest.mark.parametrize("name", WITH_ACTIVATION)
 def test_every_layer_that_has_an_activation(name):
     build = WITH_ACTIVATION[name]
@@ -297,7 +297,7 @@ SUBCLASSES = {
 }
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(24)
 @pytest.mark.parametrize("name", SUBCLASSES)
 def test_subclasses(name):
     own, plain = (between(*build()) for build in SUBCLASSES[name])

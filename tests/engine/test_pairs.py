@@ -70,7 +70,7 @@ def in_float64(model: keras.Model):
     return lambda x: np.concatenate([np.asarray(precise(part.astype("float64"))) for part in np.array_split(x, 9)])
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(12)
 @pytest.mark.parametrize("engine", ["fast", "naive"])
 @pytest.mark.parametrize(
     ("within", "window", "n_policy"),
@@ -119,7 +119,7 @@ def test_codes_and_one_hot_give_the_same(one_hot):
     assert np.isnan(by_codes.delta["y"][..., :10, :]).all()
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(12)
 @pytest.mark.parametrize("batch_size", [9, 70, 10**6])
 def test_the_size_of_a_call_changes_nothing(batch_size, one_hot):
     few = (

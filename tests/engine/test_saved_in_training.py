@@ -82,7 +82,7 @@ def assert_at_inference(model: Any, wanted: np.ndarray, names: set[str]) -> None
     np.testing.assert_allclose(a.reference["out"], wanted, rtol=0, atol=1e-5)
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(24)
 @pytest.mark.parametrize("package, ending", [(keras, ".keras"), (tf_keras, ".h5"), (tf_keras, ""), (tf_keras, None)])
 def test_every_format_is_run_at_inference(package, ending, tmp_path, caplog):
     model = with_layer(package, *random_and_batch(package), training=True)

@@ -70,7 +70,7 @@ FORMATS: dict[str, Callable[[Any, Path], tuple[Path, ...]]] = {
 }
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(24)
 @pytest.mark.parametrize("writer", ["keras 2", "keras 3"])
 @pytest.mark.parametrize("name", FORMATS)
 def test_format_is_found_by_content(name: str, writer: str, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_weights_replace_those_of_a_whole_model(tmp_path: Path) -> None:
     assert_same(load_model(path, weights=tmp_path / "new.h5"), new)
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(18)
 def test_saved_model_folder_becomes_a_keras_3_model(tmp_path: Path) -> None:
     model = nested()
     model.save(tmp_path / "m", save_format="tf")
@@ -210,7 +210,7 @@ def shared_and_nested() -> Any:
 WITHOUT_EQUAL = {function_without_an_equal: ["tf.math.bessel_i0e"]}
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(24)
 @pytest.mark.parametrize(
     "build",
     [

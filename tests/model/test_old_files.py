@@ -206,7 +206,7 @@ def test_files_of_every_age(version, graph, write, tmp_path):
     np.testing.assert_allclose(np.asarray(loaded(one_hot)), np.asarray(same_in_keras_3()(one_hot)), rtol=1e-5)
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(24)
 def test_an_old_file_is_fast(tmp_path):
     (path,) = hdf5_file(tmp_path, functional(AGES["2.0.5"]), "2.0.5")
     model = load_model(path)

@@ -121,7 +121,7 @@ def test_every_dataset_has_a_checksum_that_every_reader_knows(tmp_path, compress
     assert len(numbers) == len(schema.REGION_COLUMNS) + 1 + 2 * len(HEADS) + 2 + len(HEADS)
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(18)
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_numbers_that_somebody_wrote_anew_are_told(tmp_path, read_here, compression):
     """HDF5 makes new checksums then; what is as it was is read."""
@@ -224,7 +224,7 @@ def read_here(monkeypatch):
     monkeypatch.setattr(input_files, "found_by_child", lambda find, seconds: find())
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(24)
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_datasets_that_are_not_as_they_should_be_are_told(tmp_path, read_here, damage):
     intact = make(tmp_path / "r.h5")
@@ -245,7 +245,7 @@ def test_groups_that_are_not_as_they_should_be_are_told(tmp_path, read_here):
             assert_told(path, name.split("/")[0])
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(18)
 @pytest.mark.parametrize("with_sums", [True, False])
 def test_attributes_that_are_not_as_they_should_be_are_told(tmp_path, read_here, with_sums):
     intact = write_result(tmp_path / "r.h5", **{name: known.kind() for name, known in schema.ATTRIBUTES.items()
@@ -378,7 +378,7 @@ def few_files(count: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(18)
 def test_few_open_files_are_enough(many, tmp_path):
     with few_files(8):
         merge_shards([str(many / f"s{i}.h5") for i in range(12)], str(tmp_path / "copy.h5"))
@@ -394,6 +394,7 @@ def test_too_few_open_files_are_told_as_that(many, count):
         told(str(many / "index.h5"))
 
 
+@pytest.mark.one_in(12)
 def test_an_index_is_sliced_like_a_dataset(many):
     with read_result(many / "index.h5") as index, read_result(many / "copy.h5") as copy:
         for name in ("a/b", "c"):
@@ -407,7 +408,7 @@ def test_an_index_is_sliced_like_a_dataset(many):
         np.testing.assert_array_equal(np.asarray(index.seq), copy.seq[:])
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(18)
 @pytest.mark.parametrize("change", ["gone", "another shard", "damaged"])
 def test_a_shard_that_changes_after_the_index_was_opened_is_never_nan(many, tmp_path, change):
     for name in [*(f"s{i}.h5" for i in range(12)), "index.h5"]:
@@ -449,7 +450,7 @@ def replace_by(path: Path, name: str, factor: int = 2, **options: Any) -> None:
         file.create_dataset(name, data=values, **options)
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(24)
 @pytest.mark.parametrize(
     ("compression", "name", "how"),
     [

@@ -76,7 +76,7 @@ class Death:
         return call
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(24)
 @pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.exhaustive), 4])
 def test_killed_at_every_change_of_a_file(output, rng, step):
     """Or at each fourth, in the quick tests."""

@@ -63,7 +63,7 @@ def plain_deltas(predict: Any, x: np.ndarray) -> np.ndarray:
     return found
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(24)
 @pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
 @pytest.mark.parametrize("engine", ["auto", "fast"])
 def test_deltas_are_those_of_plain_keras(mode, engine):
@@ -78,6 +78,7 @@ def test_deltas_are_those_of_plain_keras(mode, engine):
     assert verify(scorer, one_hot(), positions=POSITIONS).passed
 
 
+@pytest.mark.one_in(12)
 def test_auto_says_why_and_inspect_says_which(tmp_path):
     quantised("int8").save(tmp_path / "m.keras")
     scorer = FastISM(tmp_path / "m.keras")
@@ -98,7 +99,7 @@ def test_layers_around_a_quantised_one_count_as_such():
     assert "quantised" in node.reason
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(18)
 @pytest.mark.parametrize("precision", ["tf32", "bfloat16", "float64"])
 def test_other_precisions_are_refused_in_one_line(precision):
     with pytest.raises(UsageError, match=rf"precision {precision}: the model is quantised .*float32 only") as error:

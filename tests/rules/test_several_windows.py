@@ -165,7 +165,7 @@ def folded_twice(inp):
     return flat_dense(layers.AveragePooling1D(5)(ops.cbrt(x)))
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(18)
 def test_changes_of_windows_that_meet_are_rounded_together():
     """Each window rounded by itself, the error would be as large as naive's, most of which is its predictions'."""
     inp = dna(24)

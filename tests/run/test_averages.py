@@ -181,7 +181,7 @@ def test_edges_are_those_of_every_moved_input(folder, edge):
         assert result.regions["n_padded"].tolist() == [0, 0, 0]
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(24)
 @pytest.mark.parametrize("virtual", [False, True])
 def test_shards_and_a_resumed_run_are_the_whole(folder, virtual):
     options = {"spread": True, "checkpoint": 0.0, **ALL}
@@ -236,6 +236,7 @@ def test_resume_continues_a_mean_and_refuses_another(folder, monkeypatch):
     assert summary.resumed == 6
 
 
+@pytest.mark.one_in(12)
 def test_profiles_are_averaged_before_or_after_their_reduction(folder):
     more = {"inputs": ("features=ones",), "reduce": ("profile=jsd",), **{"rc": True, "rc_pairs": ("profile=0:1",)}}
     found = {}

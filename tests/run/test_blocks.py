@@ -41,6 +41,7 @@ def test_a_run_stores_what_the_library_scores(folder):
         }  # fmt: skip
 
 
+@pytest.mark.one_in(12)
 def test_blocks_of_a_window_and_of_tiles_lie_in_them_as_a_whole(folder):
     with read_result(scored(folder, "window.ism.h5", window=20, stranded=True, **BLOCKS)) as result:
         blocks = result.blocks
@@ -55,6 +56,7 @@ def test_blocks_of_a_window_and_of_tiles_lie_in_them_as_a_whole(folder):
         assert not np.isfinite(result.delta()[:]).all()
 
 
+@pytest.mark.one_in(12)
 @pytest.mark.parametrize("virtual", [False, True])
 def test_shards_are_merged(folder, virtual):
     whole = scored(folder, f"all-{virtual}.ism.h5", **BLOCKS)

@@ -66,7 +66,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(18)
 def test_every_record_of_a_fasta_is_scored(here):
     records = {f"sp|P{i}|X": drawn(PROTEIN, LENGTH, i) for i in range(5)}
     model = protein()

@@ -59,7 +59,7 @@ def record(i: int) -> tuple[str, int, str]:
 # --- values -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(18)
 @pytest.mark.compiled
 @pytest.mark.parametrize("stranded", [False, True])
 def test_every_score_is_that_of_plain_keras(score, folder, stranded):
@@ -177,7 +177,7 @@ def test_the_result_says_its_scale(score, folder):
         np.testing.assert_allclose(result.delta()[i], truth, atol=3e-6)
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(18)
 def test_results_do_not_depend_on_batches_blocks_or_order(score, folder, monkeypatch):
     _, whole = score(name="whole.h5")
     backwards = folder.bed_of("backwards.bed", *RECORDS[::-1])

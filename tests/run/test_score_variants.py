@@ -146,7 +146,7 @@ def test_several_heads_other_inputs_and_chosen_targets(folder, tmp_path):
     check(model, out, records(), others=others)
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(18)
 @pytest.mark.parametrize("share", [1, 8])
 def test_reductions_that_compare_with_the_reference(folder, tmp_path, share):
     """The alternate's profile against the reference's, position by position; single bases by the engine."""
