@@ -98,7 +98,7 @@ def test_a_broken_reader_is_found(tmp_path, monkeypatch, name, owner, method, br
     tries = Tries(CHEAP, tmp_path)
     tries.prepare(name)
     monkeypatch.setattr(owner, method, broken(getattr(owner, method)))
-    assert counted(tries, name)[WRONG] > 0
+    assert counted(tries, name, 10 * TRIES)[WRONG] > 0
 
 
 def test_a_reader_that_refuses_everything_is_found(tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ from fastism_cli.model.weight_sets import WeightSets
 from fastism_cli.rules.base import Window
 from fastism_cli.rules.blocks import Blocks
 from fastism_cli.rules.frames import ChunkCall, Frame
-from fastism_cli.rules.letters_of_pairs import LetterOfPair
+from fastism_cli.rules.letters_of_pairs import LetterOfPair, of_one_letter
 from fastism_cli.rules.strips import Strip
 
 Arrays = dict[str, Any]
@@ -266,6 +266,7 @@ class ChunkRunner:
         self.batch = engine.batch
         self.choices = device_choices.device_choices()
         self.late = LatePart(plan, engine.batch, self.choices.late_substitutions(plan.late_working_set))
+        self.one_letter = of_one_letter(self.graph.nodes)
         self.fits: list[Any] = []
 
     def prepare(self) -> dict[str, Arrays]:
@@ -416,6 +417,7 @@ class ChunkRunner:
             weights=weights,
             q=q,
             wrap=device_choices.stage,
+            one_letter=self.one_letter,
         )
 
     def _as_strip(self, tensor: int, x: Any) -> Any:

@@ -6,8 +6,9 @@ are strips of pieces (see :mod:`fastism_cli.rules.strips`); inside the stage a t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from math import isqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,6 +50,8 @@ class StageOnStretch:
         The positions of the chunk that make the stretch.
     deltas : dict of tensor number to Strip, or to an array for what is not a window
         The tensors that the stage reads; those that its steps make are added.
+    one_letter : set of int
+        Tensors that one letter of a pair changes, see :func:`~fastism_cli.rules.letters_of_pairs.of_one_letter`.
     gathered : dict of arrays
         Cuts of references and constants, by step and operand.
     fits : list of bool scalars
@@ -64,6 +67,7 @@ class StageOnStretch:
     weights: Mapping[str, Any]
     q: Any
     wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
+    one_letter: Set[int] = frozenset()
     gathered: Mapping[str, Any] = field(default_factory=dict)
     fits: list[Any] = field(default_factory=list)
 
@@ -96,12 +100,12 @@ class StageOnStretch:
             return delta
         state = self.states[tensor]
         assert isinstance(state, Window)
-        return delta.as_array((*self.shape, 0, *state.channels), self.dtype)
+        return delta.as_array((*self.shape_of(tensor), 0, *state.channels), self.dtype)
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """First axes of every delta: sequences, positions of the stretch, alternates."""
-        return self.batch[0], len(self.positions), self.batch[2]
+    def shape_of(self, tensor: int) -> tuple[int, int, int]:
+        """First axes of a delta: sequences, positions of the stretch, alternates."""
+        alternates = isqrt(self.batch[2]) if tensor in self.one_letter else self.batch[2]
+        return self.batch[0], len(self.positions), alternates
 
     @property
     def dtype(self) -> Any:
@@ -138,7 +142,7 @@ class StageOnStretch:
             return strip
         state = self.states[operand.tensor]
         assert isinstance(state, Window)
-        return strip.as_array((*self.shape, 0, *state.channels), self.dtype)
+        return strip.as_array((*self.shape_of(operand.tensor), 0, *state.channels), self.dtype)
 
     def placed(self, operand: Operand) -> Any:
         """The operand's delta in the frame that the rule wants."""
@@ -210,7 +214,7 @@ class StageOnStretch:
         if operand.form is Form.DELTA:
             return (None if operand.source == "none" else self.array(self.placed(operand), operand)), None
         pair = self._pair(step, i, operand)
-        both = (pair.filled(self.shape), pair.reference)
+        both = (pair.filled(self.shape_of(operand.tensor)), pair.reference)
         return both if splits is Splits.STRIPS else (both[0].as_array((), ""), both[1].as_array((), ""))
 
     def _store_both(self, step: Step, tensor: int, new: Any, reference: Any) -> None:

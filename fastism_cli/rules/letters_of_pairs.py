@@ -17,6 +17,7 @@ from typing import Any
 
 from keras import ops
 
+from fastism_cli.model.graph import REFERENCE, Node
 from fastism_cli.rules.base import Call, Facts, Form, Rule, Splits, State, Window
 from fastism_cli.rules.frames import hull
 
@@ -52,6 +53,16 @@ class SumOfLetters:
 
     def __call__(self, arrays: Sequence[Any]) -> list[Any]:
         return [arrays[0]]
+
+
+def of_one_letter(nodes: Sequence[Node]) -> frozenset[int]:
+    """The tensors of a graph that one letter of a pair changes: their deltas have n alternates, all others n * n."""
+    found: set[int] = set()
+    for node in nodes:
+        is_read = bool(found.intersection(node.inputs)) and node.role != REFERENCE
+        if isinstance(node.layer, LetterOfPair) or (is_read and not isinstance(node.layer, SumOfLetters)):
+            found.update(node.outputs)
+    return frozenset(found)
 
 
 class SumOfLettersRule(Rule):
