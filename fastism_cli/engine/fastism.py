@@ -1,4 +1,4 @@
-"""In-silico saturation mutagenesis of a model, or the mean of several: the public class, and checks of its inputs."""
+"""In-silico saturation mutagenesis of a model, or the mean of several: the public class."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from fastism_cli.engine.averaged import Averaged, Job
 from fastism_cli.engine.batching import Batching
 from fastism_cli.engine.changes import Changes, Replacing, Substitutions, refuse_without_replacement
 from fastism_cli.engine.forward import ForwardPasses
-from fastism_cli.engine.mutagenesis_result import MutagenesisResult
-from fastism_cli.engine.pair_result import PairsResult
+from fastism_cli.engine.given_inputs import GivenInputs, Inputs, OtherInput
+from fastism_cli.engine.mutagenesis_result import MutagenesisResult, PairsResult
 from fastism_cli.engine.pairs import PairScorer
 from fastism_cli.engine.prepare import Prepared, choose_engine, prepare
-from fastism_cli.engine.score_arrays import OtherInput, codes_of_text, is_text, letters_of
-from fastism_cli.engine.score_batches import BatchLoop, Inputs, Scorer, Task
+from fastism_cli.engine.score_batches import BatchLoop, Scorer, Task
 from fastism_cli.engine.several_models import number_of_shared_weights, require_same_ports
-from fastism_cli.errors import SequenceError, UsageError
+from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import Alphabet, Codes
 from fastism_cli.model.graph import Shape
 from fastism_cli.model.heads import Head
@@ -391,6 +390,10 @@ class FastISM:
         engine, _ = self.batching.engine_for(positions, most, self.batching.substitutions)
         return engine.batch[0]
 
+    @property
+    def _given(self) -> GivenInputs:
+        return GivenInputs(self.prepared, self.context)
+
     # -- scoring --
 
     def __repr__(self) -> str:
@@ -431,7 +434,7 @@ class FastISM:
         SequenceError
             If an array has another shape than the model's input, or a row is neither one-hot nor an N.
         """
-        return self._result(self._inputs(inputs), positions, progress=progress)
+        return self._result(self._given.of(inputs), positions, progress=progress)
 
     def score_codes(
         self,
@@ -460,7 +463,7 @@ class FastISM:
         MutagenesisResult
         """
         if window is None:
-            return self._result(self._of_codes(codes, others), positions)
+            return self._result(self._given.of_codes(codes, others), positions)
         return next(self.score_stream([(codes, others or {})], window=window))
 
     def score_stream(
@@ -492,7 +495,7 @@ class FastISM:
                 n_positions = len(wanted) if self.replaces_blocks else self.input_length
                 complete.append(self._no_deltas(scorer, len(codes), n_positions))
                 part = {name: x[..., inside, :] for name, x in complete[-1].items()}
-                yield self.task(0, self._of_codes(codes, others), wanted, delta=part)
+                yield self.task(0, self._given.of_codes(codes, others), wanted, delta=part)
 
         for task in scorer.loop.scored(tasks()):
             yield self._whole(task, complete.popleft())
@@ -504,7 +507,7 @@ class FastISM:
 
         def jobs() -> Iterator[Job]:
             for codes, others in batches:
-                given.append(self._of_codes(codes, others))
+                given.append(self._given.of_codes(codes, others))
                 yield Job(given[-1], wanted)
 
         with self._own_weights_after():
@@ -536,13 +539,13 @@ class FastISM:
         -------
         dict of head name to float32 array (n, *shape)
         """
-        return self._compared(self._inputs(inputs), self._inputs(reference))
+        return self._compared(self._given.of(inputs), self._given.of(reference))
 
     def compare_codes(
         self, codes: Codes, reference: Codes, others: Mapping[str, np.ndarray] | None = None
     ) -> dict[str, np.ndarray]:
         """Do what :meth:`compare` does, for letter codes (n, L) with the same other inputs."""
-        return self._compared(self._of_codes(codes, others), self._of_codes(reference, others))
+        return self._compared(self._given.of_codes(codes, others), self._given.of_codes(reference, others))
 
     def _compared(self, inputs: Inputs, reference: Inputs) -> dict[str, np.ndarray]:
         if self.averaged:
@@ -603,7 +606,7 @@ class FastISM:
         OutputError
             If the result does not fit into memory. Says how large it would be.
         """
-        scorer, given = self.pair_scorer(within), self._inputs(inputs)
+        scorer, given = self.pair_scorer(within), self._given.of(inputs)
         inside = self._window(window)
         wanted = len(given.codes) * self.pair_bytes(within, len(inside))
         check_memory(wanted, memory_of_machine(), what="The interactions take", hint=FEWER_PAIRS)
@@ -624,7 +627,7 @@ class FastISM:
         """Do what :meth:`pairs` does for letter codes; the single scores are those of :meth:`score_codes`."""
         single = self.score_codes(codes, others, window=window)
         part = {name: x[..., window.start : window.stop, :] for name, x in single.delta.items()}
-        found = self.pair_scorer(within).interactions(self._of_codes(codes, others), part, window)
+        found = self.pair_scorer(within).interactions(self._given.of_codes(codes, others), part, window)
         return _with_pairs(single, found)
 
     def _window(self, window: range | None) -> range:
@@ -633,96 +636,6 @@ class FastISM:
         if window.step != 1 or not 0 <= window.start < window.stop <= self.input_length:
             raise UsageError(f"window must be a range of positions from 0 to {self.input_length}. Received: {window}")
         return window
-
-    # -- the inputs --
-
-    def _inputs(self, given: Any) -> Inputs:
-        """Check the arrays that a user gave, and find the letters of the sequences."""
-        at = self.sequence_index
-        in_order = list(self._in_order(given))
-        if is_text(in_order[at]):
-            in_order[at] = codes_of_text(in_order[at], self.alphabet, self.input_length, self._shown_length)
-            return self._of_arrays(self._with_first_axis(in_order))
-        arrays = self._with_first_axis(in_order)
-        arrays[at] = self._with_context(self.prepared.views.one_hot(arrays[at], self.input_names[at]), 0)
-        self._require_shapes(arrays)
-        codes = letters_of(arrays[at])
-        shows_n = bool(arrays[at][codes == self.alphabet.size].any())
-        self._require_known(codes, shows_n=shows_n)
-        if not shows_n:
-            arrays[at] = codes
-        return Inputs(codes, arrays)
-
-    def _of_codes(self, codes: Codes, others: Mapping[str, np.ndarray] | None) -> Inputs:
-        given = {**(others or {}), self.input_names[self.sequence_index]: codes}
-        return self._of_arrays([np.asarray(x) for x in self._in_order(given)])
-
-    def _of_arrays(self, arrays: list[np.ndarray]) -> Inputs:
-        """Arrays of which that of the sequence holds letter codes (n, L)."""
-        codes: Codes = self._with_context(arrays[self.sequence_index], self.alphabet.unknown)
-        arrays = [codes if i == self.sequence_index else x for i, x in enumerate(arrays)]
-        self._require_shapes(arrays, as_codes=True)
-        self._require_known(codes, shows_n=False)
-        return Inputs(codes, arrays)
-
-    @property
-    def _shown_length(self) -> int:
-        """How many positions of a sequence are read."""
-        return self.input_length + sum(self.context)
-
-    def _with_context(self, x: np.ndarray, unknown: int) -> np.ndarray:
-        """Sequences (n, L, ...) with N around them, where moved inputs show more; as they are if they have that."""
-        if x.ndim < 2 or x.shape[1] != self.input_length or not sum(self.context):
-            return x
-        return np.pad(x, [(0, 0), self.context, *[(0, 0)] * (x.ndim - 2)], constant_values=unknown)
-
-    def _with_first_axis(self, given: Sequence[Any]) -> list[np.ndarray]:
-        """The arrays of one sequence that came without the axis of sequences, with it."""
-        arrays = [np.asarray(x) for x in given]
-        shapes = [*self.input_shapes]
-        wide = (self._shown_length, *shapes[self.sequence_index][1:])
-        return [
-            x[None] if x.shape in (shape, wide if i == self.sequence_index else shape) else x
-            for i, (x, shape) in enumerate(zip(arrays, shapes, strict=True))
-        ]
-
-    def _in_order(self, given: Any) -> Sequence[Any]:
-        """One array for each input of the model."""
-        if isinstance(given, Mapping):
-            missing = [name for name in self.input_names if name not in given]
-            if missing:
-                raise SequenceError(f"The model's inputs {missing} are not given. Received: {sorted(given)}")
-            given = [given[name] for name in self.input_names]
-        is_list = isinstance(given, (list, tuple)) and not is_text(given)
-        arrays: Sequence[Any] = given if is_list else [given]
-        if len(arrays) != len(self.input_names):
-            raise SequenceError(
-                f"The model has {len(self.input_names)} inputs ({', '.join(self.input_names)}). Received: {len(arrays)}"
-            )
-        return arrays
-
-    def _require_shapes(self, arrays: Sequence[np.ndarray], *, as_codes: bool = False) -> None:
-        at = self.sequence_index
-        n = len(arrays[at]) if arrays[at].ndim else 0
-        for i, (name, shape, x) in enumerate(zip(self.input_names, self.input_shapes, arrays, strict=True)):
-            wanted = (self._shown_length, *(() if as_codes else shape[1:])) if i == at else shape
-            if x.shape != (n, *wanted):
-                raise SequenceError(
-                    f"Input {name!r} must have shape ({n}, {', '.join(map(str, wanted))}). Received: {x.shape}"
-                )
-
-    def _require_known(self, codes: Codes, *, shows_n: bool) -> None:
-        """Raise :class:`SequenceError` for an N that the model's input of integers cannot hold."""
-        views = self.prepared.views
-        if not views.is_coded or not (codes == self.alphabet.size).any():
-            return
-        if not views.knows_unknown:
-            raise SequenceError(
-                "A sequence holds an N, for which the model has no integer. Leave it out (--max-n 0 of a run), or name "
-                "the integer of N with --codes."
-            )
-        if shows_n:
-            raise SequenceError("An N must be a row of zeros where the model takes integers.")
 
     def _positions(self, positions: Iterable[int]) -> np.ndarray:
         if len(self.scorers) > 1:

@@ -1,82 +1,12 @@
-"""Arrays around the engines: the letters of one-hot rows, the letters to substitute, and the arrays of scores."""
+"""Arrays around the engines: the letters to substitute, and the arrays of scores."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cache
 from math import prod
-from typing import Any, NamedTuple
 
 import numpy as np
-
-from fastism_cli.errors import SequenceError, UsageError
-from fastism_cli.genome.alphabet import Alphabet, Codes
-
-HOW = "--input NAME=zeros|ones|FILE.npy"
-
-
-class OtherInput(NamedTuple):
-    """An input that is not the sequence.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        Without the batch axis.
-    dtype : str
-    integers : int or None
-        If an Embedding reads it: how many integers that knows, from 0 on.
-    """
-
-    shape: tuple[int, ...]
-    dtype: str = "float32"
-    integers: int | None = None
-
-
-def letters_of(one_hot: np.ndarray) -> np.ndarray:
-    """Letter codes, uint8 (n, L), of one-hot rows (n, L, letters). An N, a row of equal numbers, is ``letters``.
-
-    Raises
-    ------
-    SequenceError
-        If a row is neither one-hot nor an N. Names the row.
-    """
-    size = one_hot.shape[-1]
-    is_letter = (one_hot.max(-1) == 1) & ((one_hot != 0).sum(-1) == 1)
-    is_n = (one_hot == one_hot[..., :1]).all(-1) & ~is_letter
-    if not (is_letter | is_n).all():
-        sequence, position = (int(i[0]) for i in np.nonzero(~(is_letter | is_n)))
-        row = one_hot[sequence, position].tolist()
-        raise SequenceError(f"Sequence {sequence}, position {position} is neither one-hot nor an N. Received: {row}")
-    codes: np.ndarray = np.where(is_letter, one_hot.argmax(-1), size).astype("uint8")
-    return codes
-
-
-def is_text(given: Any) -> bool:
-    """Whether it is a sequence as text, or a list of them."""
-    if isinstance(given, np.ndarray):
-        return bool(given.dtype.kind == "U")
-    return isinstance(given, str) or (
-        isinstance(given, (list, tuple)) and bool(given) and all(isinstance(x, str) for x in given)
-    )
-
-
-def codes_of_text(given: str | Sequence[str], alphabet: Alphabet, length: int, wide: int = 0) -> Codes:
-    """Letter codes, uint8 (n, L), of one text or several; all may be ``wide`` instead.
-
-    Raises
-    ------
-    SequenceError
-        If a text has another length, or holds what is no letter. Names the sequence.
-    """
-    texts = [given] if isinstance(given, str) else [str(text) for text in np.atleast_1d(given)]
-    length = wide if all(len(text) == wide for text in texts) else length
-    for i, text in enumerate(texts):
-        if len(text) != length:
-            raise SequenceError(f"Sequence {i} must have {length:,} letters, as the input has. Received: {len(text):,}")
-        if not (text.isascii() and text.isalpha()):
-            at = next(k for k, letter in enumerate(text) if not (letter.isascii() and letter.isalpha()))
-            raise SequenceError(f"Sequence {i}, position {at} is no letter. Received: {text[at]!r}")
-    return np.stack([alphabet.encode(text) for text in texts])
 
 
 def alternates(codes: np.ndarray, start: int, size: int, letters: int, n_policy: str) -> Iterable[np.ndarray]:
@@ -164,19 +94,6 @@ def repeat_duplicates(delta: Mapping[str, np.ndarray], rows: slice, wanted: np.n
     again = np.nonzero(columns[wanted] != np.arange(len(wanted)))[0]
     for values in delta.values():
         values[rows][..., again, :] = values[rows][..., columns[wanted[again]], :]
-
-
-def check_all_given(given: Mapping[str, object], wanted: Mapping[str, tuple[int, ...]], *, sequence: str = "") -> None:
-    """Raise :class:`UsageError` if an input that is not the sequence has no values.
-
-    ``sequence`` is the name and the shape of the input that holds the sequence, for the message.
-    """
-    missing = {name: shape for name, shape in wanted.items() if name not in given}
-    if missing:
-        listing = ", ".join(f"{name!r} {shape}" for name, shape in missing.items())
-        noun = "an input" if len(missing) == 1 else f"{len(missing)} inputs"
-        where = f" The sequence is in {sequence}." if sequence else ""
-        raise UsageError(f"The model has {noun} beside the sequence: {listing}. Give each its values: {HOW}.{where}")
 
 
 def fill_up(array: np.ndarray, multiple: int) -> np.ndarray:

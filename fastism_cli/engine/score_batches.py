@@ -18,31 +18,15 @@ import numpy as np
 from fastism_cli.engine.batching import Batching
 from fastism_cli.engine.changes import Change, Changes, Sequences
 from fastism_cli.engine.forward import ForwardPasses
+from fastism_cli.engine.given_inputs import Inputs
 from fastism_cli.engine.mutagenesis_result import MutagenesisResult
 from fastism_cli.engine.prepare import Prepared
 from fastism_cli.engine.score_arrays import column_of, repeat_duplicates, scatter
-from fastism_cli.genome.alphabet import Codes
 from fastism_cli.model import backend
 from fastism_cli.rules.blocks import Blocks
 
 # Calls that the device may hold beside the one that is read: one that computes, and one that waits for it.
 AHEAD = 2
-
-
-class Inputs(NamedTuple):
-    """Sequences to score, and the arrays for the model's inputs.
-
-    Attributes
-    ----------
-    codes : uint8 (n, L)
-        The letters of each sequence; ``alphabet.size`` is an N.
-    arrays : list of array (n, ...)
-        One for each input. That of the sequence is ``codes`` itself, or one-hot rows (n, L, letters) if an N is not a
-        row of zeros.
-    """
-
-    codes: Codes
-    arrays: list[np.ndarray]
 
 
 @dataclass

@@ -16,8 +16,9 @@ from keras import ops
 
 from fastism_cli.engine.changes import Replacements
 from fastism_cli.engine.fastism import FastISM
+from fastism_cli.engine.given_inputs import check_all_given, letters_of
 from fastism_cli.engine.mutagenesis_result import MutagenesisResult
-from fastism_cli.engine.score_arrays import check_all_given, fill_up, letters_of
+from fastism_cli.engine.score_arrays import fill_up
 from fastism_cli.errors import ModelError, VerifyError
 from fastism_cli.genome.alphabet import Codes
 from fastism_cli.model import backend

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from fastism_cli.engine.score_arrays import OtherInput, check_all_given
+from fastism_cli.engine.given_inputs import OtherInput, check_all_given
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.npy_files import array_in
 from fastism_cli.options.choices import MOST_TARGETS

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastism_cli.engine.score_arrays import OtherInput
+from fastism_cli.engine.given_inputs import OtherInput
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import Alphabet, Codes
 from fastism_cli.genome.fasta import RecordSource
