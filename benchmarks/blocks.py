@@ -1,8 +1,8 @@
 """Time blocks replaced with N against naive at its best batch, and the mean of five models against five engines.
 
-Naive predicts the sequence with each block as a whole. In each round every contestant runs once, one after the other;
-a figure is a median over rounds. The limit is the multiply-adds of a forward pass over those of a block. Some blocks of
-each case are compared with plain Keras in float64.
+Naive predicts the sequence with each block as a whole. There are as many sequences as make a thousand blocks or so. In
+each round every contestant runs once, one after the other; a figure is a median over rounds. The limit is the
+multiply-adds of a forward pass over those of a block. Some blocks of each case are compared with plain Keras in float64.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from fastism_cli.engine.verify import verify
 
 FOLDS = 5
 MOST_TIMES = 1.1  # what the mean of some models may take of the time of as many engines
+ALL_BLOCKS = 1000  # of all sequences
 NEAR_LIMIT = 0.75  # of the multiply-adds' limit
 
 
@@ -46,13 +47,14 @@ CASES = (Case("basset", 10, 1, 20), Case("basset", 50, 10, 8), Case("bpnet", 20,
 
 @dataclass(frozen=True)
 class BlocksRow:
-    """Seconds for all blocks of one sequence, and the ratio by round."""
+    """Seconds for all blocks of some sequences, and the ratio by round."""
 
     model: str
     length: int
     width: int
     step: int
     blocks: int
+    sequences: int
     fast_seconds: float
     naive_seconds: float
     naive_batch: int
@@ -68,8 +70,8 @@ class BlocksRow:
     @property
     def line(self) -> str:
         return (
-            f"{self.model:8} {self.length:5} width {self.width:3} step {self.step:3} {self.blocks:5} blocks "
-            f"{self.fast_seconds:8.4f} s, naive {self.naive_seconds:7.3f} s (batch {self.naive_batch}): "
+            f"{self.model:8} {self.length:5} width {self.width:3} step {self.step:3} {self.sequences:2} x "
+            f"{self.blocks:3} blocks {self.fast_seconds:8.4f} s, naive {self.naive_seconds:7.3f} s (batch {self.naive_batch}): "
             f"{self.speedup:5.1f}x ({self.speedup_low:.1f} to {self.speedup_high:.1f}), limit {self.limit:.1f}x, "
             f"{self.efficiency:.2f} of it, predicted {self.predicted:.1f}x, first call {self.first_call_seconds:.1f} s"
             f"\n  {self.check}"
@@ -105,14 +107,15 @@ class FoldsRow:
 
 def time_blocks(case: Case, length: int, rounds: int, batches: Sequence[int] = ()) -> BlocksRow:
     """Paired rounds of the engine and of naive, which is timed on a share of the blocks in the middle."""
-    model, x = MODELS[case.model](length), random_one_hot(1, length)
+    model, n_blocks = MODELS[case.model](length), len(range(0, length - case.width + 1, case.step))
+    x = random_one_hot(max(round(ALL_BLOCKS / n_blocks), 1), length)
     reduce = REDUCE.get(case.model)
     asked: dict[str, Any] = {"reduce": reduce, "replace_with": "N", "width": case.width, "step": case.step}
     fast = FastISM(model, engine="fast", **asked)
     first_call = seconds(lambda: fast(x))
-    check = verify(fast, x, per_sequence=6)
+    check = verify(fast, x[:1], per_sequence=6)
     check.require()
-    batch = best_naive_batch(model, x, reduce, batches)
+    batch = best_naive_batch(model, x[:1], reduce, batches)
     starts = [start for start, _ in fast.block_ranges]
     share = min(max(len(starts) // 10, batch), len(starts))
     first = (len(starts) - share) // 2
@@ -128,6 +131,7 @@ def time_blocks(case: Case, length: int, rounds: int, batches: Sequence[int] = (
         case.width,
         case.step,
         len(starts),
+        len(x),
         median(f for f, _ in times),
         median(n for _, n in times),
         batch,

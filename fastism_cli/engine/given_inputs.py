@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastism_cli.engine.prepare import Prepared
 from fastism_cli.errors import SequenceError, UsageError
 from fastism_cli.genome.alphabet import Alphabet, Codes
+
+if TYPE_CHECKING:
+    from fastism_cli.engine.prepare import Prepared
 
 HOW = "--input NAME=zeros|ones|FILE.npy"
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from keras import ops
 
+from fastism_cli.model.device_choices import device_choices
 from fastism_cli.model.graph import Node
 from fastism_cli.rules.base import Call, Facts, Form, Rule, State, Window
 from fastism_cli.rules.frames import Frame, changed_outputs, dilated_span, needed_inputs, pad_amounts
@@ -33,6 +34,10 @@ from fastism_cli.rules.strips import Piece, Strip
 from fastism_cli.rules.window_arrays import merge_batch, split_batch
 
 MAX_NARROW = 8  # channels: the letters of a sequence, and few more
+# Multiply-adds in the time that it takes to write and add up one product on a processor. Basset's first layer (19 taps,
+# 300 filters), one sequence, all its blocks, both ways: width 2, 59 ms and 63; 5, 64 and 66; 10, 86 and 68; width 50,
+# step 10, 38 and 18.
+PRODUCT_COST = 12
 
 
 class Convolution(Rule):
@@ -63,7 +68,7 @@ class Convolution(Rule):
         return Window(frame, facts.shape[1:])
 
     def demand(self, facts: Facts, output: State) -> tuple[Frame | None, ...]:
-        if self.folds(facts.layer):
+        if self.folds(facts):
             return (None,)
         assert isinstance(output, Window)
         return (self.frame_read(facts, output),)
@@ -78,7 +83,7 @@ class Convolution(Rule):
             n_in=facts.shapes[0][0],
         )
 
-    def folds(self, layer: Any) -> bool:
+    def folds(self, facts: Facts) -> bool:
         """Whether the layer is computed by GEMM + fold, and not by an ordinary convolution of the frame."""
         return False
 
@@ -114,12 +119,12 @@ class Conv(Convolution):
 
     condition = "if the positions lie along an axis that it slides over"
 
-    def folds(self, layer: Any) -> bool:
-        return bool(layer.strides[0] == 1 and layer.groups == 1)
+    def folds(self, facts: Facts) -> bool:
+        return can_fold(facts.layer) and not frame_pays(facts)
 
     def prepare(self, node: Node) -> dict[str, Any]:
         """The kernel with its taps reversed, as one matrix (C_in, kernel_size * C_out); also its even and odd taps."""
-        if not self.folds(node.layer):
+        if not can_fold(node.layer):
             return {}
         kernel = ops.transpose(ops.flip(ops.convert_to_tensor(node.layer.kernel), axis=0), (1, 0, 2))
         matrices = {"matrix": ops.reshape(kernel, (kernel.shape[0], -1))}
@@ -148,7 +153,7 @@ class Conv(Convolution):
     def product(self, call: Call, *inputs: Any) -> Any:
         """Every row times the kernel: (S, P, A, rows, taps, filters); or three such, of even and odd rows and taps."""
         layer = call.layer
-        if not self.folds(layer):
+        if not self.folds(call.facts):
             return self.delta(call, *inputs)
         (x,) = inputs
         if not (call.cuts and self.uses_karatsuba(call.facts)):
@@ -158,7 +163,7 @@ class Conv(Convolution):
         return [rows_times(rows, matrix, layer.filters) for rows, matrix in zip(inputs, matrices, strict=True)]
 
     def is_narrow(self, facts: Facts) -> bool:
-        return self.folds(facts.layer) and facts.layer.kernel.shape[1] <= MAX_NARROW
+        return self.folds(facts) and facts.layer.kernel.shape[1] <= MAX_NARROW
 
     def narrow_product(self, call: Call, *inputs: Any) -> Any:
         """The same products, a channel at a time."""
@@ -169,7 +174,7 @@ class Conv(Convolution):
 
     def finish(self, call: Call, product: Any) -> Any:
         """Add the products up, in the frame of the output."""
-        if not self.folds(call.layer):
+        if not self.folds(call.facts):
             return product
         natural = self.propagate(call.facts)
         assert isinstance(natural, Window)
@@ -181,11 +186,11 @@ class Conv(Convolution):
         return call.move(strip, replace(natural.frame, width=strip.width), call.frame)
 
     def is_product(self, facts: Facts) -> bool:
-        return not self.folds(facts.layer)
+        return not self.folds(facts)
 
     def summed_slices(self, facts: Facts, output: Window) -> int:
         layer = facts.layer
-        if not self.folds(layer):
+        if not self.folds(facts):
             return 0
         taps, rows = layer.kernel_size[0], facts.window.frame.width
         if self.uses_karatsuba(facts):
@@ -194,12 +199,31 @@ class Conv(Convolution):
 
     def multiply_adds(self, facts: Facts, output: State) -> int:
         assert isinstance(output, Window)
-        rows = facts.window.frame.width if self.folds(facts.layer) else output.frame.width
+        rows = facts.window.frame.width if self.folds(facts) else output.frame.width
         return int(rows * prod(facts.layer.kernel.shape))
 
     def scratch(self, facts: Facts) -> int:
         layer = facts.layer
-        return facts.window.frame.width * layer.kernel_size[0] * layer.filters if self.folds(layer) else 0
+        return facts.window.frame.width * layer.kernel_size[0] * layer.filters if self.folds(facts) else 0
+
+
+def can_fold(layer: Any) -> bool:
+    return bool(layer.strides[0] == 1 and layer.groups == 1)
+
+
+def frame_pays(facts: Facts) -> bool:
+    """Whether an ordinary convolution of the frame takes less time than products that are written and added up.
+
+    It does for wide blocks of a few channels, of which there are many products that took few multiply-adds each.
+    """
+    layer, rows = facts.layer, facts.window.frame.width
+    channels = layer.kernel.shape[1]
+    if channels > MAX_NARROW or device_choices().inlines_narrow_products:
+        return False
+    return bool(
+        rows * (channels + PRODUCT_COST)
+        > (rows + dilated_span(layer.kernel_size[0], layer.dilation_rate[0]) - 1) * channels
+    )
 
 
 def rows_times(x: Any, matrix: Any, filters: int) -> Any:

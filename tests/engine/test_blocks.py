@@ -13,8 +13,10 @@ from fastism_cli import FastISM
 from fastism_cli.engine.planner import make_plan, period_of
 from fastism_cli.engine.verify import verify
 from fastism_cli.errors import SequenceError, UsageError, VerifyError
+from fastism_cli.model import backend
 from fastism_cli.model.precision import with_dtype
 from fastism_cli.rules.blocks import Blocks
+from fastism_cli.rules.conv import Conv
 from tests.helpers.sequences import random_one_hot
 from tests.helpers.truth import errors_of, inputs_of
 from tests.models.zoo import FACTS, MODELS, ONE_EACH, randomise
@@ -433,3 +435,15 @@ def test_a_wider_first_window_is_all_that_a_block_changes():
     )
     assert (letter.frame.width, block.frame.width) == (1, 6)
     assert [period_of(graph, tensor, Blocks(6, range(0, 90, step))) for step in (1, 2, 3, 6)] == [3, 3, 1, 1]
+
+
+def test_wide_blocks_of_letters_are_convolved_as_a_frame_and_single_letters_are_not(monkeypatch):
+    """The first layer of ``pooled`` has 7 taps and 4 letters: products are added up of up to 2 rows of it."""
+    folds = {}
+    for width in (1, 2, 3, 20):
+        steps = FastISM(pooled(), engine="fast", replace_with="N", width=width).prepared.plan.steps
+        first = next(step for step in steps if isinstance(step.rule, Conv))
+        folds[width] = first.rule.folds(first.facts)
+    assert folds == {1: True, 2: True, 3: False, 20: False}
+    monkeypatch.setattr(backend, "device_kind", lambda: "gpu")  # where no product is written
+    assert first.rule.folds(first.facts)
