@@ -2,7 +2,8 @@
 
 Naive predicts the sequence with each block as a whole. There are as many sequences as make a thousand blocks or so. In
 each round every contestant runs once, one after the other; a figure is a median over rounds. The limit is the
-multiply-adds of a forward pass over those of a block. Some blocks of each case are compared with plain Keras in float64.
+multiply-adds of a forward pass over those of a block. Some blocks of each case are compared with plain Keras in
+float64.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ class BlocksRow:
     def line(self) -> str:
         return (
             f"{self.model:8} {self.length:5} width {self.width:3} step {self.step:3} {self.sequences:2} x "
-            f"{self.blocks:3} blocks {self.fast_seconds:8.4f} s, naive {self.naive_seconds:7.3f} s (batch {self.naive_batch}): "
+            f"{self.blocks:3} blocks {self.fast_seconds:8.4f} s, naive {self.naive_seconds:7.3f} s "
+            f"(batch {self.naive_batch}): "
             f"{self.speedup:5.1f}x ({self.speedup_low:.1f} to {self.speedup_high:.1f}), limit {self.limit:.1f}x, "
             f"{self.efficiency:.2f} of it, predicted {self.predicted:.1f}x, first call {self.first_call_seconds:.1f} s"
             f"\n  {self.check}"
