@@ -361,6 +361,17 @@ def parse_window(value: Any) -> Window | None:
     return Window(ends[1] - ends[0], ends[0])
 
 
+def substituted_window(value: Any, length: int, *, tile: bool) -> Window:
+    """The bases of an input that are substituted: without ``--window``, the middle half of a tile, else all.
+
+    Raises
+    ------
+    UsageError
+        If ``value`` is no window: see :func:`parse_window`.
+    """
+    return parse_window(value) or Window(max(length // 2, 1) if tile else length)
+
+
 class Tied(NamedTuple):
     """An input that holds the sequence, or its reverse complement."""
 

@@ -22,7 +22,7 @@ import numpy as np
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import DNA, RNA
 from fastism_cli.genome.placement import span_text, window_offset
-from fastism_cli.options.run_options import Window, parse_window
+from fastism_cli.options.run_options import Window, substituted_window
 from fastism_cli.results.block_reader import stored_blocks
 from fastism_cli.results.genome_substitutions import LETTERS, GenomeSubstitutions, genome_substitutions
 from fastism_cli.results.intact import ROWS_AT_ONCE, readable
@@ -101,8 +101,8 @@ class Scores(LabelledScores):
     @cached_property
     def substituted(self) -> Window:
         """Which bases of each input were substituted."""
-        asked = json.loads(self.file.attrs.get("config") or "{}").get("window")
-        return parse_window(asked or None) or Window(self.length)
+        config = json.loads(self.file.attrs.get("config") or "{}")
+        return substituted_window(config.get("window") or None, self.length, tile=bool(config.get("tile")))
 
     @cached_property
     def tracks(self) -> tuple[Track, ...]:

@@ -14,7 +14,7 @@ from fastism_cli.errors import UsageError
 from fastism_cli.genome.fasta import RecordSource
 from fastism_cli.genome.placement import Geometry
 from fastism_cli.model.loading.source import ModelSource
-from fastism_cli.options.run_options import RunOptions, Window, parse_window
+from fastism_cli.options.run_options import RunOptions, substituted_window
 from fastism_cli.options.shard import parse_shard
 from fastism_cli.results.layout import HeadLayout, Layout, PairsLayout, ReplacedBlocks
 from fastism_cli.results.schema import Status
@@ -398,14 +398,13 @@ def _job(request: RunRequest, inputs: RunInputs, scorer: FastISM) -> Job:
 
 
 def _geometry(length: int, options: RunOptions, regions: RegionInputs) -> Geometry:
-    """Where the model is put. Unless ``--window`` says otherwise, a tile is the middle half of the input."""
+    """Where the model is put."""
     is_records = isinstance(regions.bed, RecordSource)
     if is_records and options.offset:
         raise UsageError(
             "--offset moves the middle of records of a BED. Without --bed there is none: give one of both."
         )
-    default = Window(max(length // 2, 1) if options.tile else length)
-    width, first = parse_window(options.window) or default
+    width, first = substituted_window(options.window, length, tile=options.tile)
     has_minus = first is None or any(r.strand == "-" for r in islice(regions.bed.regions(), options.limit))
     return Geometry(
         length,

@@ -24,6 +24,7 @@ from fastism_cli.results import block_reader, intact, schema, scores
 from fastism_cli.results.layout import HeadLayout, Layout
 from fastism_cli.results.schema import Status
 from fastism_cli.results.writer import ResultWriter
+from tests.helpers.report_files import write_tiled
 from tests.helpers.result_files import (
     COMPLEMENT,
     LENGTH,
@@ -140,6 +141,24 @@ def test_the_narrow_peak_beside_it(tmp_path, kind, window):
         if isinstance(window, int):
             assert start + summit == RECORDS[row].input_start + LENGTH // 2
         assert line[5] == RECORDS[row].strand
+
+
+@pytest.mark.parametrize("kind", ["modisco-h5", "basenji-h5"])
+def test_tiles_without_a_window_are_the_middle_halves(tmp_path, kind):
+    """As if the window had been given: no columns without scores, and peaks that touch, not overlap."""
+    found = {}
+    for says_window in (True, False):
+        write_tiled(tmp_path / "t.ism.h5", says_window=says_window)
+        export_scores(str(tmp_path / "t.ism.h5"), str(tmp_path / "out.h5"), kind=kind, overwrite=True)
+        with h5py.File(tmp_path / "out.h5") as file:
+            found[says_window] = {name: dataset[:].tolist() for name, dataset in file.items()}
+        found[says_window]["peaks"] = lines_of(tmp_path / "out.regions.narrowPeak")
+        (tmp_path / "t.ism.h5").unlink()
+    assert found[False] == found[True] and [line[1:3] for line in found[True]["peaks"]] == [
+        ["1000", "1100"],
+        ["1100", "1200"],
+        ["1200", "1300"],
+    ]
 
 
 @pytest.mark.parametrize("kind", ["tsv", "bigwig"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,30 +117,33 @@ def spoil(path: Path, row: int) -> None:
 TILE, TILES, TILED_AT = 100, 4, 1000  # bases of a tile, how many, and where the first begins
 
 
-def write_tiled(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def write_tiled(path: Path, *, says_window: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Write one record in tiles; returns seq (n,) and delta (n, 4) of all of it on the + strand.
 
-    The strongest site lies over the border of tiles 1 and 2. Tile 3 has no scores.
+    The strongest site lies over the border of tiles 1 and 2. Tile 3 has no scores. Where the file does not say the
+    window, the tiles are the middle halves of shorter inputs.
     """
     rng = np.random.default_rng(3)
     seq = rng.integers(0, 4, TILE * TILES).astype(np.uint8)
     delta = rng.normal(size=(len(seq), 4)).astype(np.float32) * np.float32(0.1)
     delta[2 * TILE - 4 : 2 * TILE + 4] -= 2
     delta[np.arange(len(seq)), seq] = 0
-    config = {"config": f'{{"window": {TILE}}}', "stranded": False}
-    layout = Layout(TILES, LENGTH, (HeadLayout("out", (1,)),))
+    length = LENGTH if says_window else 2 * TILE
+    asked = {"tile": True, "window": TILE if says_window else None}
+    config = {"config": json.dumps(asked), "stranded": False}
+    layout = Layout(TILES, length, (HeadLayout("out", (1,)),))
     with ResultWriter(path, layout, attributes=config, genome_sizes={"chr1": 10_000}) as writer:
         for i in range(TILES):
-            _write_tile(writer, i, seq, delta)
+            _write_tile(writer, i, length, seq, delta)
     delta[3 * TILE :] = np.nan
     return seq, delta
 
 
-def _write_tile(writer: ResultWriter, i: int, seq: np.ndarray, delta: np.ndarray) -> None:
-    start, margin, is_scored = TILED_AT + i * TILE, (LENGTH - TILE) // 2, i < TILES - 1
+def _write_tile(writer: ResultWriter, i: int, length: int, seq: np.ndarray, delta: np.ndarray) -> None:
+    start, margin, is_scored = TILED_AT + i * TILE, (length - TILE) // 2, i < TILES - 1
     status = Status.OK if is_scored else Status.TOO_MANY_N
     regions = _columns(start - margin, start, start + TILE, "+", "long", 0, status, 0)
-    codes, values = np.full(LENGTH, 4, np.uint8), np.full((LENGTH, 4), np.nan, np.float32)
+    codes, values = np.full(length, 4, np.uint8), np.full((length, 4), np.nan, np.float32)
     middle, own = slice(margin, margin + TILE), slice(i * TILE, (i + 1) * TILE)
     codes[middle], values[middle] = seq[own], delta[own]
     scores = {"reference": {"out": [[i + 0.5]]}, "delta": {"out": values[None, None]}} if is_scored else {}

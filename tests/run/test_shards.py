@@ -18,6 +18,7 @@ from fastism_cli.options.shard import Shard, array_expression, parse_shard
 from fastism_cli.results import schema
 from fastism_cli.results.ism_file import read_result
 from fastism_cli.results.merge_shards import merge_shards
+from fastism_cli.results.scores import open_scores
 from fastism_cli.run import job
 from fastism_cli.run.devices import parse_devices
 from fastism_cli.run.score_regions import score_regions
@@ -204,6 +205,8 @@ def test_tiles_score_every_base_once_with_context(folder, tmp_path, interval, wi
     bed = folder.bed_of("interval.bed", f"chrA {start} {end} x 0 -")
     summary = score(folder, tmp_path / "t.h5", bed=bed, tile=True, window=window, stranded=stranded)
     codes, covered = codes_of("chrA", 0, 300), np.zeros(300, int)
+    with open_scores(tmp_path / "t.h5") as scores:
+        assert scores.window == (window or 20)
     with read_result(tmp_path / "t.h5") as result:
         regions, delta, seq = result.regions, result.delta()[:, 0], result.seq[:]
     assert summary.regions == len(delta) == -(-(end - start) // (window or 20)) and set(regions["bed_row"]) == {0}

@@ -184,9 +184,11 @@ def test_one_axis_for_all_or_one_for_each(looked):
     assert {axes.get_ylim() for axes in given.axes} == {(-3, 8)}
 
 
-def test_tiles_become_one(tmp_path):
-    seq, delta = report_files.write_tiled(tmp_path / "tiled.h5")
+@pytest.mark.parametrize("says_window", [True, False])
+def test_tiles_become_one(tmp_path, says_window):
+    seq, delta = report_files.write_tiled(tmp_path / "tiled.h5", says_window=says_window)
     with open_scores(tmp_path / "tiled.h5") as scores:
+        assert scores.window == report_files.TILE
         parts = [found[0] for _, found in scores.load_regions([0, 2], scores.tracks)]
     whole = stitched(parts[::-1])
     assert (whole.start, whole.end) == (1000, 1300)
