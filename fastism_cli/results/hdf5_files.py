@@ -50,8 +50,9 @@ def open_hdf5(path: str) -> h5py.File:
     if fault := _fault_without_end(path):
         raise UsageError(f"{path}{fault}. Copy it again, or run again.")
     try:
-        # unlocked: nobody changes a file that has its name, and read-only file systems refuse locks
-        file = h5py.File(os.fsencode(path), "r", locking=False)
+        # unlocked: nobody changes a file that has its name, and read-only file systems refuse locks; by sec2, whose
+        # handle is a descriptor, also where HDF5_DRIVER names another
+        file = h5py.File(os.fsencode(path), "r", driver="sec2", locking=False)
     except FileNotFoundError as error:
         is_unfinished = os.path.exists(path + schema.PARTIAL_SUFFIX)
         hint = f", but {path}{schema.PARTIAL_SUFFIX} does: its run is not finished" if is_unfinished else ""

@@ -4,8 +4,10 @@ HDF5 keeps checksums of its own tables (in files of version 1.10 of its format) 
 one, fletcher32 is added where it is not used). Text lies outside of both. So
 
 * every dataset of numbers has the attribute ``chunks_crc32``: a sum of the checksums of its chunks, so that numbers
-  that somebody writes anew with h5py are noticed;
+  that somebody writes anew with h5py are noticed; one of very many chunks has none;
 * every dataset of text has the attribute ``crc32``: a number for each of its chunks, 0 for one that was never written;
+* every dataset has the attribute ``storage_crc32``: of its chunks and filters. Where a program such as h5repack chose
+  others, the sums above are those of chunks that are gone, and are not compared;
 * the file has the attribute ``checksums``: the CRC-32 of every other attribute, as JSON.
 
 Files without these, such as those of version 0.1, are read too.
@@ -19,6 +21,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import prod
 from typing import Any
 
 import h5py
@@ -40,7 +43,7 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 SUM_BYTES = 4  # of a checksum at the end of a chunk
-MOST_CHUNKS = 1 << 14  # of a dataset that is compared as a whole: some 16 GB
+MOST_CHUNKS = 1 << 14  # of a dataset that is compared as a whole, some 16 GB: to list more can take minutes
 ROWS_AT_ONCE = 1 << 10  # in a pass over all rows; to read text takes several times its memory
 
 # Raised by h5py for what is not as it should be; zlib's, for a chunk that is decompressed here.
@@ -147,7 +150,7 @@ def check_text(path: str, dataset: h5py.Dataset, chunk: int = 0) -> None:
         If they differ.
     """
     sums, step = dataset.attrs.get(schema.TEXT_SUMS), _step(dataset)
-    if sums is None or not len(dataset):
+    if sums is None or not len(dataset) or _is_stored_anew(dataset):
         return
     if np.shape(sums) != (-(-len(dataset) // step),):
         raise damaged(path, f"the checksums of {dataset.name} are not as written")
@@ -160,13 +163,14 @@ def check_text(path: str, dataset: h5py.Dataset, chunk: int = 0) -> None:
         raise damaged(path, f"the text in {dataset.name} is not as written")
 
 
-def sum_of_chunks(path: str, dataset: h5py.Dataset) -> int:
+def sum_of_chunks(dataset: h5py.Dataset) -> int:
     """CRC-32 of the checksums of all chunks of a dataset of numbers, which changes when one of them is written anew.
 
-    Four bytes of each chunk are read: both fletcher32 and gzip end with a checksum of its content.
+    Four bytes of each chunk are read, from the file that is open: its name may be that of another one by now. Both
+    fletcher32 and gzip end with a checksum of the chunk's content.
     """
-    with open(path, "rb", buffering=0) as file:
-        return _sum_by(lambda at, size: os.pread(file.fileno(), size, at), dataset)
+    descriptor = dataset.file.id.get_vfd_handle()
+    return _sum_by(lambda at, size: os.pread(descriptor, size, at), dataset)
 
 
 def _sum_by(read: Callable[[int, int], bytes], dataset: h5py.Dataset) -> int:
@@ -185,19 +189,45 @@ def _sum_by(read: Callable[[int, int], bytes], dataset: h5py.Dataset) -> int:
     return found
 
 
-def note_numbers(file: h5py.File, read: Callable[[int, int], bytes]) -> None:
-    """Keep a sum of the chunks of each dataset of numbers, when all of them are in the file.
+def note_datasets(file: h5py.File, read: Callable[[int, int], bytes]) -> None:
+    """Keep how each dataset is stored, and a sum of the chunks of those of numbers, when all of them are in the file.
 
     HDF5's own checksums tell nothing of a file in which somebody writes with h5py: it makes new ones.
+
+    Parameters
+    ----------
+    read : callable
+        From a position and a size to bytes of the file.
     """
     file.flush()
 
     def note(name: str, found: Any) -> None:
-        is_numbers = isinstance(found, h5py.Dataset) and not is_text(found) and not found.is_virtual
-        if is_numbers and found.ndim:
+        if not isinstance(found, h5py.Dataset) or found.is_virtual or not found.ndim:
+            return
+        found.attrs[schema.STORAGE_SUM] = np.uint32(_sum_of_storage(found))
+        if not is_text(found) and not _has_too_many_chunks(found):
             found.attrs[schema.NUMBER_SUM] = np.uint32(_sum_by(read, found))
 
     file.visititems(note)
+
+
+def _has_too_many_chunks(dataset: h5py.Dataset) -> bool:
+    """Whether its chunks are not compared as a whole; told without a look at them."""
+    sizes = zip(dataset.shape, dataset.chunks or dataset.shape, strict=True)
+    return prod(-(-n // max(chunk, 1)) for n, chunk in sizes) > MOST_CHUNKS
+
+
+def _sum_of_storage(dataset: h5py.Dataset) -> int:
+    """CRC-32 of the shape of its chunks and of their filters, as far as the other sums depend on them."""
+    made = dataset.id.get_create_plist()
+    filters = [made.get_filter(i) for i in range(0 if is_text(dataset) else made.get_nfilters())]
+    return zlib.crc32(repr((dataset.chunks, [(code, values) for code, _, values, _ in filters])).encode())
+
+
+def _is_stored_anew(dataset: h5py.Dataset) -> bool:
+    """Whether another program wrote all of it, in other chunks or with other filters."""
+    known = dataset.attrs.get(schema.STORAGE_SUM)
+    return known is not None and known != _sum_of_storage(dataset)
 
 
 def check_numbers(path: str, dataset: h5py.Dataset) -> None:
@@ -209,9 +239,9 @@ def check_numbers(path: str, dataset: h5py.Dataset) -> None:
         If they differ.
     """
     known = dataset.attrs.get(schema.NUMBER_SUM)
-    if known is None or dataset.is_virtual or (dataset.chunks and dataset.id.get_num_chunks() > MOST_CHUNKS):
+    if known is None or dataset.is_virtual or _has_too_many_chunks(dataset) or _is_stored_anew(dataset):
         return
-    if sum_of_chunks(path, dataset) != known:
+    if sum_of_chunks(dataset) != known:
         raise damaged(path, f"the numbers in {dataset.name} are not as written")
 
 

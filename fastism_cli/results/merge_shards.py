@@ -18,7 +18,7 @@ from fastism_cli.results import schema
 from fastism_cli.results.chunk_writer import ChunkWriter
 from fastism_cli.results.crash_safe_file import new_hdf5
 from fastism_cli.results.datasets import create_columns, write_header
-from fastism_cli.results.intact import readable, seal, sum_of_chunks
+from fastism_cli.results.intact import note_datasets, readable, seal, sum_of_chunks
 from fastism_cli.results.ism_file import IsmFile, read_result
 from fastism_cli.results.layout import Layout
 from fastism_cli.results.outputs import check_new_file, inputs_of_result
@@ -190,8 +190,10 @@ def write_virtual(parts: Sequence[Part], path: str, layout: Layout, attributes: 
     unnamed = path + schema.PARTIAL_SUFFIX
     try:
         try:
-            with new_hdf5(unnamed, libver=schema.LIBVER) as (file, _):
+            with new_hdf5(unnamed, libver=schema.LIBVER) as (file, disk):
                 _write_index(file, parts, path, layout, attributes)
+                note_datasets(file, disk.bytes_at)
+                seal(file)
         except OSError as error:
             raise ResourceError(
                 f"{path} cannot be written: {error.strerror or error}. Free space or choose another --output."
@@ -225,7 +227,6 @@ def _write_index(
         _link(file, name, parts, shape, dtype, fillvalue, path, sums[name])
     file.attrs["n_clipped"] = sum(int(part.attrs["n_clipped"]) for part in parts)
     file.attrs["complete"] = True
-    seal(file)
 
 
 def _copy_columns(group: h5py.Group, parts: Sequence[Part], linked: Iterable[str]) -> dict[str, list[int]]:
@@ -239,7 +240,7 @@ def _copy_columns(group: h5py.Group, parts: Sequence[Part], linked: Iterable[str
             for name, found in sums.items():
                 if part.n_rows:
                     with readable(part.path, name):
-                        found.append(sum_of_chunks(part.path, file.dataset(name)))
+                        found.append(sum_of_chunks(file.dataset(name)))
     with closing(ChunkWriter()) as chunks:
         for name, pieces in columns.items():
             dataset = group[name]

@@ -168,6 +168,7 @@ CHECKSUMS = "checksums"  # attribute of the file: of all other attributes, as JS
 TEXT_SUMS = "crc32"  # attribute of a dataset of text: for each of its chunks
 SHARD_SUMS = "shard_crc32"  # attribute of a dataset of an index: for each shard with rows
 NUMBER_SUM = "chunks_crc32"  # attribute of a dataset of numbers: of all its chunks
+STORAGE_SUM = "storage_crc32"  # attribute of a dataset: of the shape of its chunks, and of its filters
 
 CHUNK_BYTES = 1 << 20
 COLUMN_CHUNK_ROWS = 1 << 14

@@ -69,6 +69,7 @@ class Parts:
 
     def __init__(self, path: str, file: h5py.File) -> None:
         self.path = path
+        self._folder = os.path.dirname(os.path.realpath(path))  # also where the process is in another one later
         self._config = file.attrs.get("config_sha256")
         self._open: OrderedDict[str, tuple[FileState, h5py.File]] = OrderedDict()
         self._as_merged: set[tuple[FileState, str, str]] = set()  # files and their datasets
@@ -80,12 +81,12 @@ class Parts:
     def of(self, dataset: h5py.Dataset) -> list[Part]:
         """The parts of a dataset, in the order of its rows."""
         with readable(self.path, f"the list of files of {dataset.name}"):
-            folder, parts = os.path.dirname(os.path.realpath(self.path)), []
+            parts = []
             for source in dataset.virtual_sources():
                 first, last = source.vspace.get_select_bounds()
                 if source.dset_name.strip("/") != dataset.name.strip("/"):
                     raise damaged(self.path, f"{dataset.name} reads from {source.dset_name}")
-                parts.append(Part(int(first[0]), int(last[0]) + 1, os.path.join(folder, source.file_name)))
+                parts.append(Part(int(first[0]), int(last[0]) + 1, os.path.join(self._folder, source.file_name)))
         parts.sort()
         if [0, *(part.stop for part in parts)] != [*(part.start for part in parts), len(dataset)]:
             raise damaged(self.path, f"the files of {dataset.name} do not hold every row once")
@@ -125,7 +126,7 @@ class Parts:
         if (found.shape, found.dtype) != ((part.stop - part.start, *like.shape[1:]), like.dtype):
             raise self._replaced(part)
         if part.sum is not None and (now, part.path, like.name) not in self._as_merged:
-            if sum_of_chunks(part.path, found) != part.sum:
+            if sum_of_chunks(found) != part.sum:
                 raise UsageError(
                     f"{self.path} reads from {part.path}, whose {like.name} has been written anew since. "
                     "Merge the shards again."

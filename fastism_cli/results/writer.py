@@ -22,7 +22,7 @@ from fastism_cli.results import schema
 from fastism_cli.results.chunk_writer import ChunkWriter, RowBuffer
 from fastism_cli.results.crash_safe_file import open_disk
 from fastism_cli.results.datasets import create_datasets, dataset_names, write_header
-from fastism_cli.results.intact import note_numbers, seal
+from fastism_cli.results.intact import note_datasets, seal
 from fastism_cli.results.journal import SUFFIX, damaged, sync_folder
 from fastism_cli.results.layout import Layout
 from fastism_cli.results.outputs import check_output
@@ -292,7 +292,7 @@ class ResultWriter:
         with self._disk_errors():
             self._flush()
             self._file.attrs["complete"] = True
-            note_numbers(self._file, self._disk.bytes_at)
+            note_datasets(self._file, self._disk.bytes_at)
             seal(self._file)
             self._file.close()
             if (

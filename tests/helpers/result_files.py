@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from fastism_cli.genome.alphabet import Alphabet
-from fastism_cli.results.intact import add_text_sums, is_text, note_numbers, note_text, seal
+from fastism_cli.results.intact import add_text_sums, is_text, note_datasets, note_text, seal
 from fastism_cli.results.layout import HeadLayout, Layout
 from fastism_cli.results.schema import Status
 from fastism_cli.results.writer import ResultWriter
@@ -44,7 +44,7 @@ def noted(file: h5py.File) -> None:
     """Let the sums of all numbers be those of the new ones."""
     file.flush()
     with open(file.filename, "rb", buffering=0) as raw:
-        note_numbers(file, lambda at, size: os.pread(raw.fileno(), size, at))
+        note_datasets(file, lambda at, size: os.pread(raw.fileno(), size, at))
 
 
 class Record(NamedTuple):

@@ -140,6 +140,77 @@ def test_numbers_that_somebody_wrote_anew_are_told(tmp_path, read_here, compress
             told(path)
 
 
+REPACKED: dict[str, dict[str, Any]] = {
+    "-f GZIP=9": {"compression": "gzip", "compression_opts": 9},
+    "-f SHUF -f GZIP=4": {"compression": "gzip", "compression_opts": 4, "shuffle": True},
+    "-f FLET": {"fletcher32": True},
+    "-l CONTI": {"chunks": None},
+    "-l CHUNK": {"chunks": True},
+}
+
+
+def repack(path: str, output: Path, options: dict[str, Any]) -> str:
+    """As h5repack does with these options: everything that was in the file, in other chunks or with other filters."""
+    with h5py.File(path) as old, h5py.File(output, "w") as new:
+
+        def copy(name: str, found: h5py.Group | h5py.Dataset) -> None:
+            if isinstance(found, h5py.Group):
+                made = new.require_group(name) if name != schema.OUTPUTS else new.create_group(name, track_order=True)
+            elif found.dtype == object:  # no filter of h5repack reaches text
+                chunks = options.get("chunks", found.chunks) if found.chunks else None
+                made = new.create_dataset(name, data=found[:], dtype=found.dtype, chunks=chunks)
+            else:
+                kept = {"chunks": found.chunks, "fillvalue": found.fillvalue}
+                made = new.create_dataset(name, data=found[:], **(kept | options))
+            for key, value in found.attrs.items():
+                made.attrs[key] = value
+
+        for key, value in old.attrs.items():
+            new.attrs[key] = value
+        old.visititems(copy)
+    return str(output)
+
+
+@pytest.mark.parametrize("options", REPACKED.values(), ids=REPACKED)
+@pytest.mark.parametrize("compression", ["gzip", "none"])
+def test_a_sound_file_that_was_repacked_is_read(tmp_path, compression, options, monkeypatch):
+    """Its sums were those of other chunks."""
+    monkeypatch.setattr(schema, "COLUMN_CHUNK_ROWS", 4)
+    path = make(tmp_path / "r.h5", compression)
+    assert told(repack(path, tmp_path / "repacked.h5", options))[1:] == told(path)[1:]
+
+
+def test_numbers_are_compared_in_the_file_that_is_open(tmp_path, monkeypatch):
+    """Its name may be that of another file by now, or of none in the folder where the process has gone."""
+    other = make(tmp_path / "other.h5", shard=1)
+    monkeypatch.chdir(tmp_path)
+    with open_scores(make(Path("r.h5"))) as scores, open_scores("r.h5") as second:
+        expected = scores.predictions(np.arange(ROWS), scores.tracks)
+        monkeypatch.chdir("/")
+        assert np.isfinite(next(scores.blocks()).delta).all()
+        shutil.copy(other, tmp_path / "new.h5")
+        os.replace(tmp_path / "new.h5", tmp_path / "r.h5")
+        np.testing.assert_array_equal(second.predictions(np.arange(ROWS), second.tracks), expected)
+
+
+def test_the_shards_of_an_index_are_found_from_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    merge_shards(shards(Path(), 2), "index.h5", virtual=True)
+    with read_result("index.h5") as index:
+        monkeypatch.chdir("/")
+        assert np.isfinite(index.delta("c")[:]).all()
+
+
+def test_very_many_chunks_are_neither_listed_nor_compared(tmp_path, monkeypatch):
+    """On the file system of a cluster that would take minutes."""
+    monkeypatch.setattr("fastism_cli.results.intact.MOST_CHUNKS", 1)
+    monkeypatch.setattr(schema, "CHUNK_BYTES", 1 << 10)
+    path = make(tmp_path / "r.h5")
+    with h5py.File(path) as file:
+        assert "chunks_crc32" not in file["delta/c"].attrs and "chunks_crc32" in file["ref/c"].attrs
+    assert told(path)
+
+
 def test_numbers_of_a_run_that_was_stopped_and_resumed_are_as_written(tmp_path):
     layout = Layout(ROWS, LENGTH, HEADS, compression="none")
     options: dict[str, Any] = {"attributes": ATTRIBUTES, "genome_sizes": {"chr1": 900}, "checkpoint_seconds": 0}
@@ -487,6 +558,15 @@ def test_shards_that_were_copied_or_touched_are_read(tmp_path):
     shutil.copytree(tmp_path, tmp_path / "copy")
     os.utime(tmp_path / "copy/s1.h5", (0, 0))
     assert told(str(tmp_path / "copy/index.h5"))[1:] == before[1:]
+
+
+@pytest.mark.parametrize("name", ["regions/start", "regions/status", "genome/chrom_sizes"])
+def test_numbers_that_somebody_wrote_anew_in_an_index_are_told(tmp_path, name):
+    merge_shards(shards(tmp_path, 2), str(tmp_path / "index.h5"), virtual=True)
+    with h5py.File(tmp_path / "index.h5", "r+") as file:
+        file[name][0] += 1
+    with pytest.raises(UsageError, match=rf"index\.h5 is damaged: the numbers in /{name} are not as written\. Copy"):
+        told(str(tmp_path / "index.h5"))
 
 
 def test_an_index_without_sums_is_read(tmp_path):
