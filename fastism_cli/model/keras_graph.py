@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, partial, wraps
 from threading import RLock
 from types import FunctionType
@@ -201,6 +202,7 @@ class _Builder:
         self.length = length
         self.nodes: list[Node] = []
         self.symbols: list[Any] = []
+        self.masked: set[int] = set()  # tensors that may have a mask of Keras beside them when the model runs
         self.keeps_masks = False
 
     def add_tensor(self, symbol: Any, *, variable: bool = False) -> int:
@@ -226,20 +228,29 @@ class _Builder:
         if given is not None:
             return self.add_function(nested, given)
         outputs = [self.add_tensor(x) for x in self._specify(node, inputs)]
-        self.keeps_masks |= _reads_mask(node)
+        self._follow_masks(node, inputs, outputs)
         operation = node.operation
-        self.nodes.append(
-            Node(
-                len(self.nodes),
-                operation.name,
-                operation,
-                tuple(inputs),
-                tuple(outputs),
-                _caller(node),
-                arguments=_arguments(node),
-            )
+        made = Node(
+            len(self.nodes),
+            operation.name,
+            operation,
+            tuple(inputs),
+            tuple(outputs),
+            _caller(node),
+            arguments=_arguments(node),
         )
+        self.nodes.append(_without_mask(made) if _ignores_mask(operation) else made)
         return outputs
+
+    def _follow_masks(self, node: Any, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+        """Note which tensors may have a mask, and whether a layer reads one.
+
+        The symbols of Keras do not tell: what a nested model or a custom layer gives has a mask only when it runs.
+        """
+        is_masked = any(t in self.masked or _has_mask(x) for t, x in zip(inputs, node.input_tensors, strict=True))
+        self.keeps_masks |= is_masked and any(map(_takes_mask, all_layers(node.operation)))
+        if any(map(_has_mask, node.outputs)) or _gives_mask(node, is_masked):
+            self.masked.update(outputs)
 
     def _given(self, node: Any, nested: Any, inputs: list[int]) -> list[int] | None:
         """The tensors that the call of a nested model gives its inputs; None if it gives other things, or a mask."""
@@ -263,6 +274,8 @@ class _Builder:
         cls: Any = operation_class(name)
         operation = cls(**options)
         output = self.add_tensor(operation.compute_output_spec(self.symbols[tensor]))
+        if tensor in self.masked:
+            self.masked.add(output)
         arguments: Arguments = ((Input(0),), {})
         node = Node(
             len(self.nodes), operation.name, operation, (tensor,), (output,), _unary(operation), arguments=arguments
@@ -292,15 +305,61 @@ class _Builder:
         ]
 
 
-def _reads_mask(node: Any) -> bool:
-    """Whether a mask reaches the node and changes what it, or a layer inside of it, computes."""
-    masked = any(getattr(x, "_keras_mask", None) is not None for x in node.input_tensors)
-    return masked and any(map(_takes_mask, all_layers(node.operation)))
+# Operations that may hand on the very array that they are given, with its mask: a cast to the type that it has.
+HANDING_ON = frozenset(
+    "broadcastto cast clip concatenate copy flip getitem moveaxis nantonum pad ravel real repeat reshape roll round "
+    "saturatecast slice squeeze stopgradient swapaxes tile transpose where".split()
+)
+
+
+def _has_mask(symbol: Any) -> bool:
+    return getattr(symbol, "_keras_mask", None) is not None
 
 
 def _takes_mask(layer: Any) -> bool:
-    """Whether a layer uses a mask. BatchNormalization uses it in training only."""
-    return type(layer) is not keras.layers.BatchNormalization and "mask" in inspect.signature(layer.call).parameters
+    """Whether a layer uses a mask."""
+    return not _ignores_mask(layer) and "mask" in inspect.signature(layer.call).parameters
+
+
+def _ignores_mask(operation: Any) -> bool:
+    """Whether it takes a mask for training only."""
+    return getattr(type(operation), "call", None) is keras.layers.BatchNormalization.call
+
+
+def _without_mask(node: Node) -> Node:
+    """The call of a layer on its first input alone."""
+
+    def call(arrays: Sequence[Any], operation: Any = node.layer) -> list[Any]:
+        with at_inference(operation):
+            return [operation(arrays[0], training=False)]
+
+    return replace(node, inputs=node.inputs[:1], call=call, arguments=((Input(0),), {}))
+
+
+def _gives_mask(node: Any, is_masked: bool) -> bool:
+    """Whether what a call gives may have a mask beside it, as the input has one or not."""
+    operation = node.operation
+    if not isinstance(operation, keras.Layer):
+        return is_masked and type(operation).__name__.lower() in HANDING_ON
+    if any(map(_makes_mask, all_layers(operation))):
+        return True
+    return is_masked and (operation.supports_masking or not _is_of_keras(operation) or _may_hand_on(node))
+
+
+def _makes_mask(layer: Any) -> bool:
+    """Whether a layer makes a mask of a tensor that has none; of a layer of the user's any is thought to."""
+    own = not _is_of_keras(layer) and type(layer).compute_mask is not keras.Layer.compute_mask
+    return own or isinstance(layer, keras.layers.Masking) or bool(getattr(layer, "mask_zero", False))
+
+
+def _is_of_keras(layer: Any) -> bool:
+    return type(layer).__module__.startswith("keras.")
+
+
+def _may_hand_on(node: Any) -> bool:
+    """Whether a layer may give the very tensor that it is given."""
+    shapes = {tuple(x.shape) for x in (*node.input_tensors, *node.outputs)}
+    return len(shapes) == 1 and not node.operation.weights
 
 
 def flip_operation(*, axis: int) -> Any:

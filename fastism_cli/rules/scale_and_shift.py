@@ -36,13 +36,13 @@ class Weighted(Rule):
         raise NotImplementedError
 
     def propagate(self, facts: Facts) -> State:
-        (shape,) = facts.shapes
+        window, shape = facts.window, facts.shapes[0]
         if facts.shape != shape:
             raise Decline(f"makes a tensor {facts.shape} of one of {shape}")
         for given in self.shapes(facts).values():
             if any(n not in (1, m) for n, m in zip(given, shape, strict=True)):
                 raise Decline(f"has weights of shape {given} for a tensor {shape}")
-        return facts.window
+        return window
 
     def constants(self, facts: Facts) -> dict[str, Any]:
         names = self._by_position(facts)

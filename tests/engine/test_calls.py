@@ -8,12 +8,15 @@ from keras import layers, ops
 from fastism_cli import FastISM
 from fastism_cli.engine.inspection import inspect_scorer
 from fastism_cli.errors import ModelError
+from fastism_cli.model.keras_graph import layer_graph
 from tests.helpers.truth import errors_of, inputs_of
 from tests.models.zoo import MODELS
 from tests.models.zoo.blocks import dna
 from tests.models.zoo.registry import randomise
 
 LENGTH = 36
+# Keras says that a layer loses the mask, which nested models do not do.
+behind_a_mask = pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask:UserWarning")
 CALLED = [name for name in MODELS if name.startswith(("nested_pair", "nested_call", "nested_another_rank"))]
 
 
@@ -142,7 +145,7 @@ def test_a_model_that_does_not_say_its_second_argument():
 
 
 @pytest.mark.one_in(18)
-@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask:UserWarning")
+@behind_a_mask
 def test_a_mask_from_outside_is_not_lost(rng):
     """inp -> Masking -> [LSTM, called with a list] -> D: the nested model is given the mask by Keras"""
     inp, inner = dna(LENGTH), keras.Input((LENGTH, 4))
@@ -153,3 +156,76 @@ def test_a_mask_from_outside_is_not_lost(rng):
     scorer = FastISM(model)
     assert scorer.engine == "naive" and "mask" in scorer.engine_reason
     np.testing.assert_allclose(scorer(one_hot).reference["y"], model.predict(one_hot, verbose=0), atol=1e-6)
+
+
+def nested(*inner, dtype="float32", shape=(LENGTH, 4)):
+    return keras.Sequential([keras.Input(shape, dtype=dtype), *inner])
+
+
+# What reads a mask that Keras hands on only when the model runs: its symbols have none.
+MASKED = {
+    "out_of_a_model": lambda x: layers.LSTM(3)(nested(layers.Masking())(x)),
+    "out_of_a_model_and_on": lambda x: layers.GlobalAveragePooling1D()(
+        layers.Dense(3, activation="relu")(layers.Dropout(0.1)(nested(layers.Masking(), layers.Dense(2))(x)))
+    ),
+    "through_a_model": lambda x: layers.LSTM(3)(nested(layers.Dropout(0.1))(layers.Masking()(x), training=False)),
+    "into_a_model_by_keyword": lambda x: nested(layers.LSTM(3))(layers.Masking()(x), training=False),
+    "into_a_model_in_a_list": lambda x: nested(layers.LSTM(3))([layers.Masking()(x)]),
+    "cast_to_its_type": lambda x: layers.LSTM(3)(ops.cast(layers.Masking()(x), "float32")),
+}
+
+
+@behind_a_mask
+@pytest.mark.parametrize("name", MASKED)
+def test_a_mask_that_no_symbol_shows_is_not_lost(name):
+    inp = dna(LENGTH)
+    assert layer_graph(keras.Model(inp, MASKED[name](inp))).keeps_masks
+
+
+def test_a_mask_of_a_nested_embedding_is_not_lost(rng):
+    """codes -> [Embedding, 0 is masked] -> D -> GAP -> D: the mean is over the bases that are no N"""
+    inp = keras.Input((LENGTH,), dtype="int32")
+    x = layers.Dense(3)(nested(layers.Embedding(5, 3, mask_zero=True), dtype="int32", shape=(LENGTH,))(inp))
+    model = randomise(keras.Model(inp, layers.Dense(1, name="y")(layers.GlobalAveragePooling1D()(x))), seed=2)
+    codes = rng.integers(1, 5, (2, LENGTH))
+    codes[:, 20:] = 0
+    scorer = FastISM(model, engine="fast", codes="A=1,C=2,G=3,T=4,N=0")
+    one_hot = np.eye(5, dtype="float32")[codes][..., 1:]
+    assert scorer.engine == "naive"
+    np.testing.assert_allclose(scorer(one_hot).reference["y"], model(codes), atol=1e-6)
+
+
+NOT_READ = {
+    "lost_on_the_way": lambda x: layers.GlobalAveragePooling1D()(nested(layers.Masking())(x) * 2.0),
+    "nowhere_made": lambda x: layers.LSTM(3)(nested(layers.Dropout(0.1))(x)),
+    "normalised": lambda x: layers.Flatten()(layers.BatchNormalization()(nested(layers.Masking())(x))),
+}
+
+
+@pytest.mark.parametrize("name", NOT_READ)
+def test_a_mask_that_nothing_reads_keeps_the_engine_fast(name):
+    inp = dna(LENGTH)
+    assert not layer_graph(keras.Model(inp, NOT_READ[name](inp))).keeps_masks
+
+
+def test_batch_normalization_behind_a_mask_is_exact():
+    """inp -> Masking -> BN -> C -> F -> D: Keras gives BN the mask, which it uses in training alone"""
+    inp = dna(LENGTH)
+    x = layers.Conv1D(3, 3, activation="relu")(layers.BatchNormalization()(nested(layers.Masking(0.0))(inp)))
+    model = randomise(keras.Model(inp, layers.Dense(1)(layers.Flatten()(x))), seed=2)
+    assert_opened(model)
+    assert_exact(model)
+
+
+class NormOfOwn(layers.BatchNormalization):
+    pass
+
+
+@behind_a_mask
+@pytest.mark.parametrize("norm", [layers.BatchNormalization, NormOfOwn])
+def test_batch_normalization_is_not_given_the_mask(norm):
+    inp = dna(LENGTH)
+    model = keras.Model(inp, layers.Flatten()(layers.Conv1D(2, 3)(norm()(layers.Masking()(inp)))))
+    graph = layer_graph(model)
+    assert not graph.keeps_masks
+    assert all(len(node.inputs) == 1 for node in graph.nodes if isinstance(node.layer, norm))

@@ -268,6 +268,32 @@ def test_a_mask_that_a_layer_inside_reads_is_not_lost(rng):
     np.testing.assert_allclose(scorer(one_hot).reference["own"], model.predict(one_hot, verbose=0), atol=1e-6)
 
 
+class Calling(layers.Layer):
+    """Gives what a layer inside of it gives, with the mask that this may have."""
+
+    def __init__(self, inner, **options):
+        super().__init__(**options)
+        self.inner = inner
+
+    def call(self, x):
+        return self.inner(x)
+
+
+# What makes the mask, and what stands before the layer that reads it: the mask comes from inside, or passes through.
+MASKS_OF_LAYERS = {
+    "made": lambda x: Calling(layers.Masking())(x),
+    "made_deeper": lambda x: Calling(Calling(layers.Masking()))(x),
+    "handed_on": lambda x: Calling(layers.Dropout(0.1))(layers.Masking()(x)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask:UserWarning")
+@pytest.mark.parametrize("name", MASKS_OF_LAYERS)
+def test_a_mask_that_leaves_a_layer_is_not_lost(name):
+    inp = dna(LENGTH)
+    assert layer_graph(keras.Model(inp, layers.LSTM(3)(MASKS_OF_LAYERS[name](inp)))).keeps_masks
+
+
 def test_the_operators_of_weights_are_afterwards_those_of_keras():
     """Also where the call of a layer raises, and where two threads open layers at once."""
 
