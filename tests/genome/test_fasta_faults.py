@@ -172,7 +172,7 @@ def test_a_fault_far_down_has_its_line(tmp_path, monkeypatch):
 
 
 def test_a_large_file_with_a_good_index_is_checked_where_it_is_read(tmp_path, monkeypatch):
-    """A genome is not read twice at each run; what is read holds bases only."""
+    """A genome is not read twice at each run; the lines that are read hold bases only."""
     monkeypatch.setattr(fasta_index, "READ_WHOLE", {False: 0, True: 0})
     path = tmp_path / "g.fa"
     path.write_bytes(text_of({"chrA": "ACGTTGCAAC" * 6 + "AC7TTG\0AAC" + "ACGTTGCAAC" * 6}))
@@ -180,12 +180,26 @@ def test_a_large_file_with_a_good_index_is_checked_where_it_is_read(tmp_path, mo
     index = Path(f"{path}.fai")
     index.write_text(f"chrA\t130\t{start}\t10\t{line}\n")
     with open_fasta(path) as genome:
-        assert DNA.decode(genome.codes("chrA", 0, 62)) == "ACGTTGCAAC" * 6 + "AC"
+        assert DNA.decode(genome.codes("chrA", 2, 58)) == ("ACGTTGCAAC" * 6)[2:58]
         with pytest.raises(SequenceError, match=r"g\.fa line 8: record 'chrA' holds '7', which is no letter"):
             genome.codes("chrA", 55, 65)
         with pytest.raises(SequenceError, match=r"g\.fa line 8: record 'chrA' holds '7'"):
             genome.codes("chrA", 66, 67)
-        assert DNA.decode(genome.codes("chrA", 67, 70)) == "AAC"
+        assert DNA.decode(genome.codes("chrA", 71, 73)) == "CG"
+
+
+@pytest.mark.parametrize("most", [0, 10, 1 << 10])
+def test_short_lines_are_read_whole_and_of_long_ones_both_ends_are_looked_at(tmp_path, monkeypatch, most):
+    monkeypatch.setattr(fasta_module, "_READ_WHOLE", most)
+    text = "".join(np.random.default_rng(1).choice(list("ACGTN"), 47))
+    path = tmp_path / "g.fa"
+    path.write_text(">one\n" + "\n".join(text[i : i + 10] for i in range(0, 47, 10)) + "\n>two\nACGT\n")
+    with open_fasta(path) as genome:
+        for start in range(-3, 47):
+            for end in range(max(start, 0), 50):
+                found = DNA.decode(genome.codes("one", start, end))
+                assert found == "N" * max(-start, 0) + text[max(start, 0) : end] + "N" * max(end - max(start, 47), 0)
+        assert DNA.decode(genome.codes("two", 0, 4)) == "ACGT"
 
 
 def test_a_large_file_that_was_edited_under_its_index_gives_no_shifted_bases(tmp_path, monkeypatch):
