@@ -18,11 +18,11 @@ def alternates(codes: np.ndarray, start: int, size: int, letters: int, n_policy:
     if chunk.shape[1] < size:
         chunk = np.pad(chunk, [(0, 0), (0, size - chunk.shape[1])], constant_values=0)
     others = other_letters(letters)
-    yield others[chunk]
+    yield others.take(chunk, axis=0)
     if n_policy == "score" and (chunk >= letters).any():
         rest = others.copy()
         rest[letters] = letters - 1
-        yield rest[chunk]
+        yield rest.take(chunk, axis=0)
 
 
 @cache
@@ -35,10 +35,12 @@ def other_letters(letters: int) -> np.ndarray:
 
 def set_reference_letters(delta: np.ndarray, codes: np.ndarray) -> None:
     """Write 0 into ``delta`` (n, *head shape, positions, letters) at the sequences' own letters, (n, positions)."""
-    row, column = np.nonzero(codes < delta.shape[-1])
+    known = codes < delta.shape[-1]
     if _is_single(delta):
-        delta.reshape(-1)[_places(delta, row, column, codes[row, column])] = 0
+        places = np.arange(codes.size) * delta.shape[-1] + codes.reshape(-1)
+        delta.reshape(-1)[places if known.all() else places[known.reshape(-1)]] = 0
     else:
+        row, column = np.nonzero(known)
         _flat(delta)[row, :, column, codes[row, column]] = 0
 
 
@@ -84,8 +86,10 @@ def _flat(delta: np.ndarray) -> np.ndarray:
 
 def blank(delta: Mapping[str, np.ndarray], rows: slice, where: np.ndarray) -> None:
     """Set the scores to NaN at some positions, bool (n, positions)."""
+    if not where.any():  # which takes a tenth of the time
+        return
     row, column = np.nonzero(where)
-    for values in delta.values() if len(row) else ():
+    for values in delta.values():
         values[rows][row, ..., column, :] = np.nan
 
 
