@@ -8,13 +8,14 @@ from typing import Any
 
 import click
 
+from fastism_cli.cli.click_options import HelpIfAsked
 from fastism_cli.cli.exit_codes import exit_code_of_errors, told_if_stdout_fails
 from fastism_cli.version import __version__
 
 COMMANDS = ("run", "pairs", "merge", "info", "top", "export", "plot", "report", "variants", "inspect", "verify")
 
 
-class LazyGroup(click.Group):
+class LazyGroup(HelpIfAsked, click.Group):
     """Finds command NAME as ``fastism_cli.cli.NAME:NAME``, so that --help of one imports nothing of the others."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -39,7 +40,7 @@ class LazyGroup(click.Group):
     cls=LazyGroup,
     context_settings={"auto_envvar_prefix": "FASTISM", "help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(__version__, prog_name="fastism")
+@click.version_option(__version__, prog_name="fastism", allow_from_autoenv=False)
 def main() -> None:
     """Fast, exact in-silico saturation mutagenesis of Keras sequence models.
 

@@ -36,7 +36,17 @@ class Text(click.types.StringParamType):
         return [CompletionItem(incomplete, type="file")]
 
 
-class Strict(click.Command):
+class HelpIfAsked(click.Command):
+    """A command whose --help only the command line gives: FASTISM_HELP=1 would end every command with exit code 0."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.allow_from_autoenv = False
+        return option
+
+
+class Strict(HelpIfAsked):
     """A command that takes no option twice, unless its values add up, and no empty value.
 
     Click lets the last value win, so that a second ``--model`` would replace the first without a word. A flag may be

@@ -529,6 +529,15 @@ def test_version():
     assert re.fullmatch(r"fastism, version \d+\.\d+\.\d+\S*\n", fastism("--version").stdout)
 
 
+@pytest.mark.parametrize("option", ["HELP", "VERSION"])
+def test_no_environment_variable_asks_for_help_or_the_version(here, option):
+    """A command would do nothing, and exit with code 0."""
+    for name in COMMANDS:
+        env = {f"FASTISM_{option}": "1", f"FASTISM_{name.upper()}_{option}": "1"}
+        result = fastism(name, env=env)
+        assert result.exit_code == 2 and not result.stdout, (name, result.output)
+
+
 @pytest.mark.parametrize(
     ("number", "text"), [(0, "0"), (999, "999"), (7_590_000, "7.59M"), (1234, "1.23k"), (2e12, "2T")]
 )
