@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import filecmp
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -149,14 +147,16 @@ def export_scores(
         peaks = split_ending(output)[0] + PEAKS_ENDING
         check_place(peaks, "--output")
         written = [name for files in names for name in files]
-        for name in [*written, *(name + ending for name in written for ending in form.indexes)]:
+        indexes = [index for name in written for index in form.indexes(name)]
+        for name in [*written, *indexes]:
             check_new_file(name, scores.protected, overwrite=overwrite, others=[peaks])
         check_space(output, _wanted(regions, form, len(tracks)) if compression == "none" else 0)
-        with staged(output) as staging:
+        with staged(output, overwrite=overwrite) as staging:
             _write_peaks(staging, peaks, on_contig, overwrite)
             paths = [tuple(staging.path(name) for name in files) for files in names]
             writer_of(kind)(ExportJob(regions, tracks, paths, *options))
-            return _summary(staging.move(), regions, tracks, _cut_names(regions), regions.n_rows - on_contig.n_rows)
+            files = staging.move(without=indexes)
+            return _summary(files, regions, tracks, _cut_names(regions), regions.n_rows - on_contig.n_rows)
 
 
 def _choice(kind: str, overlap: str | None, top: int | None, min_delta: float | None) -> Choice | None:
@@ -240,7 +240,5 @@ def _cut_names(regions: ExportedRegions) -> int:
 def _write_peaks(staging: Staging, name: str, regions: ExportedRegions, overwrite: bool) -> None:
     path = staging.path(name)
     write_peaks(path, regions)
-    if os.path.isfile(name) and filecmp.cmp(path, name, shallow=False):
-        staging.keep(name)  # another format of the same result has the same regions
-    else:
+    if not staging.share(name):  # another format of the same result has the same regions
         check_new_file(name, regions.scores.protected, overwrite=overwrite)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from fastism_cli.genome.vcf_output import index_names
+
 if TYPE_CHECKING:
     from fastism_cli.export.exported_regions import ExportJob
 
@@ -30,8 +32,8 @@ class Format:
         Distribution that the extra ``export`` installs for it; "" for none.
     is_text : bool
         Whether it can be written to stdout.
-    indexes : tuple of str
-        Ends of the name of an index that may lie beside the file.
+    indexes : callable
+        The names of the indexes that may lie beside a file.
     of_blocks : bool
         Whether it holds scores of blocks too; the others need those of single letters.
     """
@@ -42,7 +44,7 @@ class Format:
     holds: str
     library: str = ""
     is_text: bool = False
-    indexes: tuple[str, ...] = ()
+    indexes: Callable[[str], list[str]] = lambda path: []
     of_blocks: bool = False
 
 
@@ -62,7 +64,7 @@ FORMATS = {
         holds="bases",
         library="pysam",
         is_text=True,
-        indexes=(".tbi", ".csi"),
+        indexes=index_names,
     ),
 }
 

@@ -72,7 +72,7 @@ def write_top(
         choice = Choice(n, min_delta, by, overlap or "mean")
         (found,) = chosen_substitutions(ExportedRegions(scores), tracks, choice, scratch_folder(output))
         columns = scores.columns(found, tracks)
-    _write(output, columns)
+    _write(output, columns, overwrite)
     return len(found)
 
 
@@ -86,11 +86,11 @@ def _check_blocks(scores: Scores, by: str, overlap: str | None) -> None:
             )
 
 
-def _write(output: str, columns: Columns) -> None:
+def _write(output: str, columns: Columns, overwrite: bool) -> None:
     if is_stream(output):
         _write_tsv(output, columns)
         return
-    with staged(output) as staging:
+    with staged(output, overwrite=overwrite) as staging:
         write = _write_parquet if output.endswith(PARQUET) else _write_tsv
         write(staging.path(output), columns)
         staging.move()

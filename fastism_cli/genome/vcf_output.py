@@ -47,6 +47,11 @@ def header(contigs: Mapping[str, int], info_lines: Sequence[str], *, reference: 
     return "\n".join(lines) + "\n"
 
 
+def index_names(path: str) -> list[str]:
+    """The names that an index of a VCF may have; none of one that is not compressed."""
+    return [] if path.endswith(".vcf") else [f"{path}.tbi", f"{path}.csi"]
+
+
 def index(pysam: Any, path: str, contigs: Mapping[str, int], last: int = 0) -> str:
     """Index a sorted, bgzipped VCF: ``PATH.tbi``, or ``PATH.csi`` if a contig is too long for that.
 

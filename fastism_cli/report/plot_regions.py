@@ -68,7 +68,7 @@ def plot_regions(
         protected = [name for scores in results for name in scores.protected]
         for file in files:
             check_new_file(file, [*protected, *files_of(options.tracks, options.highlights)], overwrite=overwrite)
-        with style(), staged(files[0]) as staging:
+        with style(), staged(files[0], overwrite=overwrite) as staging:
             drawn = _drawn(pictures, tick)
             write_pictures(drawn, [staging.path(file) for file in files], dpi=options.figure.dpi)
             staging.move()

@@ -94,7 +94,7 @@ def write_report(
         drawn = _fitting_maps(scores, found, order[:top], size)
         text = as_utf8(page.render(os.path.basename(scores.path), contents(scores, found, rows, drawn)))
         counts = (len(rows), scores.n_rows, len(drawn), min(top, len(order)), len(shown), len(tracks))
-    write_whole(output, text)
+    write_whole(output, text, overwrite=overwrite)
     return ReportSummary(output, len(text.encode()), *counts)
 
 

@@ -23,6 +23,7 @@ from fastism_cli.results.ism_file import IsmFile, read_result
 from fastism_cli.results.layout import Layout
 from fastism_cli.results.outputs import check_new_file, inputs_of_result
 from fastism_cli.results.same_run import SAME, differences
+from fastism_cli.results.staging import require_free
 from fastism_cli.results.writer import ResultWriter
 from fastism_cli.scores.tracks import Array
 
@@ -119,7 +120,7 @@ def join(parts: Sequence[Part], output: str, attributes: Mapping[str, Any], *, v
     """Write parts that fit together, in their order, into one file."""
     layout = joined_layout(parts)
     if virtual:
-        write_virtual(parts, output, layout, attributes)
+        write_virtual(parts, output, layout, attributes, overwrite=overwrite)
     else:
         copy(parts, output, layout, attributes, overwrite=overwrite)
     return layout.n_rows
@@ -175,7 +176,9 @@ def joined_layout(parts: Sequence[Part]) -> Layout:
 # --- an index of the parts -------------------------------------------------------------------------------------------
 
 
-def write_virtual(parts: Sequence[Part], path: str, layout: Layout, attributes: Mapping[str, Any]) -> None:
+def write_virtual(
+    parts: Sequence[Part], path: str, layout: Layout, attributes: Mapping[str, Any], *, overwrite: bool
+) -> None:
     """Write an index that reads from the parts; their paths are stored relative to its folder.
 
     The columns of ``/regions`` are small and hold text, which a virtual dataset may not: they are copied.
@@ -198,6 +201,8 @@ def write_virtual(parts: Sequence[Part], path: str, layout: Layout, attributes: 
             raise ResourceError(
                 f"{path} cannot be written: {error.strerror or error}. Free space or choose another --output."
             ) from error
+        if not overwrite:
+            require_free(path)
         os.replace(unnamed, path)
     except BaseException as error:
         with suppress(OSError):

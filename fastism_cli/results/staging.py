@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
 
@@ -66,8 +67,13 @@ def open_stream(path: str, option: str = "--output") -> Iterator[IO[bytes]]:
         raise kind(f"{option} {path} cannot be written: {error.strerror or error}") from error
 
 
-def write_whole(output: str, text: str, option: str = "--output") -> None:
+def write_whole(output: str, text: str, option: str = "--output", *, overwrite: bool) -> None:
     """Write a text into a stream, or into a file that gets its name when it is complete.
+
+    Parameters
+    ----------
+    overwrite : bool
+        Whether a file that has the name by then may be replaced.
 
     Raises
     ------
@@ -78,7 +84,7 @@ def write_whole(output: str, text: str, option: str = "--output") -> None:
         with open_stream(output, option) as stream:
             stream.write(as_utf8(text).encode())
         return
-    with staged(output, option) as staging:
+    with staged(output, option, overwrite=overwrite) as staging:
         with open(staging.path(output), "w", encoding="utf-8") as file:
             file.write(as_utf8(text))
         staging.move()
@@ -103,31 +109,104 @@ def _descriptor(path: str) -> int:
 class Staging:
     """A folder beside the output, in which files have their final names."""
 
-    def __init__(self, folder: str, target: str) -> None:
+    def __init__(self, folder: str, target: str, option: str, *, overwrite: bool) -> None:
         self.folder = folder
         self.target = target
-        self._kept: set[str] = set()
+        self._option, self._overwrite = option, overwrite
+        self._shared: set[str] = set()
 
     def path(self, name: str) -> str:
         """Where to write the file that will be called ``name``."""
         return os.path.join(self.folder, os.path.basename(name))
 
-    def keep(self, name: str) -> None:
-        """Leave the file that has this name already as it is: the one in the folder is equal."""
-        self._kept.add(os.path.basename(name))
+    def share(self, name: str) -> bool:
+        """Leave a file that has this name as it is, now and at the end, if the one in the folder is equal.
 
-    def move(self) -> list[str]:
-        """Give every file its name; returns the names, sorted."""
+        Returns
+        -------
+        bool
+            Whether there is one now.
+        """
+        self._shared.add(os.path.basename(name))
+        return self._is_equal(os.path.basename(name))
+
+    def move(self, without: Iterable[str] = ()) -> list[str]:
+        """Give every file its name, or none of them; returns the names, sorted.
+
+        Parameters
+        ----------
+        without : iterable of str
+            Files that must not stand beside them unless they are among them, such as the index of an older VCF.
+
+        Raises
+        ------
+        OutputError
+            If a file has come into being under one of the names, and may not be replaced.
+        """
         names = sorted(os.listdir(self.folder))
-        for name in names:
-            if name not in self._kept:
-                os.replace(os.path.join(self.folder, name), os.path.join(self.target, name))
+        self._clear(name for name in without if os.path.basename(name) not in names)
+        moved: dict[str, os.stat_result] = {}
+        try:
+            for name in names:
+                if not (name in self._shared and self._is_equal(name)):
+                    moved[name] = os.lstat(os.path.join(self.folder, name))
+                    self._give_name(name)
+        except BaseException:
+            if not self._overwrite:
+                self._take_back(moved)
+            raise
         return [os.path.join(self.target, name) for name in names]
+
+    def _clear(self, names: Iterable[str]) -> None:
+        for name in names:
+            if not self._overwrite:
+                require_free(name, self._option)
+            with suppress(FileNotFoundError):
+                os.unlink(name)
+
+    def _give_name(self, name: str) -> None:
+        source, target = os.path.join(self.folder, name), os.path.join(self.target, name)
+        if not self._overwrite:
+            with suppress(OSError):  # a file system without links, or the name is taken, which is told below
+                os.link(source, target, follow_symlinks=False)
+                return
+            require_free(target, self._option)
+        os.replace(source, target)
+
+    def _take_back(self, moved: dict[str, os.stat_result]) -> None:
+        for name, own in moved.items():
+            target = os.path.join(self.target, name)
+            with suppress(OSError):
+                if os.path.samestat(own, os.lstat(target)):
+                    os.unlink(target)
+
+    def _is_equal(self, name: str) -> bool:
+        source, target = os.path.join(self.folder, name), os.path.join(self.target, name)
+        return os.path.isfile(target) and filecmp.cmp(source, target, shallow=False)
+
+
+def require_free(name: str, option: str = "--output") -> None:
+    """Refuse a name that a file has got since it was checked, at the start of the command.
+
+    Raises
+    ------
+    OutputError
+    """
+    if os.path.lexists(name):
+        raise OutputError(
+            f"{name} has come into being since this command began. Replace it with --overwrite, or choose another "
+            f"{option}."
+        )
 
 
 @contextmanager
-def staged(output: str, option: str = "--output") -> Iterator[Staging]:
+def staged(output: str, option: str = "--output", *, overwrite: bool) -> Iterator[Staging]:
     """A staging folder beside ``output``, removed at the end, also after an error.
+
+    Parameters
+    ----------
+    overwrite : bool
+        Whether files that have the names by then may be replaced.
 
     Raises
     ------
@@ -143,7 +222,7 @@ def staged(output: str, option: str = "--output") -> Iterator[Staging]:
         raise OutputError(f"{output} cannot be written: {error.strerror}. Choose another {option}.") from error
     with folder:
         try:
-            yield Staging(folder.name, target)
+            yield Staging(folder.name, target, option, overwrite=overwrite)
         except OSError as error:
             raise ResourceError(
                 f"{output} cannot be written: {error.strerror or error}. "

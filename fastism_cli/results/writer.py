@@ -27,6 +27,7 @@ from fastism_cli.results.journal import SUFFIX, damaged, sync_folder
 from fastism_cli.results.layout import Layout
 from fastism_cli.results.outputs import check_output
 from fastism_cli.results.same_run import SAME, SAME_ROWS, differences
+from fastism_cli.results.staging import require_free
 from fastism_cli.scores.tracks import Array
 
 logger = logging.getLogger(__name__)
@@ -116,7 +117,8 @@ class ResultWriter:
         self.status_done: Array = np.zeros(0, "uint8")
         self._attributes = attributes
         self._genome_sizes = genome_sizes
-        self._resume, self._seconds, self._guard = resume, checkpoint_seconds, guard
+        self._may_replace, self._resume = overwrite or os.path.lexists(self.path), resume
+        self._seconds, self._guard = checkpoint_seconds, guard
         self._keeps_rows, self._threads = keeps_rows, threads
         self._file: Any = None
         self._is_open = self._is_ours = False
@@ -312,6 +314,8 @@ class ResultWriter:
         seal(self._file)
 
     def _rename(self) -> None:
+        if not self._may_replace:
+            require_free(self.path)
         try:
             if not self._disk.is_at(self.partial_path):
                 raise FileNotFoundError(errno.ENOENT, "it was removed or replaced while it was written")

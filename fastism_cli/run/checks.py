@@ -126,9 +126,14 @@ def check_outputs(request: RunRequest) -> None:
     if is_stream(summary):
         check_stream(summary, [*inputs, request.output], option="--summary")
         return
-    is_known = options.resume and is_summary_of(summary, request.output)
     others = (request.output, *unfinished_names(request.output))
-    check_new_file(summary, inputs, overwrite=options.overwrite or is_known, option="--summary", others=others)
+    check_new_file(summary, inputs, overwrite=may_replace(summary, request), option="--summary", others=others)
+
+
+def may_replace(summary: str, request: RunRequest) -> bool:
+    """Whether a summary that exists may be replaced."""
+    options = request.options
+    return options.overwrite or (options.resume and is_summary_of(summary, request.output))
 
 
 def input_files(request: RunRequest) -> list[Any]:

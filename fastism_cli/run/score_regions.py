@@ -18,7 +18,7 @@ from fastism_cli.results.ism_file import read_result
 from fastism_cli.results.same_run import SAME, SAME_ROWS, differences
 from fastism_cli.results.schema import Status
 from fastism_cli.results.writer import ResultWriter, other_configuration
-from fastism_cli.run.checks import RunInputs, check_run
+from fastism_cli.run.checks import RunInputs, check_run, may_replace
 from fastism_cli.run.inspect_and_verify import check_engine, check_pairs
 from fastism_cli.run.job import DryRun, Job, load_job
 from fastism_cli.run.request import RunRequest
@@ -104,8 +104,8 @@ def score_request(request: RunRequest, progress: Progress | None = None) -> RunS
     with ExitStack() as stack:
         inputs = check_run(stack, request)
         summary = finished_before(request, inputs) or _score(request, inputs, progress or Silent())
-    if request.options.summary:
-        write_summary(request.options.summary, summary)
+    if path := request.options.summary:
+        write_summary(path, summary, overwrite=may_replace(path, request))
     return summary
 
 

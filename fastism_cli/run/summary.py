@@ -233,7 +233,7 @@ def peak_memory() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def write_summary(path: str, summary: RunSummary) -> None:
+def write_summary(path: str, summary: RunSummary, *, overwrite: bool) -> None:
     """Write the file of ``--summary``. It gets its name when it is complete; ``-`` is stdout.
 
     Raises
@@ -241,7 +241,7 @@ def write_summary(path: str, summary: RunSummary) -> None:
     OutputError, ResourceError
         If it cannot be written.
     """
-    write_whole(path, summary.as_json() + "\n", "--summary")
+    write_whole(path, summary.as_json() + "\n", "--summary", overwrite=overwrite)
 
 
 def is_summary_of(path: str, output: str) -> bool:

@@ -24,7 +24,7 @@ from fastism_cli.options.shard import Shard
 from fastism_cli.results.ism_file import read_result
 from fastism_cli.results.merge_shards import join, part_attributes, parts_of
 from fastism_cli.results.schema import Status
-from fastism_cli.run.checks import RunInputs, check_run
+from fastism_cli.run.checks import RunInputs, check_run, may_replace
 from fastism_cli.run.devices import environment, parse_devices
 from fastism_cli.run.request import RunRequest
 from fastism_cli.run.score_regions import finished_before, score_request
@@ -72,8 +72,8 @@ def score_on_devices(
     with ExitStack() as stack:
         inputs = check_run(stack, request)
         summary = finished_before(request, inputs) or _score(request, inputs, devices)
-    if request.options.summary:
-        write_summary(request.options.summary, summary)
+    if path := request.options.summary:
+        write_summary(path, summary, overwrite=may_replace(path, request))
     return summary
 
 

@@ -15,9 +15,10 @@ from fastism_cli.errors import OutputError
 from fastism_cli.export.export_scores import export_scores
 from fastism_cli.genome.input_files import content_sha256
 from fastism_cli.options.run_options import RunOptions
+from fastism_cli.results import outputs, writer
 from fastism_cli.results.merge_shards import merge_shards
 from fastism_cli.results.outputs import check_new_file
-from fastism_cli.results.staging import is_stream
+from fastism_cli.results.staging import is_stream, staged
 from fastism_cli.run.checks import check_outputs
 from fastism_cli.run.request import RunRequest
 from fastism_cli.run.summary import RunSummary, write_summary
@@ -238,6 +239,82 @@ def test_overwrite_replaces_what_is_no_input(here):
     assert "a link to" in refused(["export", "r.h5", "-t", "tsv", "-o", "to_nothing.tsv"], here)
 
 
+# --- files that come into being meanwhile ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_of_two_commands_with_one_output_the_first_keeps_it(tmp_path, monkeypatch, has_links):
+    """All files of a command get their names, or none."""
+    monkeypatch.chdir(tmp_path)
+    if not has_links:
+        monkeypatch.setattr(os, "link", lambda *names, **options: (_ for _ in ()).throw(PermissionError(1, "no")))
+    commands = [("ab", False, False), ("abc", False, True), ("0b", False, True), ("bc", True, False)]
+    for names, overwrite, is_refused in commands:
+        before = contents(tmp_path)
+        with staged("b", overwrite=overwrite) as staging:
+            for name in names:
+                Path(staging.path(name)).write_text(f"{name} of {names}")
+            if is_refused:
+                with pytest.raises(
+                    OutputError, match=r"has come into being since this command began\. Replace it with"
+                ):
+                    staging.move()
+            else:
+                staging.move()
+        assert not is_refused or contents(tmp_path) == before
+    assert {name: Path(name).read_text() for name in os.listdir()} == {"a": "a of ab", "b": "b of bc", "c": "c of bc"}
+
+
+@pytest.mark.parametrize("text", ["equal", "other"])
+def test_a_file_of_several_commands_may_come_into_being(tmp_path, monkeypatch, text):
+    """Two exports at once have the same narrowPeak beside them."""
+    monkeypatch.chdir(tmp_path)
+    with staged("a.tsv", overwrite=False) as staging:
+        for name in ("a.tsv", "a.regions.narrowPeak"):
+            Path(staging.path(name)).write_text("equal")
+        assert not staging.share("a.regions.narrowPeak")
+        Path("a.regions.narrowPeak").write_text(text)
+        if text == "equal":
+            assert staging.move() == ["a.regions.narrowPeak", "a.tsv"]
+        else:
+            with pytest.raises(OutputError, match="narrowPeak has come into being"):
+                staging.move()
+    assert Path("a.regions.narrowPeak").read_text() == text and Path("a.tsv").exists() == (text == "equal")
+
+
+@pytest.mark.parametrize("call", ["top", "export", "plot", "report"])
+def test_every_command_moves_its_files_so(here, monkeypatch, call):
+    output = {"plot": "new.png", "report": "new.html"}.get(call, "new.tsv")
+    monkeypatch.setattr(outputs, "_check_file", lambda name, **options: None)
+    Path(output).write_text("of another command")
+    arguments = {"export": ["r.h5", "-t", "tsv", "-o"]}.get(call, CALLS[call, "output"][1:])
+    assert "new." in refused([call, *arguments, output], here)
+
+
+def test_a_result_that_came_into_being_is_not_replaced(here, monkeypatch):
+    create = writer.ResultWriter._create
+
+    def created(self) -> None:
+        create(self)
+        Path(self.path).write_text("of another command")
+
+    monkeypatch.setattr(writer.ResultWriter, "_create", created)
+    with pytest.raises(OutputError, match=r"new\.h5 has come into being"):
+        write_result(here / "new.h5")
+    assert Path("new.h5").read_text() == "of another command"
+
+
+@pytest.mark.parametrize("old", [".tbi", ".csi"])
+def test_no_index_of_an_older_vcf_stays(here, old):
+    """Programs take a .csi before a .tbi."""
+    Path(f"new.vcf.gz{old}").write_text("of an older VCF")
+    call = ["export", "r.h5", "-t", "vcf", "--targets", "count", "-o", "new.vcf.gz"]
+    assert f"new.vcf.gz{old} exists" in refused(call, here)
+    assert fastism(*call, "--overwrite").exit_code == 0
+    assert [path.name for path in here.glob("new.vcf.gz*i")] == ["new.vcf.gz.tbi"]
+    assert Path("new.vcf.gz.tbi").read_bytes() != b"of an older VCF"
+
+
 # --- the summary of a run --------------------------------------------------------------------------------------------
 
 
@@ -262,7 +339,7 @@ def test_a_summary_that_exists(here, text, options, is_replaced):
     if text == "no summary":
         Path("s.json").write_text('{"output": "out.h5"}')
     else:
-        write_summary("s.json", summary_of("out.h5" if text == "ours" else "old.h5"))
+        write_summary("s.json", summary_of("out.h5" if text == "ours" else "old.h5"), overwrite=False)
     output = "out.h5" if options else "new.h5"
     request = RunRequest.of("in.keras", "in.bed", "in.fa", output, RunOptions(summary="s.json", **options))
     if is_replaced:
@@ -286,7 +363,7 @@ def test_a_summary_goes_down_a_pipe(here):
     os.mkfifo("pipe")
     reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
     check_outputs(RunRequest.of("in.keras", "in.bed", "in.fa", "new.h5", RunOptions(summary="pipe")))
-    write_summary("pipe", summary_of("out.h5"))
+    write_summary("pipe", summary_of("out.h5"), overwrite=False)
     assert json.loads(os.read(reader, 1 << 16))["regions"] == 3
     os.close(reader)
     assert Path("pipe").is_fifo()

@@ -179,10 +179,9 @@ def score_variants(
         contigs = None
         if source and genome and alphabet:
             contigs = problems.check(_contigs, source, genome, alphabet, chosen.missing_contig, ref_mismatch)
-        indexes = [] if output.endswith(".vcf") else [f"{output}.tbi", f"{output}.csi"]
         of_models = [file for one in models for file in (*one.files, one.path)]
         inputs = [*of_models, vcf_path, fasta, *other_files(chosen)]
-        for name in (output, table, *indexes):
+        for name in (output, table, *vcf_output.index_names(output)):
             problems.check(check_new_file, name, inputs, overwrite=chosen.overwrite)
         problems.raise_if_any()
         assert contigs is not None  # or its problem was raised
@@ -193,7 +192,7 @@ def score_variants(
             logger.info(f"scores are the mean of {job.mean}")
         if chosen.check:
             _check_first_window(job)
-        return _write(pysam, job, output, table)
+        return _write(pysam, job, output, table, chosen.overwrite)
 
 
 def default_output(vcf_path: str) -> str:
@@ -256,10 +255,10 @@ def _check_first_window(job: VariantJob) -> None:
     check_engine(job.scorer, codes, others, job.windows.columns)
 
 
-def _write(pysam: Any, job: VariantJob, output: str, table: str) -> VariantReport:
+def _write(pysam: Any, job: VariantJob, output: str, table: str, overwrite: bool) -> VariantReport:
     counts: Counter[AlleleStatus] = Counter()
     mismatch, windows = "", 0
-    with staged(output) as staging:
+    with staged(output, overwrite=overwrite) as staging:
         path = staging.path(output)
         sizes = {name: job.genome.sizes[other] for name, other in job.contigs.items()}
         is_plain = output.endswith(".vcf")
@@ -277,7 +276,8 @@ def _write(pysam: Any, job: VariantJob, output: str, table: str) -> VariantRepor
         if not is_plain:
             _index(pysam, job.source, path, output, sizes)
         missing = _missing(job)
-        return VariantReport(tuple(staging.move()), job.source.summary.count, counts, mismatch, windows, missing)
+        files = tuple(staging.move(without=vcf_output.index_names(output)))
+        return VariantReport(files, job.source.summary.count, counts, mismatch, windows, missing)
 
 
 def _index(pysam: Any, source: VariantSource, path: str, output: str, sizes: Mapping[str, int]) -> None:
