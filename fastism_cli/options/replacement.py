@@ -37,6 +37,11 @@ class Replacement(NamedTuple):
         return len(self.text) if self.kind == LETTERS else None
 
 
+def names_file(text: str) -> bool:
+    """Whether it is the name of a file."""
+    return text.endswith(ARRAY_ENDING)
+
+
 def parse_replacement(text: str, alphabet: str = "ACGT") -> Replacement:
     """``"background:0.3,0.2,0.2,0.3" -> Replacement("background", frequencies=(0.3, 0.2, 0.2, 0.3))``
 
@@ -53,7 +58,7 @@ def parse_replacement(text: str, alphabet: str = "ACGT") -> Replacement:
         return Replacement(text)
     if word == BACKGROUND and colon:
         return Replacement(BACKGROUND, frequencies=_frequencies(rest, len(alphabet)))
-    if text.endswith(ARRAY_ENDING):
+    if names_file(text):
         return Replacement(FILE, text)
     letters = text.upper()
     if letters and set(letters) <= {*alphabet.upper(), unknown}:

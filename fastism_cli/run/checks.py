@@ -138,11 +138,11 @@ def may_replace(summary: str, request: RunRequest) -> bool:
 
 def input_files(request: RunRequest) -> list[Any]:
     """Every file that a run reads."""
-    models = [file for model in request.models for file in _model_files(model)]
+    models = [file for model in request.models for file in model_files(model)]
     return [*models, request.bed, request.fasta, *other_files(request.options)]
 
 
-def _model_files(model: ModelSource) -> list[Any]:
+def model_files(model: ModelSource) -> list[Any]:
     """The files of a model; none of a folder that holds no model, which may be the root of all files."""
     try:
         model.check()

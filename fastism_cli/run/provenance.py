@@ -12,10 +12,12 @@ from typing import Any
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.input_files import FileState, as_utf8, content_sha256, file_sha256, state_of
 from fastism_cli.options.per_head import split_named
+from fastism_cli.options.replacement import names_file
 from fastism_cli.options.run_options import RunOptions, parse_window
 from fastism_cli.options.shard import parse_shard
 from fastism_cli.results.layout import MeanOf, ModelFile
 from fastism_cli.results.schema import FORMAT_VERSION, WIDER_VERSION
+from fastism_cli.run.inputs_and_targets import CONSTANTS
 from fastism_cli.run.request import RunRequest
 from fastism_cli.version import __version__
 
@@ -41,10 +43,11 @@ def sha256_of(files: list[Path]) -> str:
 
 def other_files(options: RunOptions) -> list[Path]:
     """Files besides model, BED and FASTA that decide numbers or names in the result."""
-    named = [value for _, value in split_named([*options.inputs, *options.target_names])]
-    named += [options.replace_with] if options.replace_with else []  # the name of a file, or no file
-    paths = [Path(value) for value in [*named, *options.custom_objects, *options.rules]]
-    return [path for path in paths if path.is_file()]
+    named = [value for _, value in split_named(options.inputs) if value not in CONSTANTS]
+    named += [value for _, value in split_named(options.target_names)]
+    named += [options.replace_with] if options.replace_with and names_file(options.replace_with) else []
+    # os.path: Path.is_file raises an error for a name that is too long, or in a folder that cannot be entered
+    return [Path(path) for path in [*named, *options.custom_objects, *options.rules] if os.path.isfile(path)]
 
 
 def run_attributes(request: RunRequest, *, bed: str, bed_sha256: str) -> dict[str, Any]:
@@ -110,10 +113,21 @@ def installed(distribution: str) -> str:
 
 
 class Watch:
-    """Files that must not change from now on, with their facts."""
+    """Files that must not change from now on, with their facts.
 
-    def __init__(self, paths: Iterable[str]) -> None:
+    Parameters
+    ----------
+    cure : str
+        What a message says after the name of the file that has changed.
+    """
+
+    def __init__(
+        self,
+        paths: Iterable[str],
+        cure: str = "Put it back and continue with --resume, or start anew with --overwrite.",
+    ) -> None:
         self._before = {path: _state(path) for path in paths}
+        self._cure = cure
 
     def check(self) -> None:
         """Compare all files with their state at the beginning.
@@ -125,10 +139,7 @@ class Watch:
         """
         for path, before in self._before.items():
             if _state(path) != before:
-                raise UsageError(
-                    f"{path} has changed since this run began. Put it back and continue with --resume, "
-                    "or start anew with --overwrite."
-                )
+                raise UsageError(f"{path} has changed since this run began. {self._cure}")
 
 
 def _state(path: str) -> FileState | None:

@@ -326,6 +326,20 @@ def test_bad_input(folder, here, case):
     assert (folder.path / "old.h5").read_bytes() == b"an older result"
 
 
+@pytest.mark.parametrize("command", ["run", "variants"])
+@pytest.mark.parametrize("option", ["--model", "--bed", "--fasta", "--target-names", "--input"])
+def test_a_name_that_no_file_can_have_is_one_line(here, option, command):
+    """Looking at it fails, as with a file in a folder that cannot be entered."""
+    regions, other = ("--vcf", "--bed") if command == "variants" else ("--bed", "--vcf")
+    given = {"--model": "gone.h5", regions: "gone.bed", "--fasta": "gone.fa"}
+    option = regions if option == other else option
+    name = 300 * "A"
+    given[option] = f"x={name}" if option == "--input" else name
+    result = fastism(command, *(part for pair in given.items() for part in pair))
+    assert result.exit_code == 2 and "Traceback" not in result.stderr, result.stderr
+    assert re.search(f"{name}(:| cannot| does not)", result.stderr), result.stderr
+
+
 @pytest.mark.parametrize(
     "case", ["FASTA is missing", "contigs are missing", "input file is missing", "summary folder is missing"]
 )

@@ -1,6 +1,7 @@
 """`fastism run --replace-with`: the file against the library, in shards, resumed, and what other commands say of it."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from fastism_cli.cli import main
 from fastism_cli.errors import UsageError
 from fastism_cli.results.merge_shards import merge_shards
 from fastism_cli.results.schema import WIDER_VERSION
+from fastism_cli.run.provenance import other_files
 from tests.helpers.small_run import LENGTH, SCORED, make_folder
 
 BLOCKS = {"replace_with": "background", "width": 7, "step": 3}
@@ -101,6 +103,16 @@ def test_the_command_and_what_it_names_next(folder):
 def test_options_that_do_not_fit_are_refused_before_keras(options, message):
     with pytest.raises(UsageError, match=message):
         RunOptions(**options)
+
+
+def test_only_a_replacement_that_names_a_file_is_one(tmp_path, monkeypatch):
+    """A sequence can be longer than any name, and a file can be called N."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("N", "x.npy", "zeros"):
+        Path(name).touch()
+    for text, files in [(300 * "A", []), ("N", []), ("x.npy", ["x.npy"]), ("gone.npy", [])]:
+        options = RunOptions(replace_with=text, width=300, inputs=["x=zeros"])
+        assert other_files(options) == [Path(file) for file in files]
 
 
 def test_a_block_that_is_wider_than_the_input_is_refused(folder):

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import os
 from pathlib import Path
 
 import keras
@@ -11,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fastism_cli.cli import main
+from fastism_cli.run.variants import score_variants
 from fastism_cli.run.variants.variant_block import VariantWindows
 from tests.helpers.small_run import LENGTH, LETTERS, Folder, contigs, predicted
 
@@ -439,6 +441,38 @@ def test_refusals(folder, tmp_path, arguments, message):
     output = () if "-o" in arguments else ("-o", tmp_path / "o.vcf")
     result = variants(folder, vcf, *output, *arguments)
     assert result.exit_code == 2 and message in result.stderr
+
+
+@pytest.mark.parametrize("old", [".tbi", ".csi"])
+def test_no_index_of_an_older_vcf_stays_beside_one_that_is_not_sorted(folder, tmp_path, old):
+    vcf, index = write_vcf(tmp_path / "v.vcf", records()[2:0:-1]), tmp_path / f"o.vcf.gz{old}"
+    index.write_text("of an older VCF")
+    result = variants(folder, vcf, "-o", tmp_path / "o.vcf.gz", "--no-check", "--overwrite")
+    assert result.exit_code == 0 and "is not sorted" in result.stderr, result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["o.tsv", "o.vcf.gz", "v.vcf"]
+
+
+@pytest.mark.parametrize("which", ["v.vcf", "genome.fa", "plain.keras"])
+def test_an_input_that_changes_meanwhile_is_told(folder, tmp_path, monkeypatch, which):
+    path = {"v.vcf": tmp_path / which}.get(which, folder.path / which)
+    vcf = write_vcf(tmp_path / "v.vcf", records()[1:2])
+    blocks, state = score_variants.blocks_of, os.stat(path)
+
+    def changed(job):
+        os.utime(path, (0, 0))
+        return blocks(job)
+
+    monkeypatch.setattr(score_variants, "blocks_of", changed)
+    result = variants(folder, vcf, "-o", tmp_path / "o.vcf.gz", "--no-check")
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert result.exit_code == 2 and f"{path} has changed since this run began. Nothing was" in result.stderr
+    assert os.listdir(tmp_path) == ["v.vcf"]
+
+
+def test_a_folder_without_a_model_is_refused_before_anything_looks_into_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "rglob", lambda *arguments: pytest.fail("looked into it"))
+    result = CliRunner().invoke(main, ["variants", "-m", str(tmp_path), "--vcf", "gone.vcf", "-f", "gone.fa"])
+    assert result.exit_code == 2 and f"{tmp_path} is a folder without saved_model.pb" in result.stderr
 
 
 def test_what_is_no_vcf_is_refused(folder, tmp_path):

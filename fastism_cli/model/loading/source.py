@@ -76,4 +76,5 @@ class ModelSource:
 
 
 def _files(path: Path) -> list[Path]:
-    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    # os.path: Path.is_dir raises an error for a name that is too long, or in a folder that cannot be entered
+    return sorted(file for file in path.rglob("*") if os.path.isfile(file)) if os.path.isdir(path) else [path]

@@ -21,11 +21,11 @@ from fastism_cli.options.problems import Problems
 from fastism_cli.options.run_options import VCF_ENDINGS, RunOptions, parse_scale, stem_of
 from fastism_cli.results.outputs import check_new_file
 from fastism_cli.results.staging import staged
-from fastism_cli.run.checks import ModelChoices, check_models
+from fastism_cli.run.checks import ModelChoices, check_models, model_files
 from fastism_cli.run.inputs_and_targets import fit_inputs, stored_heads
 from fastism_cli.run.inspect_and_verify import check_engine
 from fastism_cli.run.job import load_scorer
-from fastism_cli.run.provenance import other_files
+from fastism_cli.run.provenance import Watch, other_files
 from fastism_cli.run.request import sources_of
 from fastism_cli.run.variants.ref_check import check_genome, contigs_in_fasta
 from fastism_cli.run.variants.variant_block import (
@@ -179,12 +179,13 @@ def score_variants(
         contigs = None
         if source and genome and alphabet:
             contigs = problems.check(_contigs, source, genome, alphabet, chosen.missing_contig, ref_mismatch)
-        of_models = [file for one in models for file in (*one.files, one.path)]
-        inputs = [*of_models, vcf_path, fasta, *other_files(chosen)]
+        inputs = [*(file for one in models for file in model_files(one)), vcf_path, fasta, *other_files(chosen)]
         for name in (output, table, *vcf_output.index_names(output)):
             problems.check(check_new_file, name, inputs, overwrite=chosen.overwrite)
         problems.raise_if_any()
         assert contigs is not None  # or its problem was raised
+        files = [file for one in models for file in one.files]
+        watch = Watch(map(str, [*files, source.path, fasta, *other_files(chosen)]), "Nothing was written. Run again.")
         asked = Asked(parse_scale(chosen.scale), fold_change, around)
         scorer = load_scorer(models[0], choices, chosen, others=models[1:])
         job = _job(source, genome, contigs, choices, scorer, share, asked)
@@ -192,7 +193,7 @@ def score_variants(
             logger.info(f"scores are the mean of {job.mean}")
         if chosen.check:
             _check_first_window(job)
-        return _write(pysam, job, output, table, chosen.overwrite)
+        return _write(pysam, job, output, table, watch, overwrite=chosen.overwrite)
 
 
 def default_output(vcf_path: str) -> str:
@@ -255,7 +256,7 @@ def _check_first_window(job: VariantJob) -> None:
     check_engine(job.scorer, codes, others, job.windows.columns)
 
 
-def _write(pysam: Any, job: VariantJob, output: str, table: str, overwrite: bool) -> VariantReport:
+def _write(pysam: Any, job: VariantJob, output: str, table: str, watch: Watch, *, overwrite: bool) -> VariantReport:
     counts: Counter[AlleleStatus] = Counter()
     mismatch, windows = "", 0
     with staged(output, overwrite=overwrite) as staging:
@@ -276,6 +277,7 @@ def _write(pysam: Any, job: VariantJob, output: str, table: str, overwrite: bool
         if not is_plain:
             _index(pysam, job.source, path, output, sizes)
         missing = _missing(job)
+        watch.check()
         files = tuple(staging.move(without=vcf_output.index_names(output)))
         return VariantReport(files, job.source.summary.count, counts, mismatch, windows, missing)
 
