@@ -25,6 +25,7 @@ from benchmarks.contestants import Peer, gradient_runners, predict_runner, secon
 from benchmarks.device import versions
 from benchmarks.models import MODELS, PAPER, REDUCE, forget_gates, random_one_hot
 from fastism_cli import FastISM, __version__
+from fastism_cli.engine.plan import Plan
 from fastism_cli.model import backend
 
 NAIVE_BATCHES = {"cpu": (16, 32, 64, 128, 256, 512, 1024), "gpu": (256, 1024, 4096, 8192)}
@@ -34,12 +35,10 @@ PEER_ROUNDS = 3
 LONGEST = {"yuzu": 1000}
 
 
-@dataclass(frozen=True)
-class Row:
-    """One model at one length: seconds for all substitutions of one sequence, and the ratio by round."""
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Seconds of the engine and of naive for the same work, medians over rounds, and their ratio by round."""
 
-    model: str
-    length: int
     fast_seconds: float
     naive_seconds: float
     naive_batch: int
@@ -50,6 +49,31 @@ class Row:
     predicted: float
     efficiency: float
     first_call_seconds: float
+
+    @staticmethod
+    def figures(times: Sequence[tuple[float, float]], plan: Plan, *, batch: int, first_call: float) -> dict[str, Any]:
+        """All fields, of the seconds (engine, naive) of each round."""
+        ratios = [naive / fast for fast, naive in times]
+        return {
+            "fast_seconds": median(fast for fast, _ in times),
+            "naive_seconds": median(naive for _, naive in times),
+            "naive_batch": batch,
+            "speedup": median(ratios),
+            "speedup_low": min(ratios),
+            "speedup_high": max(ratios),
+            "limit": plan.limit,
+            "predicted": plan.predicted_speedup,
+            "efficiency": median(ratios) / plan.limit,
+            "first_call_seconds": first_call,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(Speed):
+    """All substitutions of one sequence, by one model at one length."""
+
+    model: str
+    length: int
     others: dict[str, Any] = field(default_factory=dict)
 
 
@@ -98,20 +122,8 @@ def time_model(
         for name, run, most in extras:
             if number < most:
                 others[name].append(run())
-    ratios = [n / f for f, n in times]
-    return {
-        "fast_seconds": median(f for f, _ in times),
-        "naive_seconds": median(n for _, n in times),
-        "naive_batch": batch,
-        "speedup": median(ratios),
-        "speedup_low": min(ratios),
-        "speedup_high": max(ratios),
-        "limit": fast.prepared.plan.limit,
-        "predicted": fast.prepared.plan.predicted_speedup,
-        "efficiency": median(ratios) / fast.prepared.plan.limit,
-        "first_call_seconds": first_call,
-        "others": {name: merged(answers) for name, answers in others.items()},
-    }
+    figures = Speed.figures(times, fast.prepared.plan, batch=batch, first_call=first_call)
+    return {**figures, "others": {name: merged(answers) for name, answers in others.items()}}
 
 
 def merged(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -196,7 +208,7 @@ def main(
         for length in lengths:
             model, x = MODELS[name](length), random_one_hot(1, length)
             extras = extras_of(model, x, processes) if peers else []
-            rows.append(Row(name, length, **time_model(model, x, rounds, batch_size=size, extras=extras)))
+            rows.append(Row(model=name, length=length, **time_model(model, x, rounds, batch_size=size, extras=extras)))
             click.echo(line(rows[-1]) + gates_text(forget_gates(model, x)))
             if path:
                 save(Path(path), {"machine": machine(), "rounds": rounds, "rows": [asdict(row) for row in rows]})

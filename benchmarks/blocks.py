@@ -22,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import click
 import numpy as np
 
-from benchmarks.bench import best_naive_batch, machine
+from benchmarks.bench import Speed, best_naive_batch, machine
 from benchmarks.contestants import seconds
 from benchmarks.models import MODELS, REDUCE, random_one_hot, randomised
 from fastism_cli import FastISM
@@ -46,9 +46,9 @@ class Case(NamedTuple):
 CASES = (Case("basset", 10, 1, 20), Case("basset", 50, 10, 8), Case("bpnet", 20, 5, 3))
 
 
-@dataclass(frozen=True)
-class BlocksRow:
-    """Seconds for all blocks of some sequences, and the ratio by round."""
+@dataclass(frozen=True, kw_only=True)
+class BlocksRow(Speed):
+    """All blocks of some sequences."""
 
     model: str
     length: int
@@ -56,16 +56,6 @@ class BlocksRow:
     step: int
     blocks: int
     sequences: int
-    fast_seconds: float
-    naive_seconds: float
-    naive_batch: int
-    speedup: float
-    speedup_low: float
-    speedup_high: float
-    limit: float
-    predicted: float
-    efficiency: float
-    first_call_seconds: float
     check: str
 
     @property
@@ -125,26 +115,15 @@ def time_blocks(case: Case, length: int, rounds: int, batches: Sequence[int] = (
     run_naive = partial(naive, x, positions=starts[first : first + share])
     run_naive()
     times = [(seconds(lambda: fast(x)), seconds(run_naive) * len(starts) / share) for _ in range(rounds)]
-    ratios = sorted(n / f for f, n in times)
-    plan = fast.prepared.plan
     return BlocksRow(
-        case.model,
-        length,
-        case.width,
-        case.step,
-        len(starts),
-        len(x),
-        median(f for f, _ in times),
-        median(n for _, n in times),
-        batch,
-        median(ratios),
-        ratios[0],
-        ratios[-1],
-        plan.limit,
-        plan.predicted_speedup,
-        median(ratios) / plan.limit,
-        first_call,
-        check.line,
+        model=case.model,
+        length=length,
+        width=case.width,
+        step=case.step,
+        blocks=len(starts),
+        sequences=len(x),
+        check=check.line,
+        **Speed.figures(times, fast.prepared.plan, batch=batch, first_call=first_call),
     )
 
 
