@@ -23,9 +23,10 @@ from fastism_cli.results.ism_file import IsmFile
 from fastism_cli.scores.tracks import Array, Track
 
 # Deltas of a block: about one chunk, which stays in the processor's cache until it is used. Blocks are whole chunks, so
-# that none is decompressed twice.
+# that none is decompressed twice, unless their rows have so few deltas that the letters take more than LETTER_BYTES.
 BLOCK_BYTES = 1 << 20
-AHEAD_BYTES = 1 << 25  # deltas of the blocks that are decompressed ahead
+LETTER_BYTES = 1 << 25  # of a block: its letters, and the importance of each of them
+AHEAD_BYTES = 1 << 25  # of the blocks that are decompressed ahead
 MAX_THREADS = 8
 
 
@@ -77,7 +78,7 @@ class _BlockReader:
         self._path = file.path
         self._codes = _Codes(file.seq)
         self._letters, (*_, first, last) = file.alphabet.size, file.delta(file.heads[0].name).shape
-        self._inner = (first, last)
+        self._inner, self._length = (first, last), max(file.seq.shape[1], 1)
         self._n_tracks = len(tracks)
         self._heads = [
             _HeadReader([i for i, track in enumerate(tracks) if track.head == head], file.delta(head), threads, tracks)
@@ -86,18 +87,26 @@ class _BlockReader:
 
     @property
     def rows_at_once(self) -> int:
-        """Whole chunks of every head that is read, in bounded memory."""
+        """Whole chunks of every head that is read, or parts of them, in bounded memory."""
         step = max((head.rows_of_chunk for head in self._heads), default=1)
-        return int(max(BLOCK_BYTES // self._row_bytes // step, 1) * step)
+        whole = max(BLOCK_BYTES // self._delta_bytes // step, 1) * step
+        return int(min(whole, max(LETTER_BYTES // self._letter_bytes, 1)))
 
     @property
     def blocks_ahead(self) -> int:
         """Two for each thread, so that none waits, as far as ``AHEAD_BYTES`` allows."""
-        return min(max(AHEAD_BYTES // (self._row_bytes * self.rows_at_once), 1), 2 * n_threads())
+        row_bytes = self._delta_bytes + self._letter_bytes
+        return min(max(AHEAD_BYTES // (row_bytes * self.rows_at_once), 1), 2 * n_threads())
 
     @property
-    def _row_bytes(self) -> int:
+    def _delta_bytes(self) -> int:
+        """Of a row."""
         return 4 * self._inner[0] * self._inner[1] * max(self._n_tracks, 1)
+
+    @property
+    def _letter_bytes(self) -> int:
+        """Of a row: its letters, and what is made of them, which float32 (K, L) are."""
+        return self._length * (1 + 4 * self._n_tracks)
 
     def start(self, rows: Array) -> Callable[[], StoredBlock]:
         """Start to read a block; the returned function waits for it."""

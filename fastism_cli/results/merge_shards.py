@@ -27,7 +27,7 @@ from fastism_cli.results.staging import require_free
 from fastism_cli.results.writer import ResultWriter
 from fastism_cli.scores.tracks import Array
 
-BLOCK_BYTES = 32e6  # of deltas that are copied at a time
+BLOCK_BYTES = 32e6  # of deltas and letters that are copied at a time
 
 # Attributes of a merged file that replace those of its shards.
 OWN_ATTRIBUTES = {"shard_index": 0, "num_shards": 1, "row_start": 0}
@@ -155,10 +155,10 @@ def _copy_part(file: IsmFile, layout: Layout, writer: ResultWriter, start: int) 
 
 
 def blocks_of(part: IsmFile, layout: Layout) -> Iterator[slice]:
-    """Stretches of rows of about 32 MB."""
+    """Stretches of rows of about 32 MB, with their letters."""
     numbers = len(layout.delta_groups) * sum(prod(layout.delta_shape(head)[1:]) for head in layout.heads)
     row_bytes = numbers * np.dtype(layout.delta_dtype).itemsize + layout.pairs_bytes // max(layout.n_rows, 1)
-    step, n = int(max(BLOCK_BYTES // max(row_bytes, 1), 1)), len(part.seq)
+    step, n = int(max(BLOCK_BYTES // max(row_bytes + layout.length, 1), 1)), len(part.seq)
     return (slice(i, min(i + step, n)) for i in range(0, n, step))
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BLOCK_SUBSTITUTIONS = 30_000  # about a second of work: progress is shown, and blocks are handed on, this often
-BLOCK_BYTES = 16e6  # of the deltas of a block
+BLOCK_BYTES = 16e6  # of the deltas and letters of a block
 BLOCKS_AT_A_TIME = 5  # in memory, about
 FEWER_PAIRS = "Choose a smaller --within or --window, or fewer --targets."
 
@@ -212,14 +212,15 @@ class Job:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of the deltas of one region in memory."""
+        """Bytes of the deltas and letters of one region in memory."""
         heads, averaged = sum(prod(head.shape) for head in self.scorer.heads), self.scorer.averaged
         scores = self.geometry.length * self.reader.alphabet.size
         if self.blocks is not None:
             scores = self.blocks.count * self.blocks.contents
         added_up = averaged.row_bytes(scores) if averaged else 0
         pairs = self.scorer.pair_bytes(self.pairs.within, self.pairs.count) if self.pairs else 0
-        return 4 * heads * scores * (2 if self.request.options.spread else 1) + added_up + pairs
+        deltas = 4 * heads * scores * (2 if self.request.options.spread else 1)
+        return deltas + self.geometry.length + added_up + pairs
 
     @property
     def changes(self) -> int:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import tracemalloc
 from collections import defaultdict
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from fastism_cli import RunOptions, open_scores, read_result, score_regions
 from fastism_cli.cli import main
 from fastism_cli.errors import UsageError
 from fastism_cli.export.formats import FORMATS
+from fastism_cli.results import block_reader
+from fastism_cli.results.layout import HeadLayout, Layout, ReplacedBlocks
+from fastism_cli.results.writer import ResultWriter
 from tests.helpers.small_run import LENGTH, contigs, make_folder
 
 WIDTH, STEP, CONTENTS = 7, 3, 2
@@ -61,6 +65,33 @@ def fastism(*arguments):
 
 def lines_of(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text), delimiter="\t"))
+
+
+def test_few_blocks_of_long_inputs_are_read_in_bounded_memory(tmp_path, monkeypatch):
+    """One chunk has the deltas of very many rows; letters and importance are as long as the input."""
+    monkeypatch.setattr(block_reader, "LETTER_BYTES", 1 << 20)
+    monkeypatch.setattr("fastism_cli.scores.block_places.MAX_SUMS", 1 << 16)
+    n, blocks = 300, ReplacedBlocks(0, 5000, 5000, 4, 1, "N")
+    layout = Layout(n, 20_000, (HeadLayout("out", (1,)),), blocks=blocks)
+    start = np.zeros(n, int)
+    regions = {name: start for name in ("start", "end", "input_start", "bed_row", "n_padded")}
+    regions |= {"chrom": ["chr1"] * n, "name": ["x"] * n, "strand": ["+-"[i % 2] for i in range(n)]}
+    regions["status"] = start + 1
+    delta = {"out": np.random.default_rng(0).normal(size=layout.delta_shape(layout.heads[0])).astype("float32")}
+    with ResultWriter(tmp_path / "r.h5", layout, attributes={"config": "{}"}, genome_sizes={"chr1": 10**6}) as writer:
+        scores = {"reference": {"out": np.zeros((n, 1))}, "delta": delta}
+        writer.write_rows(0, regions=regions, seq=np.zeros(layout.seq_shape), **scores)
+    with open_scores(tmp_path / "r.h5") as result:
+        tracemalloc.start()
+        try:
+            found = [block.on_genome().importance()[:, 0, ::5000].copy() for block in result.blocks()]
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    expected = -delta["out"][:, 0, :, 0]
+    expected[1::2] = expected[1::2, ::-1]
+    np.testing.assert_allclose(np.concatenate(found), expected)
+    assert peak < 10e6  # with all rows at a time it was 156e6
 
 
 def test_the_file_is_of_the_version_whose_readers_know_blocks(path):

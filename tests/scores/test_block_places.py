@@ -39,6 +39,8 @@ def by_loops(delta: np.ndarray, starts, widths, length: int) -> np.ndarray:
         (range(4, 20, 5), 4 * [5]),
         ([20, 0, 11, 0, 11], [10, 3, 3, 30, 1]),
         ([-3, 25], [5, 9]),
+        (range(-2, 29), 31 * [4]),
+        ([5, -9, 40], [3, 9, 2]),
     ],
 )
 def test_the_importance_of_a_base_is_minus_the_mean_of_its_blocks(rng, starts, widths):
@@ -50,6 +52,13 @@ def test_the_importance_of_a_base_is_minus_the_mean_of_its_blocks(rng, starts, w
     for row, track in np.ndindex(2, 3):
         expected = by_loops(delta[row, track].astype("float64"), starts, widths, LENGTH)
         np.testing.assert_allclose(found[row, track], expected, rtol=1e-6)
+
+
+def test_many_rows_of_long_sequences_are_taken_some_at_a_time(rng, monkeypatch):
+    places, delta = BlockPlaces(np.array([0, 9, 12]), np.full(3, 10)), rng.normal(size=(7, 2, 3, 1)).astype("float32")
+    whole = base_importance(delta, places, LENGTH)
+    monkeypatch.setattr("fastism_cli.scores.block_places.MAX_SUMS", 3 * LENGTH)
+    np.testing.assert_array_equal(base_importance(delta, places, LENGTH), whole)
 
 
 def test_a_part_has_the_blocks_that_reach_into_it(rng):
