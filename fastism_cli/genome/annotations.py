@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fastism_cli.errors import RegionError, UsageError
-from fastism_cli.genome.bed import BedSource, raw_lines
+from fastism_cli.genome.bed import BedSource, is_header, raw_lines
 from fastism_cli.genome.bigwig import BIGBED, BIGWIG, BigWig, Values
 from fastism_cli.genome.fasta import other_name
 from fastism_cli.genome.gtf import COLUMNS, Gene, read_genes
 from fastism_cli.genome.placement import parse_span
 
 Span = tuple[str, int, int]  # contig, first base counted from 0, end
+GFF3 = re.compile(rb"##gff-version\s+3")  # a GTF can have 2
 
 
 class Feature(NamedTuple):
@@ -151,7 +153,7 @@ def _kind(source: BedSource) -> str:
         return "bigwig"
     if head[:4] in BIGBED:
         raise UsageError(f"{name} is a bigBed. Give it as BED: bigBedToBed {os.path.basename(name)} OUT.bed")
-    if head.startswith(b"##gff-version"):
+    if GFF3.match(head):
         raise RegionError(f"{name} is GFF3. It becomes GTF by: gffread {os.path.basename(name)} -T -o OUT.gtf")
     records = (line for line in itertools.islice(raw_lines(path, name), 10_000) if _is_record(line))
     columns = next(records, b"").split(b"\t")
@@ -168,7 +170,7 @@ def _checked(source: BedSource, spans: Sequence[Span]) -> str:
 
 
 def _is_record(line: bytes) -> bool:
-    return bool(line.strip()) and not line.startswith((b"#", b"track", b"browser"))
+    return bool(line.strip()) and not is_header(line)
 
 
 def read_features(path: str, spans: Sequence[Span]) -> dict[str, list[Feature]]:

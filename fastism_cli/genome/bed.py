@@ -18,7 +18,15 @@ from typing import IO, NamedTuple
 from pybedtools import Interval, IntervalIterator
 
 from fastism_cli.errors import RegionError
-from fastism_cli.genome.input_files import STDIN, file_sha256, spooled, stdin_bytes
+from fastism_cli.genome.input_files import (
+    GZIP_MAGIC,
+    NO_BGZF_END,
+    STDIN,
+    file_sha256,
+    lacks_bgzf_end,
+    spooled,
+    stdin_bytes,
+)
 from fastism_cli.options.problems import Listing
 
 logger = logging.getLogger(__name__)
@@ -27,7 +35,9 @@ _MAX_COORDINATE = 2**32 - 1  # of the C++ reader, which has 32 bits
 _MAX_DIGITS = 18  # of what Python is asked to read as a number
 _NARROWPEAK_COLUMNS, _BED12_COLUMNS = 10, 12
 _NO_SUMMIT = -1
+_VCF, _BED_OF_VCF = "##fileformat=VCF", r"bcftools query -f '%CHROM\t%POS0\t%END\n'"
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029]")  # no table can hold them; a tab is a column's end
+_UCSC_HEADER = re.compile(r"(track|browser)([ \r\n]|$)")
 _BLOCKS = re.compile(r"\d+(,\d+)*,?")  # column 11 or 12 of BED12
 _NOT_PLAIN = (
     (re.compile(r"""["'].*["']"""), "Write it without quotes: quote=FALSE in R, quoting=3 in pandas"),
@@ -80,11 +90,14 @@ class BedSummary:
         Of the file's bytes, as ``sha256sum`` prints it (of the compressed bytes if it is compressed).
     contigs : dict of str to int
         Each contig in order of appearance, with the first line on which it occurs.
+    summits : int
+        Number of records with a summit.
     """
 
     count: int
     sha256: str
     contigs: dict[str, int]
+    summits: int = 0
 
 
 class BedSource:
@@ -176,10 +189,11 @@ class BedSource:
 
 
 def _summarise(path: str, name: str) -> BedSummary:
-    problems, unused, contigs, count = Listing(), Listing(), dict[str, int](), 0
+    problems, unused, contigs, count, summits = Listing(), Listing(), dict[str, int](), 0, 0
     reports = (_into(problems), _into(unused))
     for region in _regions(path, name, *reports):
         count += 1
+        summits += region.summit is not None
         contigs.setdefault(region.chrom, region.line)
     if problems.count == 1:
         raise RegionError(f"{name} {problems.first}")
@@ -190,7 +204,7 @@ def _summarise(path: str, name: str) -> BedSummary:
             "%s: no summit is used of %d records with more than 10 columns, as columns 1-10 are not narrowPeak (%s)",
             *(name, unused.count, unused.first),
         )
-    return BedSummary(count=count, sha256=file_sha256(path), contigs=contigs)
+    return BedSummary(count=count, sha256=file_sha256(path), contigs=contigs, summits=summits)
 
 
 def _into(listing: Listing) -> _Report:
@@ -234,7 +248,9 @@ def _checked_rows(path: str, name: str, report: _Report, unused: _Report) -> Gen
     for line, raw in enumerate(raw_lines(path, name), start=1):
         try:
             text = _text(raw, is_first=line == 1)
-            if text and not _is_header(text):
+            if text.startswith(_VCF):
+                raise RegionError(f"{name} is a VCF. fastism variants scores it; a BED of it: {_BED_OF_VCF}")
+            if text and not is_header(text):
                 columns = text.split("\t")
                 record = _columns(text, columns)
                 if why := _why_no_narrowpeak(columns):
@@ -267,8 +283,10 @@ def _why_not_text(control: str) -> str:
     return f"holds the control character {control!r}. Remove it."
 
 
-def _is_header(text: str) -> bool:
-    return text[0] == "#" or (text[0] in "tb" and text.split(None, 1)[0] in ("track", "browser"))
+def is_header(line: str | bytes) -> bool:
+    """Whether a line is a comment, or one of UCSC's, which a blank follows: a tab would follow the name of a contig."""
+    text = line if isinstance(line, str) else line.decode("latin-1")
+    return text[0] == "#" or (text[0] in "tb" and bool(_UCSC_HEADER.match(text)))
 
 
 def _columns(text: str, columns: list[str]) -> list[str]:
@@ -399,8 +417,10 @@ def _brief(value: str) -> str:
 def raw_lines(path: str, name: str) -> Iterator[bytes]:
     """Lines of a plain or gzipped file, recognised by content: names such as ``peaks.bed.gz.tmp`` are common."""
     with _open(path, name) as file:
-        is_gzip = file.peek(2)[:2] == b"\x1f\x8b"
+        is_gzip = file.peek(2)[:2] == GZIP_MAGIC
         try:
+            if is_gzip and file.seekable() and lacks_bgzf_end(path):
+                raise RegionError(f"{name} {NO_BGZF_END}")
             yield from gzip.open(file) if is_gzip else file
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise RegionError(f"{name} is a damaged gzip file ({error}). Make or copy it again.") from error

@@ -17,10 +17,10 @@ from fastism_cli.genome.alphabet import DNA, Alphabet, Codes
 from fastism_cli.genome.bed import BedSummary, Region
 from fastism_cli.genome.fasta_index import IndexedFasta, build_index, find_index
 from fastism_cli.genome.fasta_scan import BYTE_ORDER_MARK, CR_ALONE, scan
-from fastism_cli.genome.input_files import GZIP_MAGIC, has_bgzf_header
+from fastism_cli.genome.input_files import GZIP_MAGIC, NO_BGZF_END, has_bgzf_header, lacks_bgzf_end
 from fastism_cli.options.problems import Listing
 
-_BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+_CHRM_OF_HG19 = 16_571  # bases, in the file of UCSC; MT has 16,569
 _BGZF_NAMES = (".gz", ".bgz")  # the names that pyfaidx reads as bgzip
 _READ_WHOLE = 1 << 10  # bases of a line: shorter ones take less time to read whole than to read their ends
 
@@ -73,7 +73,7 @@ class Genome:
         if chrom not in self.sizes:
             other = other_name(chrom)
             hint = f", which names it {other!r}" if other in self.sizes else ""
-            raise RegionError(f"contig {chrom!r} is not in {self.path}{hint}")
+            raise RegionError(f"contig {chrom!r} is not in {self.path}{why_no_match(self, chrom) or hint}")
         if end < start:
             raise RegionError(f"{chrom}:{start}-{end}: start {start} is after end {end}")
         return max(start, 0), min(end, self.sizes[chrom])
@@ -146,10 +146,16 @@ def open_fasta(path: str | os.PathLike[str]) -> Genome:
 def matched_contigs(genome: Genome, names: Iterable[str]) -> dict[str, str]:
     """The FASTA's name of each contig of a BED or VCF that it has.
 
-    The same name if the FASTA has it, else the name with or without ``chr`` (``MT`` is ``chrM``).
+    The same name if the FASTA has it, else the name with or without ``chr`` (``MT`` is ``chrM``, but not that of hg19).
     """
     found = {name: name if name in genome.sizes else other_name(name) for name in names}
-    return {name: own for name, own in found.items() if own in genome.sizes}
+    return {name: own for name, own in found.items() if own in genome.sizes and not why_no_match(genome, name)}
+
+
+def why_no_match(genome: Genome, name: str) -> str:
+    """Why a contig is not the one with the other name in the FASTA; "" if it is, or if there is none."""
+    is_other = name == "MT" and name not in genome.sizes and genome.sizes.get("chrM") == _CHRM_OF_HG19
+    return f" (its chrM of {_CHRM_OF_HG19:,} bases is another sequence)" if is_other else ""
 
 
 def other_name(chrom: str) -> str:
@@ -186,9 +192,10 @@ def check_contigs(genome: Genome, contigs: Mapping[str, int], bed_name: str) -> 
     missing = {name: line for name, line in contigs.items() if name not in matched}
     if len(missing) == 1:
         ((name, line),) = missing.items()
-        raise RegionError(f"{bed_name} line {line}: contig {name!r} is not in {genome.path}")
+        why = why_no_match(genome, name)
+        raise RegionError(f"{bed_name} line {line}: contig {name!r} is not in {genome.path}{why}")
     if missing:
-        problems = [f"line {line}: contig {name!r}" for name, line in missing.items()]
+        problems = [f"line {line}: contig {name!r}{why_no_match(genome, name)}" for name, line in missing.items()]
         raise RegionError(Listing(problems).under(f"{len(missing)} contigs of {bed_name} are not in {genome.path}:"))
 
 
@@ -199,7 +206,7 @@ def _check_is_fasta(path: str) -> bool:
     """Whether the file is bgzip (True) or plain (False). Raises if it is neither."""
     try:
         mode = os.stat(path).st_mode
-        head, tail = (b"", b"") if not stat.S_ISREG(mode) else _ends(path)
+        head = _head(path) if stat.S_ISREG(mode) else b""
     except FileNotFoundError as error:
         raise SequenceError(f"{path or repr(path)} does not exist") from error
     except OSError as error:
@@ -207,28 +214,26 @@ def _check_is_fasta(path: str) -> bool:
     if not stat.S_ISREG(mode):
         raise SequenceError(f"{path} is not a regular file: bases are read from anywhere in it")
     if head.startswith(GZIP_MAGIC):
-        _check_bgzf(path, head, tail)
+        _check_bgzf(path, head)
         return True
     _check_plain(path, head)
     return False
 
 
-def _ends(path: str) -> tuple[bytes, bytes]:
-    """The first 64 kB and the last 28 bytes."""
+def _head(path: str) -> bytes:
+    """The first 64 kB."""
     with open(path, "rb") as file:
-        head = file.read(1 << 16)
-        file.seek(max(os.fstat(file.fileno()).st_size - len(_BGZF_END), 0))
-        return head, file.read()
+        return file.read(1 << 16)
 
 
-def _check_bgzf(path: str, head: bytes, tail: bytes) -> None:
+def _check_bgzf(path: str, head: bytes) -> None:
     if not has_bgzf_header(head):
         raise SequenceError(
             f"{path} is compressed by gzip, which cannot be read from the middle. "
             f"Run gunzip on it, or recompress it: gunzip -c {path} | bgzip > ..."
         )
-    if tail != _BGZF_END:
-        raise SequenceError(f"{path} is truncated: the end marker of bgzip is missing. Make or copy it again.")
+    if lacks_bgzf_end(path):
+        raise SequenceError(f"{path} {NO_BGZF_END}")
     if not path.lower().endswith(_BGZF_NAMES):
         raise SequenceError(f"{path} is compressed by bgzip, but its name does not end in .gz. Rename it.")
 

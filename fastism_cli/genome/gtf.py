@@ -12,7 +12,7 @@ from fastism_cli.genome.bed import raw_lines
 from fastism_cli.options.problems import brief
 
 COLUMNS = 9
-_ATTRIBUTE = re.compile(rb'(gene_id|gene_name) +"?([^";]*)"?')
+_ATTRIBUTE = re.compile(rb'([^\s;"]+)\s+(?:"([^"]*)"|([^\s;"]+))')  # a value in quotes can hold a semicolon
 Stretch = tuple[int, int]
 
 
@@ -97,7 +97,9 @@ def read_genes(path: str, contigs: Set[str], name: str = "") -> dict[str, list[G
 
 
 def _add(genes: dict[tuple[str, bytes], _Parts], columns: list[bytes], where: str) -> None:
-    attributes = dict(_ATTRIBUTE.findall(columns[8]))
+    attributes = _attributes(columns[8])
+    if columns[8].count(b'"') % 2:
+        raise RegionError(f"{where}: a quote of column 9 is not closed.")
     if b"gene_id" not in attributes:
         raise RegionError(f'{where}: no gene_id "..." in column 9. Of a GFF3 make a GTF: gffread IN.gff3 -T -o OUT.gtf')
     stretch = _stretch(columns[3], columns[4], where)
@@ -106,6 +108,14 @@ def _add(genes: dict[tuple[str, bytes], _Parts], columns: list[bytes], where: st
     strand = columns[6].decode(errors="replace")
     parts = genes.setdefault((columns[0].decode(), identifier), _Parts(name, strand if strand in ("+", "-") else "."))
     {b"exon": parts.exons, b"CDS": parts.coding}.get(columns[2], parts.whole).append(stretch)
+
+
+def _attributes(text: bytes) -> dict[bytes, bytes]:
+    """The values of an attribute that is given twice are as many; the first counts."""
+    found: dict[bytes, bytes] = {}
+    for name, quoted, plain in _ATTRIBUTE.findall(text):
+        found.setdefault(name, quoted or plain)
+    return found
 
 
 def _stretch(first: bytes, last: bytes, where: str) -> Stretch:

@@ -143,6 +143,18 @@ def has_bgzf_header(head: bytes) -> bool:
     return _block_size(head) > 0
 
 
+BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+NO_BGZF_END = "is a cut or damaged bgzip file: its end marker is missing. Make or copy it again."
+
+
+def lacks_bgzf_end(path: str) -> bool:
+    """Whether a file is bgzip without the block that ends it: what is left of a cut file can be whole blocks."""
+    with open(path, "rb") as file:
+        head = file.read(_HEADER)
+        file.seek(max(os.fstat(file.fileno()).st_size - len(BGZF_END), 0))
+        return has_bgzf_header(head) and file.read() != BGZF_END
+
+
 def _block_size(head: bytes) -> int:
     """Bytes of the bgzip block that begins with ``head``; 0 if none does."""
     if not head.startswith(GZIP_MAGIC) or len(head) < _FIRST_OF_HEADER or not head[3] & _HAS_EXTRA_FIELDS:

@@ -19,6 +19,7 @@ from fastism_cli.errors import ModelError
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.genome.bed import BedSource, BedSummary
 from fastism_cli.genome.fasta import Genome, RecordSource, check_contigs, matched_contigs, open_fasta, renaming_line
+from fastism_cli.genome.input_files import STDIN
 from fastism_cli.model.loading.source import ModelSource
 from fastism_cli.options.choices import Kind
 from fastism_cli.options.per_head import Units
@@ -94,18 +95,23 @@ def check_run(stack: ExitStack, request: RunRequest) -> RunInputs:
         The problem, if there is one; a :class:`UsageError` that lists all, if there are more.
     """
     problems, options, fasta = Problems(), request.options, request.fasta
+    # the files are read from here on: a change between now and the end of the run is noticed
+    watch = Watch([fasta, *_own_file(request.bed), *map(str, other_files(options))])
     choices = check_models(problems, request.models, options)
     regions = open_regions(problems, stack, request.bed, fasta, options)
     problems.check(check_outputs, request)
     problems.raise_if_any()
     assert regions is not None  # or its problem was raised
-    # the files are read from here on: a change between now and the end of the run is noticed
     source = regions.bed
     model_watch = Watch(str(file) for model in request.models for file in model.files)
-    watch = Watch([fasta, *filter(None, [source.path]), *map(str, other_files(options))])
     name = source.name if source.path else ""
     attributes = run_attributes(request, bed=name, bed_sha256=source.sha256)
     return RunInputs(regions, choices, request.output, attributes, watch, model_watch)
+
+
+def _own_file(bed: str | None) -> list[str]:
+    """A BED that is read where it lies: no stream, of which a copy is read."""
+    return [bed] if bed is not None and bed != STDIN and os.path.isfile(bed) else []
 
 
 def check_outputs(request: RunRequest) -> None:
@@ -171,6 +177,7 @@ def open_regions(
         problems.check(check_contigs, genome, summary.contigs, source.name)
     if isinstance(source, BedSource):
         _match_contigs(source, genome)
+        _tell_summits(source, options)
     chosen = {"limit": options.limit, "edge": options.edge, "center": options.center}
     problems.check(check_records, source, genome, **chosen)
     return RegionInputs(source, genome, summary.count)
@@ -185,6 +192,16 @@ def _match_contigs(bed: BedSource, genome: Genome) -> None:
     if line := renaming_line(genome, matched, bed.name):
         logger.info(line)
         bed.rename_contigs(matched)
+
+
+def _tell_summits(bed: BedSource, options: RunOptions) -> None:
+    """Say so if column 10 decides what is scored: counts of another program can stand there."""
+    summary = bed.summary
+    if summary.summits and options.center == "auto" and not options.tile:
+        logger.info(
+            f"{bed.name}: inputs are centred on the summits of column 10 ({summary.summits:,} of {summary.count:,} "
+            "records); --center midpoint ignores them"
+        )
 
 
 def check_models(problems: Problems, models: Sequence[ModelSource], options: RunOptions) -> ModelChoices:

@@ -58,6 +58,33 @@ def test_genes_of_a_gtf(name, ending):
     assert found.within("chrX", 100, 200).items == []
 
 
+def test_a_gtf_that_says_its_version():
+    """As rtracklayer of R writes it: GTF is version 2 of GFF."""
+    Path("genes.gtf").write_text("##gff-version 2\n##source-version rtracklayer 1.60\n" + GTF.format(c="chr1"))
+    assert open_annotation("genes.gtf", [PLACE]).within(*PLACE).items[0] == TAL1
+
+
+@pytest.mark.parametrize(
+    ("attributes", "name"),
+    [
+        ('gene_id "MSTRG.1"; ref_gene_id "E1"; ref_gene_name "TAL1"', "MSTRG.1"),  # of StringTie
+        ('gene_id "E1"; gene_name "A;B"', "A;B"),
+        ('note "a; gene_id X"; gene_id "E1"', "E1"),
+        ('gene_id "E1"; gene_name ""; tag "a"; tag "b"', "E1"),
+        ("gene_id E1;gene_name TAL1;", "TAL1"),
+        ('gene_id "E1"; gene_id "E2"', "E1"),
+    ],
+)
+def test_names_of_a_gtf(attributes, name):
+    Path("g.gtf").write_text(f"chr1\tx\texon\t5\t9\t.\t+\t.\t{attributes}\n")
+    assert [gene.name for gene in read_genes("g.gtf", {"chr1"})["chr1"]] == [name]
+
+
+def test_a_track_on_a_contig_called_track():
+    Path("t.gtf").write_text('track1\tx\texon\t101\t109\t.\t+\t.\tgene_id "E1"\n' * 2)
+    assert open_annotation("t.gtf", [("track1", 0, 200)]).within("track1", 0, 200).items[0].name == "E1"
+
+
 def test_stretches_that_touch_are_one():
     assert merged([]) == () and merged([(3, 5), (5, 6), (0, 1)]) == ((0, 1), (3, 6))
 
@@ -97,6 +124,7 @@ WRONG = {
     "numbers": ('chr1\ta\texon\t9\t5\t.\t+\t.\tgene_id "a"\n', "line 1: '9 to 5' are not the first and the last base"),
     "from 0": ('chr1\ta\texon\t0\t5\t.\t+\t.\tgene_id "a"\n', "counted from 1"),
     "no gene": ("chr1\ta\texon\t5\t9\t.\t+\t.\tParent=x\n", "gffread IN.gff3 -T -o OUT.gtf"),
+    "quote": ('chr1\ta\texon\t5\t9\t.\t+\t.\tgene_id "a; x "b"\n', "line 1: a quote of column 9 is not closed"),
     "gff3": ("##gff-version 3\nchr1\ta\texon\t5\t9\t.\t+\t.\tParent=x\n", "is GFF3. It becomes GTF by: gffread"),
     "bed": ("chr1\tx\t5\n", "line 1: start 'x' is not a whole number"),
 }

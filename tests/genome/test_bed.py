@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import tracemalloc
+import zlib
 from collections.abc import Generator
 
 import pytest
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from fastism_cli.errors import RegionError, ResourceError
 from fastism_cli.genome.bed import BedSource, BedSummary, Region
+from fastism_cli.genome.input_files import BGZF_END
 
 BED6 = "chr1\t10\t20\tpeak1\t960\t+\nchr2\t0\t5\tpeak2\t0\t-\n"
 RECORDS = [Region("chr1", 10, 20, "peak1", "+", None, 1), Region("chr2", 0, 5, "peak2", "-", None, 2)]
@@ -73,14 +75,13 @@ def test_dot_is_no_name_and_empty_is_no_strand(bed):
 
 
 def test_headers_and_blank_lines_are_skipped_but_counted(bed):
-    text = "track name=x\nbrowser position chr1\n# note\n\n   \nchr1\t10\t20\n\t\nchr2\t0\t5\n"
-    assert [(region.chrom, region.line) for region in read(bed(text))] == [("chr1", 6), ("chr2", 8)]
+    text = "track name=x\tcolor=1\ntrack\nbrowser position chr1\n# note\n\n   \nchr1\t10\t20\n\t\nchr2\t0\t5\n"
+    assert [(region.chrom, region.line) for region in read(bed(text))] == [("chr1", 7), ("chr2", 9)]
 
 
-@pytest.mark.parametrize("chrom", ["tracker", "browser2", "track", "@1", "b", "HLA-A*01:01", "1", "é"])
+@pytest.mark.parametrize("chrom", ["tracker", "browser2", "track", "browser", "@1", "b", "HLA-A*01:01", "1", "é"])
 def test_contig_names_are_taken_as_they_are(bed, chrom):
-    expected = [] if chrom == "track" else [chrom]
-    assert [region.chrom for region in read(bed(f"{chrom}\t1\t2\n"))] == expected
+    assert [region.chrom for region in read(bed(f"{chrom}\t1\t2\n"))] == [chrom]
 
 
 def test_crlf_and_a_byte_order_mark(bed):
@@ -308,6 +309,30 @@ def test_damaged_gzip(bed, damage):
     path = bed(damage(gzip.compress(os.urandom(30) + BED6.encode() * 50)), "peaks.bed.gz")
     with pytest.raises(RegionError, match=re.escape(f"{path} is a damaged gzip file (")):
         summary_of(path)
+
+
+def test_a_bgzip_that_is_cut_between_its_blocks(bed):
+    """Whole blocks are left, so only the end marker tells."""
+    head = b"\x1f\x8b\x08\x04" + bytes(5) + b"\xff\x06\x00BC\x02\x00"
+    packed = zlib.compress(BED6.encode(), wbits=-15)
+    size = (len(head) + 2 + len(packed) + 8 - 1).to_bytes(2, "little")
+    end = zlib.crc32(BED6.encode()).to_bytes(4, "little") + len(BED6).to_bytes(4, "little")
+    block = head + size + packed + end
+    assert read(bed(block + BGZF_END, "whole.bed.gz")) == RECORDS
+    path = bed(block, "cut.bed.gz")
+    with pytest.raises(RegionError, match=r"cut\.bed\.gz is a cut or damaged bgzip file: its end marker is missing\."):
+        read(path)
+
+
+def test_a_vcf_is_no_bed(bed):
+    path = bed("##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\n1\t100\t4321\tA\tC\n")
+    with pytest.raises(RegionError, match=rf"^{re.escape(path)} is a VCF\. fastism variants scores it; .*%POS0"):
+        summary_of(path)
+
+
+def test_summits_are_counted(bed):
+    assert summary_of(bed(BED6)).summits == 0
+    assert summary_of(bed(f"{PEAK}\n{PEAK[:-3]}-1\n{PEAK}\n")).summits == 2
 
 
 def test_leading_zeros_are_read_as_they_are_meant(bed):

@@ -357,7 +357,7 @@ def test_names_and_contents_must_agree(tmp_path):
 def test_truncated_bgzip(tmp_path):
     path = write_bgzip(tmp_path / "x.fa.gz", to_fasta(CONTIGS))
     path.write_bytes(path.read_bytes()[:-28])
-    with pytest.raises(SequenceError, match=r"is truncated: the end marker of bgzip is missing"):
+    with pytest.raises(SequenceError, match=r"is a cut or damaged bgzip file: its end marker is missing"):
         open_fasta(path)
 
 
@@ -428,6 +428,18 @@ def test_ucsc_names_are_matched_with_ensembl_names(tmp_path):
         line = renaming_line(genome, matched, "peaks.bed")
         assert line == f"contigs of peaks.bed have other names in {path}: chr1 is 1 there"
         assert renaming_line(genome, {"1": "1"}, "peaks.bed") == ""
+
+
+def test_chrm_of_hg19_is_not_mt(tmp_path):
+    path = tmp_path / "hg19.fa"
+    path.write_bytes(to_fasta({"chr1": "ACGT", "chrM": 16_571 * "A"}))
+    with open_fasta(path) as genome:
+        assert matched_contigs(genome, ["1", "MT", "chrM"]) == {"1": "chr1", "chrM": "chrM"}
+        said = r"line 2: contig 'MT' is not in .*hg19\.fa \(its chrM of 16,571 bases is another sequence\)$"
+        with pytest.raises(RegionError, match=said):
+            check_contigs(genome, {"1": 1, "MT": 2}, "peaks.bed")
+        with pytest.raises(RegionError, match=r"contig 'MT' is not in .* is another sequence\)$"):
+            genome.codes("MT", 0, 1)
 
 
 # --- real data -------------------------------------------------------------------------------------------------------

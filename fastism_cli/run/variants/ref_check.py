@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from fastism_cli.errors import GenomeError, RegionError, SequenceError
 from fastism_cli.genome.alphabet import Alphabet
-from fastism_cli.genome.fasta import Genome, matched_contigs, renaming_line
+from fastism_cli.genome.fasta import Genome, matched_contigs, renaming_line, why_no_match
 from fastism_cli.genome.vcf_files import Variant, VariantSource
 from fastism_cli.options.problems import Listing
 
@@ -51,6 +51,7 @@ def contigs_in_fasta(source: VariantSource, genome: Genome, missing_contig: str)
     found = source.summary.contigs
     by_name = matched_contigs(genome, found)
     others = {name: _other_length(source, genome, name, own) for name, own in by_name.items() if name != own}
+    others |= {name: why_no_match(genome, name) for name in found if name not in by_name}
     matched = {name: own for name, own in by_name.items() if not others.get(name)}
     if line := renaming_line(genome, matched, source.name):
         logger.info(line)

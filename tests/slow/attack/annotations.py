@@ -54,7 +54,12 @@ def judged(data: bytes) -> Found | None:
 
 def _add(genes: dict[str, tuple[str, str, set[int], set[int]]], *cells: str) -> bool:
     kind, first, last, _, strand, _, attributes = cells
-    known = dict(re.findall(r'(gene_id|gene_name) +"?([^";]*)"?', attributes))
+    if attributes.count('"') % 2:
+        return False
+    known: dict[str, str] = {}
+    for part in re.findall(r'(?:"[^"]*"|[^";])+', attributes):  # what lies between semicolons outside of quotes
+        for name, quoted, plain in re.findall(r'([^\s"]+)\s+(?:"([^"]*)"|([^\s"]+))', part):
+            known.setdefault(name, quoted or plain)
     if "gene_id" not in known or not all(re.fullmatch("[0-9]{1,18}", text) for text in (first, last)):
         return False
     if not 1 <= int(first) <= int(last):

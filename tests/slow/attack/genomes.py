@@ -35,7 +35,7 @@ MAX_COORDINATE = 2**32 - 1
 def bed_row(line: bytes) -> tuple[Row, Summits] | None:
     """A record and the summits that it may have, or None for a line that is none; ValueError: no BED."""
     text = line.decode().rstrip()
-    if not text or text[0] == "#" or text.split(None, 1)[:1] in (["track"], ["browser"]):
+    if not text or text[0] == "#" or re.match("(track|browser)( |$)", text):
         return None
     if set(text) & set("\0\r"):
         raise ValueError(text)
