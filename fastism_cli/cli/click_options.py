@@ -32,6 +32,10 @@ MOST_DIGITS = 40  # that a number is written in
 class Text(click.types.StringParamType):
     """Text, which shells complete as the name of a file: most texts are one."""
 
+    def split_envvar_value(self, rv: str) -> list[str]:
+        """Values of one option in its environment variable, one on each line: the name of a file can hold blanks."""
+        return rv.splitlines()
+
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         return [CompletionItem(incomplete, type="file")]
 

@@ -92,7 +92,7 @@ def unusual_settings(path: Path) -> str:
     """What a ``keras.json`` says otherwise than the defaults of Keras, in words; empty if nothing."""
     try:
         found = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return ""
     differing = {name: value for name, value in _mapping(found).items() if USUAL_SETTINGS.get(name, value) != value}
     return ", ".join(f"{name} {value!r}" for name, value in differing.items())
@@ -127,11 +127,20 @@ def use_compile_cache() -> Path | None:
         return None
     if not os.access(folder, os.W_OK):
         return None
-    os.environ["TF_XLA_FLAGS"] = f"{os.environ.get('TF_XLA_FLAGS', '')} {XLA_FLAG}={folder}".strip()
+    os.environ["TF_XLA_FLAGS"] = f"{os.environ.get('TF_XLA_FLAGS', '')} {XLA_FLAG}={_quoted(folder)}".strip()
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(root / "jax"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
     atexit.register(seal, folder)
     return folder
+
+
+def _quoted(folder: Path) -> str:
+    """A value in TF_XLA_FLAGS, which TensorFlow splits at blanks outside of quotes."""
+    text = str(folder)
+    if not any(letter.isspace() or letter in "'\"\\" for letter in text):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def machine_key() -> str:
@@ -188,8 +197,8 @@ def prune(folder: Path) -> None:
 
 def _seals(folder: Path) -> dict[str, list[int]]:
     try:
-        return json.loads((folder / SEALS).read_text())
-    except (OSError, ValueError):
+        return _mapping(json.loads((folder / SEALS).read_text()))
+    except (OSError, ValueError, RecursionError):
         return {}
 
 

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,6 +137,14 @@ def test_every_option_is_an_environment_variable(folder, here):
     assert result.exit_code == 0
     with read_result(here / "by_env.h5") as written:
         assert len(written.seq) == 2
+
+
+def test_values_of_one_option_are_lines_of_its_variable(folder, here):
+    shutil.copy(folder.models["plain"], here / "my model.keras")
+    env = {"FASTISM_RUN_MODEL": "my model.keras\ngone a.keras\ngone b.keras\n"}
+    result = fastism("run", "-b", folder.bed, "-f", folder.fasta, "--dry-run", env=env)
+    gone = [f"  gone {letter}.keras: no such file or folder" for letter in "ab"]
+    assert result.exit_code == 2 and result.stderr.splitlines() == ["Error: 2 problems:", *gone]
 
 
 def test_overwrite_replaces_a_result(folder, here):

@@ -42,11 +42,21 @@ def test_only_sealed_files_stay(folder):
     assert again(folder) == ["a.pb"]
 
 
-def test_a_damaged_list_of_seals_is_an_empty_one(folder):
+@pytest.mark.parametrize("text", ['{"a.pb": [1', "[]", "3", '{"a.pb": 1}', "[" * 100_000])
+def test_a_damaged_list_of_seals_is_an_empty_one(folder, text):
     (folder / "a.pb").write_bytes(b"a")
     start_backend.seal(folder)
-    (folder / start_backend.SEALS).write_text('{"a.pb": [1')
+    (folder / start_backend.SEALS).write_text(text)
     assert again(folder) == []
+    start_backend.seal(folder)
+
+
+def test_the_name_of_the_folder_can_hold_blanks(folder, tmp_path, monkeypatch):
+    monkeypatch.delenv("TF_XLA_FLAGS")
+    monkeypatch.setenv("FASTISM_CACHE", str(tmp_path / 'My "Lab"'))
+    start_backend.use_compile_cache()
+    quoted = rf'="{tmp_path}/My \"Lab\"/xla/'
+    assert quoted in os.environ["TF_XLA_FLAGS"]
 
 
 def test_the_oldest_go_first(folder, monkeypatch):
@@ -88,7 +98,7 @@ print(float(tf.function(lambda x: x * 2 + 1, jit_compile=True)(tf.constant(3.0))
 @pytest.mark.one_in(24)
 def test_tensorflow_compiles_once(tmp_path):
     """The second process adds nothing, and neither says a word."""
-    environment = {**os.environ, "FASTISM_CACHE": str(tmp_path), "KERAS_BACKEND": "tensorflow"}
+    environment = {**os.environ, "FASTISM_CACHE": str(tmp_path / 'My "Lab"'), "KERAS_BACKEND": "tensorflow"}
     environment.pop("TF_XLA_FLAGS", None)
     environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
     kept = []
