@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from fastism_cli.errors import OutputError
-from fastism_cli.genome.input_files import STDIN, content_sha256
+from fastism_cli.genome.input_files import STDIN, content_sha256, file_sha256
 from fastism_cli.options.per_head import split_named
 from fastism_cli.options.problems import brief
 from fastism_cli.results.crash_safe_file import in_use, is_in_use
@@ -173,7 +173,7 @@ class Recorded:
         if os.path.basename(path) != os.path.basename(self.name) or not os.path.isfile(path):
             return False
         try:
-            return content_sha256(path) == self.sha256
+            return self.sha256 in (content_sha256(path), file_sha256(path))  # of a FASTA, or of a model or BED
         except OSError:
             return False
 

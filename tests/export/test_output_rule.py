@@ -13,7 +13,8 @@ from click.testing import CliRunner, Result
 from fastism_cli.cli import COMMANDS, main
 from fastism_cli.errors import OutputError
 from fastism_cli.export.export_scores import export_scores
-from fastism_cli.genome.input_files import content_sha256
+from fastism_cli.genome import input_files
+from fastism_cli.genome.input_files import content_sha256, file_sha256
 from fastism_cli.options.run_options import RunOptions
 from fastism_cli.results import outputs, writer
 from fastism_cli.results.merge_shards import merge_shards
@@ -197,10 +198,15 @@ def test_inputs_of_a_result_are_found_from_any_folder(here, monkeypatch):
         assert f"../{name} is an input of" in refused(call, here)
 
 
-def test_an_input_that_moved_with_its_result_is_known_by_its_content(here):
+@pytest.mark.parametrize("sum_of", [content_sha256, file_sha256])
+@pytest.mark.parametrize("largest", [1 << 28, 3])
+def test_an_input_that_moved_with_its_result_is_known_by_its_content(here, monkeypatch, sum_of, largest):
+    """A large FASTA is known by samples, a large model or BED by all of its bytes."""
+    monkeypatch.setattr(input_files, "MAX_READ_WHOLE", largest)
+    monkeypatch.setattr(input_files, "SAMPLE_BYTES", 2)
     (here / "moved").mkdir()
     shutil.copy("in.bed", "moved/in.bed")
-    sha256 = content_sha256("in.bed")
+    sha256 = sum_of("in.bed")
     write_result(here / "moved/r.h5", bed_path="data/in.bed", bed_sha256=sha256, folder="/gone")
     message = refused(["export", "moved/r.h5", "-t", "tsv", "--overwrite", "-o", "moved/in.bed"], here)
     assert "it has the content of data/in.bed" in message
