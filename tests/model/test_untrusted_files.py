@@ -27,6 +27,7 @@ from fastism_cli.cli import main
 from fastism_cli.errors import ModelError
 from fastism_cli.model.loading import sound_files
 from fastism_cli.model.loading.allowed_operations import FUNCTIONS, OPERATIONS, SAVER_OPERATIONS, is_function
+from fastism_cli.model.loading.config_entries import decode
 from fastism_cli.model.loading.file_kinds import KERAS_ZIP, read_model_file
 from fastism_cli.model.loading.load import load_model
 from fastism_cli.model.loading.repair_calls import waiting_layers
@@ -178,6 +179,39 @@ def test_code_under_another_name(what: str, allow_lambda: bool) -> None:
 @pytest.mark.parametrize("name", ["get", "deserialize"])
 def test_an_activation_is_a_function_on_tensors(name: str) -> None:
     assert stored_code({"class_name": "Dense", "config": {"name": "d", "activation": name}})
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda entry: {"type": entry, "value": 1},
+        lambda entry: {"class_name": "__tuple__", "items": [], "config": entry},
+        lambda entry: {"class_name": "TensorShape", "items": [], "more": [entry]},
+    ],
+)
+@pytest.mark.parametrize("make", [edited_hdf5, edited_keras])
+def test_code_beside_what_is_unwrapped(around: Any, make: Any, tmp_path: Path) -> None:
+    """Keras reads all of the configuration, and so does the check: nothing is left out when it is unwrapped."""
+    odd = {"module": "keras", "class_name": "utils.get_file", "config": {"name": "odd"}, "registered_name": None}
+
+    def edit(config: dict[str, Any]) -> None:
+        config["config"]["layers"][1]["config"]["kernel_initializer"]["config"]["seed"] = around(odd)
+
+    (path,) = make(small(), tmp_path, edit)
+    with pytest.raises(ModelError, match=r"1 layer cannot be loaded from .*\n  'odd': class utils.get_file is not"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("stored", "meant"),
+    [
+        ({"class_name": "__tuple__", "items": [1, {"class_name": "TensorShape", "items": [None, 4]}]}, [1, [None, 4]]),
+        ({"type": "ndarray", "value": [1, 2]}, [1, 2]),
+        ({"a": {"type": "float32", "value": 0.5}}, {"a": 0.5}),
+    ],
+)
+def test_what_earlier_encoders_wrapped(stored: Any, meant: Any) -> None:
+    assert decode(stored) == meant
 
 
 def test_losses_of_an_inner_model_are_not_given_to_keras(tmp_path: Path) -> None:

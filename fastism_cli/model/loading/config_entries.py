@@ -62,14 +62,17 @@ def is_layer_entry(entry: Config) -> bool:
 
 
 def decode(value: Any) -> Any:
-    """Undo the wrappings of earlier JSON encoders: tuples, tensor shapes, arrays."""
+    """Undo the wrappings of earlier JSON encoders: tuples, tensor shapes, arrays.
+
+    Nothing that could be an entry is dropped: Keras reads the configuration as it was.
+    """
     if isinstance(value, list):
         return [decode(item) for item in value]
     if not isinstance(value, dict):
         return value
-    if value.get("class_name") in ("__tuple__", "TensorShape") and "items" in value:
+    if value.get("class_name") in ("__tuple__", "TensorShape") and set(value) == {"class_name", "items"}:
         return [decode(item) for item in value["items"]]
-    if set(value) == {"type", "value"}:
+    if set(value) == {"type", "value"} and isinstance(value["type"], str):
         return decode(value["value"])
     return {key: decode(item) for key, item in value.items()}
 
