@@ -19,7 +19,7 @@ from keras import ops, tree
 from fastism_cli.engine.late_part import LatePart
 from fastism_cli.engine.plan import Cut, Operand, Plan, Stage, Step, cuts, reaches
 from fastism_cli.engine.planner import make_plan
-from fastism_cli.engine.stage import StageOnStretch, first_rows, summary_key
+from fastism_cli.engine.stage import StageOnStretch, difference_for, first_rows, summary_key
 from fastism_cli.model import backend, device_choices
 from fastism_cli.model.graph import LayerGraph
 from fastism_cli.model.weight_sets import WeightSets
@@ -267,6 +267,7 @@ class ChunkRunner:
         self.choices = device_choices.device_choices()
         self.late = LatePart(plan, engine.batch, self.choices.late_substitutions(plan.late_working_set))
         self.one_letter = of_one_letter(self.graph.nodes)
+        self.difference = difference_for(self.graph)
         self.fits: list[Any] = []
 
     def prepare(self) -> dict[str, Arrays]:
@@ -418,6 +419,7 @@ class ChunkRunner:
             q=q,
             wrap=device_choices.stage,
             one_letter=self.one_letter,
+            difference=self.difference,
         )
 
     def _as_strip(self, tensor: int, x: Any) -> Any:

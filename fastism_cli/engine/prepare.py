@@ -15,7 +15,7 @@ from fastism_cli.engine.open_layers import with_layers_opened
 from fastism_cli.engine.plan import Plan
 from fastism_cli.engine.planner import live_positions, make_plan, period_of
 from fastism_cli.engine.recurrences import Lives, tried, with_recurrences_apart
-from fastism_cli.engine.rewrite import rewritten
+from fastism_cli.engine.rewrite import rewritten, with_infinities_apart
 from fastism_cli.engine.softmax_pooling import with_softmax_pooling
 from fastism_cli.engine.split_windows import with_windows_apart
 from fastism_cli.errors import UsageError
@@ -199,7 +199,8 @@ def prepare(
     heads = [replace(head, scale=added.get(head.source_name)) for head in heads]
     partners = partners_of(heads, shapes, averages.pairs)
     computed = computed_heads(heads, partners, whole=averages.average == "outputs")
-    joined = with_softmax_pooling(rewritten(with_functions(graph, computed), computed), sequence)
+    graph = rewritten(with_functions(graph, computed), computed)
+    joined = with_infinities_apart(with_softmax_pooling(graph, sequence), sequence)
     with backend.matrix_precision(precision):
         graph, wide = with_windows(joined, sequence, run.variables, engine, every_position(length))
     plan = plan_of_the_middle(graph, sequence, every_position(length))

@@ -7,20 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import keras
 
+from fastism_cli.engine.planner import Propagation
 from fastism_cli.engine.projections import with_projections_apart
 from fastism_cli.engine.simpler_operations import with_simpler_operations
 from fastism_cli.engine.whole_numbers import with_whole_numbers_as_floats
-from fastism_cli.model.graph import REFERENCE, LayerGraph, Node, Port, ReferenceTensor, Shape, Tensor
+from fastism_cli.model.graph import OPAQUE, REFERENCE, LayerGraph, Node, Port, ReferenceTensor, Shape, Tensor
 from fastism_cli.model.heads import Head
 from fastism_cli.model.reductions import Mean, Select, Sum
 from fastism_cli.options.per_head import Units
+from fastism_cli.rules.around_window import OverPositions, PooledBySoftmaxRule
+from fastism_cli.rules.base import Form, Unchanged
+from fastism_cli.rules.global_pool import Maximum
+from fastism_cli.rules.layer_settings import is_infinite_somewhere
 from fastism_cli.rules.pool import as_pooling
 from fastism_cli.rules.summed_conv import SummedConvolution, can_be_summed
 from fastism_cli.rules.table import rule_of
+
+INFINITE = "puts infinite numbers into a tensor, whose changes are no numbers: write -1e9 in place of -inf"
 
 
 def rewritten(graph: LayerGraph, heads: Sequence[Head]) -> LayerGraph:
@@ -145,6 +153,30 @@ def with_sums_first(graph: LayerGraph) -> LayerGraph:
         nodes[node.index] = replace(node, layer=layer, inputs=maker.inputs, call=_unary(layer))
         gone.add(maker.index)
     return graph.extended([node for node in nodes if node.index not in gone], (), graph.outputs)
+
+
+def with_infinities_apart(graph: LayerGraph, input_tensor: int) -> LayerGraph:
+    """The graph in which Keras runs what puts infinite numbers into a tensor that leaves a stage.
+
+    What leaves it is a delta, and no delta leads from an infinite number to a finite one. A maximum or a mean weighted
+    by a softmax takes the values themselves, inside of the stage.
+    """
+    if not any(map(is_infinite_somewhere, graph.nodes)):
+        return graph
+    found, readers = Propagation(graph, input_tensor, [0], Fraction(1)), graph.consumers()
+    infinite: set[int] = set()
+    nodes = list(graph.nodes)
+    for node in graph.nodes:
+        if not infinite.intersection(node.inputs) and not is_infinite_somewhere(node):
+            continue
+        rule = found.rules.get(node.index)
+        if all(isinstance(found.changed[t], Unchanged) for t in node.outputs):
+            infinite.update(node.outputs)
+        elif rule is not None and rule.form is Form.VALUE:
+            reading = [found.rules.get(index) for t in node.outputs for index in readers[t]]
+            if not reading or not all(isinstance(r, (Maximum, OverPositions, PooledBySoftmaxRule)) for r in reading):
+                nodes[node.index] = replace(node, role=OPAQUE, reason=INFINITE)
+    return graph.extended(nodes, (), graph.outputs)
 
 
 def _is_linear_convolution(node: Node) -> bool:

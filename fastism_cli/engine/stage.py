@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from math import isqrt
+from operator import sub
 from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops
 
 from fastism_cli.engine.plan import Operand, Stage, Step
+from fastism_cli.model.graph import LayerGraph
 from fastism_cli.rules.base import Call, Form, Splits, State, Window
 from fastism_cli.rules.frames import Frame, offsets
+from fastism_cli.rules.layer_settings import is_infinite_somewhere
 from fastism_cli.rules.move_rows import place, place_by_rows
 from fastism_cli.rules.strips import Piece, Strip, by_pieces, common_breaks
 
@@ -54,6 +57,8 @@ class StageOnStretch:
         Tensors that one letter of a pair changes, see :func:`~fastism_cli.rules.letters_of_pairs.of_one_letter`.
     gathered : dict of arrays
         Cuts of references and constants, by step and operand.
+    difference : callable
+        The delta of new values and reference, see :func:`difference_for`.
     fits : list of bool scalars
         See :class:`~fastism_cli.rules.base.Call`.
     """
@@ -68,6 +73,7 @@ class StageOnStretch:
     q: Any
     wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
     one_letter: Set[int] = frozenset()
+    difference: Callable[[Any, Any], Any] = sub
     gathered: Mapping[str, Any] = field(default_factory=dict)
     fits: list[Any] = field(default_factory=list)
 
@@ -168,7 +174,8 @@ class StageOnStretch:
         if tensor not in self.deltas:
             new, reference = self.pairs[tensor]
             pieces = zip(new.pieces, reference.pieces, strict=True)
-            strip = Strip(tuple(n if n.array is None else replace(n, array=n.array - r.array) for n, r in pieces))
+            less = self.difference
+            strip = Strip(tuple(n if n.array is None else replace(n, array=less(n.array, r.array)) for n, r in pieces))
             self.deltas[tensor] = self.masked(strip, self.states[tensor])
         return self.deltas[tensor]
 
@@ -221,7 +228,7 @@ class StageOnStretch:
         if isinstance(step.output, Window):
             self.pairs[tensor] = Pair(Strip.of(new), Strip.of(reference))
         else:
-            self.deltas[tensor] = new - reference
+            self.deltas[tensor] = self.difference(new, reference)
 
     def _pair(self, step: Step, i: int, operand: Operand) -> Pair:
         if operand.source == "value":
@@ -265,6 +272,22 @@ class StageOnStretch:
     def valid(self, frame: Frame) -> Any:
         at = self.first(frame)[:, None] + np.arange(frame.width, dtype="int32")[None, :]
         return ops.logical_and(at >= 0, at < frame.length)
+
+
+# Operations that make infinite numbers of finite ones.
+OVERFLOWING = frozenset("divide exp exp2 expm1 log log10 log1p log2 power reciprocal rsqrt truedivide".split())
+
+
+def difference_for(graph: LayerGraph) -> Callable[[Any, Any], Any]:
+    """How a delta is taken in this graph: as 0 where an infinite number stays the same, if there may be any."""
+    may_be_infinite = any(
+        type(node.layer).__name__.lower() in OVERFLOWING or is_infinite_somewhere(node) for node in graph.nodes
+    )
+    return _difference_of_any if may_be_infinite else sub
+
+
+def _difference_of_any(new: Any, reference: Any) -> Any:
+    return ops.where(new == reference, ops.zeros((), new.dtype), new - reference)
 
 
 def summary_key(node: int, name: str) -> str:

@@ -13,6 +13,8 @@ Shape = tuple[int, ...]
 REFERENCE = "reference"
 # Role of a node that no forward pass has: it carries another window of a tensor (see engine/split_windows.py).
 FURTHER_WINDOW = "further window"
+# Role of a node that Keras runs, though its layer has a rule: `reason` says why.
+OPAQUE = "opaque"
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
+from fastism_cli.model import backend
 from fastism_cli.model.graph import Input, Node, Shape
 from fastism_cli.rules.base import Decline, Facts
 
@@ -36,6 +38,19 @@ def argument(node: Node, place: int, name: str) -> Any:
 def is_constant(x: Any) -> bool:
     """Whether an argument is given, and no tensor of the model is in it."""
     return x is not None and not any(isinstance(part, Input) for part in keras.tree.flatten(x))
+
+
+def is_infinite_somewhere(node: Node) -> bool:
+    """Whether an infinite number is among the constants of a call, or in an array of them."""
+    constants = (x for x in arguments(node) if not isinstance(x, (Input, str, bool, slice)) and x is not None)
+    return any(getattr(x, "dtype", None) != "bool" and _has_infinity(x) for x in constants)
+
+
+def _has_infinity(x: Any) -> bool:
+    try:
+        return bool(np.isinf(backend.to_numpy(x)).any())
+    except (TypeError, ValueError):  # it holds no numbers
+        return False
 
 
 def broadcast_shape(array: Any, rank: int) -> Shape:

@@ -14,6 +14,7 @@ from typing import Any
 from keras import Layer, layers
 
 from fastism_cli.errors import RuleError
+from fastism_cli.model.graph import OPAQUE as OPAQUE_ROLE
 from fastism_cli.model.graph import Input, Node
 from fastism_cli.model.keras_graph import function_of, has_own_call, operation_class, quantisation
 from fastism_cli.model.loading.keras2_layers import ThresholdedReLU
@@ -371,7 +372,7 @@ def rule_of(node: Node) -> Rule | None:
     """The rule of this node; None if it has none, so that it is opaque."""
     if node.role == "activation":
         return ACTIVATION
-    if quantisation(node.layer) or has_own_call(node.layer):
+    if node.role == OPAQUE_ROLE or quantisation(node.layer) or has_own_call(node.layer):
         return None
     choice = RULES.get(type(node.layer)) or _named(type(node.layer))
     return choice if choice is None or isinstance(choice, Rule) else choice(node)

@@ -1,13 +1,19 @@
 """Delta propagation against plain Keras in float64, on every toy model."""
 
+import keras
 import numpy as np
 import pytest
+from keras import layers, ops
 
+from fastism_cli import FastISM
 from fastism_cli.engine.fast import pad_with_edges, running_max
+from fastism_cli.engine.inspection import inspect_scorer
 from fastism_cli.model import backend
 from tests.helpers.draw import ALWAYS
 from tests.helpers.truth import errors_of, inputs_of
 from tests.models.zoo import FACTS, MODELS, ONE_EACH
+from tests.models.zoo.blocks import conv, dna
+from tests.models.zoo.registry import randomise
 
 # One model in so many is scored by chunks of a few positions; the others, all positions in one chunk, take a seventh of
 # the time. So are the compiled models, one random model in eight, and those of `make fuzz`.
@@ -104,3 +110,36 @@ def test_a_reference_of_open_batch_is_kept_with_its_batch():
     np.testing.assert_array_equal(largest[:, 1:], np.maximum.accumulate(x, axis=1))
     assert np.isneginf(largest[:, 0]).all()
     np.testing.assert_array_equal(padded, np.pad(x, [(0, 0), (2, 1), (0, 0)], mode="edge"))
+
+
+def infinite(name, x, dna):
+    """Logits that are infinite where a base is N, or where a number is negative."""
+    logits, known = x[..., :1], ops.sum(dna, axis=-1, keepdims=True)
+    return {
+        "where": lambda: ops.where(known < 0.5, -np.inf, logits),
+        "moving": lambda: ops.where(x > 0, x, -np.inf),
+        "filled": lambda: ops.where(x > 0, x, ops.full_like(x, -np.inf)),
+        "logarithm": lambda: logits + ops.log(known),
+        "wide_logarithm": lambda: ops.log(known + 0.0 * logits),
+    }[name]()
+
+
+@pytest.mark.parametrize("name", ["where", "moving", "filled", "logarithm", "wide_logarithm"])
+def test_infinite_numbers(name):
+    """dna -> C -> C -> logits, infinite somewhere -> Softmax over the positions -> F -> D"""
+    inp = dna(16)
+    logits = infinite(name, conv(conv(inp, 4, 3, activation="relu"), 3, 3), inp)
+    y = layers.Dense(1)(layers.Flatten()(layers.Softmax(axis=1)(logits)))
+    model = randomise(keras.Model(inp, y), seed=1)
+    inputs = inputs_of(model, np.random.default_rng(0))
+    inputs[inp.name][:, 6:9] = 0
+    errors = errors_of(model, inputs)
+    assert errors.fast <= errors.allowed
+
+
+def test_an_infinite_number_in_a_pooling_by_softmax_stays_in_its_stage():
+    inp = dna(16)
+    x = conv(inp, 4, 3)
+    weights = ops.softmax(ops.where(x > 0, x, -np.inf), axis=1)
+    model = keras.Model(inp, layers.Dense(1)(ops.sum(x * weights, axis=1)))
+    assert inspect_scorer(FastISM(model, engine="fast")).count("opaque") == 0
