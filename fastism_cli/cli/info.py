@@ -71,7 +71,7 @@ def _mean(found: Contents) -> list[str]:
     """What every score is the mean of, and then each model in a line of its own; nothing if it is no mean."""
     if found.averaged is None:
         return []
-    models = [model.path or "a model given as an object" for model in found.averaged.models]
+    models = [cell(model.path) or "a model given as an object" for model in found.averaged.models]
     spread = "; delta_sd has the deviation over models" if found.has_spread else ""
     return [f"{found.averaged.text}{spread}", *(models if len(models) > 1 else [])]
 
@@ -89,7 +89,7 @@ def _head(head: HeadContents) -> list[str]:
     more = len(head.targets) - MAX_TARGETS
     lines = aligned(rows, right=range(1, 7))
     return [
-        f"head {head.name}: {head.shape}{reduced}, {head.dtype}",
+        f"head {cell(head.name)}: {head.shape}{reduced}, {head.dtype}",
         *(f"  {line}" for line in lines),
         *([f"  ... and {more:,} more (--json lists them)"] if more > 0 else []),
     ]
@@ -109,4 +109,4 @@ def _ends(found: Range | None) -> tuple[str, ...]:
 
 
 def _made(found: Contents) -> list[str]:
-    return aligned([(name, str(value)) for name, value in found.made.items() if value != ""])
+    return aligned([(name, cell(str(value))) for name, value in found.made.items() if value != ""])

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import Alphabet, Codes
-from fastism_cli.scores.block_places import BlockPlaces
+from fastism_cli.scores.block_places import BlockPlaces, scored
 from fastism_cli.scores.interactions import PairMap, pair_map, strongest_of
 from fastism_cli.scores.labelled import LabelledScores, Loaded, units_of
 from fastism_cli.scores.region import RegionBlocks, RegionScores
@@ -123,9 +123,8 @@ class MutagenesisResult(LabelledScores):
     def _region_of_blocks(self, row: int, track: Track, places: BlockPlaces) -> RegionBlocks:
         (scores,) = self.loaded(np.array([row]), [track])
         prediction = float(self.predictions(np.array([row]), [track])[0, 0])
-        known = np.isfinite(scores.delta[0, 0]).all(-1)
         place = (f"sequence {row}", 0, "", "+", "+")
-        delta, shown = scores.delta[0, 0, known], places.taken(known)
+        delta, shown = scored(scores.delta[0, 0], places)
         return RegionBlocks(*place, self.letters, scores.seq[0], delta, prediction, places=shown)
 
 

@@ -64,6 +64,12 @@ def along_genome(
         yield from _stretches(regions, _Reader(file.fileno(), inner), by_name)
 
 
+def delta_and_letters(block: GenomeBlock) -> Array:
+    """Values for :func:`along_genome`, (n, K + 1, W, 4): deltas, and last the code of the reference letter."""
+    codes = np.broadcast_to(block.seq[:, None, :, None], (len(block.seq), 1, block.seq.shape[1], 4))
+    return np.concatenate([block.delta, codes.astype(np.float32)], axis=1)
+
+
 def _write(file: IO[bytes], values: Array, folder: str | None) -> None:
     try:
         file.write(values.data.cast("B"))

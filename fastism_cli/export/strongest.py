@@ -11,11 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from fastism_cli.export.along_genome import Stretch, along_genome
+from fastism_cli.export.along_genome import Stretch, along_genome, delta_and_letters
 from fastism_cli.export.exported_regions import Choice, ExportedRegions
 from fastism_cli.options.choices import LINE_FOR
 from fastism_cli.results.genome_substitutions import GenomeSubstitutions
-from fastism_cli.results.score_blocks import GenomeBlock
 from fastism_cli.results.scores import Scores
 from fastism_cli.scores.region import SITE
 from fastism_cli.scores.tracks import Array, Track
@@ -50,19 +49,24 @@ def _lines_of(regions: ExportedRegions) -> dict[str, int]:
     """
     blocks = regions.scores.file.blocks
     if blocks is None:
-        return dict(zip(LINE_FOR, (1, 3, 3 * (2 * SITE - 1)), strict=True))
-    near = -(-(2 * blocks.width - 1) // blocks.step) * blocks.contents * _deepest(regions)
+        letters = len(regions.scores.letters)  # an N has them all
+        return dict(zip(LINE_FOR, (1, letters, letters * (2 * SITE - 1)), strict=True))
+    # those that hold the first base of a block, and those that hold its last one and begin behind the first
+    starts = -(-blocks.width // blocks.step) + -(-(blocks.width - 1) // blocks.step)
+    near = starts * blocks.contents * _deepest(regions)
     return dict(zip(LINE_FOR, (1, near, near), strict=True))
 
 
 def _deepest(regions: ExportedRegions) -> int:
     """How many windows hold one base, at most."""
-    places, most = regions.whole(), 1
-    for chrom in np.unique(places.chrom):
-        starts = np.sort(places.start[places.chrom == chrom])
-        before = np.searchsorted(starts, starts - regions.window, side="right")
-        most = max(most, int((np.arange(len(starts)) - before).max()) + 1)
-    return most
+    places = regions.whole()
+    order, number = _along(places.chrom, places.start)
+    if not len(order):
+        return 1
+    starts = places.start[order] - places.start.min()
+    starts += number[order] * (starts.max() + regions.window)  # contigs one behind the other
+    before = np.searchsorted(starts, starts - regions.window, side="right")
+    return int((np.arange(len(starts)) - before).max()) + 1
 
 
 def _strong(found: GenomeSubstitutions, least: float) -> GenomeSubstitutions:
@@ -90,13 +94,18 @@ def _each_once(
 
 def _overlapping(chrom: Array, start: Array, window: int) -> Array:
     """Which windows share a base with another, bool (n,)."""
-    number = np.unique(chrom, return_inverse=True)[1] if len(chrom) else np.empty(0, np.int64)
-    order = np.lexsort((start, number))
+    order, number = _along(chrom, start)
     near = (np.diff(number[order]) == 0) & (np.diff(start[order]) < window)
     found = np.zeros(len(start), bool)
     found[order[1:]] |= near
     found[order[:-1]] |= near
     return found
+
+
+def _along(chrom: Array, start: Array) -> tuple[Array, Array]:
+    """The order of windows by contig and start, and a number for the contig of each, int64 (n,)."""
+    number = np.unique(chrom, return_inverse=True)[1] if len(chrom) else np.empty(0, np.int64)
+    return np.lexsort((start, number)), number
 
 
 def _merged(
@@ -105,15 +114,9 @@ def _merged(
     rows = regions.whole().rows
     reference = regions.scores.predictions(rows, tracks)
     number = {name: i for i, name in enumerate(regions.scores.file.genome_sizes)}
-    for stretch in along_genome(regions, tracks, _delta_and_letters, folder):
+    for stretch in along_genome(regions, tracks, delta_and_letters, folder):
         covering = np.array(stretch.segment.covering)
         yield _of_stretch(stretch, number[stretch.segment.chrom], rows[covering], reference[covering], overlap)
-
-
-def _delta_and_letters(block: GenomeBlock) -> Array:
-    """(n, K + 1, W, 4): the last is the code of the reference letter."""
-    codes = np.broadcast_to(block.seq[:, None, :, None], (len(block.seq), 1, block.seq.shape[1], 4))
-    return np.concatenate([block.delta, codes.astype(np.float32)], axis=1)
 
 
 def _of_stretch(stretch: Stretch, chrom: int, rows: Array, reference: Array, overlap: str) -> GenomeSubstitutions:

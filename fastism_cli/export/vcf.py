@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from fastism_cli.export.along_genome import Stretch, along_genome
+from fastism_cli.export.along_genome import Stretch, along_genome, delta_and_letters
 from fastism_cli.export.exported_regions import ExportJob
 from fastism_cli.export.output_files import FLOAT, scratch_folder
 from fastism_cli.genome import vcf_output
 from fastism_cli.optional import require
-from fastism_cli.results.score_blocks import GenomeBlock
 from fastism_cli.results.staging import is_stream, open_stream
 from fastism_cli.scores.tracks import Array
 
@@ -50,14 +49,8 @@ def _opened(pysam: Any, path: str) -> Any:
 def _records(job: ExportJob, keys: list[str]) -> Iterator[str]:
     bed_row = job.regions.whole().column("bed_row")
     info = ";".join(["ROW=%d", *(f"{key}={FLOAT}" for key in keys)])
-    for stretch in along_genome(job.regions, job.tracks, _delta_and_letters, scratch_folder(job.paths[0][0])):
+    for stretch in along_genome(job.regions, job.tracks, delta_and_letters, scratch_folder(job.paths[0][0])):
         yield _lines(stretch, bed_row, f"{stretch.segment.chrom}\t%d\t.\t%s\t%s\t.\t.\t{info}\n")
-
-
-def _delta_and_letters(block: GenomeBlock) -> Array:
-    """(n, K + 1, W, 4): the last is the code of the reference letter."""
-    codes = np.broadcast_to(block.seq[:, None, :, None], (len(block.seq), 1, block.seq.shape[1], 4))
-    return np.concatenate([block.delta, codes.astype(np.float32)], axis=1)
 
 
 def _lines(stretch: Stretch, bed_row: Array, line: str) -> str:

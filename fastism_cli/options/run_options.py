@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from fastism_cli.errors import UsageError
@@ -121,6 +121,7 @@ class RunOptions:
     within: int | None = None
 
     def __post_init__(self) -> None:
+        self._make_plain()
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UsageError(f"{flag(name)} must be one of {', '.join(choices)}. Received: {getattr(self, name)!r}")
@@ -142,6 +143,20 @@ class RunOptions:
             raise UsageError("--tile covers whole intervals, --center summit one place of each: give one of the two.")
         if not 0 <= self.checkpoint <= MOST_SECONDS:
             raise UsageError(f"--checkpoint is a number of seconds up to {MOST_SECONDS:g}. Received: {self.checkpoint}")
+
+    def _make_plain(self) -> None:
+        """What the file will hold, whose readers ask for the exact types: truth values, lists of texts, the window."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type == "bool":
+                object.__setattr__(self, field.name, _truth(field.name, value))
+            elif field.type == "Sequence[str]" and isinstance(value, str):
+                object.__setattr__(self, field.name, (value,))
+            elif isinstance(value, os.PathLike):
+                object.__setattr__(self, field.name, os.fspath(value))
+        window = parse_window(self.window)
+        if window is not None and window.first is None:
+            object.__setattr__(self, "window", int(window.width))
 
     def _check_reduce(self) -> None:
         """Refuse a function where only its name is at hand."""
@@ -212,7 +227,7 @@ class RunOptions:
     def config(self) -> str:
         """The options that decide what the file holds, as JSON with sorted keys."""
         chosen = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in NOT_OF_THE_RESULT}
-        return json.dumps(chosen | {"reduce": reduce_texts(self.reduce)}, sort_keys=True, default=list)
+        return json.dumps(chosen | {"reduce": reduce_texts(self.reduce)}, sort_keys=True, default=_plain)
 
     def scorer_options(self) -> dict[str, Any]:
         """Keyword arguments of :class:`fastism_cli.FastISM` that do not depend on the model."""
@@ -223,6 +238,17 @@ class RunOptions:
             "sequence_input": self.sequence_input,
             "n_policy": "score" if self.n_policy == "score" else "skip",
         }
+
+
+def _truth(name: str, value: Any) -> bool:
+    if isinstance(value, str) or value not in (0, 1):
+        raise UsageError(f"{name} is True or False. Received: {brief(repr(value))}")
+    return bool(value)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON does not know, such as numbers of numpy, as what it does."""
+    return value.tolist() if hasattr(value, "tolist") else list(value)
 
 
 def _check_number(name: str, value: Any, most: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -203,8 +204,8 @@ def _ranges(scores: Scores) -> dict[Track, tuple[Range, Range]]:
 
 def _median_rows(scores: Scores) -> Array:
     """The rows whose deltas the medians are of: all that have scores, or as many as fit the memory, evenly spread."""
-    rows, letters = scores.rows_with(Status.OK), len(scores.letters)
-    most = max(MEDIAN_DELTAS // max(len(scores.tracks) * scores.length * letters, 1), 1)
+    rows = scores.rows_with(Status.OK)
+    most = max(MEDIAN_DELTAS // max(len(scores.tracks) * prod(scores.inner_shape), 1), 1)
     return rows if len(rows) <= most else rows[np.arange(most) * len(rows) // most]
 
 

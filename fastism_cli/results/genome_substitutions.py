@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from fastism_cli.results.score_blocks import GenomeBlock, ReplacedGenomeBlock
-from fastism_cli.scores.substitutions import substituted
+from fastism_cli.scores.substitutions import replaced, substituted
 from fastism_cli.scores.tracks import Array
 
 LETTERS = ("A", "C", "G", "T", "N")
@@ -103,16 +103,16 @@ def genome_substitutions(block: GenomeBlock, chrom: Array, sizes: Array, referen
 def _replacements(block: ReplacedGenomeBlock, chrom: Array, sizes: Array, reference: Array) -> GenomeSubstitutions:
     starts, ends = block.block_starts, block.block_starts + block.widths
     wanted = (starts >= 0) & (ends <= sizes[chrom][:, None])
-    row, track, at, content = np.nonzero(np.isfinite(block.delta) & wanted[:, None, :, None])
-    first = starts[row, at]
+    found = replaced(block.delta, wanted)
+    first = starts[found.row, found.column]
     return GenomeSubstitutions(
-        chrom=chrom[row],
+        chrom=chrom[found.row],
         pos=first + 1,
-        end=ends[row, at],
-        ref=block.seq[row, first - block.start[row]],
-        alt=content,
-        target=track,
-        delta=block.delta[row, track, at, content],
-        reference=reference[row, track],
-        row=block.rows[row],
+        end=ends[found.row, found.column],
+        ref=block.seq[found.row, first - block.start[found.row]],
+        alt=found.alt,
+        target=found.track,
+        delta=found.delta,
+        reference=reference[found.row, found.track],
+        row=block.rows[found.row],
     )

@@ -31,6 +31,7 @@ import numpy as np
 from fastism_cli.errors import OutputError
 
 SUFFIX = ".journal"
+NEW = ".new"  # behind it, until the journal is complete
 PAGE = 1 << 12  # bytes: changes are held in memory, and stored here, in whole pages
 SUM_BYTES = 1 << 20  # bytes of the file for each checksum
 
@@ -61,7 +62,7 @@ class Checkpoint:
 
 def write_checkpoint(path: str, checkpoint: Checkpoint) -> None:
     """Write a checkpoint: it is on the disk when this returns; if this is interrupted, the last one still is."""
-    unnamed = f"{path}.new"
+    unnamed = path + NEW
     try:
         with open(unnamed, "wb") as file:
             file.write(_packed(checkpoint))
@@ -96,7 +97,7 @@ def read_checkpoint(path: str) -> Checkpoint | None:
 
 
 def remove_journal(path: str) -> None:
-    for name in (path, f"{path}.new"):
+    for name in (path, path + NEW):
         with suppress(OSError):
             os.unlink(name)
 

@@ -12,8 +12,11 @@ import numpy as np
 from fastism_cli.errors import OutputError
 from fastism_cli.options.averages import Averages, parse_averages
 from fastism_cli.options.choices import COMPRESSIONS, DELTA_DTYPES
+from fastism_cli.options.problems import brief
 from fastism_cli.results import schema
 from fastism_cli.scores.tracks import Track, head_tracks
+
+MOST_SHOWN = 200  # letters of a path or a list, in a line
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,10 @@ class HeadLayout:
         return head_tracks(self.name, self.shape, self.target_names)
 
 
-def _require_whole(*numbers: object) -> None:
-    wrong = [number for number in numbers if type(number) is not int or number < 0]
+def _require_whole(least: int, *numbers: object) -> None:
+    wrong = [number for number in numbers if type(number) is not int or number < least]
     if wrong:
-        raise TypeError(f"places and counts are whole numbers from 0 on. Received: {wrong[0]!r:.40}")
+        raise TypeError(f"places and counts are whole numbers from {least} on. Received: {wrong[0]!r:.40}")
 
 
 @dataclass(frozen=True)
@@ -93,10 +96,16 @@ class ReplacedBlocks:
             If it did not.
         """
         found = cls(**json.loads(text))
-        _require_whole(found.first, found.step, found.width, found.count, found.contents)
+        _require_whole(0, found.first)
+        _require_whole(1, found.step, found.width, found.count, found.contents)
         if type(found.replace_with) is not str:
             raise TypeError(f"replace_with is a text. Received: {found.replace_with!r}")
         return found
+
+    @property
+    def starts(self) -> np.ndarray:
+        """The first position of each, int64 (P,)."""
+        return self.first + self.step * np.arange(self.count)
 
     @property
     def end(self) -> int:
@@ -107,7 +116,8 @@ class ReplacedBlocks:
     def text(self) -> str:
         """``91 blocks of 10 bases, one every 10, replaced with N``"""
         return (
-            f"{self.count:,} blocks of {self.width:,} bases, one every {self.step:,}, replaced with {self.replace_with}"
+            f"{self.count:,} blocks of {self.width:,} bases, one every {self.step:,}, replaced with "
+            f"{brief(self.replace_with, MOST_SHOWN)}"
         )
 
 
@@ -167,7 +177,8 @@ class MeanOf:
     @property
     def text(self) -> str:
         """``5 models, both strands; the reverse complement exchanges 0:1``"""
-        pairs = f"; the reverse complement exchanges {', '.join(self.rc_pairs)}" if self.rc_pairs else ""
+        exchanged = brief(", ".join(self.rc_pairs), MOST_SHOWN)
+        pairs = f"; the reverse complement exchanges {exchanged}" if exchanged else ""
         return f"{self.averages.text(len(self.models))}{pairs}"
 
 
@@ -192,7 +203,8 @@ class PairsLayout:
             If it did not.
         """
         found = cls(**json.loads(text))
-        _require_whole(found.first, found.count, found.within)
+        _require_whole(0, found.first)
+        _require_whole(1, found.count, found.within)
         return found
 
     @property

@@ -15,7 +15,7 @@ from fastism_cli.genome.input_files import STDIN, content_sha256, file_sha256
 from fastism_cli.options.per_head import split_named
 from fastism_cli.options.problems import brief
 from fastism_cli.results.crash_safe_file import in_use, is_in_use
-from fastism_cli.results.journal import SUFFIX, read_checkpoint
+from fastism_cli.results.journal import NEW, SUFFIX, read_checkpoint
 from fastism_cli.results.layout import MeanOf, ModelFile
 from fastism_cli.results.schema import PARTIAL_SUFFIX
 from fastism_cli.results.staging import STDOUT_NAMES, is_pipe, is_stream, names_stream
@@ -73,9 +73,10 @@ def check_new_file(
     check_output(output, overwrite=overwrite, resume=resume)
 
 
-def unfinished_names(output: str) -> tuple[str, str]:
-    """The files of a result that is not complete: rows, and the journal of its checkpoints."""
-    return output + PARTIAL_SUFFIX, output + PARTIAL_SUFFIX + SUFFIX
+def unfinished_names(output: str) -> tuple[str, str, str]:
+    """The files of a result that is not complete: rows, and the journal of its checkpoints, old and new."""
+    journal = output + PARTIAL_SUFFIX + SUFFIX
+    return output + PARTIAL_SUFFIX, journal, journal + NEW
 
 
 def check_written(output: str, inputs: Iterable[Any], *, overwrite: bool, option: str = "--output") -> None:

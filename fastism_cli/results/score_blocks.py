@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import DNA
 from fastism_cli.results.schema import MODEL_STRAND, STRAND
-from fastism_cli.scores.block_places import BlockPlaces, base_importance
+from fastism_cli.scores.block_places import BlockPlaces, base_importance, scored
 from fastism_cli.scores.importance import hypothetical, importance
 from fastism_cli.scores.region import RegionBlocks, RegionScores
 from fastism_cli.scores.tracks import Array
@@ -87,15 +88,24 @@ class ReplacedGenomeBlock(GenomeBlock):
     widths: Array
     source: ScoreBlock
 
+    def hypothetical(self) -> Array:
+        """Refused: a block has no letters.
+
+        Raises
+        ------
+        UsageError
+        """
+        raise UsageError("hypothetical: these are scores of blocks, not of letters. Use importance.")
+
     def importance(self) -> Array:
         """Minus the mean of the deltas of all blocks that hold a base, float32 (n, K, W)."""
         return self.source.importance_on_genome()
 
     def region(self, i: int, k: int, columns: Mapping[str, Any], letters: str, prediction: float) -> RegionBlocks:
-        known = np.isfinite(self.delta[i, k]).all(-1)
-        places = BlockPlaces(self.block_starts[i], self.widths).taken(known).moved(-int(columns["start"]))
+        delta, places = scored(self.delta[i, k], BlockPlaces(self.block_starts[i], self.widths))
         seq = self.seq[i, self._on_contig(i, columns)]
-        return RegionBlocks(*_place(columns), letters, seq, self.delta[i, k, known], float(prediction), places=places)
+        places = places.moved(-int(columns["start"]))
+        return RegionBlocks(*_place(columns), letters, seq, delta, float(prediction), places=places)
 
 
 @dataclass(frozen=True)

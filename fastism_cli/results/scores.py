@@ -114,8 +114,7 @@ class Scores(LabelledScores):
         blocks = self.file.blocks
         if blocks is None:
             return None
-        starts = blocks.first + blocks.step * np.arange(blocks.count)
-        return BlockPlaces(starts, np.full(blocks.count, blocks.width))
+        return BlockPlaces(blocks.starts, np.full(blocks.count, blocks.width))
 
     @property
     def contents(self) -> int:

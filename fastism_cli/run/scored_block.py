@@ -196,8 +196,7 @@ def _substituted(job: Job, block: Block, at: np.ndarray) -> np.ndarray:
         if geometry.tile:
             expected[i] &= _in_region(block.rows[at[i]], geometry.length, reverse=bool(flag))
     if job.blocks is not None:
-        starts = job.blocks.first + job.blocks.step * np.arange(job.blocks.count)
-        places = starts[:, None] + np.arange(job.blocks.width)
+        places = job.blocks.starts[:, None] + np.arange(job.blocks.width)
         return np.asarray(expected[:, places].all(-1))
     return expected if job.request.options.n_policy == "score" else expected & (codes < job.reader.alphabet.size)
 

@@ -41,6 +41,12 @@ class BlockPlaces:
         return BlockPlaces(self.starts[which], self.widths[which])
 
 
+def scored(delta: Array, places: BlockPlaces) -> tuple[Array, BlockPlaces]:
+    """The deltas and places of the blocks of which every content has a score, from those of all, float32 (P, A)."""
+    known = np.asarray(np.isfinite(delta).all(-1))
+    return delta[known], places.taken(known)
+
+
 def base_importance(delta: Array, places: BlockPlaces, length: int) -> Array:
     """The importance of each base: minus the mean of the deltas of all blocks that hold it, and of their contents.
 

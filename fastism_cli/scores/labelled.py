@@ -233,7 +233,7 @@ class LabelledScores(ABC):
         xarray = require("xarray", wanted_by="to_xarray", extra="frames")
         rows, tracks = self._ascending(rows), self._tracks(targets)
         n, k, length = len(rows), len(tracks), self.shape[1]
-        delta: Array = np.full((n, k, *self._inner_shape), np.nan, np.float32)
+        delta: Array = np.full((n, k, *self.inner_shape), np.nan, np.float32)
         scores, seq = np.full((n, k, length), np.nan, np.float32), np.full((n, length), b"N")
         for found in self.loaded(rows, tracks):
             at = np.searchsorted(rows, found.rows)
@@ -250,8 +250,8 @@ class LabelledScores(ABC):
         return xarray.Dataset(arrays, coords=labels | axes | self._inner_labels)
 
     @property
-    def _inner_shape(self) -> tuple[int, int]:
-        """Of the last two axes of delta."""
+    def inner_shape(self) -> tuple[int, int]:
+        """Of the last two axes of ``delta``: (L, letters), of blocks (P, A)."""
         if self.places is None:
             return self.shape[1], len(self.letters)
         return len(self.places.starts), self.contents

@@ -44,14 +44,18 @@ def substituted(seq: Array, delta: Array, wanted: Array | None = None) -> Substi
     return Substituted(row, track, column, alt, delta[found])
 
 
-def replaced(delta: Array) -> Substituted:
+def replaced(delta: Array, wanted: Array | None = None) -> Substituted:
     """List the contents of blocks that have a score: ``column`` is the number of a block, ``alt`` that of a content.
 
     Parameters
     ----------
     delta : float32 (n, K, P, A)
         NaN where not computed.
+    wanted : bool (n, P), optional
+        The blocks to list. Default: all.
     """
     found = np.isfinite(delta)
+    if wanted is not None:
+        found &= wanted[:, None, :, None]
     row, track, column, alt = np.nonzero(found)
     return Substituted(row, track, column, alt, delta[found])

@@ -9,7 +9,9 @@ from click.testing import CliRunner
 
 from fastism_cli.cli import main
 from fastism_cli.results.contents import contents_of
+from fastism_cli.results.layout import HeadLayout, Layout, ReplacedBlocks
 from fastism_cli.results.schema import Status
+from fastism_cli.results.writer import ResultWriter
 from tests.helpers.result_files import (
     LENGTH,
     RECORDS,
@@ -125,3 +127,21 @@ def test_medians_of_some_regions_say_so(tmp_path, monkeypatch):
     monkeypatch.setattr("fastism_cli.results.contents.MEDIAN_DELTAS", 3 * 4 * LENGTH * 4)  # of three rows, four targets
     assert json.loads(info(path, "--json"))["median_rows"] == 3
     assert "medians of deltas are those of 3 regions, evenly spread over all" in info(path).splitlines()
+
+
+@pytest.mark.parametrize("contents", [1, 40])
+def test_medians_of_blocks_are_of_as_many_rows_as_fit(tmp_path, monkeypatch, contents):
+    """A row has P x A deltas, whatever its length."""
+    monkeypatch.setattr("fastism_cli.results.contents.MEDIAN_DELTAS", 4 * 2 * 40)
+    blocks = ReplacedBlocks(0, 10, 10, 2, contents, "bad\x1b[2J\tname.npy")
+    layout, n = Layout(8, LENGTH, (HeadLayout("out", (1,)),), blocks=blocks), 8
+    regions = {name: [0] * n for name in ("start", "end", "input_start", "bed_row", "n_padded")}
+    regions |= {"chrom": ["chr1"] * n, "name": ["x"] * n, "strand": ["+"] * n, "status": [1] * n}
+    given = {"config": "{}", "model_path": "bad\x1b[2J.h5"}
+    with ResultWriter(tmp_path / "b.h5", layout, attributes=given, genome_sizes={"chr1": 99}) as writer:
+        delta = {"out": np.ones((n, 1, 2, contents))}
+        seq = np.zeros((n, LENGTH))
+        writer.write_rows(0, regions=regions, seq=seq, reference={"out": np.zeros((n, 1))}, delta=delta)
+    assert contents_of(str(tmp_path / "b.h5")).median_rows == (8 if contents == 1 else 4)
+    text = info(tmp_path / "b.h5")
+    assert "\x1b" not in text and r"replaced with bad\x1b[2J\tname.npy" in text and "bad [2J.h5" in text

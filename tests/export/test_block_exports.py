@@ -219,6 +219,8 @@ def test_a_result_in_the_library(path):
         assert importance[0, 20] == pytest.approx(-np.nanmean(covering))
         with pytest.raises(UsageError, match="blocks, not of letters"):
             scores.hypothetical("out/2")
+        with pytest.raises(UsageError, match="blocks, not of letters"):
+            next(scores.blocks()).on_genome().hypothetical()
 
 
 @pytest.mark.parametrize("kind", [name for name, form in FORMATS.items() if not form.of_blocks])

@@ -5,6 +5,7 @@ import tempfile
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 
 from fastism_cli.cli import main
 from fastism_cli.export import strongest
-from fastism_cli.results.layout import HeadLayout, Layout
+from fastism_cli.results.layout import HeadLayout, Layout, ReplacedBlocks
 from fastism_cli.results.writer import ResultWriter
 from fastism_cli.scores.region import SITE
 
@@ -115,6 +116,39 @@ def test_sites_are_apart(result):
     places = sorted(zip(found["chrom"], found["pos"], strict=True))
     assert len(places) == 9
     assert all(one[0] != other[0] or other[1] - one[1] >= SITE for one, other in pairwise(places))
+
+
+def test_an_n_may_have_a_change_to_every_letter(tmp_path):
+    """With --n-policy score: of four bases the strongest changes are sixteen."""
+    layout = Layout(1, 6, (HeadLayout("out", (1,)),))
+    regions = {"chrom": ["chr1"], "start": [10], "end": [16], "input_start": [10], "strand": ["+"], "name": ["x"]}
+    regions |= {"bed_row": [0], "status": [1], "n_padded": [0]}
+    delta = np.arange(1.0, 25.0).reshape(1, 1, 6, 4)
+    with ResultWriter(tmp_path / "n.h5", layout, attributes={"config": "{}"}, genome_sizes=SIZES) as writer:
+        scores = {"reference": {"out": [[0.0]]}, "delta": {"out": delta}}
+        writer.write_rows(0, regions=regions, seq=np.full((1, 6), 4), **scores)
+    assert table(run("top", tmp_path / "n.h5", "-n", 4, "--by", "base"))["delta"].tolist() == [24, 20, 16, 12]
+
+
+def test_blocks_near_a_site_may_be_of_regions_that_share_no_base(tmp_path):
+    """Two clusters of three blocks, whose outer ones overlap the middle one alone, and a weak block far from them."""
+    starts, delta = [100, 104, 108, 150, 154, 158, 200], [9, 10, 9, 7, 8, 7, 1]
+    n, blocks = len(starts), ReplacedBlocks(0, 20, 5, 1, 1, "N")
+    layout = Layout(n, 5, (HeadLayout("out", (1,)),), blocks=blocks)
+    regions = {"chrom": ["chr1"] * n, "start": starts, "end": np.add(starts, 5), "input_start": starts}
+    regions |= {"strand": ["+"] * n, "name": ["x"] * n, "bed_row": range(n), "status": [1] * n, "n_padded": [0] * n}
+    with ResultWriter(tmp_path / "b.h5", layout, attributes={"config": "{}"}, genome_sizes=SIZES) as writer:
+        scores = {"reference": {"out": np.zeros((n, 1))}, "delta": {"out": np.reshape(delta, (n, 1, 1, 1))}}
+        writer.write_rows(0, regions=regions, seq=np.zeros((n, 5)), **scores)
+    assert table(run("top", tmp_path / "b.h5", "-n", 3, "--by", "site"))["start"].tolist() == [104, 154, 200]
+
+
+@pytest.mark.parametrize("n", [0, 1, 40])
+def test_how_many_windows_hold_one_base(rng, n):
+    chrom, start, window = rng.choice(["chr1", "chr2"], n), rng.integers(-5, 60, n), 7
+    regions = SimpleNamespace(window=window, whole=lambda: SimpleNamespace(chrom=chrom, start=start))
+    most = [np.sum((chrom == c) & (start <= base) & (base < start + window)) for c in SIZES for base in range(-5, 70)]
+    assert strongest._deepest(regions) == max(*most, 1)
 
 
 def test_only_strong_ones_of_the_chosen_targets(result):

@@ -350,13 +350,13 @@ WRONG_JSON = {
     "pairs": [
         *(json.dumps(asdict(PAIRS) | change) for change in (
             {"first": -1}, {"first": "x"}, {"first": None}, {"first": 10**40}, {"first": 16}, {"count": 5.0},
-            {"within": True}, {"more": 1},
+            {"within": True}, {"within": 0}, {"more": 1},
         )), "[]", "{}",
     ],
     "blocks": [
         *(json.dumps(asdict(BLOCKS) | change) for change in (
             {"first": -1}, {"step": None}, {"step": 10**40}, {"width": "4"}, {"width": 7}, {"count": 5.0},
-            {"replace_with": 3},
+            {"replace_with": 3}, {"step": 0}, {"width": 0}, {"contents": 0},
         )), "[]", "{}",
     ],
     "averaged": [

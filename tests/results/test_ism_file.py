@@ -464,6 +464,12 @@ def test_check_output(tmp_path, monkeypatch):
         check_output(tmp_path, overwrite=True)
     with pytest.raises(OutputError, match=r"^/dev/null is a folder or a device"):
         check_output("/dev/null", overwrite=True)
+    check_output(235 * "x", overwrite=False)
+    for n in (236, 240, 300):  # of OUT.partial.journal.new 255 letters are allowed
+        with pytest.raises(
+            OutputError, match=r"^output x{80}\.\.\.: no file can have so long a name\. Choose a shorter"
+        ):
+            check_output(n * "x", overwrite=False)
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(OutputError, match=r"^new\.h5: folder \. cannot be written\. Choose another output\.$"):
         check_output("new.h5", overwrite=False)

@@ -138,3 +138,9 @@ def test_blocks_beside_a_logo_and_no_heat_map(rng):
     assert logo.get_ylim()[0] < -8 and bars.get_ylim()[0] > -8  # each kind has an axis of its own
     with pytest.raises(UsageError, match="a heat map shows deltas of single letters"):
         drawn(whole, heat_map=True)
+    with pytest.raises(
+        UsageError, match=r"^heat_map: the region holds scores of blocks, not of letters\. Use blocks\."
+    ):
+        plot.heat_map(whole)
+    with pytest.raises(UsageError, match=r"^blocks: the region holds scores of letters, not of blocks\. Use logo or"):
+        plot.blocks(letters)

@@ -76,9 +76,16 @@ def blocks(region: RegionBlocks, axes: Any = None, *, view: Interval | None = No
     bar is their mean, and each has a dot.
 
     Parameters and returns are those of :func:`logo`; ``ylim`` is without the letters.
+
+    Raises
+    ------
+    UsageError
+        If letters were substituted, not blocks.
     """
-    axes, view, part = _begun(region, axes, view)
-    assert isinstance(part, RegionBlocks)
+    if not isinstance(region, RegionBlocks):
+        raise UsageError("blocks: the region holds scores of letters, not of blocks. Use logo or heat_map.")
+    axes, view, _ = _begun(region, axes, view)
+    part = region.between(view.start, view.end)
     low, high = ylim or block_limits([part])
     middles, widths, heights = part.middles + FIRST - 0.5, bar_widths(part.places), part.delta.mean(-1)
     kept = strongest_of_groups(heights)
@@ -129,7 +136,14 @@ def heat_map(
     -------
     matplotlib.axes.Axes
         Its image, for a colour bar, is ``axes.images[0]``.
+
+    Raises
+    ------
+    UsageError
+        If blocks were replaced, not letters.
     """
+    if isinstance(region, RegionBlocks):
+        raise UsageError("heat_map: the region holds scores of blocks, not of letters. Use blocks.")
     import matplotlib
 
     axes, view, part = _begun(region, axes, view)
