@@ -54,7 +54,8 @@ def export(file: str, output: str | None, status: str, **options: Any) -> None:
     bedgraph, tsv and vcf are written to stdout by "-o -", without the narrowPeak. A bedGraph is in the order of bytes
     of contig and start, which bedGraphToBigWig wants.
 
-    With --top, --min-delta or --overlap, a table has each substitution once, as in "fastism top".
+    With --top, --min-delta or --overlap, a table has each substitution once, as in "fastism top". A block has a line
+    for each region that holds it.
 
     Formats that hold one target (modisco-npz, modisco-h5, chrombpnet-h5, bigwig, bedgraph) get a file for each target,
     with its name before the ending.

@@ -21,7 +21,8 @@ from fastism_cli.options.choices import LINE_FOR, MOST_DELTA, OVERLAPS
     type=click.Choice(LINE_FOR),
     default="substitution",
     show_default=True,
-    help="A line for each substitution, or for the strongest of a base, or of all within 11 bases.",
+    help="A line for each substitution, or for the strongest of a base, or of all within 11 bases; of blocks, "
+    "of all that overlap.",
 )
 @click.option(
     "--overlap",

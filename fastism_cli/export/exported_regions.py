@@ -133,10 +133,10 @@ class Choice:
         The least magnitude of a delta.
     by : "substitution", "base" or "site"
         A line for each substitution, for the strongest of each base, or for the strongest of all that are nearer to it
-        than 11 bases, about a motif.
+        than 11 bases, about a motif. Of blocks: for each block, or for the strongest of all that overlap it.
     overlap : "mean", "max" or "first"
         The delta where regions overlap: their mean, that of the largest magnitude, or that of the first region with
-        one. The line names the first region, for ``max`` the one whose delta it is.
+        one. The line names the first region, for ``max`` the one whose delta it is. Blocks have a line for each region.
     """
 
     n: int | None = None

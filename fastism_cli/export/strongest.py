@@ -79,7 +79,7 @@ def _strong(found: GenomeSubstitutions, least: float) -> GenomeSubstitutions:
 def _each_once(
     regions: ExportedRegions, tracks: tuple[Track, ...], choice: Choice, folder: str | None
 ) -> Iterator[GenomeSubstitutions]:
-    """Every substitution of the genome once; along the genome if all are wanted."""
+    """Every substitution of the genome once, along the genome if all are wanted; of blocks all lines of all regions."""
     places = regions.whole()
     if regions.scores.places is not None:  # a block has a line for each region that holds it
         yield from regions.scores.substitutions(places.rows, tracks)

@@ -234,12 +234,15 @@ def _words(up: Array, down: Array, still: int) -> str:
     zeros = f", {still:,} change nothing" if still else ""
     return (
         f"Deltas of all regions by their size: {n_up:,} raise the prediction, {n_down:,} lower it{zeros}. "
-        f"{_half(_quantile(up + down, still, 0.5))}, 99 in 100 below {_quantile(up + down, still, 0.99)}."
+        f"{_sizes(*(_quantile(up + down, still, share) for share in (0.5, 0.99)))}."
     )
 
 
-def _half(median: str) -> str:
-    return "Half or more are 0" if median == "0" else f"Half are below about {median}"
+def _sizes(median: str, most: str) -> str:
+    if most == "0":
+        return "99 in 100 or more are 0"
+    half = "Half or more are 0" if median == "0" else f"Half are below about {median}"
+    return f"{half}, 99 in 100 below {most}"
 
 
 def _quantile(counts: Array, still: int, share: float) -> str:

@@ -197,8 +197,8 @@ class RegionBlocks(RegionScores):
 def stitched(parts: Sequence[RegionScores]) -> RegionScores:
     """Regions of one contig on the + strand, such as tiles, as one.
 
-    Bases between them are N without scores. Of a base that several have, the last one counts. The prediction is that of
-    the first, as each has its own.
+    Bases between them are N without scores. Of a base that several have, the last one counts; blocks are those of all.
+    The prediction is that of the first, as each has its own.
     """
     if len(parts) == 1:
         return parts[0]

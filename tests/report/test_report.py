@@ -402,6 +402,7 @@ def test_the_genome_is_read_off_the_name_of_the_fasta(path, genome):
 def test_where_most_deltas_are_0_the_half_is_not_below_them():
     counts = np.zeros(BINS, np.int64)
     counts[100:110] = 1
-    few, many = (spread(counts, np.zeros(BINS, np.int64), still)["text"] for still in (5, 90))
+    few, many, nearly_all = (spread(counts, np.zeros(BINS, np.int64), still)["text"] for still in (5, 90, 990))
     assert re.search(r"change nothing\. Half are below about [\d.e-]+, 99 in 100 below ", few)
     assert re.search(r"change nothing\. Half or more are 0, 99 in 100 below [\d.e-]+\.$", many)
+    assert nearly_all.endswith("change nothing. 99 in 100 or more are 0.")
