@@ -45,7 +45,7 @@ class Disk(io.RawIOBase):
         self.written = 0
         self.rows = 0  # that the last checkpoint holds
         self._descriptor, self._journal = descriptor, journal
-        self._pretends = False
+        self._pretends = self._is_announced = False
         self._position = self._size = 0
         self._kept_size = 0  # size of the last checkpoint in whole pages: bytes before it stay as they are
         self._held: dict[int, bytearray] = {}
@@ -82,6 +82,19 @@ class Disk(io.RawIOBase):
         """Empty the file and forget its checkpoints."""
         remove_journal(self._journal)  # first: a file without a journal is not resumed
         os.ftruncate(self._descriptor, 0)
+
+    def announce(self) -> None:
+        """Write a journal without rows, before HDF5 first flushes the file, which has no signature until then.
+
+        So a file that is HDF5 and has no journal has lost it: a kill before the first checkpoint leaves none such.
+        """
+        if not (self._pretends or self._is_announced or self.rows):
+            self._try(self._announce)
+            self._is_announced = True
+
+    def _announce(self) -> None:
+        with suppress(FileNotFoundError):  # the folder is gone, which is told when the file gets its name
+            write_checkpoint(self._journal, Checkpoint(0, 0, self._sums, {}))
 
     def checkpoint(self, rows: int) -> None:
         """Make a checkpoint of what was written so far. HDF5 must have flushed its buffers."""
@@ -243,7 +256,8 @@ def open_disk(path: str) -> Disk:
         If it cannot be opened, or another process has it.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+        kept_apart = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | kept_apart, 0o666)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}") from error
     if not _lock(descriptor, path):

@@ -263,15 +263,17 @@ def check_place(name: str, option: str) -> None:
 
 def check_partial(partial: str, *, overwrite: bool, resume: bool) -> None:
     """Check that the unfinished file of an earlier run can be continued or replaced."""
+    if os.path.lexists(partial) and (os.path.islink(partial) or not os.path.isfile(partial)):
+        raise OutputError(
+            f"{partial} is a link, a folder or a device, and unfinished rows get this name. Move it away, or choose "
+            "another --output."
+        )
     if is_in_use(partial):
         raise in_use(partial)
     if overwrite or not os.path.exists(partial):
         return
-    if not os.path.exists(partial + SUFFIX) and not _may_be_unfinished(partial):
-        raise OutputError(
-            f"{partial} is needed for unfinished rows, but is no unfinished result. "
-            "Move it away, replace it with --overwrite, or choose another --output."
-        )
+    if not os.path.exists(partial + SUFFIX):
+        _check_without_journal(partial)
     checkpoint = read_checkpoint(partial + SUFFIX)
     if checkpoint and checkpoint.rows and not resume:
         raise OutputError(
@@ -280,11 +282,20 @@ def check_partial(partial: str, *, overwrite: bool, resume: bool) -> None:
         )
 
 
-def _may_be_unfinished(partial: str) -> bool:
-    """Whether a file can be what a run left before its first checkpoint: HDF5, or bytes that were never written."""
+def _check_without_journal(partial: str) -> None:
+    """Refuse a file that is not what a run leaves before its first checkpoint: bytes that were never written."""
     try:
         with open(partial, "rb") as file:
             begin = file.read(len(HDF5))
     except OSError:
-        return True  # told when it is opened for writing
-    return begin == HDF5 or not begin.strip(b"\0")
+        return  # told when it is opened for writing
+    if begin == HDF5:
+        raise OutputError(
+            f"{partial} cannot be continued without {partial}{SUFFIX}. If it came from another folder, bring both; "
+            "else move it away, or replace it with --overwrite."
+        )
+    if begin.strip(b"\0"):
+        raise OutputError(
+            f"{partial} is needed for unfinished rows, but is no unfinished result. "
+            "Move it away, replace it with --overwrite, or choose another --output."
+        )

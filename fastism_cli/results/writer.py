@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,14 +22,12 @@ from fastism_cli.results.chunk_writer import ChunkWriter, RowBuffer
 from fastism_cli.results.crash_safe_file import open_disk
 from fastism_cli.results.datasets import create_datasets, dataset_names, write_header
 from fastism_cli.results.intact import note_datasets, seal
-from fastism_cli.results.journal import SUFFIX, damaged, sync_folder
+from fastism_cli.results.journal import damaged, sync_folder
 from fastism_cli.results.layout import Layout
 from fastism_cli.results.outputs import check_output
 from fastism_cli.results.same_run import SAME, SAME_ROWS, differences
 from fastism_cli.results.staging import require_free
 from fastism_cli.scores.tracks import Array
-
-logger = logging.getLogger(__name__)
 
 Blocks = Mapping[str, npt.ArrayLike]
 
@@ -240,20 +237,11 @@ class ResultWriter:
     def _open(self) -> None:
         with self._disk_errors():
             if not (self._resume and self._disk.recover() and self._disk.rows):
-                self._tell_new_start()
                 self._create()
             else:
                 self._continue()
             self._is_ours = True
             self._rows = {name: RowBuffer(self._file[name], self._chunks) for name in dataset_names(self.layout)}
-
-    def _tell_new_start(self) -> None:
-        journal = self.partial_path + SUFFIX
-        if self._resume and os.path.getsize(self.partial_path) and not os.path.exists(journal):
-            logger.warning(
-                f"{self.partial_path} cannot be resumed without {journal}: the run begins anew. If it came from "
-                "another folder, bring both."
-            )
 
     def _create(self) -> None:
         self._disk.start_anew()
@@ -308,6 +296,7 @@ class ResultWriter:
         self._disk.close()
 
     def _flush(self) -> None:
+        self._disk.announce()
         for rows in self._rows.values():
             rows.flush()
         self._file.attrs["n_clipped"] = self.n_clipped

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from fastism_cli.errors import OutputError, ResourceError, UsageError
 from fastism_cli.options.choices import COMPRESSIONS, DELTA_DTYPES
-from fastism_cli.results import crash_safe_file, outputs, schema
+from fastism_cli.results import crash_safe_file, schema
 from fastism_cli.results.chunk_writer import ChunkWriter
 from fastism_cli.results.ism_file import read_result
 from fastism_cli.results.layout import HeadLayout, Layout
@@ -413,7 +413,7 @@ def test_flushed_rows_survive_a_kill(output, rng):
 
 
 def test_the_rest_of_a_killed_run_is_replaced(output, rng):
-    Path(f"{output}.partial").write_bytes(outputs.HDF5 + b"x" * 100_000)  # killed before its first checkpoint
+    Path(f"{output}.partial").write_bytes(bytes(100) + b"x" * 100_000)  # killed before its first checkpoint
     layout = layout_of(1)
     block = block_of(layout, rng)
     write(output, layout, block)
@@ -477,7 +477,11 @@ def test_check_output(tmp_path, monkeypatch):
 
 def test_a_partial_file_that_cannot_be_made(output):
     Path(f"{output}.partial").mkdir()
+    with pytest.raises(OutputError, match=r"ism\.h5\.partial is a link, a folder or a device"):
+        ResultWriter(output, layout_of(1), attributes={}, genome_sizes={})
+    Path(f"{output}.partial").rmdir()
     writer = ResultWriter(output, layout_of(1), attributes={}, genome_sizes={})
+    Path(f"{output}.partial").mkdir()
     with pytest.raises(OutputError, match=r"ism\.h5\.partial cannot be written: Is a directory$"):
         writer.__enter__()
     assert writer.rows_kept == 0

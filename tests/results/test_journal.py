@@ -12,6 +12,7 @@ import pytest
 
 from fastism_cli.errors import OutputError, ResourceError, UsageError
 from fastism_cli.results import schema
+from fastism_cli.results.crash_safe_file import open_disk
 from fastism_cli.results.ism_file import read_result
 from fastism_cli.results.journal import PAGE
 from fastism_cli.results.layout import HeadLayout, Layout
@@ -249,15 +250,52 @@ def test_clipped_values_are_counted_over_interrupts(output, rng):
 # --- a part of what is needed ----------------------------------------------------------------------------------------
 
 
-def test_a_file_without_its_journal_begins_anew_and_says_so(output, rng, caplog):
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_file_without_its_journal_is_kept(output, rng, resume):
     block = block_of(LAYOUT, rng)
     with pytest.raises(KeyboardInterrupt):
         go_on(output, block, stop=2 * STEP)
-    os.unlink(f"{output}.partial.journal")
-    caplog.clear()
-    assert go_on(output, block, stop=LAYOUT.n_rows) == 0
-    assert "ism.h5.partial.journal: the run begins anew. If it came from another folder, bring both." in caplog.text
+    partial = Path(f"{output}.partial")
+    before = partial.read_bytes()
+    Path(f"{partial}.journal").rename(output.parent / "elsewhere")
+    with pytest.raises(
+        OutputError, match=r"\.partial cannot be continued without .*\.partial\.journal\. .* bring both"
+    ):
+        go_on(output, block, resume=resume)
+    assert partial.read_bytes() == before
+    assert go_on(output, block, resume=False, overwrite=True) == 0
     assert_holds(output, LAYOUT, block)
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_what_a_link_leads_to_is_kept(output, rng, overwrite):
+    other = output.parent / "precious"
+    other.write_text("precious")
+    Path(f"{output}.partial").symlink_to(other)
+    with pytest.raises(OutputError, match=r"ism\.h5\.partial is a link, .*\. Move it away, or choose another output"):
+        go_on(output, block_of(LAYOUT, rng), resume=not overwrite, overwrite=overwrite)
+    with pytest.raises(OutputError, match=r"ism\.h5\.partial cannot be written"):
+        open_disk(f"{output}.partial")
+    assert other.read_text() == "precious"
+
+
+@pytest.mark.one_in(12)
+def test_a_run_that_is_killed_before_its_first_checkpoint_begins_anew(output, rng):
+    """At some changes of a file, and at each of the last ones, which give it its name."""
+    layout = Layout(n_rows=8, length=30, heads=LAYOUT.heads)
+    block = block_of(layout, rng)
+    with pytest.MonkeyPatch.context() as patch:
+        death = Death(patch, 10**9)
+        go_on(output, block, stop=8, layout=layout, checkpoint_seconds=1e9)
+    for last in [*range(1, death.calls - 9, 30), *range(death.calls - 9, death.calls + 1)]:
+        shutil.rmtree(output.parent)
+        output.parent.mkdir()
+        with pytest.MonkeyPatch.context() as patch:
+            Death(patch, last)
+            go_on(output, block, stop=8, layout=layout, checkpoint_seconds=1e9)
+        if not output.exists():
+            assert go_on(output, block, stop=8, layout=layout, resume=last % 2 == 0) == 0
+        assert_holds(output, layout, block)
 
 
 def test_a_journal_without_its_file_is_refused(output, rng):
