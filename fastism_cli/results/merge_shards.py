@@ -191,9 +191,11 @@ def write_virtual(
         If the disk is full.
     """
     unnamed = path + schema.PARTIAL_SUFFIX
+    is_ours = False
     try:
         try:
             with new_hdf5(unnamed, libver=schema.LIBVER) as (file, disk):
+                is_ours = True
                 _write_index(file, parts, path, layout, attributes)
                 note_datasets(file, disk.bytes_at)
                 seal(file)
@@ -205,8 +207,9 @@ def write_virtual(
             require_free(path)
         os.replace(unnamed, path)
     except BaseException as error:
-        with suppress(OSError):
-            os.unlink(unnamed)
+        if is_ours:
+            with suppress(OSError):
+                os.unlink(unnamed)
         if isinstance(error, OSError):
             raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
         raise

@@ -17,6 +17,7 @@ from fastism_cli.genome import input_files
 from fastism_cli.genome.input_files import content_sha256, file_sha256
 from fastism_cli.options.run_options import RunOptions
 from fastism_cli.results import outputs, writer
+from fastism_cli.results.crash_safe_file import open_disk
 from fastism_cli.results.merge_shards import merge_shards
 from fastism_cli.results.outputs import check_new_file
 from fastism_cli.results.staging import is_stream, staged
@@ -308,6 +309,14 @@ def test_a_result_that_came_into_being_is_not_replaced(here, monkeypatch):
     with pytest.raises(OutputError, match=r"new\.h5 has come into being"):
         write_result(here / "new.h5")
     assert Path("new.h5").read_text() == "of another command"
+
+
+def test_an_index_of_shards_leaves_the_rows_of_another_process(here, monkeypatch):
+    """That began between the check and the writing."""
+    monkeypatch.setattr(outputs, "check_partial", lambda partial, **options: None)
+    with open_disk("new.h5.partial"), pytest.raises(OutputError, match="is being written by another process"):
+        merge_shards(["r.h5"], "new.h5", virtual=True)
+    assert Path("new.h5.partial").exists()
 
 
 @pytest.mark.parametrize("old", [".tbi", ".csi"])
