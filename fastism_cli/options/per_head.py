@@ -34,6 +34,8 @@ def by_head(option: str, known: Iterable[str], given: Mapping[str | None, T]) ->
         raise UsageError(
             f"{option}: the model has several heads. Name one: {', '.join(f'{name}=...' for name in names)}."
         )
+    if None in given and len(given) > 1:
+        raise UsageError(f"{option}: give one value for the only head, with or without its name, {names[0]!r}.")
     for name in given:
         if name is not None and name not in names:
             raise UsageError(f"{option}: the model has no head {name!r}. Its heads: {', '.join(names)}.")

@@ -47,6 +47,8 @@ def open_checked(path: str, *, allow_incomplete: bool = False) -> h5py.File:
 
 
 def open_hdf5(path: str) -> h5py.File:
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):  # reading may never end
+        raise UsageError(f"{path} is a pipe, a socket or a device, and no result of fastism run")
     if fault := _fault_without_end(path):
         raise UsageError(f"{path}{fault}. Copy it again, or run again.")
     try:

@@ -236,9 +236,14 @@ def read_target_names(values: Sequence[str]) -> dict[str | None, tuple[str, ...]
     Raises
     ------
     UsageError
-        If a file cannot be read, is empty, or is not text.
+        If a file cannot be read, is empty, or is not text, or a head is given two.
     """
-    return {head: _lines(path) for head, path in split_named(values)}
+    found: dict[str | None, tuple[str, ...]] = {}
+    for head, path in split_named(values):
+        if head in found:
+            raise UsageError(f"--target-names is given twice for {'the only head' if head is None else repr(head)}.")
+        found[head] = _lines(path)
+    return found
 
 
 def _lines(path: str) -> tuple[str, ...]:

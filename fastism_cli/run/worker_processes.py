@@ -6,7 +6,9 @@ resumed like one. This process never loads a backend, because a backend takes me
 
 from __future__ import annotations
 
+import glob
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -18,17 +20,21 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from typing import Any
 
-from fastism_cli.errors import FastISMError, UsageError
+from fastism_cli.errors import FastISMError, OutputError, UsageError
 from fastism_cli.options.run_options import RunOptions
 from fastism_cli.options.shard import Shard
 from fastism_cli.results.ism_file import read_result
+from fastism_cli.results.journal import read_checkpoint
 from fastism_cli.results.merge_shards import join, part_attributes, parts_of
-from fastism_cli.results.schema import Status
+from fastism_cli.results.outputs import unfinished_names
+from fastism_cli.results.schema import PARTIAL_SUFFIX, Status
 from fastism_cli.run.checks import RunInputs, check_run, may_replace
 from fastism_cli.run.devices import environment, parse_devices
 from fastism_cli.run.request import RunRequest
 from fastism_cli.run.score_regions import finished_before, score_request
 from fastism_cli.run.summary import Progress, RunSummary, write_summary
+
+logger = logging.getLogger(__name__)
 
 SECONDS_TO_END = 60.0  # that workers have to save their rows
 
@@ -63,6 +69,8 @@ def score_on_devices(
     """
     request = RunRequest.of(model, bed, fasta, output, options, command=command)
     devices = parse_devices(request.options.devices)
+    if request.options.resume:
+        _tell_other_parts(request.output, len(devices))
     if len(devices) < 2:
         for device in devices:
             os.environ.update(environment(device))
@@ -79,12 +87,18 @@ def score_on_devices(
 
 def _score(request: RunRequest, inputs: RunInputs, devices: Sequence[str]) -> RunSummary:
     started = time.monotonic()
+    _refuse_rows_of_one_process(inputs.output, overwrite=request.options.overwrite)
     parts = [f"{inputs.output}.part-{i}-of-{len(devices)}" for i in range(len(devices))]
     specs = [_spec(request, inputs, part, Shard(i, len(devices))) for i, part in enumerate(parts)]
-    _run([_start(spec, device) for spec, device in zip(specs, devices, strict=True)], devices)
+    try:
+        _run([_start(spec, device) for spec, device in zip(specs, devices, strict=True)], devices)
+    except BaseException:
+        _report_finished(parts)
+        raise
     inputs.watch.check()
     files = parts_of(parts)
-    n = join(files, inputs.output, part_attributes(files), virtual=False, overwrite=request.options.overwrite)
+    attributes = part_attributes(files) | {"bed_path": inputs.attributes["bed_path"]}  # stdin, and not its copy
+    n = join(files, inputs.output, attributes, virtual=False, overwrite=request.options.overwrite)
     with read_result(inputs.output) as file:
         statuses = Counter(Status(int(s)) for s in file.regions["status"])
         clipped = int(file.attrs["n_clipped"])
@@ -108,6 +122,35 @@ def _score(request: RunRequest, inputs: RunInputs, devices: Sequence[str]) -> Ru
         },
         request.options.what_is_scored,
     )
+
+
+def _tell_other_parts(output: str, n_devices: int) -> None:
+    """Warn of rows that are not continued, because they were scored on another number of devices."""
+    parts = (name.removesuffix(PARTIAL_SUFFIX) for name in glob.glob(f"{glob.escape(output)}.part-*-of-*"))
+    counts = {part.rpartition("-of-")[2] for part in parts} - {str(n_devices)}
+    for count in sorted(filter(str.isdigit, counts), key=int):
+        logger.warning(
+            f"{output}.part-*-of-{count} are of a run on {count} devices, and are not continued by one on "
+            f"{max(n_devices, 1)}. Remove them, or name {count} devices."
+        )
+
+
+def _refuse_rows_of_one_process(output: str, *, overwrite: bool) -> None:
+    """Refuse rows that no worker can go on with, before all work is done."""
+    partial, journal = unfinished_names(output)
+    checkpoint = None if overwrite else read_checkpoint(journal)
+    if checkpoint and checkpoint.rows:
+        raise OutputError(
+            f"{partial} holds {checkpoint.rows:,} finished rows of a run on one device. Continue it with --resume and "
+            "without --devices, or start anew with --overwrite."
+        )
+
+
+def _report_finished(parts: Sequence[str]) -> None:
+    """Say which workers are done; those that are not say themselves what they keep."""
+    if finished := [part for part in parts if os.path.exists(part)]:
+        verb = "is" if len(finished) == 1 else "are"
+        logger.warning(f"{', '.join(finished)} {verb} kept: run again with --resume to continue")
 
 
 def _spec(request: RunRequest, inputs: RunInputs, part: str, rows: Shard) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """``fastism info`` says what is in a file, finished or not."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,14 @@ def test_no_scores_have_no_range(tmp_path):
         file["regions/status"][:] = np.full(len(RECORDS), int(Status.FAILED))
     (target, *_) = json.loads(info(path, "--json"))["heads"][0]["targets"]
     assert target["delta"] == {"least": None, "median": None, "largest": None}
+
+
+@pytest.mark.parametrize("command", ["info", "merge"])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("p")
+    result = CliRunner().invoke(main, [command, "p", *(["-o", "x.h5"] if command == "merge" else [])])
+    assert result.exit_code == 2 and "p is a pipe, a socket or a device, and no result" in result.output
 
 
 def test_what_is_no_result_is_refused(tmp_path):

@@ -127,6 +127,16 @@ def test_targets_that_the_model_does_not_have(targets, names, message):
         stored_heads(choose_heads({"a": (2,), "b": (3,)}, None, targets, substitutions=4), names)
 
 
+@pytest.mark.parametrize("head", ["a=", ""])
+def test_a_head_has_one_file_of_names(tmp_path, head):
+    (tmp_path / "names.txt").write_text("x\ny\n")
+    value = f"{head}{tmp_path}/names.txt"
+    with pytest.raises(UsageError, match=f"target_names is given twice for {repr('a') if head else 'the only head'}"):
+        read_target_names([value, value])
+    with pytest.raises(UsageError, match="target_names: give one value for the only head, with or without its name"):
+        stored_heads(choose_heads({"a": (2,)}, None, {}, substitutions=4), {None: ["x", "y"], "a": ["y", "x"]})
+
+
 def test_names_of_targets_may_come_from_windows(tmp_path):
     (tmp_path / "names.txt").write_bytes(b"\xef\xbb\xbfK562\r\nHepG2\r\n")
     assert read_target_names([f"a={tmp_path}/names.txt"]) == {"a": ("K562", "HepG2")}

@@ -1,11 +1,13 @@
 """Shards, their merging, tiles, resumed runs, several devices: the arrays are those of one undisturbed run."""
 
+import io
 import json
 import os
 import re
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -19,11 +21,11 @@ from fastism_cli.results import schema
 from fastism_cli.results.ism_file import read_result
 from fastism_cli.results.merge_shards import merge_shards
 from fastism_cli.results.scores import open_scores
-from fastism_cli.run import job
+from fastism_cli.run import job, worker_processes
 from fastism_cli.run.devices import parse_devices
 from fastism_cli.run.score_regions import score_regions
 from fastism_cli.run.summary import START_UP, Silent
-from fastism_cli.run.worker_processes import WorkerError, score_on_devices
+from fastism_cli.run.worker_processes import WorkerError, score_on_devices, score_spec
 from tests.helpers.same_results import assert_same_array
 from tests.helpers.small_run import LENGTH, RECORDS, Folder, codes_of
 
@@ -490,6 +492,56 @@ def test_a_worker_that_fails_is_told(folder, tmp_path, capfd):
         score_on_devices(*arguments, RunOptions(devices="cpu,cpu", check=False, targets=["7"]))
     assert "Error: --targets: head 'out' has 3 targets" in capfd.readouterr().err
     assert not (tmp_path / "o.h5").exists()
+
+
+@pytest.fixture
+def faked(folder, tmp_path, monkeypatch):
+    """Workers of this process, of which the last fails if ``fails`` is true; the call that starts them."""
+
+    def run(specs, fails: bool) -> None:
+        for spec in specs[: len(specs) - fails]:
+            score_spec(json.loads(json.dumps(spec)), Silent())
+        if fails:
+            raise WorkerError("the worker on device cpu ended with status 1: see above")
+
+    def call(bed=folder.bed, fails=False, **options):
+        monkeypatch.setattr(worker_processes, "_run", lambda specs, devices: run(specs, fails))
+        chosen = RunOptions(devices="cpu,cpu", check=False, **options)
+        return score_on_devices(folder.models["plain"], bed, folder.fasta, str(tmp_path / "o.h5"), chosen)
+
+    monkeypatch.setattr(worker_processes, "_start", lambda spec, device: spec)
+    return call
+
+
+def test_several_devices_name_stdin_as_one_does(faked, folder, tmp_path, monkeypatch):
+    stdin = SimpleNamespace(buffer=io.BytesIO(Path(folder.bed).read_bytes()), closed=False, isatty=lambda: False)
+    monkeypatch.setattr("sys.stdin", stdin)
+    faked("-")
+    with read_result(tmp_path / "o.h5") as found:
+        assert found.attrs["bed_path"] == "stdin"
+
+
+def test_rows_of_one_device_are_refused_before_several_begin(faked, folder, tmp_path, by_one):
+    interrupted(folder, tmp_path / "o.h5")
+    before = sorted(os.listdir(tmp_path))
+    with pytest.raises(
+        OutputError, match=r"o\.h5\.partial holds \d finished rows of a run on one device\. Continue it"
+    ):
+        faked(resume=True)
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_finished_parts_are_told_when_another_worker_fails(faked, tmp_path, caplog):
+    with pytest.raises(WorkerError):
+        faked(fails=True)
+    assert f"{tmp_path}/o.h5.part-0-of-2 is kept: run again with --resume to continue" in caplog.text
+    caplog.clear()
+    Path(f"{tmp_path}/o.h5.part-2-of-3.partial").touch()
+    assert faked(resume=True).resumed == 3
+    assert f"{tmp_path}/o.h5.part-*-of-3 are of a run on 3 devices, and are not continued by one on 2." in caplog.text
+    assert "of-2 are of" not in caplog.text
+    os.unlink(f"{tmp_path}/o.h5.part-2-of-3.partial")
+    assert sorted(os.listdir(tmp_path)) == ["o.h5"]
 
 
 def test_compression_beside_hdf5_is_read_by_hdf5(folder, tmp_path):
