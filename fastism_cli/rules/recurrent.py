@@ -33,6 +33,8 @@ MIN_ROWS = {"cpu": 500, "gpu": 8_000}
 # Elements of a state in one step of the loop: with fewer, much of the time goes into beginning its operations. Two LSTM
 # of 32 on 1,000 positions took 2.3, 1.6 and 1.35 s with 466, 1,000 and 3,000 substitutions a call.
 STEP_ELEMENTS = 100_000
+# A unit of a state whose largest number is so many times smaller than that of all has a rounding of its own.
+FAR_BELOW = 8
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ class Recurrent(Rule):
         return True
 
     def summarise(self, facts: Facts, *inputs: Any) -> dict[str, Any]:
-        """What the steps need of the reference at each position, (S, L, n), with the rounding of its states last."""
+        """What the steps need of the reference at each position, (S, L, n), with the rounding of its units last."""
         return {"kept": kept_of(facts.layer, *inputs)}
 
     def product(self, call: Call, *inputs: Any) -> Any:
@@ -250,8 +252,18 @@ def kept_of(layer: Recurrence, x: Any, states: Any, *initial: Any) -> Any:
     after = [states[..., k * steps.units : (k + 1) * steps.units] for k in range(steps.n_states)]
     before = [shifted(h, h0, layer.backwards) for h, h0 in zip(after, initial or [None] * len(after), strict=True)]
     rounding = ROUNDING[keras.backend.standardize_dtype(x.dtype)]
-    limits = [ops.max(ops.abs(h), axis=-1, keepdims=True) * rounding for h in after]
+    limits = [scale_of(ops.abs(h)) * rounding for h in after]
     return ops.concatenate([*steps.kept(steps.projected(x), before, after), *limits], axis=-1)
+
+
+def scale_of(sizes: Any) -> Any:
+    """The size of the numbers that are added up in each unit of a state, from the sizes of its numbers (S, L, units).
+
+    That of the largest unit, as each is made of all; but one that stays far below it may not be, and has its own.
+    """
+    at_position = ops.max(sizes, axis=-1, keepdims=True)
+    of_unit = ops.max(sizes, axis=1, keepdims=True)
+    return ops.minimum(at_position, FAR_BELOW * of_unit)
 
 
 def shifted(after: Any, initial: Any, backwards: bool) -> Any:
@@ -364,9 +376,10 @@ class Carry:
         ``inside``: whether this position and the next lie in the sequence, bool (P,) each.
         """
         is_here, goes_on = map(self.along_positions, inside)
-        new = steps.change(here[..., : -steps.n_states], projected, product, changes)
+        n_limits = steps.n_states * steps.units
+        new = steps.change(here[..., :-n_limits], projected, product, changes)
         new = [ops.where(is_here, change, old) for change, old in zip(new, changes, strict=True)]
-        limits = ops.split(here[..., -steps.n_states :], steps.n_states, axis=-1)
+        limits = ops.split(here[..., -n_limits:], steps.n_states, axis=-1)
         # a NaN is above everything
         dead = [ops.abs(change) <= limit for change, limit in zip(new, limits, strict=False)]
         alive = [ops.any(ops.logical_and(goes_on, ops.logical_not(x))) for x in dead]

@@ -160,6 +160,21 @@ def test_a_change_that_never_dies_is_followed_to_the_end(sequences):
     assert errors.fast <= errors.allowed, errors
 
 
+def test_a_large_unit_does_not_hide_the_changes_of_another():
+    """inp -> C -> SimpleRNN of a constant and of a unit that forgets 40 % at each position -> GAP -> D of that unit"""
+
+    def two(x):
+        return layers.SimpleRNN(2, activation=None, return_sequences=True, name="two")(x)
+
+    inp = dna(40)
+    model = keras.Model(inp, layers.Dense(1, name="last")(layers.GlobalAveragePooling1D()(two(conv(inp, 2, 3)))))
+    model = randomise(model, 1)
+    model.get_layer("two").set_weights([np.array([[0, 1], [0, 1]]), np.diag([0, 0.6]), np.array([1e6, 0])])
+    model.get_layer("last").set_weights([np.array([[0], [1]]), np.zeros(1)])
+    errors = errors_of(model, inputs_of(model, np.random.default_rng(0)))
+    assert errors.fast <= errors.allowed, errors
+
+
 def short_lived(length: int = 60) -> keras.Model:
     """inp -> C -> LSTM (sequences) -> LSTM backwards (sequences) -> C -> F -> D -> y, in which a change dies soon"""
     inp = dna(length)
