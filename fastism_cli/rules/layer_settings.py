@@ -63,9 +63,15 @@ def broadcast_shape(array: Any, rank: int) -> Shape:
     return (1,) * (rank - len(shape)) + tuple(shape)
 
 
+def _bounds(operation: Any) -> list[np.ndarray]:
+    """The bounds of ``clip``, which its operation keeps."""
+    given = [getattr(operation, name, None) for name in ("x_min", "x_max")]
+    return [np.asarray(x) for x in given if x is not None]
+
+
 def require_no_constant_by_position(facts: Facts, axis: int) -> None:
     """Decline for a call with a constant array that differs along an axis of the output, that of the positions."""
-    for x in arguments(facts.node):
+    for x in [*arguments(facts.node), *_bounds(facts.layer)]:
         if getattr(x, "shape", ()) in ((), None) or isinstance(x, Input):
             continue
         if broadcast_shape(x, len(facts.shape))[axis] != 1:

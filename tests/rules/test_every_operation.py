@@ -56,7 +56,7 @@ ALONG_CHANNELS = (
 CALLS = {
     "threshold": lambda x, y: ops.threshold(x, 0.2, -0.1),
     "glu": lambda x, y: ops.glu(x, axis=-1),
-    "clip": lambda x, y: ops.clip(x, -0.3, 0.4),
+    "clip": lambda x, y: (ops.clip(x, -0.3, 0.4), ops.clip(x, -(constant(6) ** 2), 0.4)),
     "power": lambda x, y: (ops.power(y, x), ops.power(2.0, x), x**2),
     "ldexp": lambda x, y: ops.ldexp(x, whole(y)),
     "saturate_cast": lambda x, y: ops.saturate_cast(7 * x, "int32"),
@@ -158,6 +158,14 @@ def test_engine_equals_plain_keras(names):
     errors = errors_of(model, inputs_of(model, np.random.default_rng(0)))
     assert errors.fast <= errors.allowed, errors
     assert errors.largest > 1e-3
+
+
+def test_bounds_by_position():
+    inp = dna(LENGTH)
+    x = ops.clip(conv(inp, 3, 3), -(constant(LENGTH, 1) ** 2), 0.4)
+    model = randomise(keras.Model(inp, keras.layers.Dense(1)(keras.layers.Flatten()(x))), seed=1)
+    errors = errors_of(model, inputs_of(model, np.random.default_rng(0)))
+    assert errors.fast <= errors.allowed, errors
 
 
 def test_every_rule_is_tried():
