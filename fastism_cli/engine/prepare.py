@@ -21,7 +21,7 @@ from fastism_cli.engine.split_windows import with_windows_apart
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.model import backend
-from fastism_cli.model.adapt import as_functional, as_sequence_model, require_length_fits
+from fastism_cli.model.adapt import as_functional, as_sequence_model, require_length_fits, with_targets
 from fastism_cli.model.graph import LayerGraph, Shape
 from fastism_cli.model.heads import Head, choose_heads, computed_heads, partners_of
 from fastism_cli.model.keras_graph import input_names, layer_graph, output_names, quantised_layers, saved_in_training
@@ -178,7 +178,7 @@ def prepare(
         If an option does not fit the model.
     """
     letters, tied, integers = Alphabet(alphabet), parse_tie(tie), parse_codes(codes)
-    scales, model = parse_scale(scale), as_functional(model, length)
+    scales, model = parse_scale(scale), with_targets(as_functional(model, length))
     shown, own = names_of(model, like), names_of(model)
     scaled = _scales_of_heads(shown.outputs, scales, targets) if scales else {}
     logits = {name for name, known in zip(own.outputs, shown.outputs, strict=True) if _is_logit(scaled.get(known))}

@@ -1,7 +1,8 @@
 """Make of any model one whose calls can be read, and whose sequence has shape (length, letters).
 
 A subclassed model becomes a functional model of one layer. A model whose sequence lies in an image, (L, 1, 4),
-(1, L, 4), (4, L, 1), (L, 4, 1), or has its letters first, (4, L), gets layers in front that take (L, 4).
+(1, L, 4), (4, L, 1), (L, 4, 1), or has its letters first, (4, L), gets layers in front that take (L, 4). One with a
+head of True and False, or of one number without an axis of targets, gets layers behind it.
 """
 
 from __future__ import annotations
@@ -54,6 +55,31 @@ def as_functional(model: Any, length: int | None) -> Any:
         raise hidden from error
     inputs = next(iter(given.values())) if len(given) == 1 else given
     return keras.Model(inputs, outputs, name=model.name)
+
+
+# Types in which the difference of any two predictions is a number of the same type.
+SUBTRACTED = ("bfloat16", "float16", "float32", "float64", "int32", "int64")
+
+
+def with_targets(model: Any) -> Any:
+    """The model itself, or one whose heads are numbers that can be subtracted, of one target or more.
+
+    A head of True and False, or of small or unsigned integers, becomes float32. A head of one number for each sequence
+    becomes one of one target.
+    """
+    function = function_of(model)
+    if function is None or all(y.dtype in SUBTRACTED and len(y.shape) > 1 for y in function.outputs):
+        return model
+    symbols = [keras.Input(x.shape[1:], name=x.name, dtype=x.dtype) for x in function.inputs]
+    outputs = keras.tree.flatten(model(pack_inputs(model, symbols)))
+    pairs = zip(output_names(model), map(_of_targets, outputs), strict=True)
+    named = [keras.layers.Identity(name=plain_name(name))(y) for name, y in pairs]
+    return keras.Model(symbols, named if len(named) > 1 else named[0], name=model.name)
+
+
+def _of_targets(head: Any) -> Any:
+    numbers = head if head.dtype in SUBTRACTED else keras.ops.cast(head, "float32")
+    return numbers if len(numbers.shape) > 1 else keras.ops.expand_dims(numbers, -1)
 
 
 def _built_with(model: Any, length: int | None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 
 from fastism_cli import FastISM
 from fastism_cli.engine.inspection import inspect_scorer
@@ -74,6 +74,34 @@ def test_letters_first(rng):
     one_hot = random_one_hot(rng, 1, LENGTH)
     fast, exact = scores(model, one_hot, engine="fast"), scores(model, one_hot, engine="naive", precision="float64")
     np.testing.assert_allclose(fast.delta["y"], exact.delta["y"], atol=1e-6)
+
+
+# Heads that cannot be subtracted as they are, and what plain Keras says as float32 (n, targets).
+HEADS = {
+    "true_or_false": lambda y: y > 0.1,
+    "unsigned": lambda y: ops.cast(100 + 90 * ops.tanh(y), "uint8"),
+    "one_byte": lambda y: ops.cast(120 * ops.tanh(5 * y), "int8"),
+    "one_number": lambda y: ops.sum(y, axis=-1),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_heads_of_other_numbers(name, rng):
+    inp = keras.Input((LENGTH, 4), name="dna")
+    x = layers.Conv1D(3, 3, activation="relu")(inp)
+    inner = randomise(keras.Model(inp, layers.Dense(2)(layers.Flatten()(x))), seed=1)
+    model = keras.Model(inp, HEADS[name](inner(inp)))
+    one_hot = random_one_hot(rng, 1, LENGTH)
+    fast, naive = scores(model, one_hot, engine="fast"), scores(model, one_hot, engine="naive")
+    (head,) = model.output_names
+    plain = keras.ops.convert_to_numpy(model(one_hot)).astype("float32").reshape(1, -1)
+    np.testing.assert_allclose(fast.reference[head], plain, rtol=1e-6)
+    changed = np.repeat(one_hot, 3, axis=0)
+    letters = [letter for letter in range(4) if not one_hot[0, 5, letter]]
+    changed[:, 5] = np.eye(4)[letters]
+    wanted = keras.ops.convert_to_numpy(model(changed)).astype("float32").reshape(3, -1) - plain
+    for found in (fast, naive):
+        np.testing.assert_allclose(found.delta[head][0][:, 5, letters].T, wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize("engine", ["fast", "naive"])
