@@ -138,13 +138,14 @@ def _unary(function: Any) -> Any:
 def with_sums_first(graph: LayerGraph) -> LayerGraph:
     """The graph with one node for a linear convolution and the sum over its positions that alone reads it."""
     makers = {t: node for node in graph.nodes for t in node.outputs}
-    readers = graph.consumers()
+    readers, heads = graph.consumers(), {port.tensor for port in graph.outputs}
     nodes, gone = list(graph.nodes), set()
     for node in graph.nodes:
         if not isinstance(node.layer, (Sum, Mean)):
             continue
         maker = makers.get(node.inputs[0])
-        if maker is None or len(readers[node.inputs[0]]) > 1 or not _is_linear_convolution(maker):
+        is_shared = len(readers[node.inputs[0]]) > 1 or node.inputs[0] in heads
+        if maker is None or is_shared or not _is_linear_convolution(maker):
             continue
         n_in = graph.tensors[maker.inputs[0]].shape[0]
         if not can_be_summed(maker.layer, n_in):
@@ -164,7 +165,7 @@ def with_infinities_apart(graph: LayerGraph, input_tensor: int) -> LayerGraph:
     if not any(map(is_infinite_somewhere, graph.nodes)):
         return graph
     found, readers = Propagation(graph, input_tensor, [0], Fraction(1)), graph.consumers()
-    infinite: set[int] = set()
+    infinite, heads = set[int](), {port.tensor for port in graph.outputs}
     nodes = list(graph.nodes)
     for node in graph.nodes:
         if not infinite.intersection(node.inputs) and not is_infinite_somewhere(node):
@@ -174,7 +175,11 @@ def with_infinities_apart(graph: LayerGraph, input_tensor: int) -> LayerGraph:
             infinite.update(node.outputs)
         elif rule is not None and rule.form is Form.VALUE:
             reading = [found.rules.get(index) for t in node.outputs for index in readers[t]]
-            if not reading or not all(isinstance(r, (Maximum, OverPositions, PooledBySoftmaxRule)) for r in reading):
+            if (
+                not reading
+                or heads.intersection(node.outputs)
+                or not all(isinstance(r, (Maximum, OverPositions, PooledBySoftmaxRule)) for r in reading)
+            ):
                 nodes[node.index] = replace(node, role=OPAQUE, reason=INFINITE)
     return graph.extended(nodes, (), graph.outputs)
 

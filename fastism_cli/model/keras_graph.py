@@ -121,7 +121,8 @@ def layer_graph(model: Any, *, length: int | None = None) -> LayerGraph:
     Parameters
     ----------
     model : keras.Model
-        Sequential, functional or nested. A subclassed model becomes a single node.
+        Sequential, functional or nested. A subclassed model becomes a single node, and so does one that puts the
+        sequences of a batch along another axis than the first.
     length : int, optional
         Replaces a variable length (an axis that is None) of the inputs.
 
@@ -144,8 +145,11 @@ def layer_graph(model: Any, *, length: int | None = None) -> LayerGraph:
     _require_length(model, length)
     builder = _Builder(length)
     inputs = [builder.add_tensor(x, variable=None in x.shape[1:]) for x in function.inputs]
-    with _told_of_length(length):
-        outputs = builder.add_function(function, inputs)
+    try:
+        with _told_of_length(length):
+            outputs = builder.add_function(function, inputs)
+    except BatchMovedError as error:
+        return _single_node(model, length, reason=str(error))
     return LayerGraph(
         nodes=tuple(builder.nodes),
         tensors=tuple(Tensor(tuple(x.shape[1:]), str(x.dtype)) for x in builder.symbols),
@@ -173,16 +177,16 @@ def _require_length(model: Any, length: int | None) -> None:
             raise ModelError(f"Input {name!r} has a variable length, shape {shape}. Give it with --length.")
 
 
-def _single_node(model: Any, length: int | None) -> LayerGraph:
+def _single_node(model: Any, length: int | None, *, reason: str = "") -> LayerGraph:
     """The graph of a model that is not opened: one node, which calls it."""
     _require_length(model, length)
     inputs = [tuple(n if n is not None else length or 0 for n in shape) for shape in input_shapes(model)]
     with at_inference(model):
         outputs = [tuple(y.shape[1:]) for y in keras.tree.flatten(model(_zeros(model, inputs), training=False))]
-    dtypes = [x.dtype.name for x in (*model.inputs, *model.outputs)]
+    dtypes = [_type_of(x) for x in (*model.inputs, *model.outputs)]
     tensors = tuple(Tensor(*pair) for pair in zip((*inputs, *outputs), dtypes, strict=True))
     first, last = tuple(range(len(inputs))), tuple(range(len(inputs), len(tensors)))
-    node = Node(0, model.name, model, first, last, lambda arrays: call_model(model, arrays))
+    node = Node(0, model.name, model, first, last, lambda arrays: call_model(model, arrays), reason=reason)
     ports = [
         tuple(Port(n, t) for n, t in zip(*pair, strict=True))
         for pair in ((input_names(model), first), (output_names(model), last))
@@ -191,8 +195,17 @@ def _single_node(model: Any, length: int | None) -> LayerGraph:
 
 
 def _zeros(model: Any, shapes: Sequence[Shape]) -> Any:
-    arrays = [keras.ops.zeros((1, *shape), x.dtype.name) for shape, x in zip(shapes, model.inputs, strict=True)]
-    return arrays if len(arrays) > 1 else arrays[0]
+    arrays = [keras.ops.zeros((1, *shape), _type_of(x)) for shape, x in zip(shapes, model.inputs, strict=True)]
+    return pack_inputs(model, arrays)
+
+
+def _type_of(tensor: Any) -> str:
+    """The name of its type; tf_keras keeps types of TensorFlow."""
+    return str(getattr(tensor.dtype, "name", tensor.dtype))
+
+
+class BatchMovedError(ModelError):
+    """The first axis of a tensor is not that of the batch."""
 
 
 class _Builder:
@@ -298,11 +311,19 @@ class _Builder:
 
     def _tried_out(self, node: Any, inputs: list[int]) -> list[Any]:
         """The output symbols of a layer that does not say its shape, such as EinsumDense, from a call on zeros."""
+        _require_batch_first(node)
         zeros = [keras.ops.zeros((1, *self.symbols[t].shape[1:]), self.symbols[t].dtype) for t in inputs]
         return [
             keras.KerasTensor((None, *y.shape[1:]), dtype=x.dtype)
             for x, y in zip(node.outputs, _caller(node)(zeros), strict=True)
         ]
+
+
+def _require_batch_first(node: Any) -> None:
+    """Raise :class:`BatchMovedError` if the first axis of an output has another length than that of the inputs."""
+    first = {x.shape[0] for x in node.input_tensors if len(x.shape)}
+    if first and not first.issuperset(x.shape[0] for x in node.outputs if len(x.shape)):
+        raise BatchMovedError(f"{node.operation.name!r} moves the sequences of a batch away from the first axis")
 
 
 # Operations that may hand on the very array that they are given, with its mask: a cast to the type that it has.

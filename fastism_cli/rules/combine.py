@@ -121,6 +121,8 @@ class Concatenate(Rule):
         return int(facts.layer.axis % (len(facts.shape) + 1)) - 1
 
     def propagate(self, facts: Facts) -> State:
+        if self.axis(facts) < 0:
+            raise Decline("puts sequences behind those of the batch")
         if all(window.flat is not None for window in facts.windows):
             return self.behind_each_other(facts)
         if any(window.flat is not None for window in facts.windows):

@@ -143,3 +143,35 @@ def test_an_infinite_number_in_a_pooling_by_softmax_stays_in_its_stage():
     weights = ops.softmax(ops.where(x > 0, x, -np.inf), axis=1)
     model = keras.Model(inp, layers.Dense(1)(ops.sum(x * weights, axis=1)))
     assert inspect_scorer(FastISM(model, engine="fast")).count("opaque") == 0
+
+
+def beside_its_mirror_image(head):
+    """dna and its reverse complement in one batch of twice the size -> C -> F -> D -> the mean of both"""
+    inp = dna(16)
+    both = ops.concatenate([inp, ops.flip(inp, axis=(1, 2))], axis=0)
+    y = layers.Dense(1)(layers.Flatten()(conv(conv(both, 3, 3, activation="relu"), 2, 3)))
+    return randomise(keras.Model(inp, head(y)), seed=1)
+
+
+# How the two halves of the batch are told apart.
+HALVES = {
+    "split": lambda y: ops.add(*ops.split(y, 2, axis=0)) / 2,
+    "another_first_axis": lambda y: ops.mean(ops.reshape(y, (2, -1, 1)), axis=0),
+}
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_a_batch_of_twice_the_size(name):
+    model = beside_its_mirror_image(HALVES[name])
+    errors = errors_of(model, inputs_of(model, np.random.default_rng(0)))
+    assert errors.fast <= errors.allowed
+
+
+def test_positions_as_a_batch():
+    """dna -> C -> (batch * positions, channels) -> D -> (batch, positions, channels) -> F -> D"""
+    inp = dna(16)
+    x = layers.Dense(3, activation="relu")(ops.reshape(conv(inp, 4, 3), (-1, 4)))
+    model = keras.Model(inp, layers.Dense(1)(layers.Flatten()(ops.reshape(x, (-1, 16, 3)))))
+    model = randomise(model, seed=1)
+    errors = errors_of(model, inputs_of(model, np.random.default_rng(0)))
+    assert errors.fast <= errors.allowed

@@ -149,6 +149,23 @@ def test_all_axes_but_the_last_are_positions(rng, engine):
     np.testing.assert_allclose(result["map.center:1"], whole[:, 19, 1], atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["sum", "mean"])
+def test_a_convolution_is_reduced_and_kept_whole(rng, kind):
+    inputs = keras.Input((LENGTH, 4), name="dna")
+    model = keras.Model(inputs, layers.Conv1D(2, 5, name="y")(inputs))
+    found = FastISM(model, reduce=[kind, "none"], engine="fast")(random_one_hot(rng, 1, LENGTH)).delta
+    wanted = getattr(found["y.none"], kind)(axis=1)
+    np.testing.assert_allclose(found[f"y.{kind}"], wanted, atol=1e-6)
+
+
+def test_a_convolution_that_is_two_heads_is_reduced_in_one(rng):
+    inputs = keras.Input((LENGTH, 4), name="dna")
+    y = layers.Conv1D(2, 5)(inputs)
+    scorer = FastISM(keras.Model(inputs, {"a": y, "b": y}), reduce={"a": "sum", "b": "none"}, engine="fast")
+    found = scorer(random_one_hot(rng, 1, LENGTH)).delta
+    np.testing.assert_allclose(found["a"], found["b"].sum(axis=1), atol=1e-6)
+
+
 def test_divergence_of_profiles_that_hardly_differ():
     """The definition in float32 is off by more than the result; the formula that is used is not."""
     rng = np.random.default_rng(2)
