@@ -137,7 +137,7 @@ def _tell_other_parts(output: str, n_devices: int) -> None:
 
 def _refuse_rows_of_one_process(output: str, *, overwrite: bool) -> None:
     """Refuse rows that no worker can go on with, before all work is done."""
-    partial, journal = unfinished_names(output)
+    partial, journal, _ = unfinished_names(output)
     checkpoint = None if overwrite else read_checkpoint(journal)
     if checkpoint and checkpoint.rows:
         raise OutputError(
