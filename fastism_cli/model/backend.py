@@ -14,6 +14,18 @@ BACKEND = keras.backend.backend()
 EAGER_STEPS = 8
 
 
+def _graph_of(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """Compile a function by TensorFlow, without its warning that functions of one line are traced often.
+
+    Each model, and each of its shapes, is traced once. The warning prints the function, with all layers of the model.
+    """
+    import tensorflow as tf
+
+    made = tf.function(function, autograph=False, **options)
+    made._omit_frequent_tracing_warning = True
+    return cast(Callable[..., Any], made)
+
+
 def stage(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile ``function`` by itself: it is fused with nothing outside.
 
@@ -22,9 +34,7 @@ def stage(function: Callable[..., Any]) -> Callable[..., Any]:
     after it has fused and scheduled; on a CPU it removes them before, so that a stage has no effect there.
     """
     if BACKEND == "tensorflow":
-        import tensorflow as tf
-
-        return tf.function(function, jit_compile=True, autograph=False)
+        return _graph_of(function, jit_compile=True)
     if BACKEND == "jax":
         import jax
 
@@ -77,9 +87,7 @@ def compiled(function: Callable[..., Any], variables: Sequence[Any] = ()) -> Cal
     The variables are read at each call: they may be given other values between two.
     """
     if BACKEND == "tensorflow":
-        import tensorflow as tf
-
-        return tf.function(function, autograph=False)
+        return _graph_of(function)
     if BACKEND == "jax":
         return JaxFunction(function, variables)
     return function
@@ -142,7 +150,7 @@ def of_any_batch(function: Callable[[Sequence[Any]], Any], inputs: Sequence[Any]
     import tensorflow as tf
 
     specs = [tf.TensorSpec((None, *x.shape[1:]), x.dtype) for x in inputs]
-    traced = tf.function(function, input_signature=[specs], autograph=False)
+    traced = _graph_of(function, input_signature=[specs])
     return lambda inputs: traced(list(inputs))
 
 
@@ -200,7 +208,7 @@ def _loop_of_tensorflow(
 
     # outside of a graph, as in tests, to trace the loop takes as long as some steps of it
     traced = tf.executing_eagerly() and steps > EAGER_STEPS
-    return (tf.function(run, autograph=False) if traced else run)(goes_on, tuple(state))
+    return (_graph_of(run) if traced else run)(goes_on, tuple(state))
 
 
 def one_by_one(

@@ -1,5 +1,7 @@
 """The library call: shapes, names, options, invariants, and what it refuses."""
 
+import logging
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from keras import layers
 from fastism_cli import FastISM
 from fastism_cli.engine.plan import Plan
 from fastism_cli.errors import ModelError, SequenceError, UsageError
+from fastism_cli.model import backend
 from fastism_cli.rules.base import Window
 from tests.helpers.sequences import random_one_hot
 from tests.helpers.truth import errors_of, inputs_of
@@ -399,3 +402,16 @@ def test_a_stateful_layer_begins_anew_with_every_sequence(rng):
     np.testing.assert_array_equal(scores[0].delta["y"], scores[1].delta["y"])
     np.testing.assert_array_equal(scores[0].delta["y"], scores[2].delta["y"])
     assert stateful.layers[-2].stateful
+
+
+@pytest.mark.skipif(backend.BACKEND != "tensorflow", reason="only TensorFlow counts what is traced")
+@pytest.mark.compiled
+def test_no_graph_warns_that_it_is_traced_often(monkeypatch):
+    """TensorFlow compares functions by the line that they are written in, as those of several models are."""
+    said = []
+    monkeypatch.setattr(logging.getLogger("tensorflow"), "handle", said.append)
+    x = np.ones((2, 3), "float32")
+    for compiled in (backend.compiled, backend.stage, lambda function: backend.of_any_batch(function, [x])):
+        for i in range(7):
+            compiled(lambda arrays, i=i: arrays[0] + i)([x])
+    assert said == []
