@@ -9,6 +9,7 @@ from fastism_cli.errors import FastISMError, UsageError
 
 MAX_SHOWN = 20
 MAX_LETTERS = 80  # of a value that a message repeats
+MAX_LONG_LETTERS = 200  # of one that is a path or a list
 
 
 def brief(value: object, most: int = MAX_LETTERS) -> str:

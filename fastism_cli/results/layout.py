@@ -12,11 +12,9 @@ import numpy as np
 from fastism_cli.errors import OutputError
 from fastism_cli.options.averages import Averages, parse_averages
 from fastism_cli.options.choices import COMPRESSIONS, DELTA_DTYPES
-from fastism_cli.options.problems import brief
+from fastism_cli.options.problems import MAX_LONG_LETTERS, brief
 from fastism_cli.results import schema
 from fastism_cli.scores.tracks import Track, head_tracks
-
-MOST_SHOWN = 200  # letters of a path or a list, in a line
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ class ReplacedBlocks:
         """``91 blocks of 10 bases, one every 10, replaced with N``"""
         return (
             f"{self.count:,} blocks of {self.width:,} bases, one every {self.step:,}, replaced with "
-            f"{brief(self.replace_with, MOST_SHOWN)}"
+            f"{brief(self.replace_with, MAX_LONG_LETTERS)}"
         )
 
 
@@ -177,7 +175,7 @@ class MeanOf:
     @property
     def text(self) -> str:
         """``5 models, both strands; the reverse complement exchanges 0:1``"""
-        exchanged = brief(", ".join(self.rc_pairs), MOST_SHOWN)
+        exchanged = brief(", ".join(self.rc_pairs), MAX_LONG_LETTERS)
         pairs = f"; the reverse complement exchanges {exchanged}" if exchanged else ""
         return f"{self.averages.text(len(self.models))}{pairs}"
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from fastism_cli.options.problems import MAX_LONG_LETTERS, brief
 from fastism_cli.results.intact import plain
 
 # Attributes that decide the numbers of a row, and how a message calls them.
@@ -52,4 +53,4 @@ def _phrase(word: str, before: Any, now: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    return str(value) if value or isinstance(value, (int, float)) else "not given"
+    return brief(value, MAX_LONG_LETTERS) if value or isinstance(value, (int, float)) else "not given"

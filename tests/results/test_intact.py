@@ -171,6 +171,7 @@ def repack(path: str, output: Path, options: dict[str, Any]) -> str:
     return str(output)
 
 
+@pytest.mark.one_in(12)
 @pytest.mark.parametrize("options", REPACKED.values(), ids=REPACKED)
 @pytest.mark.parametrize("compression", ["gzip", "none"])
 def test_a_sound_file_that_was_repacked_is_read(tmp_path, compression, options, monkeypatch):

@@ -28,6 +28,7 @@ from fastism_cli.results.chunk_writer import ChunkWriter
 from fastism_cli.results.ism_file import read_result
 from fastism_cli.results.layout import HeadLayout, Layout
 from fastism_cli.results.outputs import check_output
+from fastism_cli.results.same_run import differences
 from fastism_cli.results.schema import Status
 from fastism_cli.results.writer import ResultWriter
 
@@ -473,6 +474,13 @@ def test_check_output(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(OutputError, match=r"^new\.h5: folder \. cannot be written\. Choose another output\.$"):
         check_output("new.h5", overwrite=False)
+
+
+def test_what_differs_is_told_in_one_line():
+    found = differences(
+        {"config": '{"weights": "a\\n\\u001b[2J"}', "engine": "fast"}, {"config": "{}", "engine": 999 * "x"}
+    )
+    assert found == [r"--weights: a\n\x1b[2J and not given", f"the engine: fast and {200 * 'x'}..."]
 
 
 def test_a_partial_file_that_cannot_be_made(output):
