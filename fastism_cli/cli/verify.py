@@ -114,4 +114,5 @@ def text(report: VerifyReport) -> list[str]:
     ]
     judge = f"plain Keras in {report.judge}" + (f" ({report.note})" if report.note else "")
     what = f"{report.substitutions:,} {report.kind} in {report.sequences} sequences"
-    return [f"{report.engine} engine, {what}, against {judge}", *aligned([HEADER, *rows], right=range(1, 5))]
+    table = aligned([HEADER, *rows], right=range(1, 5))
+    return [f"{report.engine} engine, {what}, against {judge}", *table, *report.not_finite]

@@ -52,6 +52,9 @@ class HeadCheck:
         Largest error of the engine, and of plain Keras in the same precision.
     tolerance : float
         The largest ``fast_error`` that passes.
+    not_finite : int
+        Deltas for which plain Keras gives NaN or infinity, in this precision or in float64. Plain Keras has no error
+        there, and neither has the engine where it gives no finite number either.
     """
 
     name: str
@@ -60,6 +63,7 @@ class HeadCheck:
     fast_error: float
     naive_error: float
     tolerance: float
+    not_finite: int = 0
 
     @property
     def passed(self) -> bool:
@@ -104,10 +108,22 @@ class VerifyReport:
         worst = max(self.heads, key=lambda head: head.fast_error / max(head.tolerance, 1e-300))
         judge = self.judge if not self.note else f"{self.judge} ({self.note})"
         word = "ok" if self.passed else "failed"
-        return (
-            f"check {word}: {self.substitutions} {self.kind} against plain Keras in {judge}: largest error "
-            f"{worst.fast_error:.1e}, plain Keras {worst.naive_error:.1e}, largest delta {worst.largest_delta:.1e}"
+        return "; ".join(
+            [
+                f"check {word}: {self.substitutions} {self.kind} against plain Keras in {judge}: largest error "
+                f"{worst.fast_error:.1e}, plain Keras {worst.naive_error:.1e}, largest delta {worst.largest_delta:.1e}",
+                *self.not_finite,
+            ]
         )
+
+    @property
+    def not_finite(self) -> list[str]:
+        """For each head of which plain Keras gives NaN or infinity: how often."""
+        return [
+            f"head {head.name!r}: NaN or infinity in plain Keras for {head.not_finite:,} deltas"
+            for head in self.heads
+            if head.not_finite
+        ]
 
     def to_json(self) -> str:
         """The whole report as JSON, which the result file keeps."""
@@ -260,11 +276,12 @@ def _inputs(scorer: FastISM, one_hot: np.ndarray, others: Arrays, i: int) -> dic
 def _head_check(judge: Judge, i: int, samples: Sequence[Sample], tolerance: float | None) -> HeadCheck:
     check = HeadCheck(
         name=judge.scorer.heads[i].name,
-        largest_delta=max((largest(s.exact[i]) for s in samples), default=0.0),
+        largest_delta=max((largest(_both_finite(s.naive[i], s.exact[i])[1]) for s in samples), default=0.0),
         largest_value=max((largest(s.values[i]) for s in samples), default=0.0),
-        fast_error=max((largest_error(s.fast[i], s.exact[i]) for s in samples), default=0.0),
-        naive_error=max((largest_error(s.naive[i], s.exact[i]) for s in samples), default=0.0),
+        fast_error=max((engine_error(s.fast[i], s.naive[i], s.exact[i]) for s in samples), default=0.0),
+        naive_error=max((largest_error(*_both_finite(s.naive[i], s.exact[i])) for s in samples), default=0.0),
         tolerance=0.0,
+        not_finite=sum(s.naive[i].size - len(_both_finite(s.naive[i], s.exact[i])[0]) for s in samples),
     )
     return replace(check, tolerance=_tolerance(judge, check) if tolerance is None else tolerance)
 
@@ -577,6 +594,21 @@ def largest_error(found: np.ndarray, exact: np.ndarray) -> float:
     if (np.isfinite(found) != np.isfinite(exact)).any():
         return float("inf")
     return float(np.abs(found[both] - exact[both]).max(initial=0))
+
+
+def engine_error(fast: np.ndarray, naive: np.ndarray, exact: np.ndarray) -> float:
+    """The :func:`largest_error` of the engine, which may be not finite where plain Keras is not."""
+    finite, known = (np.isfinite(x) for x in (fast, exact))
+    is_undefined = ~np.isfinite(naive)
+    if (finite & is_undefined & ~known).any():
+        return float("inf")
+    compared = known & (finite | ~is_undefined)
+    return largest_error(fast[compared], exact[compared])
+
+
+def _both_finite(found: np.ndarray, exact: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    both = np.isfinite(found) & np.isfinite(exact)
+    return found[both], exact[both]
 
 
 def largest(values: np.ndarray) -> float:

@@ -51,6 +51,8 @@ def _verified(scores: Scores) -> Iterator[Check]:
             f"head {head['name']}: the engine was off from plain Keras in {recorded['judge']} by {error:.2g} "
             f"(plain Keras in the precision of the run by {plain:.2g}; allowed {tolerance:.2g})",
         )
+        if n := head.get("not_finite"):
+            yield Check("look", f"head {head['name']}: plain Keras gave NaN or infinity for {n:,} deltas of the check")
 
 
 def _json(text: Any) -> Any:

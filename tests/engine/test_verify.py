@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastism_cli.cli.verify import text
 from fastism_cli.engine.fastism import FastISM
-from fastism_cli.engine.verify import largest, largest_error, sample_positions, verify
+from fastism_cli.engine.verify import engine_error, largest, largest_error, sample_positions, verify
 from fastism_cli.errors import ModelError, UsageError, VerifyError
 from fastism_cli.options.run_options import RunOptions
 from fastism_cli.run.inspect_and_verify import inspect_model, verify_model
@@ -88,7 +89,35 @@ def test_a_nan_that_plain_keras_does_not_have_is_found(scorer, one_hot, monkeypa
 @pytest.mark.filterwarnings("ignore:invalid value encountered in log:RuntimeWarning")
 def test_a_nan_that_plain_keras_has_too_is_no_error(one_hot):
     report = verify(FastISM(logarithm()), one_hot[1:])
-    assert report.passed and report.substitutions == 24
+    assert report.passed and report.substitutions == 24 == report.heads[0].not_finite
+    said = "head 'out': NaN or infinity in plain Keras for 24 deltas"
+    assert report.line.endswith(f"; {said}") and text(report)[-1] == said
+
+
+def test_an_infinity_of_plain_keras_alone_lets_no_other_error_pass():
+    inf, nan = np.inf, np.nan
+    naive, exact = np.array([1.0, inf, nan, 3.0]), np.array([1.0, 2.0, nan, 3.0])
+    assert engine_error(np.array([1.0, inf, nan, 3.5]), naive, exact) == 0.5
+    assert engine_error(np.array([1.0, 2.5, nan, 3.0]), naive, exact) == 0.5
+    assert engine_error(np.array([1.0, 2.0, nan, nan]), naive, exact) == inf
+    assert engine_error(np.array([1.0, 2.0, 5.0, 3.0]), naive, exact) == inf
+    assert engine_error(np.array([1.0]), np.array([1.0]), np.array([nan])) == 0
+
+
+def test_an_error_is_found_beside_an_overflow(one_hot, monkeypatch):
+    """inp -> F -> D (large weights at the first base) -> exp: one letter is infinite in float32, not in float64"""
+    inputs = keras.Input((LENGTH, 4), name="dna")
+    dense = keras.layers.Dense(1, activation="exponential")
+    model = keras.Model(inputs, dense(keras.layers.Flatten()(inputs)))
+    kernel = np.linspace(-0.01, 0.01, 4 * LENGTH).reshape(LENGTH, 4)
+    kernel[0] = 80
+    kernel[0, (one_hot[1, 0].argmax() + 1) % 4] = 95
+    dense.set_weights([kernel.reshape(-1, 1), np.zeros(1)])
+    scorer = FastISM(model)
+    report = verify(scorer, one_hot[1:])
+    assert report.passed and report.heads[0].not_finite > 0 and report.heads[0].tolerance < np.inf
+    monkeypatch.setattr(FastISM, "score_codes", wrong(lambda delta: 3 * delta))
+    assert not verify(scorer, one_hot[1:]).passed
 
 
 def test_a_tolerance_of_ones_own(scorer, one_hot):
