@@ -1,8 +1,11 @@
-"""Every error that a user can cause or meet. The CLI turns the root into one line and an exit code."""
+"""Every error that a user can cause or meet, and the words of messages. The CLI makes one line and an exit code."""
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import MutableMapping
+from typing import Any
 
 # An option in a message, and not the end of a path or a word, with its value if that is a word. --array is sbatch's.
 OPTION = re.compile(
@@ -25,6 +28,26 @@ SWITCHES = frozenset(
         "virtual",
     }
 )
+
+
+class Message:
+    """A line of the log, written with the options of the command line; ``str`` names the arguments of the library."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __str__(self) -> str:
+        return with_arguments(self.text)
+
+
+class _Log(logging.LoggerAdapter[logging.Logger]):
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        return Message(str(msg)), kwargs
+
+
+def log_of(name: str) -> logging.LoggerAdapter[logging.Logger]:
+    """The log of a module, each line of which is a :class:`Message`."""
+    return _Log(logging.getLogger(name), {})
 
 
 class FastISMError(Exception):

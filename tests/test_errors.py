@@ -10,7 +10,8 @@ import pytest
 
 import fastism_cli
 from fastism_cli.cli import main
-from fastism_cli.errors import ARGUMENTS, OPTION, SWITCHES, FastISMError, UsageError, with_arguments
+from fastism_cli.cli.messages import start_logging
+from fastism_cli.errors import ARGUMENTS, OPTION, SWITCHES, FastISMError, UsageError, log_of, with_arguments
 from fastism_cli.options.figure_options import FigureOptions
 from fastism_cli.scores.labelled import LabelledScores
 
@@ -94,6 +95,29 @@ def test_options_as_arguments(message, argument):
     error = UsageError(message)
     assert (error.message, str(error), f"{error}") == (message, argument, argument)
     assert with_arguments(argument) == argument
+
+
+def test_lines_of_the_log_have_the_words_of_the_one_who_reads_them(caplog, capsys, logging_as_before):
+    """Those of the command only where a command has started."""
+    log = log_of("fastism_cli.run.some_module")
+    log.warning("all of %s: go on with --resume", "my --rc.bed")
+    log.warning("100 % of it: go on with --resume")
+    assert [record.getMessage() for record in caplog.records] == [
+        "all of my --rc.bed: go on with resume=True", "100 % of it: go on with resume=True"
+    ]  # fmt: skip
+    start_logging(quiet=False, verbose=False)
+    log.warning("%s: go on with --resume", "my.bed")
+    log.warning("100 % of it: go on with --resume")
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith("Warning: my.bed: go on with --resume")
+    assert second.endswith("Warning: 100 % of it: go on with --resume")
+
+
+def test_every_module_takes_its_log_from_one_place():
+    for file in sorted(PACKAGE.rglob("*.py")):
+        names = {node.attr for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Attribute)}
+        kept = file.relative_to(PACKAGE).as_posix() in ("errors.py", "cli/messages.py", "model/quiet.py")
+        assert kept or "getLogger" not in names, file
 
 
 def test_an_error_without_a_text():

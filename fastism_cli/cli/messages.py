@@ -9,6 +9,8 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from fastism_cli.errors import Message
+
 LOGGER = logging.getLogger("fastism_cli")
 LEVEL_VARIABLE = "FASTISM_LOG_LEVEL"  # read by worker processes
 
@@ -30,7 +32,15 @@ class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         word = f"{record.levelname.capitalize()}: " if record.levelno >= logging.WARNING else ""
         when = "" if sys.stderr.isatty() else f"{self.formatTime(record, '%Y-%m-%d %H:%M:%S')} "
-        return f"{when}{word}{record.getMessage()}"
+        return f"{when}{word}{_text(record)}"
+
+
+def _text(record: logging.LogRecord) -> str:
+    """The message with the options of the command line."""
+    if not isinstance(record.msg, Message):
+        return record.getMessage()
+    text: str = record.msg.text
+    return text % record.args if record.args else text
 
 
 def start_logging(*, quiet: bool, verbose: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from fastism_cli.engine.recurrences import Lives, tried, with_recurrences_apart
 from fastism_cli.engine.rewrite import rewritten, with_infinities_apart
 from fastism_cli.engine.softmax_pooling import with_softmax_pooling
 from fastism_cli.engine.split_windows import with_windows_apart
-from fastism_cli.errors import UsageError
+from fastism_cli.errors import UsageError, log_of
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.model import backend
 from fastism_cli.model.adapt import as_functional, as_sequence_model, require_length_fits, with_targets
@@ -36,7 +35,7 @@ from fastism_cli.options.per_head import Units
 from fastism_cli.options.run_options import Scale, parse_codes, parse_scale, parse_tie
 from fastism_cli.rules.blocks import Blocks, every_position
 
-logger = logging.getLogger(__name__)
+logger = log_of(__name__)
 
 MIN_GAIN = 1.2  # with a smaller predicted speed-up, forward passes are as fast
 NUMBER = re.compile(r"_\d+$")  # that Keras adds to the name of a layer

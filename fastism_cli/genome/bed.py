@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import logging
 import os
 import re
 import stat
@@ -17,7 +16,7 @@ from typing import IO, NamedTuple
 
 from pybedtools import Interval, IntervalIterator
 
-from fastism_cli.errors import RegionError
+from fastism_cli.errors import RegionError, log_of
 from fastism_cli.genome.input_files import (
     GZIP_MAGIC,
     NO_BGZF_END,
@@ -29,7 +28,7 @@ from fastism_cli.genome.input_files import (
 )
 from fastism_cli.options.problems import Listing
 
-logger = logging.getLogger(__name__)
+logger = log_of(__name__)
 
 _MAX_COORDINATE = 2**32 - 1  # of the C++ reader, which has 32 bits
 _MAX_DIGITS = 18  # of what Python is asked to read as a number

@@ -9,7 +9,6 @@ end of the file follows.
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,12 +19,12 @@ from typing import Any, NamedTuple
 
 from pyfaidx import BgzfBlock, Faidx, IndexRecord
 
-from fastism_cli.errors import SequenceError
+from fastism_cli.errors import SequenceError, log_of
 from fastism_cli.genome.fasta_scan import BASES, BYTE_ORDER_MARK, Contents, Record, scan
 from fastism_cli.genome.input_files import BgzfFile, blocks_of_gzi
 from fastism_cli.options.choices import cache_folder
 
-logger = logging.getLogger(__name__)
+logger = log_of(__name__)
 
 _WINDOW = 1 << 16
 _MAX_HEADER, _MAX_LINE_END = 1 << 24, 1 << 12  # bytes, in a file whose index was found

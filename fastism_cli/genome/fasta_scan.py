@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import string
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,11 +10,11 @@ from typing import IO, NamedTuple, NoReturn
 
 import numpy as np
 
-from fastism_cli.errors import SequenceError
+from fastism_cli.errors import SequenceError, log_of
 from fastism_cli.genome.input_files import Blocks, read_block
 from fastism_cli.options.problems import Listing
 
-logger = logging.getLogger(__name__)
+logger = log_of(__name__)
 
 BASES = (string.ascii_letters + "*-.").encode()  # all that may stand for a base
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"

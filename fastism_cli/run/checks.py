@@ -5,7 +5,6 @@ A job that waited in a queue for a day must not fail after ten minutes because o
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastism_cli.engine.block_contents import content_of, width_for
-from fastism_cli.errors import ModelError
+from fastism_cli.errors import ModelError, log_of
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.genome.bed import BedSource, BedSummary
 from fastism_cli.genome.fasta import Genome, RecordSource, check_contigs, matched_contigs, open_fasta, renaming_line
@@ -33,7 +32,7 @@ from fastism_cli.run.region_reader import check_records
 from fastism_cli.run.request import RunRequest, check_together
 from fastism_cli.run.summary import is_summary_of
 
-logger = logging.getLogger(__name__)
+logger = log_of(__name__)
 
 
 @dataclass(frozen=True)

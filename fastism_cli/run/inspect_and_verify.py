@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastism_cli.engine.given_inputs import OtherInput
-from fastism_cli.errors import UsageError
+from fastism_cli.errors import UsageError, log_of
 from fastism_cli.genome.alphabet import Alphabet, Codes
 from fastism_cli.genome.fasta import RecordSource
 from fastism_cli.genome.placement import Geometry
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from fastism_cli.engine.inspection import Inspection
     from fastism_cli.engine.verify import VerifyReport
 
-logger = logging.getLogger(__name__)
+logger = log_of(__name__)
 
 N_SHARE = 0.01  # of the letters of a random sequence
 CHECKED_POSITIONS = 8  # of the one sequence that is checked before a command writes scores

@@ -10,7 +10,7 @@ from itertools import islice
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastism_cli.errors import UsageError
+from fastism_cli.errors import UsageError, log_of
 from fastism_cli.genome.fasta import RecordSource
 from fastism_cli.genome.placement import Geometry
 from fastism_cli.model.loading.source import ModelSource
@@ -30,7 +30,7 @@ from fastism_cli.scores.memory import FEWER, check_memory, memory_of_machine, si
 if TYPE_CHECKING:
     from fastism_cli.engine.fastism import FastISM
 
-logger = logging.getLogger(__name__)
+logger = log_of(__name__)
 
 BLOCK_SUBSTITUTIONS = 30_000  # about a second of work: progress is shown, and blocks are handed on, this often
 BLOCK_BYTES = 16e6  # of the deltas and letters of a block

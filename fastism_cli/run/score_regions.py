@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
-from fastism_cli.errors import RegionError
+from fastism_cli.errors import RegionError, log_of
 from fastism_cli.options.run_options import RunOptions
 from fastism_cli.results.chunk_writer import spare_threads
 from fastism_cli.results.ism_file import read_result
@@ -35,7 +35,7 @@ from fastism_cli.run.summary import (
 )
 from fastism_cli.run.threads import read_ahead, write_behind
 
-logger = logging.getLogger(__name__)
+logger = log_of(__name__)
 
 SUMMARISED = ("device", "backend", "precision", "fastism_version", "shard_index", "num_shards", "row_start", "row_stop")
 MAX_UNSCORED = 16  # a block may hold this many times its rows if most of them cannot be scored

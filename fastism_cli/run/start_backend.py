@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import hashlib
 import json
-import logging
 import os
 import platform
 import sys
@@ -19,12 +18,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from fastism_cli.errors import UsageError
+from fastism_cli.errors import UsageError, log_of
 from fastism_cli.model.quiet import held_back_stderr, log_errors_only
 from fastism_cli.options.choices import cache_folder
 from fastism_cli.version import __version__
 
-logger = logging.getLogger(__name__)
+logger = log_of(__name__)
 
 NAMES = {"tensorflow": "TensorFlow", "jax": "JAX"}  # of backends
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import glob
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -20,7 +19,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from typing import Any
 
-from fastism_cli.errors import FastISMError, OutputError, UsageError
+from fastism_cli.errors import FastISMError, OutputError, UsageError, log_of
 from fastism_cli.options.run_options import RunOptions
 from fastism_cli.options.shard import Shard
 from fastism_cli.results.ism_file import read_result
@@ -34,7 +33,7 @@ from fastism_cli.run.request import RunRequest
 from fastism_cli.run.score_regions import finished_before, score_request
 from fastism_cli.run.summary import Progress, RunSummary, write_summary
 
-logger = logging.getLogger(__name__)
+logger = log_of(__name__)
 
 SECONDS_TO_END = 60.0  # that workers have to save their rows
 

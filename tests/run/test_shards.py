@@ -255,7 +255,7 @@ def test_longer_intervals_are_counted_and_told(folder, tmp_path, caplog):
     with caplog.at_level("WARNING", "fastism_cli"):
         summary = score(folder, tmp_path / "o.h5")
     assert summary.n_longer == 3  # of 60, 41 and 41 bases; the input has 40
-    assert "3 of 6 intervals of " in caplog.text and "only their middle is scored. Use --tile" in caplog.text
+    assert "3 of 6 intervals of " in caplog.text and "only their middle is scored. Use tile=True" in caplog.text
     caplog.clear()
     score(folder, tmp_path / "t.h5", tile=True)
     assert "are longer" not in caplog.text
@@ -534,7 +534,7 @@ def test_rows_of_one_device_are_refused_before_several_begin(faked, folder, tmp_
 def test_finished_parts_are_told_when_another_worker_fails(faked, tmp_path, caplog):
     with pytest.raises(WorkerError):
         faked(fails=True)
-    assert f"{tmp_path}/o.h5.part-0-of-2 is kept: run again with --resume to continue" in caplog.text
+    assert f"{tmp_path}/o.h5.part-0-of-2 is kept: run again with resume=True to continue" in caplog.text
     caplog.clear()
     Path(f"{tmp_path}/o.h5.part-2-of-3.partial").touch()
     assert faked(resume=True).resumed == 3

@@ -10,7 +10,6 @@ called inside a layer of Keras 3 (:class:`Borrowed`): that node is opaque, the o
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from fastism_cli.errors import ModelError
+from fastism_cli.errors import ModelError, log_of
 from fastism_cli.model import backend
 from fastism_cli.model.agreement import agree, random_inputs
 from fastism_cli.model.keras_graph import at_inference
@@ -29,7 +28,7 @@ from fastism_cli.model.loading.keras2_layers import find_operation
 from fastism_cli.model.loading.repair_config import plain_config
 from fastism_cli.model.tensorflow_graph import as_keras_operations
 
-logger = logging.getLogger(__name__)
+logger = log_of(__name__)
 
 # Makes a layer of Keras 3 from the configuration of a layer of tf_keras.
 Build = Callable[[Config], Any]

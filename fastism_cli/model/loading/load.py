@@ -9,7 +9,6 @@ TensorFlow loads them. TensorFlow itself is no sandbox: run a model from a sourc
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from fastism_cli.errors import FastISMError, ModelError
+from fastism_cli.errors import FastISMError, ModelError, log_of
 from fastism_cli.genome.input_files import printable
 from fastism_cli.model.loading.assign_weights import copy_weights, load_weights, under_name
 from fastism_cli.model.loading.config_entries import (
@@ -54,7 +53,7 @@ from fastism_cli.model.quiet import quiet_libraries
 if TYPE_CHECKING:
     import keras
 
-logger = logging.getLogger(__name__)
+logger = log_of(__name__)
 
 Objects = Mapping[str, object]
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fastism_cli.errors import ModelError
+from fastism_cli.errors import ModelError, log_of
 from fastism_cli.genome.input_files import printable
 from fastism_cli.model.loading.allowed_operations import OPERATIONS, SAVER_OPERATIONS
 from fastism_cli.model.loading.config_entries import Config
 from fastism_cli.model.loading.file_kinds import json_of
 
-logger = logging.getLogger(__name__)
+logger = log_of(__name__)
 
 DEFAULT_SIGNATURE = "serving_default"  # as Keras and TensorFlow call it
 

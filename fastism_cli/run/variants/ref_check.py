@@ -5,18 +5,17 @@ A quarter of all single bases fits any genome. So the records are counted before
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from fastism_cli.errors import GenomeError, RegionError, SequenceError
+from fastism_cli.errors import GenomeError, RegionError, SequenceError, log_of
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.genome.fasta import Genome, matched_contigs, renaming_line, why_no_match
 from fastism_cli.genome.vcf_files import Variant, VariantSource
 from fastism_cli.options.problems import Listing
 
-logger = logging.getLogger(__name__)
+logger = log_of(__name__)
 
 # A genome's own errors are far rarer than this share of its records.
 MAX_SHARE, FEW = 0.05, 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -11,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastism_cli.errors import UsageError
+from fastism_cli.errors import UsageError, log_of
 from fastism_cli.genome import vcf_output
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.genome.fasta import Genome, open_fasta
@@ -41,7 +40,7 @@ from fastism_cli.scores.written_names import cell
 if TYPE_CHECKING:
     from fastism_cli.engine.fastism import FastISM
 
-logger = logging.getLogger(__name__)
+logger = log_of(__name__)
 
 REF_MISMATCH = ("error", "skip")
 
