@@ -1,4 +1,4 @@
-"""Replace custom layers, subclassed models, Lambdas and own activations by the Keras layers and operations they use.
+"""Replace custom layers, Lambdas, own activations and reductions by the Keras layers and operations that they use.
 
 The ``call`` is run once with symbolic tensors. If it only calls layers and operations of Keras, these become nodes of
 the graph, for which there are rules. If it calls TensorFlow, the graph that TensorFlow makes of it is read
@@ -26,9 +26,11 @@ from fastism_cli.engine.rewrite import opened
 from fastism_cli.engine.simpler_operations import has_simpler_form, that_runs
 from fastism_cli.model import backend
 from fastism_cli.model.agreement import agree, random_inputs
-from fastism_cli.model.graph import Input, LayerGraph, Node, Tensor
+from fastism_cli.model.graph import Input, LayerGraph, Node, Port, Tensor
+from fastism_cli.model.heads import Head
 from fastism_cli.model.keras_class import as_its_base, as_keras_layer, is_keras_function, keras_class, name_of
 from fastism_cli.model.keras_graph import all_layers, at_inference, layer_graph, operation_class
+from fastism_cli.model.reductions import OwnReduction
 from fastism_cli.model.tensorflow_graph import as_keras_operations
 from fastism_cli.model.tensorflow_operations import NotFollowedError
 from fastism_cli.rules.table import rule_of
@@ -362,3 +364,38 @@ def _spliced(node: Node, inside: LayerGraph, first: int, tensors: list[Tensor]) 
         for n in inside.nodes
     ]
     return nodes + [_handing_on(node.name, number[inner], output) for inner, output in again]
+
+
+# --- functions of the user's that reduce heads -----------------------------------------------------------------------
+
+
+def with_functions(graph: LayerGraph, heads: Sequence[Head]) -> LayerGraph:
+    """The graph with what the functions of these heads give as further outputs, named as :attr:`Head.port`."""
+    with_own = {head.port: head for head in heads if head.own is not None}
+    if not with_own:
+        return graph
+    nodes, tensors, ports = list(graph.nodes), list[Tensor](), list(graph.outputs)
+    for port, head in with_own.items():
+        assert head.own is not None
+        source, made = graph.outputs[head.source].tensor, len(graph.tensors) + len(tensors)
+        tensors.append(Tensor((head.own.n_targets,), graph.tensors[source].dtype))
+        nodes.append(_node_of_function(port, head.own, source, made))
+        ports.append(Port(port, made))
+    return with_layers_opened(graph.extended(nodes, tensors, ports))
+
+
+def _node_of_function(name: str, own: OwnReduction, tensor: int, output: int) -> Node:
+    def call(arrays: Sequence[Any], operation: Callable[[Any], Any] = own) -> list[Any]:
+        return [operation(arrays[0])]
+
+    layer = keras.layers.Lambda(_as_function(own), name=name.replace("/", "_"))
+    return Node(0, name, layer, (tensor,), (output,), call, arguments=((Input(0),), {}))
+
+
+def _as_function(own: OwnReduction) -> Callable[[Any], Any]:
+    """A Lambda asks for one, to see its arguments and its name."""
+
+    def reduced(x: Any) -> Any:
+        return own(x)
+
+    return reduced

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from fastism_cli.engine.head_functions import with_functions
 from fastism_cli.engine.letters_apart import with_letters_apart
-from fastism_cli.engine.open_layers import with_layers_opened
+from fastism_cli.engine.open_layers import with_functions, with_layers_opened
 from fastism_cli.engine.plan import Plan
 from fastism_cli.engine.planner import live_positions, make_plan, period_of
 from fastism_cli.engine.recurrences import Lives, tried, with_recurrences_apart

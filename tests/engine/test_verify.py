@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from fastism_cli.cli.verify import text
 from fastism_cli.engine.fastism import FastISM
-from fastism_cli.engine.verify import engine_error, largest, largest_error, sample_positions, verify
+from fastism_cli.engine.judge import largest, largest_error, sample_positions
+from fastism_cli.engine.verify import engine_error, verify
 from fastism_cli.errors import ModelError, UsageError, VerifyError
 from fastism_cli.options.run_options import RunOptions
 from fastism_cli.run.inspect_and_verify import inspect_model, verify_model
@@ -165,7 +166,7 @@ def test_a_model_without_float64_is_judged_by_itself(scorer, one_hot, monkeypatc
     def refuse(model, dtype):
         raise ModelError("Model 'm' cannot be computed in float64: no config\nand more")
 
-    monkeypatch.setattr("fastism_cli.engine.verify.with_dtype", refuse)
+    monkeypatch.setattr("fastism_cli.engine.judge.with_dtype", refuse)
     report = verify(scorer, one_hot)
     assert report.passed and report.judge == "float32" and report.heads[0].naive_error == 0
     assert report.note == "Model 'm' cannot be computed in float64: no config"
@@ -174,7 +175,7 @@ def test_a_model_without_float64_is_judged_by_itself(scorer, one_hot, monkeypatc
 
 
 def test_a_float64_that_is_another_model_is_not_believed(scorer, one_hot, monkeypatch):
-    monkeypatch.setattr("fastism_cli.engine.verify.with_dtype", lambda model, dtype: plain())
+    monkeypatch.setattr("fastism_cli.engine.judge.with_dtype", lambda model, dtype: plain())
     report = verify(scorer, one_hot)
     assert report.passed and report.note == "rebuilt in float64, the model predicts something else"
 
