@@ -17,7 +17,7 @@ class ToIntegers(Rule):
         return Window(facts.window.frame, facts.window.channels[:-1])
 
     def value(self, call: Call, *inputs: Any) -> Any:
-        return call.layer(inputs[0])
+        return call.facts.node.call(inputs)[0]  # as floating-point numbers: see engine/whole_numbers.py
 
 
 class Lookup(Rule):

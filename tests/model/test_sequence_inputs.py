@@ -177,6 +177,25 @@ def test_integers_that_no_embedding_reads(rng):
         assert_exact(scorer, codes, codes, lambda x: model(x))
 
 
+SCALED = {
+    "rescaled": layers.Rescaling(0.25, offset=-0.5),
+    "multiplied": lambda x: x * 0.5,
+    "divided": lambda x: x / 4,
+    "standardised": layers.Normalization(axis=None, mean=2.0, variance=1.5),
+}
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_integers_that_are_scaled(name, rng):
+    """ids -> scaled, beside their Embedding -> C -> GMP"""
+    ids = keras.Input((30,), dtype="int32", name="ids")
+    x = layers.Concatenate()([layers.Embedding(5, 2)(ids), ops.expand_dims(SCALED[name](ids), -1)])
+    model = randomise(keras.Model(ids, layers.GlobalMaxPooling1D()(layers.Conv1D(4, 5)(x))), seed=4)
+    codes = random_codes(rng, 1, 30)
+    scorer = FastISM(model, sequence_input="ids", engine="fast", batch_size=30)
+    assert_exact(scorer, codes, codes, lambda x: model(x))
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 REFUSED = {
