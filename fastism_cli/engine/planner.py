@@ -29,12 +29,14 @@ from fastism_cli.rules.base import (
 )
 from fastism_cli.rules.blocks import Blocks
 from fastism_cli.rules.frames import Chunk, Frame, common_period, equal_stretches, offsets
+from fastism_cli.rules.layer_settings import has_other_arguments
 from fastism_cli.rules.letters_of_pairs import LetterOfPair
 from fastism_cli.rules.move_rows import MAX_STRETCHES
 from fastism_cli.rules.table import rule_of, why_opaque
 
 # With more slices to add up than this, a kernel's taps are summed in a stage of their own, which compiles faster.
 MAX_TERMS = 700
+OTHER_ARGUMENTS = "is called with a constant beside its tensor, such as a mask, which its rule does not know"
 
 
 def period_of(graph: LayerGraph, input_tensor: int, blocks: Blocks) -> int:
@@ -114,7 +116,7 @@ class Propagation:
         if any(isinstance(state, Everywhere) for state in facts.states):
             return None, None, EVERYWHERE
         if rule is None:
-            return None, node.reason or why_opaque(node.layer), EVERYWHERE
+            return None, node.reason or _why_opaque(node), EVERYWHERE
         if not rule.any_axis and any(window.axis for window in facts.windows):
             return None, "works along another axis than the positions", EVERYWHERE
         try:
@@ -317,6 +319,10 @@ class _Planner(Propagation):
         frame = frame or state.frame
         ready = forms.get(tensor) is Form.VALUE and frame == state.frame
         return Operand(tensor, form, "value" if ready and form is Form.VALUE else "delta", frame)
+
+
+def _why_opaque(node: Node) -> str:
+    return OTHER_ARGUMENTS if has_other_arguments(node) else why_opaque(node.layer)
 
 
 def _full_work(node: Node, facts: Facts) -> int:

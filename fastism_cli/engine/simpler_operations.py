@@ -398,7 +398,7 @@ def _pooling(name: str) -> Callable[[Node, _Writer], list[Node]]:
 
 def _as_layer(node: Node, layer: Any) -> Node:
     layer.name = node.name
-    return replace(node, layer=layer)
+    return replace(node, layer=layer, arguments=((Input(0),), {}))
 
 
 def _with_weights(node: Node, layer: Any, weights: Sequence[Any], writer: _Writer) -> list[Node] | None:

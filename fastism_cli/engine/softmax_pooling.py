@@ -25,6 +25,7 @@ from fastism_cli.rules.combine import Concatenate
 from fastism_cli.rules.crop_pad_repeat import Repeat
 from fastism_cli.rules.einsum import ALPHABET, EinsumOfTensors
 from fastism_cli.rules.global_pool import LinearReduce, Maximum
+from fastism_cli.rules.layer_settings import has_other_arguments
 from fastism_cli.rules.pointwise import Broadcast, Identity
 from fastism_cli.rules.reshape import Reshaped, Transposed
 from fastism_cli.rules.scale_and_shift import WithConstant
@@ -139,7 +140,7 @@ class _Finder:
     def _summed_axis(self, node: Node, kind: type[LinearReduce] | type[Maximum]) -> int | None:
         """The one axis that a reduction of this kind works along and keeps."""
         rule = rule_of(node)
-        if not isinstance(rule, kind):
+        if not isinstance(rule, kind) or getattr(node.layer, "initial", None) is not None:
             return None
         try:
             axes, keepdims = rule.reduced(self.facts(node))
@@ -284,6 +285,8 @@ def _kept(axes: Sequence[int | None], before: Shape, shape: Shape) -> tuple[int 
 def _softmax_axis(node: Node) -> int | None:
     """The axis of a softmax, batch counted; None for anything else."""
     layer: Any = node.layer
+    if has_other_arguments(node):
+        return None
     if type(layer) is keras.layers.Softmax or _is_operation(node, "softmax"):
         axis = layer.axis
         axis = axis[0] if isinstance(axis, (list, tuple)) and len(axis) == 1 else axis

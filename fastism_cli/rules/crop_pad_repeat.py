@@ -29,6 +29,8 @@ class Move(Rule):
         return int(self.sign * getattr(facts.layer, self.amounts)[0])
 
     def propagate(self, facts: Facts) -> State:
+        if getattr(facts.layer, "data_format", "channels_last") != "channels_last":
+            raise Decline("its positions are the last axis")
         return Window(facts.window.frame.moved(self.by(facts), facts.shape[0]), facts.window.channels)
 
     def demand(self, facts: Facts, output: State) -> tuple[Frame | None, ...]:

@@ -29,6 +29,15 @@ def arguments(node: Node) -> list[Any]:
     return list(keras.tree.flatten((args, list(kwargs.values()))))
 
 
+def has_other_arguments(node: Node) -> bool:
+    """Whether a layer of Keras is called with a constant, such as a mask, beside what it works on and ``training``."""
+    args, kwargs = node.arguments
+    beside = dict(list(kwargs.items())[0 if args else 1 :])
+    given = keras.tree.flatten((args[1:], [x for name, x in beside.items() if name != "training"]))
+    is_of_keras = isinstance(node.layer, keras.Layer) and type(node.layer).__module__.startswith("keras.")
+    return is_of_keras and not all(x is None or isinstance(x, Input) for x in given)
+
+
 def argument(node: Node, place: int, name: str) -> Any:
     """One argument of the call, given by position or by name; None if it is left out."""
     args, kwargs = node.arguments

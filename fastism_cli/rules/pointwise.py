@@ -97,7 +97,7 @@ class Activated(Pointwise):
         return activation(x) if acts_per_element(activation) else from_keras(activation(to_keras(x, axis)), x, axis)
 
 
-_PER_CHANNEL_GROUP = frozenset({"softmax", "log_softmax", "glu"})
+_PER_CHANNEL_GROUP = frozenset({"softmax", "log_softmax", "glu", "sparsemax"})
 
 
 def acts_per_element(activation: Any) -> bool:

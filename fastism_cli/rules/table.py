@@ -61,7 +61,7 @@ from fastism_cli.rules.head_reductions import (
     WindowNorm,
     WindowSum,
 )
-from fastism_cli.rules.layer_settings import arguments
+from fastism_cli.rules.layer_settings import arguments, has_other_arguments
 from fastism_cli.rules.letters_of_pairs import SumOfLetters, SumOfLettersRule
 from fastism_cli.rules.pointwise import (
     Activated,
@@ -372,7 +372,7 @@ def rule_of(node: Node) -> Rule | None:
     """The rule of this node; None if it has none, so that it is opaque."""
     if node.role == "activation":
         return ACTIVATION
-    if node.role == OPAQUE_ROLE or quantisation(node.layer) or has_own_call(node.layer):
+    if node.role == OPAQUE_ROLE or quantisation(node.layer) or has_own_call(node.layer) or has_other_arguments(node):
         return None
     choice = RULES.get(type(node.layer)) or _named(type(node.layer))
     return choice if choice is None or isinstance(choice, Rule) else choice(node)
