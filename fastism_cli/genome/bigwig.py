@@ -1,8 +1,8 @@
 """Numbers of a bigWig: a tree of contigs, a tree of stretches, and blocks of numbers, most packed by zlib.
 
-Kent et al. 2010 describe the format. It is read here, and not by a library of C: a damaged file makes such a library
-crash or run for ever. Every size and every place is compared with the file before it is used, and the block that is
-read with the tree that led to it.
+Kent et al. 2010 describe the format. It is read here, and not by a library: a damaged file makes pyBigWig crash or run
+for ever, and pybigtools 0.3.0 abort, panic or return other numbers (one in five of 683 damaged files). Every size and
+every place is compared with the file before it is used, and the block that is read with the tree that led to it.
 """
 
 from __future__ import annotations
@@ -141,7 +141,8 @@ class BigWig:
                 raise _Damaged
             items = list(self._leaves(_Tree(at + struct.calcsize("<" + CONTIGS_HEADER), key + 8, key + 8)))
             found = {item[:key].rstrip(b"\0").decode(): self._pair(item[key:]) for item in items}
-            if not len(found) == len({number for number, _ in found.values()}) == count == len(items):
+            numbers = sorted(number for number, _ in found.values())
+            if not 0 < len(found) == count == len(items) or numbers != list(range(count)):
                 raise _Damaged
         except (_Damaged, struct.error, UnicodeDecodeError) as error:
             raise UsageError(f"{self.path} cannot be read as a bigWig. Make or copy it again.") from error

@@ -99,6 +99,8 @@ DAMAGES = {
     "an item without a base": edited(WHOLE, DATA + 24 + 4, "I", 10),
     "a block that ends before it starts": edited(WHOLE, DATA + 8, "I", 5),
     "blocks of 4 GB": edited(WHOLE, 52, "I", 2**32 - 1),
+    "a contig of another number": edited(WHOLE, 64 + 32 + 4 + len("empty"), "I", 8),
+    "no contig": edited(edited(WHOLE, 64 + 16, "Q", 0), 64 + 32 + 2, "H", 0),
 }
 
 
