@@ -8,6 +8,7 @@ import os
 import re
 import stat
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ _NOT_PLAIN = (
     ),
     (re.compile(r"\d{1,3}(,\d{3})+(\.0*)?"), "Write it without commas"),
     (re.compile(r"\d+L"), "Write it without the L of R's integers"),
-    (re.compile(r"\s*\d+\s*"), "Write it without blanks"),
+    (re.compile(r"\s*\d+\s*", re.ASCII), "Write it without blanks"),
 )
 
 _Report = Callable[[int, str], None]
@@ -246,7 +247,7 @@ def _checked_rows(path: str, name: str, report: _Report, unused: _Report) -> Gen
     """chrom, start, end, name, score, strand, summit position, line: all as text, for each record."""
     for line, raw in enumerate(raw_lines(path, name), start=1):
         try:
-            text = _text(raw, is_first=line == 1)
+            text = _text(raw)
             if text.startswith(_VCF):
                 raise RegionError(f"{name} is a VCF. fastism variants scores it; a BED of it: {_BED_OF_VCF}")
             if text and not is_header(text):
@@ -263,10 +264,10 @@ class _NotBed(Exception):
     """Why one line is not a BED record."""
 
 
-def _text(raw: bytes, *, is_first: bool) -> str:
-    """A line without its end, and without the byte order mark that Windows may put before the first."""
+def _text(raw: bytes) -> str:
+    """A line without its end."""
     try:
-        text = raw.decode("utf-8-sig" if is_first else "utf-8").rstrip()
+        text = raw.decode("utf-8").rstrip()
     except UnicodeDecodeError as error:
         raise _NotBed("is not text (UTF-8). Is this a BED file?") from error
     if control := _CONTROL.search(text):
@@ -414,13 +415,20 @@ def _brief(value: str) -> str:
 
 
 def raw_lines(path: str, name: str) -> Iterator[bytes]:
-    """Lines of a plain or gzipped file, recognised by content: names such as ``peaks.bed.gz.tmp`` are common."""
+    """Lines of a plain or gzipped file, recognised by content: names such as ``peaks.bed.gz.tmp`` are common.
+
+    The first is without the byte order mark that Windows may put before it.
+    """
     with _open(path, name) as file:
         is_gzip = file.peek(2)[:2] == GZIP_MAGIC
         try:
             if is_gzip and file.seekable() and lacks_bgzf_end(path):
                 raise RegionError(f"{name} {NO_BGZF_END}")
-            yield from gzip.open(file) if is_gzip else file
+            lines = iter(gzip.open(file) if is_gzip else file)
+            for first in lines:
+                yield first.removeprefix(BOM_UTF8)
+                break
+            yield from lines
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise RegionError(f"{name} is a damaged gzip file ({error}). Make or copy it again.") from error
         except OSError as error:

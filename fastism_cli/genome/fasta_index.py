@@ -94,6 +94,8 @@ def _folder_in_cache(path: str) -> Path | None:
 
 def _usable(index: Index, path: str) -> UsableIndex | None:
     """The index with its contents if all its files exist, are no older than the FASTA, and fit it."""
+    if not all(map(os.path.isfile, index.files)):  # a pipe would be waited for
+        return None
     try:
         fasta = os.stat(path)
         is_newer = all(os.stat(file).st_mtime_ns >= fasta.st_mtime_ns for file in index.files)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from fastism_cli.errors import RegionError
-from fastism_cli.genome.bed import raw_lines
+from fastism_cli.genome.bed import is_header, raw_lines
 from fastism_cli.options.problems import brief
 
 COLUMNS = 9
@@ -83,7 +83,7 @@ def read_genes(path: str, contigs: Set[str], name: str = "") -> dict[str, list[G
     wanted, file = {contig.encode() for contig in contigs}, name or path
     genes: dict[tuple[str, bytes], _Parts] = {}
     for line, raw in enumerate(raw_lines(path, file), start=1):
-        if not raw.strip() or raw.startswith(b"#"):
+        if not raw.strip() or is_header(raw):
             continue
         columns = raw.rstrip(b"\r\n").split(b"\t")
         if len(columns) != COLUMNS:

@@ -64,6 +64,13 @@ def test_a_gtf_that_says_its_version():
     assert open_annotation("genes.gtf", [PLACE]).within(*PLACE).items[0] == TAL1
 
 
+@pytest.mark.parametrize("head", ["\ufeff", "track name=x\n", "\ufefftrack name=x\nbrowser hide all\n"])
+def test_what_may_stand_before_a_gtf(head):
+    line = 'chr1\tx\texon\t101\t109\t.\t+\t.\tgene_id "E1"\n'
+    Path("genes.gtf").write_text(head + line)
+    assert [gene.name for gene in open_annotation("genes.gtf", [PLACE]).within(*PLACE).items] == ["E1"]
+
+
 @pytest.mark.parametrize(
     ("attributes", "name"),
     [

@@ -442,6 +442,12 @@ def test_chrm_of_hg19_is_not_mt(tmp_path):
             genome.codes("MT", 0, 1)
 
 
+def test_an_index_that_is_a_pipe_is_not_waited_for(genome_file):
+    os.mkfifo(f"{genome_file}.fai")
+    with open_fasta(genome_file) as genome:
+        assert "chr1" in genome.sizes
+
+
 # --- real data -------------------------------------------------------------------------------------------------------
 
 

@@ -41,8 +41,8 @@ def gtf_text(draw: Random) -> bytes:
 def judged(data: bytes) -> Found | None:
     """The genes of chr1; None if a line is no GTF."""
     genes: dict[str, tuple[str, str, set[int], set[int]]] = {}
-    for line in data.split(b"\n"):
-        if line.startswith(b"#") or not line.strip():
+    for line in data.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
+        if not line.strip() or re.match(rb"#|(track|browser)([ \r]|$)", line):
             continue
         cells = line.rstrip(b"\r").split(b"\t")
         if len(cells) != 9:
