@@ -363,8 +363,24 @@ RECURRENT = {
 }
 
 
-def recurrent(units: int, kind: str):
-    return lambda x: RECURRENT[kind](units)(x)
+def recurrent(units: int, kind: str, mask: str | None = None):
+    """``mask``: positions where the first channel is not positive are left out, by a mask that is made inside a nested
+    model, or that is given to one."""
+
+    def inside(layer, x):
+        inner = keras.Input(x.shape[1:])
+        return keras.Model(inner, layer(inner))
+
+    def called(x):
+        layer = RECURRENT[kind](units)
+        if mask is None:
+            return layer(x)
+        x, masking = ops.relu(x[..., :1]), layers.Masking()
+        if mask == "made":
+            return layer(inside(masking, x)(x))
+        return inside(layer, x)(masking(x), training=False)
+
+    return called
 
 
 def end_to_end():

@@ -291,7 +291,8 @@ def _mixing(draw, shape):
     """What mixes all positions, or carries a change on: the rest of the model may be run as a whole."""
     name = draw(st.sampled_from(["squeeze_excite", "recurrent"]))
     if name == "recurrent":
-        return name, {"units": 3, "kind": draw(st.sampled_from(sorted(RECURRENT)))}, Shape(shape.length, 3)
+        kind, mask = draw(st.sampled_from(sorted(RECURRENT))), draw(st.sampled_from([None, None, "made", "given"]))
+        return name, {"units": 3, "kind": kind, "mask": mask}, Shape(shape.length, 3)
     return name, {}, shape
 
 
