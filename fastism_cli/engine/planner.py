@@ -76,7 +76,7 @@ class Propagation:
     ) -> None:
         self.graph = graph
         self.input_tensor = input_tensor
-        self.positions = positions
+        self.positions, self.width = positions, width
         self.rules: dict[int, Rule | None] = {}
         self.reasons: dict[int, str | None] = {}
         self.changed: list[State] = [UNCHANGED] * len(graph.tensors)
@@ -92,6 +92,7 @@ class Propagation:
             tuple(states[t] for t in node.inputs),
             tuple(tensors[t].shape for t in node.inputs),
             tensors[node.outputs[0]].shape,
+            reads_blocks=self.width > 1 and node.inputs == (self.input_tensor,),
         )
 
     def _propagate(self, node: Node) -> None:

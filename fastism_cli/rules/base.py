@@ -107,12 +107,14 @@ class Facts:
     """What a rule knows of a node when the plan is made: its layer and integer shapes, no arrays.
 
     ``states`` holds one state per input, ``shapes`` the input shapes without batch axis, ``shape`` the output's.
+    ``reads_blocks``: the only input is the sequence itself, of which blocks are replaced and not single letters.
     """
 
     node: Node
     states: tuple[State, ...]
     shapes: tuple[Shape, ...]
     shape: Shape
+    reads_blocks: bool = False
 
     @property
     def layer(self) -> Any:

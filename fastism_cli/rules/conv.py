@@ -214,11 +214,12 @@ def can_fold(layer: Any) -> bool:
 def frame_pays(facts: Facts) -> bool:
     """Whether an ordinary convolution of the frame takes less time than products that are written and added up.
 
-    It does for wide blocks of a few channels, of which there are many products that took few multiply-adds each.
+    It does for wide blocks of letters, of which there are many products that took few multiply-adds each. Layers behind
+    read windows that a frame would make wider.
     """
     layer, rows = facts.layer, facts.window.frame.width
     channels = layer.kernel.shape[1]
-    if channels > MAX_NARROW or device_choices().inlines_narrow_products:
+    if not facts.reads_blocks or channels > MAX_NARROW or device_choices().inlines_narrow_products:
         return False
     return bool(
         rows * (channels + PRODUCT_COST)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from keras import layers
 
 from fastism_cli import FastISM
+from fastism_cli.engine.plan import Step
 from fastism_cli.engine.planner import make_plan, period_of
 from fastism_cli.engine.verify import verify
 from fastism_cli.errors import SequenceError, UsageError, VerifyError
@@ -437,13 +438,27 @@ def test_a_wider_first_window_is_all_that_a_block_changes():
     assert [period_of(graph, tensor, Blocks(6, range(0, 90, step))) for step in (1, 2, 3, 6)] == [3, 3, 1, 1]
 
 
-def test_wide_blocks_of_letters_are_convolved_as_a_frame_and_single_letters_are_not(monkeypatch):
-    """The first layer of ``pooled`` has 7 taps and 4 letters: products are added up of up to 2 rows of it."""
-    folds = {}
-    for width in (1, 2, 3, 20):
-        steps = FastISM(pooled(), engine="fast", replace_with="N", width=width).prepared.plan.steps
-        first = next(step for step in steps if isinstance(step.rule, Conv))
-        folds[width] = first.rule.folds(first.facts)
-    assert folds == {1: True, 2: True, 3: False, 20: False}
+def test_wide_blocks_of_letters_are_convolved_as_a_frame_and_nothing_else_is(monkeypatch):
+    """The first layer of ``pooled`` has 7 taps and 4 letters: products are added up of up to 2 rows of it.
+
+    The second reads 5 channels, as few, in windows that a frame would make wider.
+    """
+
+    def convolutions(model: keras.Model, **options: object) -> list[Step]:
+        return [step for step in FastISM(model, **options).prepared.plan.steps if isinstance(step.rule, Conv)]
+
+    def folds(steps: list[Step]) -> list[bool]:
+        return [step.rule.folds(step.facts) for step in steps]
+
+    model = pooled()
+    by_width = {width: convolutions(model, replace_with="N", width=width) for width in (1, 2, 3, 20)}
+    assert {width: folds(steps) for width, steps in by_width.items()} == {
+        1: [True, True],
+        2: [True, True],
+        3: [False, True],
+        20: [False, True],
+    }
+    inp = dna()
+    assert folds(convolutions(keras.Model(inp, layers.GlobalMaxPooling1D()(conv(inp, 5, 3))))) == [True]
     monkeypatch.setattr(backend, "device_kind", lambda: "gpu")  # where no product is written
-    assert first.rule.folds(first.facts)
+    assert folds(by_width[20]) == [True, True]

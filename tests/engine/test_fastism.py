@@ -298,7 +298,7 @@ def test_a_window_that_is_one_too_narrow_is_caught(rng, monkeypatch):
 def test_a_deep_narrow_model_stays_in_windows():
     plan: Plan = FastISM(small(300)).prepared.plan
     kept = [state for state in plan.states if isinstance(state, Window)]
-    assert len(kept) >= 6 and all(state.frame.width <= 21 for state in kept)
+    assert len(kept) >= 6 and all(state.frame.width <= 9 for state in kept)
     assert plan.limit > 20
 
 
