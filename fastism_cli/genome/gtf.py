@@ -111,7 +111,7 @@ def _add(genes: dict[tuple[str, bytes], _Parts], columns: list[bytes], where: st
 
 
 def _attributes(text: bytes) -> dict[bytes, bytes]:
-    """The values of an attribute that is given twice are as many; the first counts."""
+    """The value of each attribute; of one that is given twice, such as ``tag``, the first."""
     found: dict[bytes, bytes] = {}
     for name, quoted, plain in _ATTRIBUTE.findall(text):
         found.setdefault(name, quoted or plain)

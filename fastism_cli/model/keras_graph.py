@@ -362,13 +362,16 @@ def _gives_mask(node: Any, is_masked: bool) -> bool:
     operation = node.operation
     if not isinstance(operation, keras.Layer):
         return is_masked and type(operation).__name__.lower() in HANDING_ON
-    if any(map(_makes_mask, all_layers(operation))):
+    # a mask that the layer itself makes is beside its symbol; one of a layer inside of it is not
+    if any(_makes_mask(layer) for layer in all_layers(operation) if layer is not operation):
         return True
     return is_masked and (operation.supports_masking or not _is_of_keras(operation) or _may_hand_on(node))
 
 
 def _makes_mask(layer: Any) -> bool:
     """Whether a layer makes a mask of a tensor that has none; of a layer of the user's any is thought to."""
+    if not layer.supports_masking:  # Keras asks it for none
+        return False
     own = not _is_of_keras(layer) and type(layer).compute_mask is not keras.Layer.compute_mask
     return own or isinstance(layer, keras.layers.Masking) or bool(getattr(layer, "mask_zero", False))
 

@@ -162,7 +162,33 @@ def nested(*inner, dtype="float32", shape=(LENGTH, 4)):
     return keras.Sequential([keras.Input(shape, dtype=dtype), *inner])
 
 
-# What reads a mask that Keras hands on only when the model runs: its symbols have none.
+class HandsOn(layers.Layer):
+    def __init__(self, supports_masking=True):
+        super().__init__()
+        self.supports_masking = supports_masking
+
+    def call(self, x):
+        return x * 2.0
+
+    def compute_mask(self, inputs, mask=None):
+        return mask
+
+
+class Makes(HandsOn):
+    def compute_mask(self, inputs, mask=None):
+        return ops.any(ops.not_equal(inputs, 0.0), axis=-1)
+
+
+class Around(layers.Layer):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def call(self, x):
+        return self.inner(x)
+
+
+# What reads a mask, which most symbols do not show: Keras hands it on when the model runs.
 MASKED = {
     "out_of_a_model": lambda x: layers.LSTM(3)(nested(layers.Masking())(x)),
     "out_of_a_model_and_on": lambda x: layers.GlobalAveragePooling1D()(
@@ -171,13 +197,15 @@ MASKED = {
     "through_a_model": lambda x: layers.LSTM(3)(nested(layers.Dropout(0.1))(layers.Masking()(x), training=False)),
     "into_a_model_by_keyword": lambda x: nested(layers.LSTM(3))(layers.Masking()(x), training=False),
     "into_a_model_in_a_list": lambda x: nested(layers.LSTM(3))([layers.Masking()(x)]),
+    "of_an_own_layer": lambda x: layers.LSTM(3)(HandsOn()(Makes()(x))),
+    "inside_an_own_layer": lambda x: layers.LSTM(3)(Around(Makes())(x)),
     "cast_to_its_type": lambda x: layers.LSTM(3)(ops.cast(layers.Masking()(x), "float32")),
 }
 
 
 @behind_a_mask
 @pytest.mark.parametrize("name", MASKED)
-def test_a_mask_that_no_symbol_shows_is_not_lost(name):
+def test_a_mask_is_not_lost(name):
     inp = dna(LENGTH)
     assert layer_graph(keras.Model(inp, MASKED[name](inp))).keeps_masks
 
@@ -197,6 +225,8 @@ def test_a_mask_of_a_nested_embedding_is_not_lost(rng):
 
 NOT_READ = {
     "lost_on_the_way": lambda x: layers.GlobalAveragePooling1D()(nested(layers.Masking())(x) * 2.0),
+    "of_an_own_layer_without_one": lambda x: layers.LSTM(3)(HandsOn()(x)),
+    "not_asked_for": lambda x: layers.LSTM(3)(Around(Makes(supports_masking=False))(x)),
     "nowhere_made": lambda x: layers.LSTM(3)(nested(layers.Dropout(0.1))(x)),
     "normalised": lambda x: layers.Flatten()(layers.BatchNormalization()(nested(layers.Masking())(x))),
 }
