@@ -51,7 +51,8 @@ def is_constant(x: Any) -> bool:
 
 def is_infinite_somewhere(node: Node) -> bool:
     """Whether an infinite number is among the constants of a call, or in an array of them."""
-    constants = (x for x in arguments(node) if not isinstance(x, (Input, str, bool, slice)) and x is not None)
+    no_numbers = (Input, str, bool, slice, keras.Variable)  # weights are numbers, but finite ones
+    constants = (x for x in arguments(node) if not isinstance(x, no_numbers) and x is not None)
     return any(getattr(x, "dtype", None) != "bool" and _has_infinity(x) for x in constants)
 
 
