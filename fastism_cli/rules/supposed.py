@@ -27,6 +27,8 @@ class SupposedRule(Rule):
     A layer that gives no positions, such as a pooling of all, gives its output everywhere, for the work on the window.
     """
 
+    pulls = False
+
     def propagate(self, facts: Facts) -> State:
         frames = [window.frame for window in facts.windows]
         first, *others = frames
@@ -35,6 +37,10 @@ class SupposedRule(Rule):
             raise Decline("its windows cannot be put together")
         frame = _outputs_of(hull(frames), facts.shape)
         return EVERYWHERE if frame is None else Window(frame, facts.shape[1:])
+
+    def demand(self, facts: Facts, output: State) -> tuple[Frame | None, ...]:
+        """Each input as it is: the output may have another length, and its frame then fits no input."""
+        return tuple(None for _ in facts.states)
 
     def multiply_adds(self, facts: Facts, output: State) -> int:
         return int(facts.layer.work * self.share(facts, output))

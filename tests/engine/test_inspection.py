@@ -42,6 +42,17 @@ def test_the_estimate_with_a_node_as_if_it_were_fast():
     assert fast.speedup_if_all_fast is None
 
 
+def test_an_opaque_node_that_shortens_groups_of_positions():
+    """Its output's positions do not count those of its input, whose groups are taken apart again before it."""
+    found = seen(
+        lambda x: layers.Reshape((LENGTH - 4, 16))(
+            layers.Resizing(LENGTH // 4 - 1, 4, name="own")(layers.Reshape((LENGTH // 4, 4, 16))(x))
+        )
+    )
+    assert node(found, "own").state == "opaque"
+    assert found.speedup < found.speedup_if_all_fast
+
+
 def test_nodes_that_are_opaque_behind_another():
     """The second is hidden by the first: it alone saves little, and both are named."""
     found = seen(lambda x: opaque(name="second")(conv(opaque(name="first")(x), 16, 3)))
