@@ -452,17 +452,21 @@ def test_no_index_of_an_older_vcf_stays_beside_one_that_is_not_sorted(folder, tm
     assert sorted(path.name for path in tmp_path.iterdir()) == ["o.tsv", "o.vcf.gz", "v.vcf"]
 
 
-@pytest.mark.parametrize("which", ["v.vcf", "genome.fa", "plain.keras"])
-def test_an_input_that_changes_meanwhile_is_told(folder, tmp_path, monkeypatch, which):
+@pytest.mark.parametrize(
+    ("which", "when"),
+    [("v.vcf", "blocks_of"), ("genome.fa", "blocks_of"), ("plain.keras", "blocks_of"), ("v.vcf", "check_genome")],
+)
+def test_an_input_that_changes_meanwhile_is_told(folder, tmp_path, monkeypatch, which, when):
+    """While the records are scored, or while they are checked."""
     path = {"v.vcf": tmp_path / which}.get(which, folder.path / which)
     vcf = write_vcf(tmp_path / "v.vcf", records()[1:2])
-    blocks, state = score_variants.blocks_of, os.stat(path)
+    call, state = getattr(score_variants, when), os.stat(path)
 
-    def changed(job):
+    def changed(*arguments):
         os.utime(path, (0, 0))
-        return blocks(job)
+        return call(*arguments)
 
-    monkeypatch.setattr(score_variants, "blocks_of", changed)
+    monkeypatch.setattr(score_variants, when, changed)
     result = variants(folder, vcf, "-o", tmp_path / "o.vcf.gz", "--no-check")
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
     assert result.exit_code == 2 and f"{path} has changed since this run began. Nothing was" in result.stderr

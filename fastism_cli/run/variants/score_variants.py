@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -171,6 +172,10 @@ def score_variants(
     with ExitStack() as stack:
         problems = Problems()
         models = sources_of(model, chosen)
+        inputs = [*(file for one in models for file in model_files(one)), vcf_path, fasta, *other_files(chosen)]
+        watch = Watch(
+            (str(file) for file in inputs if file and os.path.isfile(file)), "Nothing was written. Run again."
+        )
         choices = check_models(problems, models, chosen)
         source = problems.check(stack.enter_context, VariantSource(pysam, vcf_path))
         genome = problems.check(lambda: stack.enter_context(open_fasta(fasta)))
@@ -178,13 +183,10 @@ def score_variants(
         contigs = None
         if source and genome and alphabet:
             contigs = problems.check(_contigs, source, genome, alphabet, chosen.missing_contig, ref_mismatch)
-        inputs = [*(file for one in models for file in model_files(one)), vcf_path, fasta, *other_files(chosen)]
         for name in (output, table, *vcf_output.index_names(output)):
             problems.check(check_new_file, name, inputs, overwrite=chosen.overwrite)
         problems.raise_if_any()
         assert contigs is not None  # or its problem was raised
-        files = [file for one in models for file in one.files]
-        watch = Watch(map(str, [*files, source.path, fasta, *other_files(chosen)]), "Nothing was written. Run again.")
         asked = Asked(parse_scale(chosen.scale), fold_change, around)
         scorer = load_scorer(models[0], choices, chosen, others=models[1:])
         job = _job(source, genome, contigs, choices, scorer, share, asked)
