@@ -263,11 +263,12 @@ def check_place(name: str, option: str) -> None:
 
 def check_partial(partial: str, *, overwrite: bool, resume: bool) -> None:
     """Check that the unfinished file of an earlier run can be continued or replaced."""
-    if os.path.lexists(partial) and (os.path.islink(partial) or not os.path.isfile(partial)):
-        raise OutputError(
-            f"{partial} is a link, a folder or a device, and unfinished rows get this name. Move it away, or choose "
-            "another --output."
-        )
+    for name in (partial, partial + SUFFIX):  # a pipe would be waited for
+        if os.path.lexists(name) and (os.path.islink(name) or not os.path.isfile(name)):
+            raise OutputError(
+                f"{name} is a link, a folder or a device, and unfinished rows get this name. Move it away, or choose "
+                "another --output."
+            )
     if is_in_use(partial):
         raise in_use(partial)
     if overwrite or not os.path.exists(partial):

@@ -111,6 +111,14 @@ def test_resumed_after_interrupts(output, rng):
     assert os.listdir(output.parent) == ["ism.h5"]
 
 
+@pytest.mark.parametrize("ending", [".partial", ".partial.journal"])
+def test_a_pipe_in_the_place_of_unfinished_rows_is_not_waited_for(output, ending):
+    os.mkfifo(f"{output}{ending}")
+    for options in ({"overwrite": True}, {"overwrite": False, "resume": True}):
+        with pytest.raises(OutputError, match=re.escape(f"{ending} is a link, a folder or a device, and unfinished")):
+            check_output(output, **options)
+
+
 def test_rows_are_not_thrown_away_unasked(output, rng):
     block = block_of(LAYOUT, rng)
     with pytest.raises(KeyboardInterrupt):
