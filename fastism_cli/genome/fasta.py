@@ -143,18 +143,25 @@ def open_fasta(path: str | os.PathLike[str]) -> Genome:
 # --- names of contigs ------------------------------------------------------------------------------------------------
 
 
-def matched_contigs(genome: Genome, names: Iterable[str]) -> dict[str, str]:
+def matched_contigs(genome: Genome, names: Iterable[str], lengths: Mapping[str, int] | None = None) -> dict[str, str]:
     """The FASTA's name of each contig of a BED or VCF that it has.
 
-    The same name if the FASTA has it, else the name with or without ``chr`` (``MT`` is ``chrM``, but not that of hg19).
+    The same name if the FASTA has it, else the name with or without ``chr`` (``MT`` is ``chrM``, but not that of hg19,
+    unless it has its length in ``lengths``).
     """
+    known = lengths or {}
     found = {name: name if name in genome.sizes else other_name(name) for name in names}
-    return {name: own for name, own in found.items() if own in genome.sizes and not why_no_match(genome, name)}
+    return {
+        name: own
+        for name, own in found.items()
+        if own in genome.sizes and not why_no_match(genome, name, known.get(name))
+    }
 
 
-def why_no_match(genome: Genome, name: str) -> str:
+def why_no_match(genome: Genome, name: str, length: int | None = None) -> str:
     """Why a contig is not the one with the other name in the FASTA; "" if it is, or if there is none."""
-    is_other = name == "MT" and name not in genome.sizes and genome.sizes.get("chrM") == _CHRM_OF_HG19
+    is_mt = name == "MT" and name not in genome.sizes and length != _CHRM_OF_HG19
+    is_other = is_mt and genome.sizes.get("chrM") == _CHRM_OF_HG19
     return f" (its chrM of {_CHRM_OF_HG19:,} bases is another sequence)" if is_other else ""
 
 

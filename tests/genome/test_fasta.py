@@ -435,6 +435,8 @@ def test_chrm_of_hg19_is_not_mt(tmp_path):
     path.write_bytes(to_fasta({"chr1": "ACGT", "chrM": 16_571 * "A"}))
     with open_fasta(path) as genome:
         assert matched_contigs(genome, ["1", "MT", "chrM"]) == {"1": "chr1", "chrM": "chrM"}
+        by_length = {length: matched_contigs(genome, ["MT"], {"MT": length}) for length in (16_569, 16_571)}
+        assert by_length == {16_569: {}, 16_571: {"MT": "chrM"}}  # a VCF says the length of its contigs
         said = r"line 2: contig 'MT' is not in .*hg19\.fa \(its chrM of 16,571 bases is another sequence\)$"
         with pytest.raises(RegionError, match=said):
             check_contigs(genome, {"1": 1, "MT": 2}, "peaks.bed")

@@ -131,6 +131,14 @@ def test_a_name_like_that_of_a_contig_of_another_length_is_another_contig(tmp_pa
     assert "contig 'MT' is kept unscored (3,998 bases in its ##contig line" in caplog.text
 
 
+def test_mt_as_long_as_the_chrm_of_hg19_is_that(tmp_path, fasta, monkeypatch):
+    monkeypatch.setattr("fastism_cli.genome.fasta._CHRM_OF_HG19", SIZE)
+    records = rows(OWN, 5, chrom="MT")
+    assert check(tmp_path, fasta, records, contigs=[("MT", SIZE)]) == {"MT": "chrM"}
+    with pytest.raises(RegionError, match="its chrM of 4,000 bases is another sequence"):
+        check(tmp_path, fasta, records)
+
+
 def test_several_lengths_are_counted(tmp_path, fasta):
     check(tmp_path, fasta, [], contigs=[])
     text = "".join(f"##contig=<ID={name},length=7>\n" for name in ("chr1", "chrM", "chrX", "chr2"))

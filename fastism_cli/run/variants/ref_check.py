@@ -48,7 +48,7 @@ def contigs_in_fasta(source: VariantSource, genome: Genome, missing_contig: str)
         If ``missing_contig`` is "error": lists the contigs that the FASTA lacks.
     """
     found = source.summary.contigs
-    by_name = matched_contigs(genome, found)
+    by_name = matched_contigs(genome, found, source.contig_lengths)
     others = {name: _other_length(source, genome, name, own) for name, own in by_name.items() if name != own}
     others |= {name: why_no_match(genome, name) for name in found if name not in by_name}
     matched = {name: own for name, own in by_name.items() if not others.get(name)}
