@@ -19,7 +19,13 @@ from fastism_cli.engine.split_windows import with_windows_apart
 from fastism_cli.errors import UsageError, log_of
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.model import backend
-from fastism_cli.model.adapt import as_functional, as_sequence_model, require_length_fits, with_targets
+from fastism_cli.model.adapt import (
+    as_functional,
+    as_sequence_model,
+    require_any_batch,
+    require_length_fits,
+    with_targets,
+)
 from fastism_cli.model.graph import LayerGraph, Shape
 from fastism_cli.model.heads import Head, choose_heads, computed_heads, partners_of
 from fastism_cli.model.keras_graph import input_names, layer_graph, output_names, quantised_layers, saved_in_training
@@ -301,6 +307,7 @@ def training_line(names: Sequence[str]) -> str:
 
 def _sequence_model(model: Any, alphabet: Alphabet, inputs: Sequence[str | int | None], length: int | None) -> Any:
     """The functional model as one whose inputs ``inputs`` hold the sequence as (L, letters)."""
+    require_any_batch(model)
     for holder in inputs:
         model = as_sequence_model(model, alphabet.size, holder)
     require_length_fits(model, length)

@@ -111,6 +111,21 @@ def require_length_fits(model: Any, length: int | None) -> None:
             raise UsageError(f"--length {length}: the lengths of the model's inputs are fixed: {listing}.")
 
 
+def require_any_batch(model: Any) -> None:
+    """Raise :class:`ModelError` if a model built for batches of one size does not give a row for each sequence."""
+    function = function_of(model)
+    sizes = {x.shape[0] for x in function.inputs} - {None} if function is not None else set()
+    if function is None or not sizes:
+        return
+    symbols = [keras.KerasTensor((None, *x.shape[1:]), x.dtype) for x in function.inputs]
+    outputs = keras.tree.flatten(function.compute_output_spec(pack_inputs(model, symbols)))
+    if any(y.shape[:1] != (None,) for y in outputs):
+        raise ModelError(
+            f"Model {model.name!r} is built for batches of {min(sizes)}, and a layer or operation in it holds this "
+            "number, such as in the shape of a reshape: write -1 there, and save the model again."
+        )
+
+
 def as_sequence_model(model: Any, n_letters: int, chosen: str | int | None) -> Any:
     """The model itself, or one that takes (L, letters) and reshapes it to what the model takes.
 

@@ -212,6 +212,8 @@ def _chosen(shapes: Mapping[str, Shape], chosen: str | int | None, fitting: Sequ
         hint = " Choose one with --sequence-input, or tie equal ones with --tie."
         if not fitting:
             hint = f" --alphabet names the letters in the order of the channels; it is {alphabet.letters}."
+            if any(len(shape) == 1 for shape in shapes.values()):
+                hint += " Integers of letters that no Embedding reads: name their input with --sequence-input."
         raise ModelError(
             f"{what} of the model can hold a sequence of shape (length, {alphabet.size}): {listing}.{hint}"
         )

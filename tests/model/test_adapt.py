@@ -7,6 +7,7 @@ from keras import layers, ops
 
 from fastism_cli import FastISM
 from fastism_cli.engine.inspection import inspect_scorer
+from fastism_cli.errors import ModelError
 from fastism_cli.model.adapt import position_axis
 from tests.helpers.sequences import random_one_hot
 from tests.helpers.truth import errors_of, inputs_of
@@ -132,3 +133,17 @@ def test_the_axis_of_positions():
     assert position_axis((4, 4, 1), 4) is None
     assert position_axis((10, 20, 4), 4) is None
     assert position_axis((6,), 4) is None
+
+
+@pytest.mark.parametrize("rows", (16, -1))
+def test_a_model_built_for_batches_of_one_size(rows, rng):
+    """inp -> C -> reshape of ``rows`` sequences -> GAP: scored if it says -1; the number itself fits no other batch."""
+    inp = keras.Input(batch_shape=(16, LENGTH, 4), name="dna")
+    x = ops.reshape(layers.Conv1D(3, 5, padding="same")(inp), (rows, LENGTH // 4, 12))
+    model = randomise(keras.Model(inp, layers.GlobalAveragePooling1D()(x)), seed=5)
+    if rows == 16:
+        with pytest.raises(ModelError, match=r"built for batches of 16, .* write -1 there"):
+            FastISM(model)
+        return
+    errors = errors_of(model, inputs_of(model, rng))
+    assert errors.fast <= errors.allowed
