@@ -131,7 +131,7 @@ class Staging:
         return self._is_equal(os.path.basename(name))
 
     def move(self, without: Iterable[str] = ()) -> list[str]:
-        """Give every file its name, or none of them; returns the names, sorted.
+        """Give every file its name, or none of them if none may be replaced; returns the names, sorted.
 
         Parameters
         ----------
