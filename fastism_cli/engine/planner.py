@@ -283,7 +283,7 @@ class _Planner(Propagation):
             operands = tuple(Operand(t, Form.VALUE, "full", None) for t in node.inputs)
             reason, laid_out = self.reasons[node.index], sum(prod(shape) for shape in facts.shapes)
             return Step(node, None, facts, operands, output, Form.VALUE, reason, work, full, laid_out, False)
-        form = self._form(rule, node, forms)
+        form = self._form(rule.form_of(output), node, forms)
         demands = rule.demand(facts, output)
         given = zip(node.inputs, facts.states, demands, rule.operand_forms(facts, form), strict=True)
         operands = tuple(self._operand(*operand, forms) for operand in given)
@@ -308,9 +308,9 @@ class _Planner(Propagation):
         rule = self.rules.get(reader.index)
         return rule is not None and rule.form is not Form.VALUE and not rule.keeps_places
 
-    def _form(self, rule: Rule, node: Node, forms: dict[int, Form]) -> Form:
-        if rule.form is not Form.EITHER:
-            return rule.form
+    def _form(self, form: Form, node: Node, forms: dict[int, Form]) -> Form:
+        if form is not Form.EITHER:
+            return form
         return forms.get(node.inputs[0], Form.DELTA)
 
     def _operand(self, tensor: int, state: State, frame: Frame | None, form: Form, forms: dict[int, Form]) -> Operand:

@@ -256,6 +256,10 @@ class Rule:
             return tuple(output.frame for _ in facts.states)
         return tuple(None for _ in facts.states)
 
+    def form_of(self, output: State) -> Form:
+        """The form in which the rule works where its output has this state."""
+        return self.form
+
     def operand_forms(self, facts: Facts, form: Form) -> tuple[Form, ...]:
         """The form in which each input is delivered, for a rule that works in ``form``.
 

@@ -175,3 +175,14 @@ def test_positions_as_a_batch():
     model = randomise(model, seed=1)
     errors = errors_of(model, inputs_of(model, np.random.default_rng(0)))
     assert errors.fast <= errors.allowed
+
+
+@pytest.mark.parametrize("total", ("sum", "mean"))
+def test_small_sums_over_channels_keep_their_digits(total, rng):
+    """inp -> C -> relu -> x / sqrt(sum of x^2 over the channels) -> C -> D: the sum may fall from 1 to 1e-8."""
+    inp = dna(40)
+    x = ops.relu(conv(inp, 6, 7))
+    norm = ops.sqrt(getattr(ops, total)(ops.square(x), axis=-1, keepdims=True) + 1e-9)
+    model = randomise(keras.Model(inp, layers.Dense(2)(layers.Flatten()(conv(x / norm, 3)))), seed=1)
+    errors = errors_of(model, inputs_of(model, rng), every=True)
+    assert errors.fast <= errors.allowed
