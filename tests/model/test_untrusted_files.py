@@ -265,6 +265,7 @@ def test_an_operation_in_a_saved_model_does_not_run(tmp_path: Path) -> None:
         ) as caught:
             load_model(folder)
         assert "\n" not in str(caught.value)
+        assert "; pass --allow-lambda if you" in caught.value.message
         assert not trace.exists()
 
 

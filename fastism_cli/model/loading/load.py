@@ -201,7 +201,7 @@ def _explain(file: ModelFile, objects: Objects, allow_lambda: bool, failures: Ma
     said = [f"{name}: {_summary(error)}" for name, error in failures.items()]
     own = next((error for error in failures.values() if isinstance(error, ModelError)), None)
     return (
-        ModelError(_summary(own) if OF_KERAS in str(own) else str(own))
+        ModelError(_summary(own) if OF_KERAS in own.message else own.message)
         if own
         else ModelError("\n  ".join([f"{file.path} cannot be loaded:", *said]))
     )
