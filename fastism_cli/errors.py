@@ -78,7 +78,8 @@ def _as_argument(found: re.Match[str]) -> str:
     name = ARGUMENTS.get(option, option.replace("-", "_"))
     if value:
         return f'{name}="{value}"'
-    return f"{name}=True" if option in SWITCHES else name
+    is_named = found.string.startswith(": ", found.end())  # and what it was is told
+    return f"{name}=True" if option in SWITCHES and not is_named else name
 
 
 class UsageError(FastISMError, ValueError):

@@ -85,6 +85,10 @@ def test_every_option_in_a_message_is_an_argument_of_the_library_too():
         ("give it (--rules FILE.py), or --n-policy skip.", 'give it (rules FILE.py), or n_policy="skip".'),
         ("--input a: x.npy", "inputs a: x.npy"),
         ("pass '--rc', not --edge padded", "pass 'rc=True', not edge padded"),
+        (
+            "made otherwise: --rc: True and False; --shifts: -1,0 and 1",
+            "made otherwise: rc: True and False; shifts: -1,0 and 1",
+        ),
         # what is no option of ours
         ("run --array=3,7", "run --array=3,7"),
         ("a--b/c --d_e ./--x y.--z", "a--b/c --d_e ./--x y.--z"),

@@ -1,14 +1,16 @@
 """The loop over batches: what is started before what is read, and memory that runs out at any moment."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from fastism_cli import FastISM
-from fastism_cli.engine import score_batches
-from fastism_cli.engine.batching import Batching
+from fastism_cli.engine import batching, score_batches
+from fastism_cli.engine.batching import MIN_SUBSTITUTIONS, MIN_TOGETHER, Batching
 from fastism_cli.engine.fast import FastEngine
 from fastism_cli.errors import ResourceError
-from fastism_cli.model import backend
+from fastism_cli.model import backend, device_choices
 from tests.models.zoo import MODELS
 
 
@@ -129,3 +131,18 @@ def test_sequences_are_dealt_out_evenly_so_that_one_shape_is_compiled(scorer, mo
     scorer.batching.batch_size = 8 * 3 * scorer.input_length
     scorer.score_codes(codes_of(scorer, 19))
     assert made == [7]  # three batches of seven, not two of eight and one of three
+
+
+def test_sequences_with_few_substitutions_are_passed_through_together(monkeypatch):
+    """Their own passes take much of the time; not more of them than the memory for a call, nor than were asked for."""
+    scorer, few, many = FastISM(MODELS["conv_pools_dense-one"](), engine="fast"), range(4, 7), range(4, 30)
+    small = replace(device_choices.CHOICES["cpu"], working_set=1.0)
+    monkeypatch.setitem(device_choices.CHOICES, "cpu", small)
+    assert scorer.batching.substitutions == MIN_SUBSTITUTIONS
+    monkeypatch.setattr(batching, "FEW", len(few) * 3 / scorer.prepared.plan.limit)
+    assert (scorer.sequences_per_call(few), scorer.sequences_per_call(many)) == (MIN_TOGETHER, 1)
+    bytes_of_five = 5 * len(few) * 3 * 4 * scorer.prepared.plan.working_set
+    monkeypatch.setitem(device_choices.CHOICES, "cpu", replace(small, max_working_set=bytes_of_five))
+    assert scorer.sequences_per_call(few) == 5
+    scorer.batching.batch_size = MIN_SUBSTITUTIONS
+    assert scorer.sequences_per_call(few) == MIN_SUBSTITUTIONS // (len(few) * 3)

@@ -220,7 +220,9 @@ def test_resume_continues_a_mean_and_refuses_another(folder, monkeypatch):
         scored(folder, "stopped.h5", models, **options)
     monkeypatch.setattr(module, "settle_block", settle)
     for changed in ({"rc": False, "rc_pairs": ()}, {"shifts": "0,1"}, {"average": "outputs", "shifts": "-1,0,1"}):
-        with pytest.raises(OutputError, match="made by another configuration: --"):
+        with pytest.raises(
+            OutputError, match=r"made by another configuration: (rc: True and False|shifts: |average: )"
+        ):
             scored(folder, "stopped.h5", models, resume=True, **{**options, **changed})
     with pytest.raises(OutputError, match="the model file"):
         scored(folder, "stopped.h5", models[::-1], resume=True, **options)
