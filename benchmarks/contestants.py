@@ -83,7 +83,10 @@ class Peer:
 
     def ask(self, request: dict[str, Any]) -> Answer:
         assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            answer = self.process.stdout.readline()
+        except BrokenPipeError:  # it ended before this request
+            answer = ""
         return json.loads(answer) if answer else {"failed": "its process ended"}
