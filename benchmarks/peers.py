@@ -95,6 +95,7 @@ class Tangermeme:
 
     def __init__(self, model: str, length: int, batch: int, weights: str) -> None:
         import torch
+        import torch._dynamo  # loads Triton, whose LLVM crashes where TensorFlow was loaded before
 
         from benchmarks.models import random_one_hot
         from benchmarks.torch_models import torch_model
