@@ -100,6 +100,8 @@ def _add(genes: dict[tuple[str, bytes], _Parts], columns: list[bytes], where: st
     attributes = _attributes(columns[8])
     if columns[8].count(b'"') % 2:
         raise RegionError(f"{where}: a quote of column 9 is not closed.")
+    if columns[8].lstrip().startswith(b'"'):
+        raise RegionError(f"{where}: column 9 begins with a quote, as spreadsheets write it. Take the GTF from before.")
     if b"gene_id" not in attributes:
         raise RegionError(f'{where}: no gene_id "..." in column 9. Of a GFF3 make a GTF: gffread IN.gff3 -T -o OUT.gtf')
     stretch = _stretch(columns[3], columns[4], where)

@@ -132,6 +132,10 @@ WRONG = {
     "from 0": ('chr1\ta\texon\t0\t5\t.\t+\t.\tgene_id "a"\n', "counted from 1"),
     "no gene": ("chr1\ta\texon\t5\t9\t.\t+\t.\tParent=x\n", "gffread IN.gff3 -T -o OUT.gtf"),
     "quote": ('chr1\ta\texon\t5\t9\t.\t+\t.\tgene_id "a; x "b"\n', "line 1: a quote of column 9 is not closed"),
+    "spreadsheet": (
+        'chr1\ta\texon\t5\t9\t.\t+\t.\t"gene_id ""a""; gene_name ""b"";"\n',
+        "line 1: column 9 begins with a quote, as spreadsheets",
+    ),
     "gff3": ("##gff-version 3\nchr1\ta\texon\t5\t9\t.\t+\t.\tParent=x\n", "is GFF3. It becomes GTF by: gffread"),
     "bed": ("chr1\tx\t5\n", "line 1: start 'x' is not a whole number"),
 }

@@ -54,11 +54,11 @@ def judged(data: bytes) -> Found | None:
 
 def _add(genes: dict[str, tuple[str, str, set[int], set[int]]], *cells: str) -> bool:
     kind, first, last, _, strand, _, attributes = cells
-    if attributes.count('"') % 2:
+    if attributes.count('"') % 2 or attributes.lstrip().startswith('"'):
         return False
     known: dict[str, str] = {}
     for part in re.findall(r'(?:"[^"]*"|[^";])+', attributes):  # what lies between semicolons outside of quotes
-        for name, quoted, plain in re.findall(r'([^\s"]+)\s+(?:"([^"]*)"|([^\s"]+))', part):
+        for name, quoted, plain in re.findall(r'([^\s;"]+)\s+(?:"([^"]*)"|([^\s;"]+))', part, re.ASCII):
             known.setdefault(name, quoted or plain)
     if "gene_id" not in known or not all(re.fullmatch("[0-9]{1,18}", text) for text in (first, last)):
         return False
