@@ -208,6 +208,7 @@ class Conv(Convolution):
 
 
 def can_fold(layer: Any) -> bool:
+    """Whether GEMM + fold can compute the layer, if it pays or not."""
     return bool(layer.strides[0] == 1 and layer.groups == 1)
 
 
