@@ -526,12 +526,13 @@ def test_one_scale_or_one_for_each(opened):
 
 
 def saved(driver: Any, folder: Path, button: str) -> Path:
-    """The file that a button saves."""
+    """The file that a button saves; Chromium makes a PNG when it is idle, many seconds later on a busy machine."""
     driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
     before = set(folder.iterdir())
     driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", find(driver, button))
     find(driver, button).click()
-    for _ in range(100):
+    ends = time.monotonic() + 60
+    while time.monotonic() < ends:
         new = [path for path in set(folder.iterdir()) - before if path.suffix != ".crdownload"]
         if new and new[0].stat().st_size:
             return new[0]
