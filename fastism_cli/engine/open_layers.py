@@ -32,7 +32,7 @@ from fastism_cli.model.keras_class import as_its_base, as_keras_layer, is_keras_
 from fastism_cli.model.keras_graph import all_layers, at_inference, layer_graph, operation_class
 from fastism_cli.model.reductions import OwnReduction
 from fastism_cli.model.tensorflow_graph import as_keras_operations
-from fastism_cli.model.tensorflow_operations import NotFollowedError
+from fastism_cli.model.tensorflow_values import NotFollowedError
 from fastism_cli.rules.table import rule_of
 
 OPERATORS = ("__add__", "__sub__", "__mul__", "__truediv__", "__matmul__", "__pow__")

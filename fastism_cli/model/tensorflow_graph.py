@@ -22,9 +22,10 @@ import keras
 import numpy as np
 
 from fastism_cli.model.graph import Input
-from fastism_cli.model.tensorflow_operations import (
+from fastism_cli.model.tensorflow_axes import AXES
+from fastism_cli.model.tensorflow_elements import ELEMENTS
+from fastism_cli.model.tensorflow_values import (
     BATCHES,
-    OPERATIONS,
     Made,
     NotFollowedError,
     OfBatch,
@@ -34,7 +35,10 @@ from fastism_cli.model.tensorflow_operations import (
     operand_of,
     settled,
 )
+from fastism_cli.model.tensorflow_windows import WINDOWS
 
+# What each operation of a TensorFlow graph is in Keras, by the name that TensorFlow has for it.
+OPERATIONS = {**ELEMENTS, **AXES, **WINDOWS}
 MAX_ROUNDS = 256  # of a loop that is written out
 MARK = "fastism_layer"
 

@@ -17,8 +17,8 @@ if BACKEND != "tensorflow":
 import tensorflow as tf
 from tensorflow.keras import backend as K
 
-from fastism_cli.model.tensorflow_graph import as_keras_operations
-from fastism_cli.model.tensorflow_operations import OPERATIONS, NotFollowedError
+from fastism_cli.model.tensorflow_graph import OPERATIONS, as_keras_operations
+from fastism_cli.model.tensorflow_values import NotFollowedError
 
 LENGTH, CHANNELS = 20, 6
 _RNG = np.random.default_rng(0)
