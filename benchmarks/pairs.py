@@ -94,7 +94,7 @@ def errors(scorer: FastISM, model: Any, x: np.ndarray, within: int, window: rang
 @click.option("--bed", default="examples/demo.bed", show_default=True)
 @click.option("--within", default=20, show_default=True, help="Largest distance.")
 @click.option("--window", default=100, show_default=True, help="Bases in the middle of the input.")
-@click.option("--regions", default=1, show_default=True, help="Sequences that are scored together.")
+@click.option("--regions", default=8, show_default=True, help="Sequences that are scored together.")
 @click.option("--rounds", default=9, show_default=True)
 @click.option("--least", default=0.0, help="Exit 1 if the ratio is below this.")
 def main(path: str, fasta: str, bed: str, within: int, window: int, regions: int, rounds: int, least: float) -> None:

@@ -12,6 +12,7 @@ from fastism_cli.model.graph import FURTHER_WINDOW, LayerGraph, Node, Shape, Ten
 from fastism_cli.rules.attention import AttentionOfProjections
 from fastism_cli.rules.base import Extra, Facts, Flat, Form, Rule, State, Window
 from fastism_cli.rules.frames import Chunk, Frame
+from fastism_cli.rules.letters_of_pairs import of_one_letter
 
 # To write an element and read it again costs about as much as this many multiply-adds: more in a forward pass, in which
 # each layer goes through memory, than in a compiled stage.
@@ -94,6 +95,7 @@ class Step:
 
     ``masks``: in delta form, invalid positions of the output must be set to zero, because a reader relies on it.
     ``share``: of the layer's work besides its matrix products, what one substitution needs.
+    ``multiply_adds``, ``scratch``: of one substitution; of pairs, several share what one letter needs.
     """
 
     node: Node
@@ -211,12 +213,25 @@ class Plan:
         return sum(self._written(step) for step in self.steps)
 
     def _written(self, step: Step) -> int:
-        return sum(written(self.states[t], self.graph.tensors[t]) for t in step.node.outputs)
+        return sum(self._stored(t) for t in step.node.outputs)
+
+    def _stored(self, tensor: int) -> int:
+        """Elements of a tensor for one substitution; of pairs, several share what one letter changes."""
+        elements = written(self.states[tensor], self.graph.tensors[tensor])
+        return -(-elements // self._other_letters) if tensor in self._of_one_letter else elements
+
+    @cached_property
+    def _of_one_letter(self) -> frozenset[int]:
+        return of_one_letter(self.graph.nodes)
+
+    @property
+    def _other_letters(self) -> int:
+        return max(self.graph.tensors[self.input_tensor].shape[-1] - 1, 1)
 
     @cached_property
     def working_set(self) -> int:
         """Elements of the largest step of a rule for one substitution, or of all heads."""
-        heads = sum(written(self.states[port.tensor], self.graph.tensors[port.tensor]) for port in self.graph.outputs)
+        heads = sum(self._stored(port.tensor) for port in self.graph.outputs)
         return max(heads, 1, *(step.scratch + self._written(step) for step in self.steps if step.rule is not None))
 
     @cached_property
@@ -253,7 +268,7 @@ class Plan:
         last = {t: i for i, stage in enumerate(stages) for step in stage.steps for t in step.node.inputs}
         last |= dict.fromkeys({*read_after, *(port.tensor for port in self.graph.outputs)}, len(stages))
         made_by = {t: i for i, stage in enumerate(stages) for t in stage.exports}
-        sizes = {t: written(self.states[t], self.graph.tensors[t]) for t in made_by}
+        sizes = {t: self._stored(t) for t in made_by}
         most = 0
         for i, stage in enumerate(stages):
             kept = sum(sizes[t] for t, maker in made_by.items() if maker <= i <= last.get(t, maker))
@@ -284,8 +299,7 @@ class Plan:
             + step.share * inside[step.node.index]
             for step in self.steps
         )
-        length, letters = self.graph.tensors[self.input_tensor].shape
-        changes = self.changes or length * max(letters - 1, 1)
+        changes = self.changes or self.graph.tensors[self.input_tensor].shape[0] * self._other_letters
         fast = self.multiply_adds + moved + REFERENCE_PASSES * full / changes
         return full / max(fast, 1)
 

@@ -6,13 +6,13 @@ the steps are grouped into stages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
 from math import prod
 
-from fastism_cli.engine.plan import STAGE_ELEMENT, Operand, Plan, Stage, Step, weighted_multiply_adds
+from fastism_cli.engine.plan import STAGE_ELEMENT, Operand, Plan, Stage, Step, weighted_multiply_adds, written
 from fastism_cli.model.graph import FURTHER_WINDOW, REFERENCE, LayerGraph, Node
 from fastism_cli.model.reductions import Reduction
 from fastism_cli.rules.base import (
@@ -30,7 +30,7 @@ from fastism_cli.rules.base import (
 from fastism_cli.rules.blocks import Blocks
 from fastism_cli.rules.frames import Chunk, Frame, common_period, equal_stretches, offsets
 from fastism_cli.rules.layer_settings import has_other_arguments
-from fastism_cli.rules.letters_of_pairs import LetterOfPair
+from fastism_cli.rules.letters_of_pairs import LetterOfPair, of_one_letter
 from fastism_cli.rules.move_rows import MAX_STRETCHES
 from fastism_cli.rules.table import rule_of, why_opaque
 
@@ -197,7 +197,37 @@ class _Planner(Propagation):
             found.append(self._stage(group, orders))
             if group[0].rule is not None:
                 orders.update(dict.fromkeys(found[-1].exports, found[-1].order))
-        return found
+        return self._as_read(found)
+
+    def _as_read(self, stages: Sequence[Stage]) -> list[Stage]:
+        """The stages, of which one that has nothing to sort takes the order of those that read it.
+
+        Then the positions are sorted where the stage reads them, if that is less than what it makes.
+        """
+        wanted: dict[int, set[tuple[int, ...]]] = {port.tensor: {self._natural} for port in self.graph.outputs}
+        found = []
+        for stage in reversed(stages):
+            orders = set().union(*(wanted.get(t, set()) for t in stage.exports))
+            inputs = {t for step in stage.steps for t in step.node.inputs if isinstance(self.stored[t], Window)}
+            inputs -= {t for step in stage.steps for t in step.node.outputs}
+            if len(orders) == 1 and self._is_free(stage) and self._elements(inputs) <= self._elements(stage.exports):
+                stage = replace(stage, order=orders.pop())
+            for t in inputs:
+                wanted.setdefault(t, set()).add(self._natural if stage.steps[0].rule is None else stage.order)
+            found.append(stage)
+        return found[::-1]
+
+    def _is_free(self, stage: Stage) -> bool:
+        """Whether the stage can take its positions in any order."""
+        first = stage.steps[0]
+        return first.rule is not None and not first.needs_order and len(self._distinct_moves(stage.steps)) <= 1
+
+    def _elements(self, tensors: Iterable[int]) -> int:
+        return sum(written(self.stored[t], self.graph.tensors[t]) for t in tensors)
+
+    @property
+    def _natural(self) -> tuple[int, ...]:
+        return tuple(range(len(self.positions)))
 
     def _joined(self, node: Node, rule: Rule | None, group: list[Step], forms: dict[int, Form]) -> Step | None:
         """The node as a step of a group; None if it begins another."""
@@ -238,8 +268,7 @@ class _Planner(Propagation):
             for t in step.node.outputs
             if t in heads or any(reader not in inside for reader in self.readers[t])
         ]
-        natural = tuple(range(len(self.positions)))
-        given = natural if group[0].needs_order else orders.get(group[0].node.inputs[0], natural)
+        given = self._natural if group[0].needs_order else orders.get(group[0].node.inputs[0], self._natural)
         order, stretches = self._stretches(group, given)
         cuts = self._terms(group[0]) <= MAX_TERMS
         return Stage(tuple(group), tuple(dict.fromkeys(exports)), order, stretches, cuts)
@@ -288,10 +317,20 @@ class _Planner(Propagation):
         given = zip(node.inputs, facts.states, demands, rule.operand_forms(facts, form), strict=True)
         operands = tuple(self._operand(*operand, forms) for operand in given)
         facts = replace(facts, states=tuple(_delivered(s, o) for s, o in zip(facts.states, operands, strict=True)))
-        work, scratch = rule.multiply_adds(facts, output), rule.scratch(facts)
+        sharing = self._sharing(node)
+        work, scratch = rule.multiply_adds(facts, output) // sharing, -(-rule.scratch(facts) // sharing)
         masks = self._masks.get(node.outputs[0], False)
         share = rule.share(facts, output)
         return Step(node, rule, facts, operands, output, form, None, work, full, scratch, masks, share)
+
+    def _sharing(self, node: Node) -> int:
+        """How many pairs of letters share what the node computes for one letter."""
+        others = max(self.graph.tensors[self.input_tensor].shape[-1] - 1, 1)
+        return others if node.outputs[0] in self._of_one_letter else 1
+
+    @cached_property
+    def _of_one_letter(self) -> frozenset[int]:
+        return of_one_letter(self.graph.nodes)
 
     @cached_property
     def _masks(self) -> dict[int, bool]:

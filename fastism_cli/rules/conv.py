@@ -250,7 +250,12 @@ def tap_pieces(rows: int, taps: int, dilation: int) -> list[tuple[int, int, list
 
 
 def fold_by_pieces(y: Any, dilation: int) -> Strip:
-    """Add up products (S, P, A, rows, taps, filters) where they belong, a piece for each set of taps."""
+    """Add up products (S, P, A, rows, taps, filters) where they belong, a piece for each set of taps.
+
+    Of a single row they are the output as they lie.
+    """
+    if y.shape[3] == 1 and dilation == 1:
+        return Strip.of(y[:, :, :, 0])
     return Strip(
         tuple(
             Piece(first, stop, _sum_of([y[:, :, :, first - k * dilation : stop - k * dilation, k] for k in present]))

@@ -259,6 +259,21 @@ def test_linear_layers_are_computed_for_each_letter():
     assert widths == [7, 7, 17]  # a kernel of 7; from the first letter to the second, 10 further
 
 
+def test_letters_are_computed_in_the_order_in_which_they_are_added():
+    plan = FastISM(pooled()).pair_scorer(5).groups[0].prepared.plan
+    stage = sum_stage(plan)
+    assert stage.order != tuple(range(len(stage.order)))
+    assert {plan.orders[t] for t in stage.steps[0].node.inputs} == {stage.order}
+
+
+def test_pairs_share_what_one_letter_needs():
+    pairs, single = (FastISM(pooled()).pair_scorer(5).groups[0].prepared.plan, FastISM(pooled()).prepared.plan)
+    of_letters = [
+        step.multiply_adds for step in pairs.steps if step.node.outputs[0] in sum_stage(pairs).steps[0].node.inputs
+    ]
+    assert of_letters == [single.steps[0].multiply_adds // 3] * 2
+
+
 def test_stages_that_add_letters_have_few_stretches():
     for within in (3, 10, 20):
         for group in FastISM(pooled(), engine="fast").pair_scorer(within).groups:
