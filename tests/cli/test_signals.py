@@ -41,6 +41,17 @@ COMMANDS = {
 PLACES = {"merge": (ResultWriter, "finish"), "merge --virtual": (merge_shards, "_link")}
 
 
+@pytest.fixture(autouse=True)
+def no_signal_ignored():
+    """These tests run as from a terminal: under nohup, or behind ``&``, some signals are ignored from the start."""
+    before = {name: signal.getsignal(getattr(signal, name)) for name in SIGNALS}
+    for name in SIGNALS:
+        signal.signal(getattr(signal, name), signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
+    yield
+    for name, handler in before.items():
+        signal.signal(getattr(signal, name), handler)
+
+
 def stop_in(monkeypatch: pytest.MonkeyPatch, place: object, name: str, *signals: str) -> None:
     """Send signals to this process, after the function that is called ``name`` has done its work."""
     before = getattr(place, name)
