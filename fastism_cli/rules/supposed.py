@@ -53,9 +53,9 @@ class SupposedRule(Rule):
 
 def _outputs_of(frame: Frame, shape: Shape) -> Frame | None:
     """The positions of an output of this shape; None if it has none."""
-    n_in, n_out = frame.length, shape[0]
     if len(shape) < 2:
         return None
+    n_in, n_out = frame.length, shape[0]
     if n_out > n_in:
         times = n_out // n_in
         return Frame(tuple(i * times for i in frame.starts), frame.width * times, frame.step * times, n_out)

@@ -53,6 +53,16 @@ def test_an_opaque_node_that_shortens_groups_of_positions():
     assert found.speedup < found.speedup_if_all_fast
 
 
+def test_an_opaque_node_that_gives_one_value_for_each_sequence():
+    """Such as a switch, which is a number without axes."""
+    inp = dna(LENGTH)
+    is_on = ops.any(ops.greater(inp, 1e9), axis=(1, 2))
+    x = ops.where(ops.reshape(is_on, (-1, 1, 1)), ops.flip(conv(inp, 8, 7), axis=1), conv(inp, 8, 7))
+    found = inspect_scorer(FastISM(keras.Model(inp, layers.Dense(1)(layers.Flatten()(x)))))
+    assert any(report.state == "opaque" for report in found.nodes)
+    assert found.speedup_if_all_fast is not None
+
+
 def test_nodes_that_are_opaque_behind_another():
     """The second is hidden by the first: it alone saves little, and both are named."""
     found = seen(lambda x: opaque(name="second")(conv(opaque(name="first")(x), 16, 3)))
