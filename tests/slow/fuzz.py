@@ -20,6 +20,9 @@ import keras
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
+from fastism_cli import FastISM
+from fastism_cli.cli.inspect import text
+from fastism_cli.engine.inspection import inspect_scorer
 from tests.helpers.truth import errors_of, inputs_of, rounding_error
 from tests.helpers.uncompiled import uncompiled
 from tests.models.stacks import Stack, build, stacks
@@ -29,6 +32,7 @@ BATCH = 20
 BATCH_SIZES = (6, 30, 97, 300, 2000)
 # From here on there are few calls, for which tracing takes longer than to compute operation by operation.
 FEW_CALLS = 300
+INSPECTED_EVERY = 4  # one model in so many goes through ``fastism inspect`` too
 MODEL_SECONDS = 300.0  # for one model; most take less than a second
 
 
@@ -37,6 +41,8 @@ def failure_of(stack: Stack) -> str | None:
     model = build(stack)
     inputs = inputs_of(model, np.random.default_rng(stack.seed))
     batch_size = BATCH_SIZES[stack.seed % len(BATCH_SIZES)]
+    if stack.seed % INSPECTED_EVERY == 0:
+        text(inspect_scorer(FastISM(model, reduce="none")))
     with uncompiled(graphs=batch_size < FEW_CALLS):
         errors = errors_of(model, inputs, every=True, batch_size=batch_size)
         if errors.fast <= errors.allowed or errors.fast <= 3 * rounding_error(model, inputs):
