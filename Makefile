@@ -10,6 +10,7 @@ FUZZ_SEED ?= 0
 MODEL_SECONDS ?= 300
 ATTACK_SECONDS ?= 300
 ATTACK_SEED ?= 0
+KILLS ?= 30
 FIELD_SECONDS ?= 3600
 FIELD_FIRST ?= 0
 TORCH ?= torch
@@ -179,8 +180,8 @@ bench-memory: $(VENV)/installed  ## peak memory of `fastism run` for 10 and for 
 bench-scale: $(VENV)/installed  ## 100,000 regions: engine busy, memory flat (20 minutes or so; REGIONS=5000 for a try)
 	$(BIN)/python -m benchmarks.scale --regions $(or $(REGIONS),100000)
 
-test-kill: $(VENV)/installed  ## 30 random SIGKILLs over resumed runs of one job, then compare
-	$(BIN)/python -m tests.slow.kill --kills 30
+test-kill: $(VENV)/installed  ## random SIGKILLs over resumed runs of one job, then compare (KILLS=30)
+	$(BIN)/python -m tests.slow.kill --kills $(KILLS)
 
 test-slurm: $(VENV)/installed  ## the example array job on a real SLURM of one node (Debian, root)
 	$(BIN)/python -m tests.clusters.slurm
