@@ -12,7 +12,7 @@ from fastism_cli.model.graph import FURTHER_WINDOW, LayerGraph, Node, Shape, Ten
 from fastism_cli.rules.attention import AttentionOfProjections
 from fastism_cli.rules.base import Extra, Facts, Flat, Form, Rule, State, Window
 from fastism_cli.rules.frames import Chunk, Frame
-from fastism_cli.rules.letters_of_pairs import of_one_letter
+from fastism_cli.rules.letters_of_pairs import pairs_sharing
 
 # To write an element and read it again costs about as much as this many multiply-adds: more in a forward pass, in which
 # each layer goes through memory, than in a compiled stage.
@@ -217,16 +217,11 @@ class Plan:
 
     def _stored(self, tensor: int) -> int:
         """Elements of a tensor for one substitution; of pairs, several share what one letter changes."""
-        elements = written(self.states[tensor], self.graph.tensors[tensor])
-        return -(-elements // self._other_letters) if tensor in self._of_one_letter else elements
+        return -(-written(self.states[tensor], self.graph.tensors[tensor]) // self._sharing.get(tensor, 1))
 
     @cached_property
-    def _of_one_letter(self) -> frozenset[int]:
-        return of_one_letter(self.graph.nodes)
-
-    @property
-    def _other_letters(self) -> int:
-        return max(self.graph.tensors[self.input_tensor].shape[-1] - 1, 1)
+    def _sharing(self) -> dict[int, int]:
+        return pairs_sharing(self.graph.nodes, self.graph.tensors[self.input_tensor].shape[-1])
 
     @cached_property
     def working_set(self) -> int:
@@ -299,7 +294,8 @@ class Plan:
             + step.share * inside[step.node.index]
             for step in self.steps
         )
-        changes = self.changes or self.graph.tensors[self.input_tensor].shape[0] * self._other_letters
+        length, letters = self.graph.tensors[self.input_tensor].shape
+        changes = self.changes or length * max(letters - 1, 1)
         fast = self.multiply_adds + moved + REFERENCE_PASSES * full / changes
         return full / max(fast, 1)
 

@@ -30,7 +30,7 @@ from fastism_cli.rules.base import (
 from fastism_cli.rules.blocks import Blocks
 from fastism_cli.rules.frames import Chunk, Frame, common_period, equal_stretches, offsets
 from fastism_cli.rules.layer_settings import has_other_arguments
-from fastism_cli.rules.letters_of_pairs import LetterOfPair, of_one_letter
+from fastism_cli.rules.letters_of_pairs import LetterOfPair, pairs_sharing
 from fastism_cli.rules.move_rows import MAX_STRETCHES
 from fastism_cli.rules.table import rule_of, why_opaque
 
@@ -225,7 +225,7 @@ class _Planner(Propagation):
     def _elements(self, tensors: Iterable[int]) -> int:
         return sum(written(self.stored[t], self.graph.tensors[t]) for t in tensors)
 
-    @property
+    @cached_property
     def _natural(self) -> tuple[int, ...]:
         return tuple(range(len(self.positions)))
 
@@ -317,20 +317,15 @@ class _Planner(Propagation):
         given = zip(node.inputs, facts.states, demands, rule.operand_forms(facts, form), strict=True)
         operands = tuple(self._operand(*operand, forms) for operand in given)
         facts = replace(facts, states=tuple(_delivered(s, o) for s, o in zip(facts.states, operands, strict=True)))
-        sharing = self._sharing(node)
+        sharing = self._sharing.get(node.outputs[0], 1)
         work, scratch = rule.multiply_adds(facts, output) // sharing, -(-rule.scratch(facts) // sharing)
         masks = self._masks.get(node.outputs[0], False)
         share = rule.share(facts, output)
         return Step(node, rule, facts, operands, output, form, None, work, full, scratch, masks, share)
 
-    def _sharing(self, node: Node) -> int:
-        """How many pairs of letters share what the node computes for one letter."""
-        others = max(self.graph.tensors[self.input_tensor].shape[-1] - 1, 1)
-        return others if node.outputs[0] in self._of_one_letter else 1
-
     @cached_property
-    def _of_one_letter(self) -> frozenset[int]:
-        return of_one_letter(self.graph.nodes)
+    def _sharing(self) -> dict[int, int]:
+        return pairs_sharing(self.graph.nodes, self.graph.tensors[self.input_tensor].shape[-1])
 
     @cached_property
     def _masks(self) -> dict[int, bool]:

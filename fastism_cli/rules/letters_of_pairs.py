@@ -65,6 +65,11 @@ def of_one_letter(nodes: Sequence[Node]) -> frozenset[int]:
     return frozenset(found)
 
 
+def pairs_sharing(nodes: Sequence[Node], letters: int) -> dict[int, int]:
+    """How many pairs of other letters share what one letter changes, for each tensor that one letter changes."""
+    return dict.fromkeys(of_one_letter(nodes), max(letters - 1, 1))
+
+
 class SumOfLettersRule(Rule):
     """The sum of two deltas (S, P, n, width, ...) for all pairs of letters, (S, P, n * n, hull, ...)."""
 
