@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from fastism_cli.run.devices import CPU, environment
+from fastism_cli.run.start_backend import CPU, environment
 
 Case = tuple[str, int, str]
 

@@ -16,7 +16,7 @@ from typing import Any
 import click
 import numpy as np
 
-from fastism_cli.run.devices import CPU, environment
+from fastism_cli.run.start_backend import CPU, environment
 
 PLACES = 4  # positions, spread over the sequence: three substitutions each
 

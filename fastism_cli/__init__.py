@@ -12,7 +12,7 @@ from fastism_cli.version import __version__
 
 if TYPE_CHECKING:
     from fastism_cli.engine.fastism import FastISM
-    from fastism_cli.engine.mutagenesis_result import MutagenesisResult
+    from fastism_cli.engine.inputs_and_scores import MutagenesisResult
     from fastism_cli.engine.verify import verify
     from fastism_cli.errors import FastISMError
     from fastism_cli.model.loading.load import load_model
@@ -44,7 +44,7 @@ __all__ = [
 _HOMES = {
     "FastISM": "fastism_cli.engine.fastism",
     "FastISMError": "fastism_cli.errors",
-    "MutagenesisResult": "fastism_cli.engine.mutagenesis_result",
+    "MutagenesisResult": "fastism_cli.engine.inputs_and_scores",
     "RunOptions": "fastism_cli.options.run_options",
     "load_model": "fastism_cli.model.loading.load",
     "open_scores": "fastism_cli.results.scores",

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from fastism_cli.cli.messages import LOGGER
-from fastism_cli.options.shard import parse_shard
+from fastism_cli.options.choices import parse_shard
 
 # Draws are the same in every run, and a busy machine is no failure; HYPOTHESIS_PROFILE=search draws anew.
 settings.register_profile("steady", deadline=None, derandomize=True)

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from fastism_cli.errors import RegionError, ResourceError
+from fastism_cli.genome.annotations import Gene
 from fastism_cli.genome.bed import BedSource
 from fastism_cli.genome.bigwig import BigWig
 from fastism_cli.genome.fasta import Genome
-from fastism_cli.genome.gtf import Gene
 from fastism_cli.results.ism_file import IsmFile
 from fastism_cli.results.scores import Scores
 from fastism_cli.run.inputs_and_targets import OtherInputs

@@ -12,7 +12,7 @@ import fastism_cli
 from fastism_cli.cli import main
 from fastism_cli.cli.messages import start_logging
 from fastism_cli.errors import ARGUMENTS, OPTION, SWITCHES, FastISMError, UsageError, log_of, with_arguments
-from fastism_cli.options.figure_options import FigureOptions
+from fastism_cli.options.choices import FigureOptions
 from fastism_cli.scores.labelled import LabelledScores
 
 PACKAGE = Path(fastism_cli.__file__).parent

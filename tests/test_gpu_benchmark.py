@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from benchmarks import device_rows, gpu
 from benchmarks.report import NO_GPU, gpu_section
 from fastism_cli.model import backend
-from fastism_cli.run.devices import CPU, environment
+from fastism_cli.run.start_backend import CPU, environment
 
 # The benchmark's own page, not the product's: `make test-all` runs it.
 pytestmark = [pytest.mark.exhaustive, pytest.mark.compiled]

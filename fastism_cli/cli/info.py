@@ -10,9 +10,9 @@ import click
 
 from fastism_cli.cli.click_options import Strict, logging_options, result_argument
 from fastism_cli.cli.messages import aligned
+from fastism_cli.errors import cell
 from fastism_cli.options.run_options import Window
 from fastism_cli.results.schema import Status
-from fastism_cli.scores.written_names import cell
 
 if TYPE_CHECKING:
     from fastism_cli.results.contents import Contents, HeadContents, Range

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from fastism_cli.cli.click_options import (
+    Grouped,
     Whole,
     fasta_option,
     input_option,
@@ -15,7 +16,6 @@ from fastism_cli.cli.click_options import (
     model_option,
     placing_options,
 )
-from fastism_cli.cli.option_groups import Grouped
 from fastism_cli.cli.run import bed_option, how_options, output_option, output_options, score, what_options
 from fastism_cli.options.choices import MOST_LENGTH
 

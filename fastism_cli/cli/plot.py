@@ -10,14 +10,17 @@ import click
 from fastism_cli.cli.click_options import Limits, Real, Size, Strict, Whole, WordOrWhole, logging_options, together
 from fastism_cli.cli.messages import LOGGER
 from fastism_cli.cli.progress import shown_pictures
-from fastism_cli.options.choices import MOST_BASES, PICTURE_BASES, PICTURE_FORMATS, PICTURE_STRANDS
-from fastism_cli.options.figure_options import (
+from fastism_cli.options.choices import (
     FEWEST_IN_A_ROW,
     LEAST_DPI,
     LEAST_POINTS,
+    MOST_BASES,
     MOST_DPI,
     MOST_POINTS,
     NO_TITLE,
+    PICTURE_BASES,
+    PICTURE_FORMATS,
+    PICTURE_STRANDS,
     FigureOptions,
 )
 

@@ -10,6 +10,7 @@ import click
 
 from fastism_cli.cli.click_options import (
     Command,
+    Grouped,
     Real,
     Signed,
     Whole,
@@ -31,10 +32,8 @@ from fastism_cli.cli.click_options import (
     together,
 )
 from fastism_cli.cli.messages import LOGGER
-from fastism_cli.cli.option_groups import Grouped
-from fastism_cli.options.choices import MOST_SECONDS
+from fastism_cli.options.choices import MOST_SECONDS, parse_shard
 from fastism_cli.options.run_options import RunOptions
-from fastism_cli.options.shard import parse_shard
 from fastism_cli.results.schema import Status
 from fastism_cli.results.stdout import stdout_for_results
 

@@ -46,6 +46,6 @@ def top(file: str, output: str, **options: Any) -> None:
     Of blocks (--replace-with): chrom, start and end as in BED, the number of the content, target, delta, reference,
     region. A block has a line for each region that holds it; --by site has the strongest of all that overlap it.
     """
-    from fastism_cli.export.top_table import write_top
+    from fastism_cli.export.tables import write_top
 
     write_top(file, output, **options)

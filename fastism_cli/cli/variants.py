@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from fastism_cli.cli.click_options import (
+    Grouped,
     Whole,
     batch_option,
     fasta_option,
@@ -20,7 +21,6 @@ from fastism_cli.cli.click_options import (
     target_names_option,
 )
 from fastism_cli.cli.messages import LOGGER
-from fastism_cli.cli.option_groups import Grouped
 from fastism_cli.options.choices import MOST_LENGTH
 from fastism_cli.options.run_options import RunOptions
 from fastism_cli.results.stdout import stdout_for_results

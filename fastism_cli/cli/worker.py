@@ -8,8 +8,7 @@ import sys
 
 import click
 
-from fastism_cli.cli.exit_codes import GIVEN, exit_code_of_errors
-from fastism_cli.cli.messages import LEVEL_VARIABLE, start_logging
+from fastism_cli.cli.messages import GIVEN, LEVEL_VARIABLE, exit_code_of_errors, start_logging
 from fastism_cli.cli.progress import Lines
 
 

@@ -19,11 +19,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from fastism_cli.engine.batching import Scorer, Task
 from fastism_cli.engine.forward import ForwardPasses
-from fastism_cli.engine.given_inputs import Inputs
-from fastism_cli.engine.mutagenesis_result import MutagenesisResult
+from fastism_cli.engine.inputs_and_scores import Inputs, MutagenesisResult
 from fastism_cli.engine.prepare import Prepared
-from fastism_cli.engine.score_batches import Scorer, Task
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.model import backend

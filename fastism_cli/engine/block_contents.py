@@ -8,12 +8,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fastism_cli.errors import UsageError
+from fastism_cli.errors import UsageError, brief
 from fastism_cli.genome.alphabet import Alphabet
-from fastism_cli.genome.npy_files import NUMBERS, array_in
+from fastism_cli.genome.input_files import NUMBERS, array_in
 from fastism_cli.options.averages import Pass
-from fastism_cli.options.problems import brief
-from fastism_cli.options.replacement import (
+from fastism_cli.options.choices import (
     BACKGROUND,
     FILE,
     LETTERS,

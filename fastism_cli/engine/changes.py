@@ -10,12 +10,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from fastism_cli.engine.block_contents import Content, Fixed, Seen, content_of, width_for
-from fastism_cli.engine.score_arrays import alternates, blank, set_reference_letters
+from fastism_cli.engine.inputs_and_scores import alternates, blank, set_reference_letters
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import Alphabet, Codes
 from fastism_cli.model.sequence_inputs import Views
 from fastism_cli.options.averages import Pass
-from fastism_cli.rules.blocks import Blocks, every_position
+from fastism_cli.rules.frames import Blocks, every_position
 
 
 class Change(NamedTuple):

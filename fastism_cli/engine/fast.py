@@ -16,18 +16,15 @@ from typing import Any
 import numpy as np
 from keras import ops, tree
 
-from fastism_cli.engine.late_part import LatePart
 from fastism_cli.engine.plan import Cut, Operand, Plan, Stage, Step, cuts, reaches
 from fastism_cli.engine.planner import make_plan
-from fastism_cli.engine.stage import StageOnStretch, difference_for, first_rows, summary_key
+from fastism_cli.engine.stage import LatePart, StageOnStretch, difference_for, first_rows, summary_key
 from fastism_cli.model import backend, device_choices
-from fastism_cli.model.graph import LayerGraph
-from fastism_cli.model.weight_sets import WeightSets
+from fastism_cli.model.graph import LayerGraph, WeightSets
 from fastism_cli.rules.base import Window
-from fastism_cli.rules.blocks import Blocks
-from fastism_cli.rules.frames import ChunkCall, Frame
-from fastism_cli.rules.letters_of_pairs import LetterOfPair, of_one_letter
-from fastism_cli.rules.strips import Strip
+from fastism_cli.rules.frames import Blocks, ChunkCall, Frame
+from fastism_cli.rules.several_windows import LetterOfPair, of_one_letter
+from fastism_cli.rules.window_rows import Strip
 
 Arrays = dict[str, Any]
 

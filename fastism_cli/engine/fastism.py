@@ -15,27 +15,23 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from fastism_cli.engine.averaged import Averaged, Job
-from fastism_cli.engine.batching import Batching
+from fastism_cli.engine.batching import Batching, BatchLoop, Scorer, Task
 from fastism_cli.engine.changes import Changes, Replacing, Substitutions, refuse_without_replacement
-from fastism_cli.engine.forward import ForwardPasses
-from fastism_cli.engine.given_inputs import GivenInputs, Inputs, OtherInput
-from fastism_cli.engine.mutagenesis_result import MutagenesisResult, PairsResult
+from fastism_cli.engine.forward import ForwardPasses, number_of_shared_weights, require_same_ports
+from fastism_cli.engine.inputs_and_scores import GivenInputs, Inputs, MutagenesisResult, OtherInput, PairsResult
 from fastism_cli.engine.pairs import PairScorer
 from fastism_cli.engine.prepare import Prepared, choose_engine, prepare
-from fastism_cli.engine.score_batches import BatchLoop, Scorer, Task
-from fastism_cli.engine.several_models import number_of_shared_weights, require_same_ports
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import Alphabet, Codes
 from fastism_cli.model.graph import Shape
 from fastism_cli.model.heads import Head
-from fastism_cli.model.loading.source import ModelSource
+from fastism_cli.model.loading.load import ModelSource
 from fastism_cli.model.quiet import quiet_libraries
 from fastism_cli.model.sequence_inputs import integers_known
 from fastism_cli.options.averages import Averages, Pass, parse_averages
-from fastism_cli.options.choices import ENGINES, PRECISIONS, SAMPLES, SCORED_N_POLICIES, Reduce
-from fastism_cli.options.per_head import Units
-from fastism_cli.rules.blocks import Blocks
-from fastism_cli.scores.memory import check_memory, memory_of_machine
+from fastism_cli.options.choices import ENGINES, PRECISIONS, SAMPLES, SCORED_N_POLICIES, Reduce, Units
+from fastism_cli.rules.frames import Blocks
+from fastism_cli.scores.labelled import check_memory, memory_of_machine
 
 FEWER_PAIRS = "Choose fewer sequences or targets, a smaller window, or a smaller distance."
 

@@ -13,12 +13,11 @@ from fastism_cli.engine.plan import Plan, Step
 from fastism_cli.engine.prepare import plan_of_the_middle
 from fastism_cli.model.graph import REFERENCE, Node, Shape
 from fastism_cli.model.loading.config_entries import written_name
-from fastism_cli.rules.attention import AttentionOfProjections
 from fastism_cli.rules.base import Everywhere, Window
-from fastism_cli.rules.blocks import Blocks
+from fastism_cli.rules.frames import Blocks
+from fastism_cli.rules.opaque import AttentionOfProjections, Supposed
 from fastism_cli.rules.recurrent import Recurrence
 from fastism_cli.rules.several_windows import FurtherWindow, MaximumOverWindows, SumOfWindows
-from fastism_cli.rules.supposed import Supposed
 
 # Why all positions of a node change that is multiplied by a gate, or has another such input.
 GATED = "one of its inputs depends on all positions, as a gate does, so that each of its own positions changes"

@@ -11,9 +11,7 @@ from keras import ops
 
 from fastism_cli.engine.changes import Replacements
 from fastism_cli.engine.fastism import FastISM
-from fastism_cli.engine.given_inputs import letters_of
-from fastism_cli.engine.mutagenesis_result import MutagenesisResult
-from fastism_cli.engine.score_arrays import fill_up
+from fastism_cli.engine.inputs_and_scores import MutagenesisResult, fill_up, letters_of
 from fastism_cli.errors import ModelError
 from fastism_cli.genome.alphabet import Codes
 from fastism_cli.model import backend
@@ -284,5 +282,5 @@ def agree(precise: np.ndarray, plain: np.ndarray) -> bool:
     """Whether two predictions differ by no more than rounding. True if ``plain`` is not finite: not checked here."""
     if not np.isfinite(plain).all():
         return True
-    # wider than model/agreement.py: float64 against bfloat16 or tf32, of which one rounding is up to 0.8 % of a value
+    # wider than model/adapt.py: float64 against bfloat16 or tf32, of which one rounding is up to 0.8 % of a value
     return largest_error(precise, plain) <= 1e-4 + 0.02 * largest(plain)

@@ -25,10 +25,17 @@ import numpy as np
 from fastism_cli.engine.rewrite import opened
 from fastism_cli.engine.simpler_operations import has_simpler_form, that_runs
 from fastism_cli.model import backend
-from fastism_cli.model.agreement import agree, random_inputs
+from fastism_cli.model.adapt import (
+    agree,
+    as_its_base,
+    as_keras_layer,
+    is_keras_function,
+    keras_class,
+    name_of,
+    random_inputs,
+)
 from fastism_cli.model.graph import Input, LayerGraph, Node, Port, Tensor
 from fastism_cli.model.heads import Head
-from fastism_cli.model.keras_class import as_its_base, as_keras_layer, is_keras_function, keras_class, name_of
 from fastism_cli.model.keras_graph import all_layers, at_inference, layer_graph, operation_class
 from fastism_cli.model.reductions import OwnReduction
 from fastism_cli.model.tensorflow_graph import as_keras_operations

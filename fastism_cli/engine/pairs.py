@@ -12,19 +12,16 @@ from itertools import pairwise, product
 
 import numpy as np
 
-from fastism_cli.engine.batching import Batching
+from fastism_cli.engine.batching import Batching, BatchLoop, Task
 from fastism_cli.engine.changes import Change, Changes, Sequences
 from fastism_cli.engine.forward import ForwardPasses
-from fastism_cli.engine.given_inputs import Inputs
-from fastism_cli.engine.mutagenesis_result import MutagenesisResult
+from fastism_cli.engine.inputs_and_scores import Inputs, MutagenesisResult, alternates
 from fastism_cli.engine.prepare import Prepared, choose_engine
-from fastism_cli.engine.score_arrays import alternates
-from fastism_cli.engine.score_batches import BatchLoop, Task
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import Codes
 from fastism_cli.options.averages import Pass
-from fastism_cli.rules.blocks import Blocks
-from fastism_cli.rules.move_rows import MAX_STRETCHES
+from fastism_cli.rules.frames import Blocks
+from fastism_cli.rules.window_rows import MAX_STRETCHES
 
 
 @dataclass(frozen=True)

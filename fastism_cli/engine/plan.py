@@ -9,10 +9,10 @@ from math import prod
 from typing import Any
 
 from fastism_cli.model.graph import FURTHER_WINDOW, LayerGraph, Node, Shape, Tensor
-from fastism_cli.rules.attention import AttentionOfProjections
 from fastism_cli.rules.base import Extra, Facts, Flat, Form, Rule, State, Window
 from fastism_cli.rules.frames import Chunk, Frame
-from fastism_cli.rules.letters_of_pairs import pairs_sharing
+from fastism_cli.rules.opaque import AttentionOfProjections
+from fastism_cli.rules.several_windows import pairs_sharing
 
 # To write an element and read it again costs about as much as this many multiply-adds: more in a forward pass, in which
 # each layer goes through memory, than in a compiled stage.

@@ -27,12 +27,11 @@ from fastism_cli.rules.base import (
     Unchanged,
     Window,
 )
-from fastism_cli.rules.blocks import Blocks
-from fastism_cli.rules.frames import Chunk, Frame, common_period, equal_stretches, offsets
-from fastism_cli.rules.layer_settings import has_other_arguments
-from fastism_cli.rules.letters_of_pairs import LetterOfPair, pairs_sharing
-from fastism_cli.rules.move_rows import MAX_STRETCHES
+from fastism_cli.rules.frames import Blocks, Chunk, Frame, common_period, equal_stretches, offsets
+from fastism_cli.rules.layer_calls import has_other_arguments
+from fastism_cli.rules.several_windows import LetterOfPair, pairs_sharing
 from fastism_cli.rules.table import rule_of, why_opaque
+from fastism_cli.rules.window_rows import MAX_STRETCHES
 
 # With more slices to add up than this, a kernel's taps are summed in a stage of their own, which compiles faster.
 MAX_TERMS = 700

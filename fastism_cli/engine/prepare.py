@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from fastism_cli.engine.letters_apart import with_letters_apart
 from fastism_cli.engine.open_layers import with_functions, with_layers_opened
 from fastism_cli.engine.plan import Plan
 from fastism_cli.engine.planner import live_positions, make_plan, period_of
 from fastism_cli.engine.recurrences import Lives, tried, with_recurrences_apart
 from fastism_cli.engine.rewrite import rewritten, with_infinities_apart
 from fastism_cli.engine.softmax_pooling import with_softmax_pooling
-from fastism_cli.engine.split_windows import with_windows_apart
+from fastism_cli.engine.split_windows import with_letters_apart, with_windows_apart
 from fastism_cli.errors import UsageError, log_of
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.model import backend
@@ -26,19 +25,16 @@ from fastism_cli.model.adapt import (
     require_length_fits,
     with_targets,
 )
-from fastism_cli.model.graph import LayerGraph, Shape
-from fastism_cli.model.heads import Head, choose_heads, computed_heads, partners_of
+from fastism_cli.model.graph import LayerGraph, Shape, WeightSets
+from fastism_cli.model.heads import Head, choose_heads, computed_heads, partners_of, with_logits
 from fastism_cli.model.keras_graph import input_names, layer_graph, output_names, quantised_layers, saved_in_training
-from fastism_cli.model.logits import with_logits
 from fastism_cli.model.precision import dtype_of, require_precision, with_dtype
 from fastism_cli.model.reductions import Log2
 from fastism_cli.model.sequence_inputs import Views, find_views, with_views
-from fastism_cli.model.weight_sets import WeightSets
 from fastism_cli.options.averages import Averages
-from fastism_cli.options.choices import Reduce
-from fastism_cli.options.per_head import Units
+from fastism_cli.options.choices import Reduce, Units
 from fastism_cli.options.run_options import Scale, parse_codes, parse_scale, parse_tie
-from fastism_cli.rules.blocks import Blocks, every_position
+from fastism_cli.rules.frames import Blocks, every_position
 
 logger = log_of(__name__)
 

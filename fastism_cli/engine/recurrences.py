@@ -17,15 +17,14 @@ from fastism_cli.engine.planner import Propagation, period_of
 from fastism_cli.engine.rewrite import pruned
 from fastism_cli.engine.simpler_operations import operation_node
 from fastism_cli.model import backend
-from fastism_cli.model.agreement import random_inputs
+from fastism_cli.model.adapt import random_inputs
 from fastism_cli.model.graph import REFERENCE, Arguments, Input, LayerGraph, Node, Tensor
 from fastism_cli.model.keras_graph import all_layers, has_own_call, quantisation
 from fastism_cli.rules.base import Window
-from fastism_cli.rules.blocks import Blocks
-from fastism_cli.rules.frames import Frame
-from fastism_cli.rules.move_rows import rows_at
+from fastism_cli.rules.frames import Blocks, Frame
 from fastism_cli.rules.recurrent import Carry, Recurrence, States, kept_of
 from fastism_cli.rules.recurrent_cells import CELLS, steps_of
+from fastism_cli.rules.window_rows import rows_at
 
 ONE_DIRECTION = (layers.LSTM, layers.GRU, layers.SimpleRNN, layers.RNN)
 RECURRENT_LAYERS = (*ONE_DIRECTION, layers.Bidirectional)

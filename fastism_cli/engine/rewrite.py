@@ -5,28 +5,165 @@ Operations that are others in disguise are replaced by those (see :mod:`fastism_
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
+from math import prod
 from typing import Any
 
 import keras
 
 from fastism_cli.engine.planner import Propagation
-from fastism_cli.engine.projections import with_projections_apart
 from fastism_cli.engine.simpler_operations import with_simpler_operations
-from fastism_cli.engine.whole_numbers import with_whole_numbers_as_floats
-from fastism_cli.model.graph import OPAQUE, REFERENCE, LayerGraph, Node, Port, ReferenceTensor, Shape, Tensor
+from fastism_cli.model.adapt import with_inner
+from fastism_cli.model.graph import OPAQUE, REFERENCE, Input, LayerGraph, Node, Port, ReferenceTensor, Shape, Tensor
 from fastism_cli.model.heads import Head
+from fastism_cli.model.keras_graph import all_layers, has_own_call, quantisation
 from fastism_cli.model.reductions import Mean, Select, Sum
-from fastism_cli.options.per_head import Units
+from fastism_cli.options.choices import Units
 from fastism_cli.rules.around_window import OverPositions, PooledBySoftmaxRule
 from fastism_cli.rules.base import Form, Unchanged
+from fastism_cli.rules.conv import SummedConvolution, can_be_summed
 from fastism_cli.rules.global_pool import Maximum
-from fastism_cli.rules.layer_settings import is_infinite_somewhere
+from fastism_cli.rules.layer_calls import is_infinite_somewhere
+from fastism_cli.rules.opaque import AttentionOfProjections
 from fastism_cli.rules.pool import as_pooling
-from fastism_cli.rules.summed_conv import SummedConvolution, can_be_summed
 from fastism_cli.rules.table import rule_of
+
+# --- attention as its projections ------------------------------------------------------------------------------------
+
+ATTENTION = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
+# The attribute of each layer inside, and the argument of the call that it projects.
+PROJECTIONS = {"_query_dense": "query", "_key_dense": "key", "_value_dense": "value", "_gate_dense": "query"}
+
+
+def with_projections_apart(graph: LayerGraph) -> LayerGraph:
+    """The graph with a node for each projection of an attention layer, and one for what it does with them."""
+    nodes: list[Node] = []
+    tensors: list[Tensor] = []
+    for node in graph.nodes:
+        nodes += _written(node, graph, tensors) or [node]
+    return graph.extended(nodes, tensors, graph.outputs)
+
+
+def _written(node: Node, graph: LayerGraph, tensors: list[Tensor]) -> list[Node] | None:
+    """The nodes of an attention layer. Adds new tensors to ``tensors``. None for any other node."""
+    layer: Any = node.layer
+    if type(layer) not in ATTENTION or node.role != "layer" or rule_of(node) is not None:
+        return None
+    if any(map(has_own_call, all_layers(layer))) or quantisation(layer):
+        return None
+    given = _arguments(node)
+    if not all(isinstance(given.get(name), Input) for name in PROJECTIONS.values()):
+        return None
+    nodes, made = [], dict[str, int]()
+    for attribute, argument in PROJECTIONS.items():
+        inner = getattr(layer, attribute, None)
+        if inner is not None:
+            source = node.inputs[given[argument].number]
+            made[attribute] = len(graph.tensors) + len(tensors)
+            tensors.append(_projected(inner, graph.tensors[source]))
+            nodes.append(_projection(f"{node.name}:{inner.name}", inner, source, made[attribute]))
+    return [*nodes, _mixing(node, given, made, {t: tensors[t - len(graph.tensors)] for t in made.values()})]
+
+
+def _arguments(node: Node) -> dict[str, Any]:
+    """What the call gives each parameter of the layer's ``call``; keys are the values if nothing else is said."""
+    args, kwargs = node.arguments
+    given = dict(inspect.signature(node.layer.call).bind(*args, **kwargs).arguments)
+    if given.get("key") is None:
+        given["key"] = given.get("value")
+    return given
+
+
+def _projected(layer: Any, given: Tensor) -> Tensor:
+    output = layer.compute_output_spec(keras.KerasTensor((None, *given.shape), given.dtype))
+    shape = tuple(output.shape[1:])
+    return Tensor((*given.shape[:-1], *shape[len(given.shape) - 1 :]), str(output.dtype))
+
+
+def _projection(name: str, layer: Any, source: int, output: int) -> Node:
+    def call(arrays: Sequence[Any], called: Any = layer) -> list[Any]:
+        return [called(arrays[0])]
+
+    return Node(0, name, layer, (source,), (output,), call, arguments=((Input(0),), {}))
+
+
+def _mixing(node: Node, given: Mapping[str, Any], made: Mapping[str, int], tensors: Mapping[int, Tensor]) -> Node:
+    """The node of what follows the projections: its inputs are these, and other tensors of the call, such as masks."""
+    others = {name: x for name, x in given.items() if name not in PROJECTIONS.values()}
+    numbers = [x.number for x in keras.tree.flatten(others) if isinstance(x, Input)]
+    attend = partial(_attended, node.layer, tuple(made), numbers, others)
+    query, key, value = (tensors[made[name]].shape for name in ("_query_dense", "_key_dense", "_value_dense"))
+    pairs = query[-2] * prod(query[:-2]) * prod(key[:-2])
+    output = prod(query[:-2]) * prod(node.layer._output_dense.kernel.shape)
+    work = pairs * (key[-1] + value[-1]) + output
+    layer = AttentionOfProjections(node.name, node.class_name, attend, pairs, work)
+    inputs = (*made.values(), *(node.inputs[number] for number in numbers))
+    return replace(node, layer=layer, inputs=inputs, call=layer, arguments=((), {}))
+
+
+def _attended(
+    layer: Any, projections: Sequence[str], numbers: Sequence[int], others: Mapping[str, Any], arrays: Sequence[Any]
+) -> list[Any]:
+    """What the layer makes of projected queries, keys and values: its own call, with projections that are there."""
+    count = len(projections)
+    inner = {name: partial(_handed_on, x) for name, x in zip(projections, arrays, strict=False)}
+    further = dict(zip(numbers, arrays[count:], strict=True))
+    named = keras.tree.map_structure(lambda x: further[x.number] if isinstance(x, Input) else x, dict(others))
+    query, key, value = arrays[:3]
+    called = with_inner(layer, inner)
+    return list(keras.tree.flatten(called(query, value, key=key, **{**named, "training": False})))
+
+
+def _handed_on(x: Any, _: Any) -> Any:
+    return x
+
+
+# --- truth values and whole numbers ----------------------------------------------------------------------------------
+
+# ``x > 0`` makes a tensor of truth values, ``argmax`` one of whole numbers. Windows are stored as differences; those of
+# zeros and ones, and of places along an axis, are exact in floating point. What makes such a tensor is followed by a
+# conversion, and what reads it is preceded by one back.
+
+PRECISE = ("float32", "float64")
+
+
+def with_whole_numbers_as_floats(graph: LayerGraph, floats: str) -> LayerGraph:
+    """The graph in which no operation makes whole numbers or truth values, but for the outputs of the model.
+
+    ``floats`` is the type in which the model is computed. In one of fewer bits than float32, only truth values are
+    exact, and the others stay what they are.
+    """
+    heads = {port.tensor for port in graph.outputs}
+    made = {t for node in graph.nodes if not isinstance(node.layer, keras.Layer) for t in node.outputs} - heads
+    found = {t: graph.tensors[t].dtype for t in made if _is_converted(graph.tensors[t].dtype, floats)}
+    if not found:
+        return graph
+    tensors = tuple(replace(x, dtype=floats) if t in found else x for t, x in enumerate(graph.tensors))
+    return replace(graph, tensors=tensors, nodes=tuple(_converting(node, found, floats) for node in graph.nodes))
+
+
+def _is_converted(dtype: str, floats: str) -> bool:
+    return dtype == "bool" or ("int" in dtype and floats in PRECISE)
+
+
+def _converting(node: Node, found: dict[int, str], floats: str) -> Node:
+    """The node with conversions around its call."""
+    if not any(t in found for t in (*node.inputs, *node.outputs)):
+        return node
+
+    def call(arrays: Sequence[Any], *layer: Any) -> list[Any]:
+        given = [keras.ops.cast(x, found[t]) if t in found else x for t, x in zip(node.inputs, arrays, strict=True)]
+        made = node.call(given, *layer)
+        return [keras.ops.cast(y, floats) if t in found else y for t, y in zip(node.outputs, made, strict=True)]
+
+    return replace(node, call=call)
+
+
+# --- the rewriting ---------------------------------------------------------------------------------------------------
 
 INFINITE = "puts infinite numbers into a tensor, whose changes are no numbers: write -1e9 in place of -inf"
 

@@ -17,7 +17,7 @@ import numpy as np
 from fastism_cli.model import backend
 from fastism_cli.model.graph import REFERENCE, Arguments, Input, LayerGraph, Node, Shape, Tensor
 from fastism_cli.model.keras_graph import operation_class
-from fastism_cli.rules.layer_settings import argument, is_constant
+from fastism_cli.rules.layer_calls import argument, is_constant
 
 # More copies than this are left to the operation; each becomes a window of its own.
 MAX_COPIES = 8

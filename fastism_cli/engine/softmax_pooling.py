@@ -22,13 +22,11 @@ from fastism_cli.model.graph import LayerGraph, Node, Shape
 from fastism_cli.rules.around_window import PooledBySoftmax
 from fastism_cli.rules.base import Decline, Facts, State, Unchanged, Window
 from fastism_cli.rules.combine import Concatenate
-from fastism_cli.rules.crop_pad_repeat import Repeat
 from fastism_cli.rules.einsum import ALPHABET, EinsumOfTensors
 from fastism_cli.rules.global_pool import LinearReduce, Maximum
-from fastism_cli.rules.layer_settings import has_other_arguments
-from fastism_cli.rules.pointwise import Broadcast, Identity
-from fastism_cli.rules.reshape import Reshaped, Transposed
-from fastism_cli.rules.scale_and_shift import WithConstant
+from fastism_cli.rules.layer_calls import has_other_arguments
+from fastism_cli.rules.pointwise import Broadcast, Identity, WithConstant
+from fastism_cli.rules.reshape import Repeat, Reshaped, Transposed
 from fastism_cli.rules.table import rule_of
 
 

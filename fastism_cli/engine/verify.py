@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from fastism_cli.engine.fastism import FastISM
-from fastism_cli.engine.given_inputs import check_all_given
+from fastism_cli.engine.inputs_and_scores import check_all_given
 from fastism_cli.engine.judge import Arrays, Judge, Sample, agree, largest, largest_error
 from fastism_cli.errors import ModelError, VerifyError
 from fastism_cli.model import backend

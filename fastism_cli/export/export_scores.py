@@ -6,19 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from fastism_cli.errors import UsageError
-from fastism_cli.export.exported_regions import Choice, ExportedRegions, ExportJob
-from fastism_cli.export.formats import FORMATS, Format, writer_of
-from fastism_cli.export.narrowpeak import write_peaks
-from fastism_cli.export.output_files import default_output, file_names, split_ending
+from fastism_cli.errors import UsageError, cell
+from fastism_cli.export.exported_regions import Choice, ExportedRegions, ExportJob, write_peaks
+from fastism_cli.export.formats import FORMATS, Format, default_output, file_names, split_ending, writer_of
 from fastism_cli.optional import require
 from fastism_cli.options.choices import EXPORT_COMPRESSIONS, OVERLAPS
 from fastism_cli.results.outputs import check_new_file, check_place, check_stream, require_name
 from fastism_cli.results.scores import Scores, open_scores
-from fastism_cli.results.space import check_space
-from fastism_cli.results.staging import Staging, is_stream, staged
+from fastism_cli.results.staging import Staging, check_space, is_stream, staged
 from fastism_cli.scores.tracks import Track, choose_tracks
-from fastism_cli.scores.written_names import cell
 
 TABLES = ("tsv", "parquet")
 PEAKS_ENDING = ".regions.narrowPeak"  # not that of the user's own peaks

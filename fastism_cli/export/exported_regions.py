@@ -1,4 +1,4 @@
-"""The regions that an export writes: which they are, and where on the genome."""
+"""The regions that an export writes: which they are, where on the genome, and the narrowPeak beside every export."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
-from fastism_cli.results.schema import Status
+from fastism_cli.errors import cell
+from fastism_cli.results.schema import STRAND, Status
 from fastism_cli.results.score_blocks import GenomeBlock
 from fastism_cli.results.scores import Scores
 from fastism_cli.scores.tracks import Array, Track
@@ -179,3 +180,29 @@ def one_hot(seq: Array) -> Array:
     """Codes (n, W) as int8 (n, W, 4); an N is four zeros."""
     rows: Array = np.eye(5, 4, dtype=np.int8)
     return rows.take(seq, axis=0)
+
+
+# --- the narrowPeak beside every export ------------------------------------------------------------------------------
+
+NO_VALUE = -1  # of p and q: ENCODE's value for unknown
+
+
+def write_peaks(path: str, regions: ExportedRegions) -> None:
+    """One line a row, in their order: the window of even width, its summit in the middle.
+
+    All rows lie on their contig: the regions are limited to those.
+
+    The strand is that of the record, whatever the model saw. Tabs and line ends in names are written as blanks.
+    """
+    with open(path, "w", encoding="utf-8") as file:
+        for piece in regions.pieces():
+            file.write(_lines(piece, regions.peak_width))
+
+
+def _lines(places: Places, width: int) -> str:
+    names, strands = places.column("name"), places.column(STRAND)
+    columns = (places.chrom, places.start.tolist(), names, strands)
+    return "".join(
+        f"{chrom}\t{start}\t{start + width}\t{cell(name) or '.'}\t0\t{sign}\t0\t{NO_VALUE}\t{NO_VALUE}\t{width // 2}\n"
+        for chrom, start, name, sign in zip(*columns, strict=True)
+    )

@@ -17,7 +17,7 @@ from typing import IO, NamedTuple
 
 from pybedtools import Interval, IntervalIterator
 
-from fastism_cli.errors import RegionError, log_of
+from fastism_cli.errors import Listing, RegionError, log_of
 from fastism_cli.genome.input_files import (
     GZIP_MAGIC,
     NO_BGZF_END,
@@ -27,7 +27,6 @@ from fastism_cli.genome.input_files import (
     spooled,
     stdin_bytes,
 )
-from fastism_cli.options.problems import Listing
 
 logger = log_of(__name__)
 

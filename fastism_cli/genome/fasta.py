@@ -12,13 +12,12 @@ from functools import cached_property
 import numpy as np
 from pyfaidx import FetchError
 
-from fastism_cli.errors import RegionError, SequenceError
+from fastism_cli.errors import Listing, RegionError, SequenceError
 from fastism_cli.genome.alphabet import DNA, Alphabet, Codes
 from fastism_cli.genome.bed import BedSummary, Region
 from fastism_cli.genome.fasta_index import IndexedFasta, build_index, find_index
 from fastism_cli.genome.fasta_scan import BYTE_ORDER_MARK, CR_ALONE, scan
 from fastism_cli.genome.input_files import GZIP_MAGIC, NO_BGZF_END, has_bgzf_header, lacks_bgzf_end
-from fastism_cli.options.problems import Listing
 
 _CHRM_OF_HG19 = 16_571  # bases, in the file of UCSC; MT has 16,569
 _BGZF_NAMES = (".gz", ".bgz")  # the names that pyfaidx reads as bgzip

@@ -10,9 +10,8 @@ from typing import IO, NamedTuple, NoReturn
 
 import numpy as np
 
-from fastism_cli.errors import SequenceError, log_of
+from fastism_cli.errors import Listing, SequenceError, log_of
 from fastism_cli.genome.input_files import Blocks, read_block
-from fastism_cli.options.problems import Listing
 
 logger = log_of(__name__)
 

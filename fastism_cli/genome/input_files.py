@@ -1,4 +1,4 @@
-"""Input files of any kind: checksums, copies of streams, blocks of bgzip, and reading by a child process.
+"""Input files of any kind: checksums, copies of streams, bgzip, arrays, and reading by a child process.
 
 A damaged HDF5 file can make its library crash or run for ever, and no thread can stop it. So a child process reads each
 file first, with a limit of processor time.
@@ -15,6 +15,7 @@ import os
 import resource
 import shutil
 import signal
+import stat
 import struct
 import sys
 import tempfile
@@ -23,9 +24,12 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from fastism_cli.errors import ResourceError, SequenceError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MAX_READ_WHOLE = 1 << 28  # bytes: larger files are known by samples
 SAMPLES, SAMPLE_BYTES = 1024, 1 << 16
@@ -417,3 +421,45 @@ def as_utf8(text: str) -> str:
 def printable(text: str) -> str:
     """Without control characters, which names in a damaged file can hold."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+# --- numbers of a .npy file, mapped from the disk --------------------------------------------------------------------
+
+HOW_TO_SAVE = "Write an array of numbers with numpy.save."
+NUMBERS = "biuf"  # kinds of types: truth values, integers, floats
+
+
+def array_in(path: str, what: str) -> np.ndarray:
+    """The array of a file, which is read where it is used.
+
+    Parameters
+    ----------
+    what : str
+        The option with the file, as a message begins.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be read, or holds something else than one array of numbers.
+    """
+    import numpy as np  # here: what reads no array starts without it
+
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise UsageError(f"{what} is no regular file. {HOW_TO_SAVE}")
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise UsageError(f"{what} cannot be read: {error.strerror or error}") from error
+    except UsageError:
+        raise
+    except Exception as error:  # a damaged header can make NumPy raise anything
+        raise UsageError(f"{what} is no array, or an empty one. {HOW_TO_SAVE}") from error
+    if not isinstance(found, np.ndarray):  # an archive of several
+        found.close()
+        raise UsageError(f"{what} is an archive of arrays (.npz). {HOW_TO_SAVE}")
+    if found.dtype.kind not in NUMBERS:
+        raise UsageError(f"{what} holds values of type {found.dtype}, which are no numbers. {HOW_TO_SAVE}")
+    more = os.path.getsize(path) - found.offset - found.nbytes if isinstance(found, np.memmap) else 0
+    if found.size and more:
+        raise UsageError(f"{what} has {more:,} bytes behind its array of shape {found.shape}. {HOW_TO_SAVE}")
+    return found

@@ -1,4 +1,4 @@
-"""Read the variants of a VCF, plain, compressed or BCF, as text.
+"""Read the variants of a VCF, plain, compressed or BCF, as text; the header and the index of one that is written.
 
 The lines are read by this module, so that every column can be written again as its text was. Bytes that are not UTF-8,
 such as Latin-1 in descriptions, are kept as surrogates (``ERRORS``).
@@ -14,13 +14,13 @@ import re
 import stat
 import tempfile
 import zlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import IO, Any, NamedTuple, cast
 
-from fastism_cli.errors import SequenceError, UsageError
+from fastism_cli.errors import Listing, SequenceError, UsageError
 from fastism_cli.genome.input_files import (
     GZIP_MAGIC,
     NO_BGZF_END,
@@ -30,7 +30,7 @@ from fastism_cli.genome.input_files import (
     spooled,
     stdin_bytes,
 )
-from fastism_cli.options.problems import Listing
+from fastism_cli.version import __version__
 
 FIXED = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO")
 INFO_COLUMN = 7
@@ -400,3 +400,63 @@ def _value_fault(columns: Sequence[str]) -> str:
     if not _ALLELES.fullmatch(alt):
         return f": ALT {quoted(alt)} holds a character that no allele has."
     return f": ALT {quoted(alt)} has an empty allele." if "" in alt.split(",") else ""
+
+
+# --- what is written into a VCF --------------------------------------------------------------------------------------
+
+MAX_TBI = 2**29 - 1  # length of a contig that a .tbi index can hold; a .csi index has no limit
+
+
+def info_keys(prefix: str, labels: Sequence[str]) -> list[str]:
+    """An INFO key for each target: the prefix, followed by its label (as a valid key) if there are several.
+
+    Examples
+    --------
+    >>> info_keys("DELTA", ["out"]), info_keys("DELTA", ["out/K562 (1)", "out/HepG2"])
+    (["DELTA"], ["DELTA_out_K562__1_", "DELTA_out_HepG2"])
+    """
+    if len(labels) == 1:
+        return [prefix]
+    keys = [f"{prefix}_{re.sub(r'[^0-9A-Za-z_.]', '_', label)}" for label in labels]
+    while len(set(keys)) < len(keys):
+        keys = [f"{key}_{i}" if keys.count(key) > 1 else key for i, key in enumerate(keys)]
+    return keys
+
+
+def info_line(key: str, number: str, kind: str, description: str) -> str:
+    """The header line of an INFO field."""
+    quoted = re.sub(r"\s", " ", description).replace("\\", "\\\\").replace('"', '\\"')
+    return f'##INFO=<ID={key},Number={number},Type={kind},Description="{quoted}">'
+
+
+def header(contigs: Mapping[str, int], info_lines: Sequence[str], *, reference: str = "") -> str:
+    """Everything before the first record."""
+    lines = [
+        "##fileformat=VCFv4.3",
+        f"##source=fastism {__version__}",
+        *([f"##reference={reference}"] if reference else []),
+        '##FILTER=<ID=PASS,Description="All filters passed">',
+        *(f"##contig=<ID={name},length={size}>" for name, size in contigs.items()),
+        *info_lines,
+        "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def index_names(path: str) -> list[str]:
+    """The names that an index of a VCF may have; none of one that is not compressed."""
+    return [] if path.endswith(".vcf") else [f"{path}.tbi", f"{path}.csi"]
+
+
+def index(pysam: Any, path: str, contigs: Mapping[str, int], last: int = 0) -> str:
+    """Index a sorted, bgzipped VCF: ``PATH.tbi``, or ``PATH.csi`` if a contig is too long for that.
+
+    Parameters
+    ----------
+    last : int
+        The largest position of a record, which may be beyond its contig.
+    """
+    is_long = max([last, *contigs.values()]) > MAX_TBI
+    name = path + (".csi" if is_long else ".tbi")
+    pysam.tabix_index(path, preset="vcf", force=True, csi=is_long, index=name)
+    return name

@@ -1,18 +1,23 @@
-"""Make of any model one whose calls can be read, and whose sequence has shape (length, letters).
+"""Other forms of a model or a layer, such as the engine can read, and whether two forms agree.
 
-A subclassed model becomes a functional model of one layer. A model whose sequence lies in an image, (L, 1, 4),
-(1, L, 4), (4, L, 1), (L, 4, 1), or has its letters first, (4, L), gets layers in front that take (L, 4). One with a
-head of True and False, or of one number without an axis of targets, gets layers behind it.
+Any model becomes one whose calls can be read, and whose sequence has shape (length, letters). A subclassed model
+becomes a functional model of one layer. A model whose sequence lies in an image, (L, 1, 4), (1, L, 4), (4, L, 1), (L,
+4, 1), or has its letters first, (4, L), gets layers in front that take (L, 4). One with a head of True and False, or
+of one number without an axis of targets, gets layers behind it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cache
+from types import CodeType, FunctionType
 from typing import Any
 
 import keras
+import numpy as np
 
 from fastism_cli.errors import ModelError, UsageError
+from fastism_cli.model import backend
 from fastism_cli.model.keras_graph import (
     function_of,
     input_names,
@@ -22,6 +27,214 @@ from fastism_cli.model.keras_graph import (
     pack_inputs,
 )
 from fastism_cli.model.loading.config_entries import plain_name
+
+# --- subclasses of Keras' own layers ---------------------------------------------------------------------------------
+
+# A subclass that only sets itself up in another way, by its ``__init__``, ``build`` or ``get_config``, computes what
+# its Keras class does. That is read from the names: the subclass defines none that the ``call`` of the Keras class
+# reads.
+
+# What a subclass can define without a difference to what a built layer computes.
+SETTING_UP = frozenset(
+    "__init__ build get_config from_config get_build_config build_from_config compute_output_shape "
+    "compute_output_spec count_params add_weight save_own_variables load_own_variables save_assets load_assets "
+    "__module__ __qualname__ __doc__ __annotations__ __annotate__ __annotate_func__ __annotations_cache__ "
+    "__firstlineno__ __static_attributes__ __orig_bases__ __parameters__ __abstractmethods__ _abc_impl __repr__ "
+    "__str__ __dict__ __weakref__ _tf_module_ignored_properties _obj_type".split()
+)
+# Attributes that hold the layers inside of a layer.
+INNER = ("layer", "forward_layer", "backward_layer", "cell", "cells")
+# What each layer has of its own: methods that Keras wraps, and the places where it is called.
+OF_THE_OBJECT = frozenset({"build", "quantize", "_inbound_nodes", "_outbound_nodes"})
+
+
+def as_keras_layer(layer: Any) -> Any:
+    """The layer itself, or one of the Keras class whose ``call`` it has, with the same weights and settings.
+
+    So are the layers inside of a wrapper such as Bidirectional, and the cells of a recurrent layer.
+    """
+    if not isinstance(layer, keras.Layer) or isinstance(layer, keras.Model):
+        return layer
+    base = keras_class(type(layer))
+    if base is None or not _computes_as(layer, base, but_for=frozenset()):
+        return layer
+    inner = {name: _inside(vars(layer)[name]) for name in INNER if name in vars(layer)}
+    if type(layer) is base and all(vars(layer)[name] is value for name, value in inner.items()):
+        return layer
+    return _copy_of_class(layer, base, inner)
+
+
+def as_its_base(layer: Any, base: type) -> Any | None:
+    """What ``super().call(...)`` inside the ``call`` of a subclass runs, as a layer of the Keras class ``base``.
+
+    None if the subclass has more that the ``call`` of ``base`` reads. It has the settings of this moment: a ``call``
+    can change them before it calls that of its base, and back afterwards.
+    """
+    return _copy_of_class(layer, base, {}) if _computes_as(layer, base, but_for=frozenset({"call"})) else None
+
+
+def with_inner(layer: Any, inner: dict[str, Any]) -> Any:
+    """A layer of one of Keras' own classes, with the same weights and settings, but with these attributes."""
+    return _copy_of_class(layer, type(layer), inner)
+
+
+def keras_class(cls: type) -> type | None:
+    """The first class of ``keras.layers`` among a class and its bases; None for one that has no ``call`` of Keras."""
+    found = next((base for base in cls.__mro__ if _is_of_keras(base)), None)
+    return found if found is not None and getattr(keras.layers, found.__name__, None) is found else None
+
+
+def name_of(activation: Any) -> str:
+    """The name of a function, or of the class of another callable."""
+    return getattr(activation, "__name__", None) or type(activation).__name__
+
+
+def is_keras_function(activation: Any) -> bool:
+    """Whether this is one of Keras' own activation functions, by identity and not by name."""
+    return getattr(keras.activations, name_of(activation), None) is activation
+
+
+def _is_of_keras(cls: type) -> bool:
+    return (cls.__module__ + ".").startswith("keras.")
+
+
+def _inside(value: Any) -> Any:
+    if not isinstance(value, (list, tuple)):
+        return as_keras_layer(value)
+    found = [as_keras_layer(item) for item in value]
+    return value if all(a is b for a, b in zip(found, value, strict=True)) else found
+
+
+def _computes_as(layer: Any, base: type, *, but_for: frozenset[str]) -> bool:
+    """Whether nothing that the subclass or the object defines is read by the ``call`` of ``base``."""
+    if base in (keras.layers.Layer, keras.layers.Lambda):
+        return False
+    own = {name for cls in type(layer).__mro__ if cls not in base.__mro__ for name in vars(cls)}
+    replaced = {name for name in vars(layer) if callable(getattr(base, name, None))} - OF_THE_OBJECT
+    read = _names_read(base)
+    return all(name not in read and _is_harmless(name, base) for name in (own | replaced) - but_for)
+
+
+def _is_harmless(name: str, base: type) -> bool:
+    if name.startswith("__") and name.endswith("__"):
+        return name in SETTING_UP
+    return name in SETTING_UP or not hasattr(base, name)
+
+
+@cache
+def _names_read(base: type) -> frozenset[str]:
+    """All names and words in the code that the ``call`` of a Keras class can reach through its own methods."""
+    found: set[str] = set()
+    waiting = ["call"]
+    done: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        done.add(name)
+        for code in _code_of(base, name):
+            words = set(_words(code))
+            found |= words
+            waiting += [word for word in words - done if hasattr(base, word)]
+    return frozenset(found - {"__init__", "__class__"})
+
+
+def _code_of(base: type, name: str) -> Iterator[CodeType]:
+    """The code of a method or property, as each class among the bases that are Keras' own defines it."""
+    for cls in base.__mro__:
+        value = vars(cls).get(name) if _is_of_keras(cls) else None
+        value = getattr(value, "__wrapped__", value)
+        value = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+        if isinstance(value, FunctionType):
+            yield value.__code__
+
+
+def _words(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, str):
+            yield constant
+        elif isinstance(constant, CodeType):
+            yield from _words(constant)
+
+
+def _copy_of_class(layer: Any, base: Any, inner: dict[str, Any]) -> Any:
+    copy = base.__new__(base)
+    keras.Layer.__init__(copy, name=layer.name)  # what Keras keeps of the arguments of ``call`` is that of ``base``
+    settings = {name: value for name, value in vars(layer).items() if _is_setting(name)}
+    vars(copy).update({**settings, **inner})
+    return copy
+
+
+def _is_setting(name: str) -> bool:
+    return name not in OF_THE_OBJECT and not name.lstrip("_").startswith("call_")
+
+
+# --- whether two forms agree -----------------------------------------------------------------------------------------
+
+# Two forms that compute the same add up the same numbers in another order. A sum of n terms of similar size then
+# differs by about sqrt(n) roundings of its largest partial sum, which is about as large as the largest output. 64
+# roundings are a sum of 4,096 terms, such as a dense layer or a convolution has; in float32 they are 7.6e-6. Errors in
+# the meaning of a layer (another epsilon, another activation, weights that are swapped) are larger by far.
+ROUNDINGS = 64
+# Types of 16 bits keep sums in float32 and round only the results: fewer of their coarse roundings add up.
+MAX_TOLERANCE = 0.1
+
+
+def tolerance(values: np.ndarray) -> float:
+    """The difference that rounding can explain, in the units of ``values``: relative to the largest of them."""
+    name = values.dtype.name
+    epsilon = 2.0**-7 if name == "bfloat16" else float(np.finfo(values.dtype).eps) if values.dtype.kind == "f" else 0.0
+    # float64 is taken for float32: a layer may hold constants of float32
+    relative = min(ROUNDINGS * max(epsilon, float(np.finfo("float32").eps)), MAX_TOLERANCE)
+    return relative * float(np.abs(values.astype("float64")).max(initial=1e-30))
+
+
+def agree(wanted: Sequence[Any], found: Sequence[Any], *, nan_is_nan: bool = False) -> bool:
+    """Whether two lists of arrays have the same shapes and, up to rounding, the same values.
+
+    Arrays of the backend or of NumPy. A NaN agrees with nothing; with ``nan_is_nan`` it agrees with another, as long as
+    half of the values are numbers.
+    """
+    pairs = [(_as_numpy(x), _as_numpy(y)) for x, y in zip(wanted, found, strict=True)]
+    return all(x.shape == y.shape and _close(x.astype("float64"), y.astype("float64"), x, nan_is_nan) for x, y in pairs)
+
+
+def _close(wanted: np.ndarray, found: np.ndarray, given: np.ndarray, nan_is_nan: bool) -> bool:
+    if not nan_is_nan:
+        return np.allclose(wanted, found, rtol=0, atol=tolerance(given))
+    numbers = np.isfinite(wanted)
+    same = np.array_equal(wanted[~numbers], found[~numbers], equal_nan=True) and numbers.mean() >= 0.5
+    return same and np.allclose(wanted[numbers], found[numbers], rtol=0, atol=tolerance(given[numbers]))
+
+
+def _as_numpy(x: Any) -> np.ndarray:
+    return x if isinstance(x, np.ndarray) else backend.to_numpy(x)
+
+
+def random_inputs(
+    tensors: Sequence[tuple[Sequence[int], str]], *, one_hot: bool = False, n: int = 2
+) -> list[np.ndarray]:
+    """Random arrays for inputs of these shapes (without batch axis) and types, ``n`` rows each.
+
+    Normal numbers for floats, 0 and 1 for all others. With ``one_hot``, as a model that reads sequences expects it:
+    one-hot rows along the last axis, or 0 and 1 where there is one axis.
+    """
+    rng = np.random.default_rng(0)
+    return [_random(rng, (n, *shape), dtype, one_hot) for shape, dtype in tensors]
+
+
+def _random(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, one_hot: bool) -> np.ndarray:
+    if one_hot and len(shape) > 2:
+        return np.eye(shape[-1])[rng.integers(0, shape[-1], shape[:-1])].astype(_numpy_type(dtype))
+    if one_hot or "float" not in dtype:
+        return rng.integers(0, 2, shape).astype(_numpy_type(dtype))
+    return rng.normal(size=shape).astype(_numpy_type(dtype))
+
+
+def _numpy_type(dtype: str) -> str:
+    return "float32" if dtype == "bfloat16" else dtype  # NumPy has no bfloat16; the backend casts
+
+
+# --- models whose calls can be read ----------------------------------------------------------------------------------
 
 Axis = int | None
 

@@ -25,7 +25,7 @@ class DeviceChoices:
     max_working_set : float
         The same, where a call pays only with more substitutions than fit ``working_set``.
     late_working_set : float
-        Bytes that the largest of the late steps can fill (see :mod:`fastism_cli.engine.late_part`).
+        Bytes that the largest of the late steps can fill (see :mod:`fastism_cli.engine.stage`).
     max_substitutions : int
         Of one call.
     naive_batches : tuple of int

@@ -1,4 +1,4 @@
-"""Read a Keras model as a :class:`LayerGraph`, and call it. Keras' internals are read here (and in custom_objects.py).
+"""Read a Keras model as a :class:`LayerGraph`, and call it. Keras' internals are read here (and in config_entries.py).
 
 Nested models are opened: a node is always one call of one layer, or of one ``keras.ops`` operation. A shared layer is
 one layer in several nodes.

@@ -13,10 +13,10 @@ import keras
 
 from fastism_cli.errors import ModelError, UsageError
 from fastism_cli.model import backend
+from fastism_cli.model.adapt import is_keras_function
 from fastism_cli.model.graph import LayerGraph, Port
-from fastism_cli.model.keras_class import is_keras_function
 from fastism_cli.model.keras_graph import all_layers, is_tf_keras, layer_graph, quantised_layers
-from fastism_cli.model.loading.custom_objects import usual_names
+from fastism_cli.model.loading.config_entries import usual_names
 
 _FLOATS = frozenset({"float16", "bfloat16", "float32", "float64", "mixed_float16", "mixed_bfloat16"})
 

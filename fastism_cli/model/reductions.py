@@ -33,12 +33,11 @@ import numpy as np
 from keras import ops
 from keras.backend import standardize_dtype
 
-from fastism_cli.errors import UsageError
+from fastism_cli.errors import UsageError, brief
 from fastism_cli.model import backend
-from fastism_cli.model.agreement import random_inputs
+from fastism_cli.model.adapt import random_inputs
 from fastism_cli.model.graph import Shape
 from fastism_cli.options.choices import Function, reduction_text
-from fastism_cli.options.problems import brief
 
 TRIED_SEQUENCES = 3
 

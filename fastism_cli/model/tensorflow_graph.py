@@ -22,8 +22,8 @@ import keras
 import numpy as np
 
 from fastism_cli.model.graph import Input
+from fastism_cli.model.tensorflow_arithmetic import ELEMENTS, WINDOWS
 from fastism_cli.model.tensorflow_axes import AXES
-from fastism_cli.model.tensorflow_elements import ELEMENTS
 from fastism_cli.model.tensorflow_values import (
     BATCHES,
     Made,
@@ -35,7 +35,6 @@ from fastism_cli.model.tensorflow_values import (
     operand_of,
     settled,
 )
-from fastism_cli.model.tensorflow_windows import WINDOWS
 
 # What each operation of a TensorFlow graph is in Keras, by the name that TensorFlow has for it.
 OPERATIONS = {**ELEMENTS, **AXES, **WINDOWS}

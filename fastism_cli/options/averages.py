@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from operator import index
 from typing import NamedTuple
 
-from fastism_cli.errors import UsageError
-from fastism_cli.options.choices import MOST_LENGTH, MOST_TARGETS, signed_number, whole_number
-from fastism_cli.options.per_head import split_named
-from fastism_cli.options.problems import brief
+from fastism_cli.errors import UsageError, brief
+from fastism_cli.options.choices import MOST_LENGTH, MOST_TARGETS, signed_number, split_named, whole_number
 
 AVERAGES = ("scores", "outputs")  # what is averaged: after the reduction of a head, or before
 Pairs = tuple[tuple[int, int], ...]  # of targets that the other strand exchanges

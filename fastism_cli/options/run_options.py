@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
-from fastism_cli.errors import UsageError
+from fastism_cli.errors import UsageError, brief
 from fastism_cli.options.averages import AVERAGES, Averages, parse_averages
 from fastism_cli.options.choices import (
     CENTERS,
@@ -17,6 +17,8 @@ from fastism_cli.options.choices import (
     DELTA_DTYPES,
     EDGES,
     ENGINES,
+    FILE,
+    LETTERS,
     MISSING_CONTIG,
     MOST_BASES,
     MOST_IN_A_CALL,
@@ -29,16 +31,16 @@ from fastism_cli.options.choices import (
     SCALES,
     Kind,
     Reduce,
+    Shard,
     kinds_of,
+    parse_replacement,
+    parse_shard,
     reduction_text,
     reductions_of,
     signed_number,
+    split_named,
     whole_number,
 )
-from fastism_cli.options.per_head import split_named
-from fastism_cli.options.problems import brief
-from fastism_cli.options.replacement import FILE, LETTERS, parse_replacement
-from fastism_cli.options.shard import Shard, parse_shard
 
 # Options with a fixed set of values.
 CHOICES: dict[str, Sequence[str]] = {

@@ -9,10 +9,9 @@ from math import prod
 
 import numpy as np
 
-from fastism_cli.errors import OutputError
+from fastism_cli.errors import MAX_LONG_LETTERS, OutputError, brief
 from fastism_cli.options.averages import Averages, parse_averages
 from fastism_cli.options.choices import COMPRESSIONS, DELTA_DTYPES
-from fastism_cli.options.problems import MAX_LONG_LETTERS, brief
 from fastism_cli.results import schema
 from fastism_cli.scores.tracks import Track, head_tracks
 

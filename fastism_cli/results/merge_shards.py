@@ -13,16 +13,15 @@ import h5py
 import numpy as np
 
 from fastism_cli.errors import OutputError, ResourceError, UsageError
-from fastism_cli.options.shard import array_expression
+from fastism_cli.options.choices import array_expression
 from fastism_cli.results import schema
-from fastism_cli.results.chunk_writer import ChunkWriter
+from fastism_cli.results.chunk_writer import ChunkWriter, create_columns, write_header
+from fastism_cli.results.contents import SAME, differences
 from fastism_cli.results.crash_safe_file import new_hdf5
-from fastism_cli.results.datasets import create_columns, write_header
 from fastism_cli.results.intact import note_datasets, readable, seal, sum_of_chunks
 from fastism_cli.results.ism_file import IsmFile, read_result
 from fastism_cli.results.layout import Layout
 from fastism_cli.results.outputs import check_new_file, inputs_of_result
-from fastism_cli.results.same_run import SAME, differences
 from fastism_cli.results.staging import require_free
 from fastism_cli.results.writer import ResultWriter
 from fastism_cli.scores.tracks import Array

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from fastism_cli.errors import OutputError
+from fastism_cli.errors import OutputError, brief
 from fastism_cli.genome.input_files import STDIN, content_sha256, file_sha256
-from fastism_cli.options.per_head import split_named
-from fastism_cli.options.problems import brief
-from fastism_cli.results.crash_safe_file import in_use, is_in_use
-from fastism_cli.results.journal import NEW, SUFFIX, read_checkpoint
+from fastism_cli.options.choices import split_named
+from fastism_cli.results.crash_safe_file import NEW, SUFFIX, in_use, is_in_use, read_checkpoint
 from fastism_cli.results.layout import MeanOf, ModelFile
 from fastism_cli.results.schema import PARTIAL_SUFFIX
 from fastism_cli.results.staging import STDOUT_NAMES, is_pipe, is_stream, names_stream

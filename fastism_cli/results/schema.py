@@ -18,7 +18,7 @@
                      0 is
 
 Everything has a checksum, whatever the compression: see :mod:`fastism_cli.results.intact`. Of an index of shards, /seq,
-/ref and /delta are virtual: see :mod:`fastism_cli.results.shard_index`. The files are of version
+/ref and /delta are virtual: see :mod:`fastism_cli.results.ism_file`. The files are of version
 1.10 of HDF5's own format.
 
 N counts rows, L bases, T targets. A positional head that was not reduced has its axes in place of T.

@@ -19,24 +19,21 @@ from typing import Any
 
 import numpy as np
 
-from fastism_cli.errors import UsageError
+from fastism_cli.errors import UsageError, cell
 from fastism_cli.genome.alphabet import DNA, RNA
 from fastism_cli.genome.placement import span_text, window_offset
 from fastism_cli.options.run_options import Window, substituted_window
 from fastism_cli.results.block_reader import stored_blocks
-from fastism_cli.results.genome_substitutions import LETTERS, GenomeSubstitutions, genome_substitutions
+from fastism_cli.results.hdf5_files import RegionColumns
 from fastism_cli.results.intact import ROWS_AT_ONCE, readable
 from fastism_cli.results.ism_file import Dataset, IsmFile, read_result
 from fastism_cli.results.outputs import Recorded, inputs_of_result
-from fastism_cli.results.region_columns import RegionColumns
 from fastism_cli.results.schema import MODEL_STRAND, STRAND, Status
-from fastism_cli.results.score_blocks import ScoreBlock
-from fastism_cli.scores.block_places import BlockPlaces
-from fastism_cli.scores.interactions import PairMap, pair_map
+from fastism_cli.results.score_blocks import LETTERS, GenomeSubstitutions, ScoreBlock, genome_substitutions
+from fastism_cli.scores.importance import BlockPlaces, PairMap, pair_map
 from fastism_cli.scores.labelled import LabelledScores, Loaded
 from fastism_cli.scores.region import RegionScores
 from fastism_cli.scores.tracks import Array, Track
-from fastism_cli.scores.written_names import cell
 
 REGION_LABELS = ("name", "chrom", "start", "end", "strand", MODEL_STRAND)
 

@@ -1,9 +1,10 @@
-"""Write outputs: into a stream, or into files that get their names only when all of them are complete."""
+"""Write outputs, if there is space: into a stream, or into files that get their names only when all are complete."""
 
 from __future__ import annotations
 
 import filecmp
 import os
+import shutil
 import stat
 import sys
 import tempfile
@@ -11,8 +12,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
 
-from fastism_cli.errors import OutputError, ResourceError
+from fastism_cli.errors import OutputError, ResourceError, size_text
 from fastism_cli.genome.input_files import STDIN, as_utf8
+from fastism_cli.results.schema import PARTIAL_SUFFIX
 from fastism_cli.results.stdout import stdout_descriptor
 
 # --- stdout and pipes ------------------------------------------------------------------------------------------------
@@ -228,3 +230,30 @@ def staged(output: str, option: str = "--output", *, overwrite: bool) -> Iterato
                 f"{output} cannot be written: {error.strerror or error}. "
                 "What was unfinished was removed. Free space or choose another --output."
             ) from error
+
+
+# --- whether an output fits on its disk ------------------------------------------------------------------------------
+
+
+def check_space(output: str, wanted: int) -> None:
+    """Refuse an output that does not fit on the disk.
+
+    Raises
+    ------
+    OutputError
+        Says both numbers.
+    """
+    free = shutil.disk_usage(os.path.dirname(output) or ".").free
+    if wanted > free:
+        raise OutputError(
+            f"{output} will take up to {size_text(wanted)}, but only {size_text(free)} are free on its disk. "
+            "Choose fewer --targets, a smaller --window, --dtype float16, or another --output."
+        )
+
+
+def unfinished_bytes(output: str) -> int:
+    """Bytes of the unfinished file of an earlier run, which is continued or replaced: the output can have its space."""
+    try:
+        return os.path.getsize(output + PARTIAL_SUFFIX)
+    except OSError:
+        return 0

@@ -18,14 +18,12 @@ import numpy.typing as npt
 from fastism_cli.errors import OutputError, ResourceError
 from fastism_cli.options.choices import CHECKPOINT_SECONDS
 from fastism_cli.results import schema
-from fastism_cli.results.chunk_writer import ChunkWriter, RowBuffer
-from fastism_cli.results.crash_safe_file import open_disk
-from fastism_cli.results.datasets import create_datasets, dataset_names, write_header
+from fastism_cli.results.chunk_writer import ChunkWriter, RowBuffer, create_datasets, dataset_names, write_header
+from fastism_cli.results.contents import SAME, SAME_ROWS, differences
+from fastism_cli.results.crash_safe_file import damaged, open_disk, sync_folder
 from fastism_cli.results.intact import note_datasets, seal
-from fastism_cli.results.journal import damaged, sync_folder
 from fastism_cli.results.layout import Layout
 from fastism_cli.results.outputs import check_output
-from fastism_cli.results.same_run import SAME, SAME_ROWS, differences
 from fastism_cli.results.staging import require_free
 from fastism_cli.scores.tracks import Array
 
@@ -38,7 +36,7 @@ class ResultWriter:
     Leaving the context finishes the file; leaving it by an exception keeps the rows so far, for ``resume``, or removes
     a file that has none. One separate thread makes all calls of HDF5, so that no signal interrupts them: Ctrl-C waits
     for the current call. Every ``checkpoint_seconds``, a checkpoint makes sure that the rows so far survive a kill: see
-    :mod:`fastism_cli.results.journal`.
+    :mod:`fastism_cli.results.crash_safe_file`.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@ The names here are what a rule for a custom layer needs.
 """
 
 from fastism_cli.rules.base import EVERYWHERE, Decline, Form, Rule, Window
+from fastism_cli.rules.layer_calls import per_position
 from fastism_cli.rules.table import register_rule, rule_of
-from fastism_cli.rules.window_arrays import per_position
 
 __all__ = ["EVERYWHERE", "Decline", "Form", "Rule", "Window", "per_position", "register_rule", "rule_of"]

@@ -19,7 +19,7 @@ from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Facts, Form, Rule,
 from fastism_cli.rules.einsum import ALPHABET
 from fastism_cli.rules.frames import Frame, hull
 from fastism_cli.rules.global_pool import ChannelReduce, Reduced
-from fastism_cli.rules.window_arrays import lowest, per_position
+from fastism_cli.rules.layer_calls import lowest, per_position
 
 # The parts of a total, arrays of one shape each.
 Total = tuple[Any, ...]

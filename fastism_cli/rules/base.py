@@ -21,7 +21,7 @@ from typing import Any
 
 from fastism_cli.model.graph import Node, Shape
 from fastism_cli.rules.frames import Frame
-from fastism_cli.rules.strips import Strip
+from fastism_cli.rules.window_rows import Strip
 
 
 class Form(Enum):
@@ -31,7 +31,7 @@ class Form(Enum):
 
 
 class Splits(Enum):
-    """How many rows of a frame a rule needs at once, in a compiled stage (see :mod:`fastism_cli.rules.strips`).
+    """How many rows of a frame a rule needs at once, in a compiled stage (see :mod:`fastism_cli.rules.window_rows`).
 
     NONE: all rows, as one array. ROWS: every row by itself, so that it can be given any rows and returns those. VIEWS:
     as ROWS, on the strips that :meth:`Rule.views` makes of the input. STRIPS: the rule handles strips itself.

@@ -12,8 +12,7 @@ from keras import ops
 
 from fastism_cli.rules.base import Call, Decline, Facts, Flat, Form, Rule, Splits, State, Unchanged, Window
 from fastism_cli.rules.frames import Frame, hull
-from fastism_cli.rules.layer_settings import require_no_constant_by_position
-from fastism_cli.rules.window_arrays import from_keras, to_keras, without
+from fastism_cli.rules.layer_calls import from_keras, require_no_constant_by_position, to_keras, without
 
 
 def aligned_hull(facts: Facts) -> Frame:

@@ -1,4 +1,4 @@
-"""Conv1D in 'channels_last': linear in the delta, computed by matrix products.
+"""Conv1D in 'channels_last', and its sum over the positions: linear in the delta, computed by matrix products.
 
 A convolution of stride 1 multiplies every changed row with the whole kernel at once and adds the products where they
 overlap (GEMM + fold): ``width * kernel_size`` products of channels instead of the ``(width + span - 1) * kernel_size``
@@ -7,31 +7,102 @@ that it takes to recompute the output window, as fastISM does (Nair et al. 2022)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial, reduce
 from itertools import pairwise
 from math import prod
 from typing import Any
 
+import numpy as np
 from keras import ops
 
+from fastism_cli.model import backend
 from fastism_cli.model.device_choices import device_choices
 from fastism_cli.model.graph import Node
-from fastism_cli.rules.base import Call, Facts, Form, Rule, State, Window
+from fastism_cli.model.reductions import Mean, Reduction
+from fastism_cli.rules.base import EVERYWHERE, Call, Facts, Form, Rule, Splits, State, Window
 from fastism_cli.rules.frames import Frame, changed_outputs, dilated_span, needed_inputs, pad_amounts
-from fastism_cli.rules.karatsuba import (
-    even_odd_both,
-    fold_even_odd,
-    halving_pays,
-    is_large_kernel,
-    n_products,
-    saves_enough,
-)
-from fastism_cli.rules.layer_settings import without_activation
-from fastism_cli.rules.move_rows import shift
-from fastism_cli.rules.strips import Piece, Strip
-from fastism_cli.rules.window_arrays import merge_batch, split_batch
+from fastism_cli.rules.layer_calls import merge_batch, split_batch, without_activation
+from fastism_cli.rules.window_rows import Piece, Strip, rows_at, shift, sum_rows
+
+# --- fewer products over a narrow window -----------------------------------------------------------------------------
+
+# To add up the products of every row with every tap is to multiply two polynomials, rows and taps, whose coefficients
+# are matrices. With even and odd coefficients apart, ``x = e(z^2) + z o(z^2)`` and ``w = f(z^2) + z g(z^2)``::
+#
+#     x w  =  e f + z^2 o g  +  z ((e + o) (f + g) - e f - o g)
+#
+# Three products of half the size take the place of four (Karatsuba and Ofman 1962): 63 products of a row with a tap for
+# 7 rows and 11 taps instead of 77, at the price of the sums. All sums of a small delta are small, so that the error is
+# that of a few more roundings of it.
+
+MIN_SAVING = 0.12  # share of the products that must be saved to pay for the sums
+MIN_CHANNELS = 64  # with fewer, a product takes as long to read and write as to compute
+MAX_PRODUCTS = 200  # rows times taps: more would make too many pieces
+
+
+def count_even_odd(n: int) -> tuple[int, int]:
+    """How many of ``n`` are even, and how many odd."""
+    return n - n // 2, n // 2
+
+
+def n_products(rows: int, taps: int) -> int:
+    """How many products of a row with a tap Karatsuba's method takes."""
+    (even_rows, odd_rows), (even_taps, odd_taps) = count_even_odd(rows), count_even_odd(taps)
+    return 2 * even_rows * even_taps + odd_rows * odd_taps
+
+
+def saves_enough(rows: int, taps: int) -> bool:
+    return n_products(rows, taps) <= (1 - MIN_SAVING) * rows * taps and rows * taps <= MAX_PRODUCTS
+
+
+def is_large_kernel(channels: int, taps: int, filters: int) -> bool:
+    """Whether the method can be worth it for a kernel, however many rows it meets."""
+    return taps > 2 and min(channels, filters) >= MIN_CHANNELS
+
+
+def halving_pays(dtype: Any) -> bool:
+    """Whether numbers of this type can be added up without harm, which 16 bits cannot, and faster than multiplied."""
+    is_precise = str(dtype) in ("float32", "float64")
+    return is_precise and (device_choices().halves_tf32 or not backend.multiplies_in_tf32())
+
+
+def even_odd_both(x: Any, axis: int) -> tuple[Any, Any, Any]:
+    """Even entries of an axis, odd ones, and their sum."""
+    every_other = [slice(None)] * axis
+    even, odd = x[(*every_other, slice(0, None, 2))], x[(*every_other, slice(1, None, 2))]
+    short = even.shape[axis] - odd.shape[axis]
+    return even, odd, even + ops.pad(odd, [(0, short if i == axis else 0) for i in range(len(x.shape))])
+
+
+def fold_even_odd(products: Sequence[Any]) -> Strip:
+    """Add up the products of even, odd and both (S, P, A, rows, taps, filters) to the sum of all products."""
+    even, odd, both = (diagonal_sums(y) for y in products)
+    length = sum(y.shape[3] + y.shape[4] for y in products[:2]) - 1
+    odd_at = dict(enumerate(odd))
+    pieces = []
+    for j in range(length):
+        i = j // 2
+        before = odd_at.get(i - 1) if j % 2 == 0 else odd_at.get(i)
+        if j % 2 == 0:
+            row = even[i] if before is None else before if i == len(even) else even[i] + before
+        else:
+            row = both[i] - even[i] if before is None else both[i] - even[i] - before
+        pieces.append(Piece(j, j + 1, row))
+    return Strip(tuple(pieces))
+
+
+def diagonal_sums(y: Any) -> list[Any]:
+    """Entry ``j``: sum over the taps ``k`` of row ``j - k``; arrays (S, P, A, 1, filters)."""
+    rows, taps = y.shape[3:5]
+    terms = [
+        [y[:, :, :, j - k : j - k + 1, k] for k in range(taps) if 0 <= j - k < rows] for j in range(rows + taps - 1)
+    ]
+    return [reduce(ops.add, present) for present in terms]
+
+
+# --- Conv1D ----------------------------------------------------------------------------------------------------------
 
 MAX_NARROW = 8  # channels: the letters of a sequence, and few more
 # Multiply-adds in the time that it takes to write and add up one product on a processor. Basset's first layer (19 taps,
@@ -275,3 +346,98 @@ def fold_padded(y: Any, dilation: int) -> Strip:
 
 def _sum_of(terms: list[Any]) -> Any:
     return reduce(ops.add, terms) if terms else None
+
+
+# --- Conv1D whose outputs are summed over the positions --------------------------------------------------------------
+
+# A profile head reduced by its sum or mean is linear in the input of its convolution. An input position that is a
+# kernel's span away from both ends reaches an output by every tap, so all such rows can be added up before they are
+# multiplied. The few rows at the ends lack some taps, for which they are corrected. No output is ever made.
+
+
+class SummedConvolution:
+    """A Conv1D without activation over ``n_in`` positions, then a :class:`Reduction`; called like a layer."""
+
+    def __init__(self, layer: Any, reduction: Reduction, call: Any, n_in: int) -> None:
+        self.layer, self.reduction, self.n_in = layer, reduction, n_in
+        self.name = layer.name
+        self._call = call
+
+    @property
+    def weights(self) -> Any:
+        return self.layer.weights
+
+    def __call__(self, x: Any) -> Any:
+        (y,) = self._call([x])
+        return self.reduction(y)
+
+
+def can_be_summed(layer: Any, n_in: int) -> bool:
+    plain = layer.groups == 1 and layer.strides[0] == 1 and layer.data_format == "channels_last"
+    return bool(plain and n_in >= 2 * dilated_span(layer.kernel_size[0], layer.dilation_rate[0]))
+
+
+def summed_taps(layer: Any, reduction: Reduction, n_in: int) -> np.ndarray:
+    """The sum of taps by which each input position adds to the reduced head, float64 (n_in, channels, filters)."""
+    kernel = np.asarray(backend.to_numpy(layer.kernel), "float64")
+    dilation = layer.dilation_rate[0]
+    span = dilated_span(len(kernel), dilation)
+    pads = pad_amounts(layer.padding, span=span, stride=1, n_in=n_in)
+    total = np.zeros((n_in, *kernel.shape[1:]))
+    for tap, weights in enumerate(kernel):
+        output = np.arange(n_in) + pads[0] - tap * dilation
+        total[(output >= 0) & (output < n_in + sum(pads) - span + 1)] += weights
+    if isinstance(reduction, Mean):
+        total /= n_in + sum(pads) - span + 1
+    return total
+
+
+def end_rows(layer: Any, n_in: int) -> list[int]:
+    """Input positions that do not reach an output by every tap."""
+    n = dilated_span(layer.kernel_size[0], layer.dilation_rate[0]) - 1
+    return [*range(n), *range(n_in - n, n_in)]
+
+
+class SummedConvolutionRule(Rule):
+    """Sum the rows, multiply once, and correct for the rows at the ends."""
+
+    form = Form.DELTA
+    linear = True
+    splits = Splits.STRIPS
+
+    def propagate(self, facts: Facts) -> State:
+        return EVERYWHERE
+
+    def prepare(self, node: Node) -> dict[str, Any]:
+        """The sum of all taps (channels, filters), and differences from it at the ends (rows, channels, filters)."""
+        summed: SummedConvolution = node.layer
+        layer, n_in = summed.layer, summed.n_in
+        taps = summed_taps(layer, summed.reduction, n_in)
+        inside = taps[n_in // 2]
+        arrays = {"inside": inside, "ends": taps[end_rows(layer, n_in)] - inside}
+        return {name: ops.convert_to_tensor(x.astype(str(layer.compute_dtype))) for name, x in arrays.items()}
+
+    def delta(self, call: Call, *inputs: Any) -> Any:
+        (strip,) = inputs
+        summed: SummedConvolution = call.layer
+        total = strip.total(sum_rows, ops.add)
+        result = weighted(total[:, :, :, None], call.params["inside"][None])
+        ends = end_rows(summed.layer, summed.n_in)
+        if not ends:
+            return result
+        frame = call.facts.window.frame
+        window = strip.as_array(strip.any_array.shape, strip.any_array.dtype)
+        at = np.asarray(ends, "int32")[None, :] - call.first(frame)[:, None]
+        return result + weighted(rows_at(window, at), call.params["ends"])
+
+    def multiply_adds(self, facts: Facts, output: State) -> int:
+        layer = facts.layer.layer
+        rows = 1 + len(end_rows(layer, facts.layer.n_in))
+        return int(rows * facts.window.channels[0] * layer.filters)
+
+
+def weighted(x: Any, weights: Any) -> Any:
+    """(S, P, A, rows, channels) by (rows, channels, filters) -> (S, P, A, filters)"""
+    elements = x.shape[3] * x.shape[4]
+    flat = ops.matmul(ops.reshape(x, (-1, elements)), ops.reshape(weights, (elements, -1)))
+    return ops.reshape(flat, (*x.shape[:3], weights.shape[-1]))

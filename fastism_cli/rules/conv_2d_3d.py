@@ -16,8 +16,7 @@ from keras import ops
 from fastism_cli.model.graph import Node
 from fastism_cli.rules.base import Call, Decline, Facts, Form, Rule, State, Window
 from fastism_cli.rules.frames import Frame, changed_outputs, dilated_span, needed_inputs, pad_amounts
-from fastism_cli.rules.layer_settings import first_spatial, without_activation
-from fastism_cli.rules.window_arrays import from_keras, to_keras, without
+from fastism_cli.rules.layer_calls import first_spatial, from_keras, to_keras, without, without_activation
 
 
 class Spatial(Rule):

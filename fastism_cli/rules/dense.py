@@ -1,4 +1,4 @@
-"""Dense: along the channels of every position, or on a flattened window with the rows of the kernel that it meets."""
+"""Dense, along the channels of every position or on a flattened window; Embedding, of integers made of one-hot rows."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from keras import ops
 from fastism_cli.model.graph import Node
 from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Extra, Facts, Form, Rule, State, Window
 from fastism_cli.rules.frames import Frame, equal_stretches
-from fastism_cli.rules.layer_settings import without_activation
-from fastism_cli.rules.move_rows import place
-from fastism_cli.rules.window_arrays import along_positions
+from fastism_cli.rules.layer_calls import along_positions, merge_batch, split_batch, without_activation
+from fastism_cli.rules.window_rows import place
 
 
 class Dense(Rule):
@@ -136,3 +135,33 @@ def _grouped(frame: Frame, stretches: list[tuple[int, int, int]], size: int) -> 
     starts = tuple(min(start for _, _, start in group) for group in groups)
     widest = max(max(start for _, _, start in group) - low for group, low in zip(groups, starts, strict=True))
     return StartGroups(bounds, starts, frame.width + widest)
+
+
+# --- Embedding -------------------------------------------------------------------------------------------------------
+
+
+class ToIntegers(Rule):
+    """One-hot rows to the integer of each position's letter."""
+
+    form = Form.VALUE
+
+    def propagate(self, facts: Facts) -> State:
+        return Window(facts.window.frame, facts.window.channels[:-1])
+
+    def value(self, call: Call, *inputs: Any) -> Any:
+        return call.facts.node.call(inputs)[0]  # as floating-point numbers: see engine/rewrite.py
+
+
+class Lookup(Rule):
+    """A row of weights for each integer."""
+
+    form = Form.VALUE
+
+    def propagate(self, facts: Facts) -> State:
+        if facts.window.flat is not None:
+            raise Decline("reads a flattened tensor")
+        return Window(facts.window.frame, (*facts.window.channels, facts.layer.output_dim))
+
+    def value(self, call: Call, *inputs: Any) -> Any:
+        (x,) = inputs
+        return split_batch(call.layer(merge_batch(x)), x)

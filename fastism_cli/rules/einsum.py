@@ -16,9 +16,8 @@ from keras import ops
 from fastism_cli.model.graph import Input, Node, Shape
 from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Extra, Facts, Form, Rule, State, Unchanged, Window
 from fastism_cli.rules.frames import Frame, hull
-from fastism_cli.rules.layer_settings import is_constant, without_activation
-from fastism_cli.rules.strips import sum_rows
-from fastism_cli.rules.window_arrays import per_position, without
+from fastism_cli.rules.layer_calls import is_constant, per_position, without, without_activation
+from fastism_cli.rules.window_rows import sum_rows
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 

@@ -21,8 +21,8 @@ from keras import ops
 from fastism_cli.model import backend
 from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Facts, Form, Rule, State, Unchanged, Window
 from fastism_cli.rules.frames import Frame
-from fastism_cli.rules.move_rows import place_by_rows
 from fastism_cli.rules.recurrent_cells import ROUNDING, CellSteps, Stage, steps_of
+from fastism_cli.rules.window_rows import place_by_rows
 
 # With a window of more than this share of the positions, what follows is as quick on all of them.
 MAX_SHARE = 0.75

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from fastism_cli.model.keras_class import is_keras_function
+from fastism_cli.model.adapt import is_keras_function
 
 # Half of the last bit of a number of each type, relative to the numbers of a state: what is smaller is rounding.
 ROUNDING = {"float64": 2.0**-54, "float32": 2.0**-25, "float16": 2.0**-12, "bfloat16": 2.0**-9}

@@ -2,7 +2,7 @@
 
 ``LAYERS`` and ``OPERATIONS`` are the whole mapping, family by family; the files beside this one hold the rules.
 Classes are looked up exactly, never by ``isinstance``: a subclass may override ``call`` (one that does not is made a
-layer of its Keras class before, see model/keras_class.py). A layer that is quantised, or whose ``call`` was replaced,
+layer of its Keras class before, see model/adapt.py). A layer that is quantised, or whose ``call`` was replaced,
 computes something else than its class: it has no rule.
 """
 
@@ -30,14 +30,11 @@ from fastism_cli.rules.around_window import (
     PooledBySoftmax,
     PooledBySoftmaxRule,
 )
-from fastism_cli.rules.attention import WHY as WHY_ATTENTION
-from fastism_cli.rules.attention import AttentionOfProjections, AttentionRule
 from fastism_cli.rules.base import Rule
 from fastism_cli.rules.combine import Concatenate, LinearMerge, Merge, MergeAlong
-from fastism_cli.rules.conv import Conv
+from fastism_cli.rules.conv import Conv, SummedConvolution, SummedConvolutionRule
 from fastism_cli.rules.conv_2d_3d import SpatialConv, TransposedConv, convolve, convolve_depthwise, convolve_separable
-from fastism_cli.rules.crop_pad_repeat import Move, Padded, Repeat, repeats_argument, up_sampling
-from fastism_cli.rules.dense import Dense
+from fastism_cli.rules.dense import Dense, Lookup, ToIntegers
 from fastism_cli.rules.einsum import (
     Einsum,
     EinsumLayer,
@@ -50,22 +47,28 @@ from fastism_cli.rules.einsum import (
     matmul,
     tensordot,
 )
-from fastism_cli.rules.embedding import Lookup, ToIntegers
-from fastism_cli.rules.global_pool import ChannelReduce, FromLowest, LinearReduce, Maximum, axis_argument, spatial_axes
-from fastism_cli.rules.head_reductions import (
+from fastism_cli.rules.global_pool import (
     CenterSum,
+    ChannelReduce,
+    FromLowest,
+    LinearReduce,
+    Maximum,
     NeedsWholeHead,
     SelectTargets,
     WindowMax,
     WindowMean,
     WindowNorm,
     WindowSum,
+    axis_argument,
+    spatial_axes,
 )
-from fastism_cli.rules.layer_settings import arguments, has_other_arguments
-from fastism_cli.rules.letters_of_pairs import SumOfLetters, SumOfLettersRule
+from fastism_cli.rules.layer_calls import arguments, has_other_arguments
+from fastism_cli.rules.opaque import WHY as WHY_ATTENTION
+from fastism_cli.rules.opaque import AttentionOfProjections, AttentionRule, Supposed, SupposedRule
 from fastism_cli.rules.pointwise import (
     Activated,
     Apply,
+    BatchNorm,
     Broadcast,
     Cast,
     EachPosition,
@@ -73,15 +76,21 @@ from fastism_cli.rules.pointwise import (
     Identity,
     NewChannels,
     Pointwise,
+    Rescale,
     RowsOfTable,
+    SlopedReLU,
+    Standardise,
     Taken,
+    WithConstant,
     along_positions_axis,
 )
-from fastism_cli.rules.pool import AveragePool, MaxPool
-from fastism_cli.rules.pool_2d_3d import SpatialAveragePool, SpatialMaxPool, SpatialMove, SpatialRepeat
+from fastism_cli.rules.pool import AveragePool, MaxPool, SpatialAveragePool, SpatialMaxPool, SpatialMove, SpatialRepeat
 from fastism_cli.rules.recurrent import Recurrence, Recurrent
 from fastism_cli.rules.reshape import (
     Flatten,
+    Move,
+    Padded,
+    Repeat,
     Reshaped,
     Sliced,
     Transposed,
@@ -90,17 +99,18 @@ from fastism_cli.rules.reshape import (
     item,
     moved,
     permuted,
+    repeats_argument,
     swapped,
+    up_sampling,
 )
-from fastism_cli.rules.scale_and_shift import BatchNorm, Rescale, SlopedReLU, Standardise, WithConstant
 from fastism_cli.rules.several_windows import (
     FurtherWindow,
     FurtherWindowRule,
     MaximumOverWindows,
     MaximumOverWindowsRule,
+    SumOfLetters,
+    SumOfLettersRule,
 )
-from fastism_cli.rules.summed_conv import SummedConvolution, SummedConvolutionRule
-from fastism_cli.rules.supposed import Supposed, SupposedRule
 
 # A rule, or a function that chooses one for a node.
 Choice = Rule | Callable[[Node], Rule]
@@ -226,14 +236,14 @@ LAYERS: dict[tuple[type, ...], Choice] = {
     (SummedConvolution,): SummedConvolutionRule(),
     # around_window.py
     (PooledBySoftmax,): PooledBySoftmaxRule(),
-    # attention.py: what engine/projections.py makes of MultiHeadAttention and GroupQueryAttention
+    # attention.py: what engine/rewrite.py makes of MultiHeadAttention and GroupQueryAttention
     (AttentionOfProjections,): AttentionRule(),
     # recurrent.py: what engine/recurrences.py makes of LSTM, GRU, SimpleRNN, RNN and Bidirectional
     (Recurrence,): Recurrent(),
     # several_windows.py
     (FurtherWindow,): lambda node: FurtherWindowRule(node.layer.rule),
     (MaximumOverWindows,): lambda node: MaximumOverWindowsRule(node.layer.rule),
-    # letters_of_pairs.py: what engine/letters_apart.py puts behind the layers that are linear
+    # letters_of_pairs.py: what engine/split_windows.py puts behind the layers that are linear
     (SumOfLetters,): SumOfLettersRule(),
     # supposed.py: for estimates
     (Supposed,): SupposedRule(),

@@ -10,12 +10,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from fastism_cli.engine.given_inputs import OtherInput, check_all_given
-from fastism_cli.errors import UsageError
-from fastism_cli.genome.npy_files import array_in
-from fastism_cli.options.choices import MOST_TARGETS
-from fastism_cli.options.per_head import Units, by_head, parse_range, split_named
-from fastism_cli.options.problems import brief
+from fastism_cli.engine.inputs_and_scores import OtherInput, check_all_given
+from fastism_cli.errors import UsageError, brief
+from fastism_cli.genome.input_files import array_in
+from fastism_cli.options.choices import MOST_TARGETS, Units, by_head, parse_range, split_named
 from fastism_cli.results.layout import HeadLayout
 
 CONSTANTS = {"zeros": 0.0, "ones": 1.0}

@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastism_cli.engine.given_inputs import OtherInput
-from fastism_cli.errors import UsageError, log_of
+from fastism_cli.engine.inputs_and_scores import OtherInput
+from fastism_cli.errors import Problems, UsageError, log_of
 from fastism_cli.genome.alphabet import Alphabet, Codes
 from fastism_cli.genome.fasta import RecordSource
 from fastism_cli.genome.placement import Geometry
-from fastism_cli.model.loading.source import ModelSource
-from fastism_cli.options.problems import Problems
+from fastism_cli.model.loading.load import ModelSource
 from fastism_cli.options.run_options import RunOptions
-from fastism_cli.run.checks import ModelChoices, RegionInputs, check_choices, open_regions
 from fastism_cli.run.inputs_and_targets import OtherInputs, fit_inputs
 from fastism_cli.run.job import load_scorer
 from fastism_cli.run.region_reader import Reader
+from fastism_cli.run.request import ModelChoices, RegionInputs, check_choices, open_regions
 
 if TYPE_CHECKING:
     from fastism_cli.engine.fastism import FastISM

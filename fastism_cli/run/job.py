@@ -10,22 +10,20 @@ from itertools import islice
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastism_cli.errors import UsageError, log_of
+from fastism_cli.errors import UsageError, log_of, size_text
 from fastism_cli.genome.fasta import RecordSource
 from fastism_cli.genome.placement import Geometry
-from fastism_cli.model.loading.source import ModelSource
+from fastism_cli.model.loading.load import ModelSource
+from fastism_cli.options.choices import parse_shard
 from fastism_cli.options.run_options import RunOptions, substituted_window
-from fastism_cli.options.shard import parse_shard
 from fastism_cli.results.layout import HeadLayout, Layout, PairsLayout, ReplacedBlocks
 from fastism_cli.results.schema import Status
-from fastism_cli.results.space import check_space, unfinished_bytes
-from fastism_cli.run.checks import ModelChoices, RegionInputs, RunInputs
-from fastism_cli.run.devices import require_device
+from fastism_cli.results.staging import check_space, unfinished_bytes
 from fastism_cli.run.inputs_and_targets import OtherInputs, fit_inputs, stored_heads
 from fastism_cli.run.region_reader import Reader, RecordCounts
-from fastism_cli.run.request import RunRequest
-from fastism_cli.run.start_backend import import_backend
-from fastism_cli.scores.memory import FEWER, check_memory, memory_of_machine, size_text
+from fastism_cli.run.request import ModelChoices, RegionInputs, RunInputs, RunRequest
+from fastism_cli.run.start_backend import import_backend, require_device
+from fastism_cli.scores.labelled import FEWER, check_memory, memory_of_machine
 
 if TYPE_CHECKING:
     from fastism_cli.engine.fastism import FastISM
@@ -342,7 +340,7 @@ def load_scorer(
     from fastism_cli.engine.fastism import FastISM
     from fastism_cli.model import backend
     from fastism_cli.model.keras_graph import has_variable_length
-    from fastism_cli.model.loading.custom_objects import load_rules
+    from fastism_cli.model.loading.config_entries import load_rules
 
     require_device(backend.device_kind())
     model = source.load()

@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastism_cli.errors import RegionError, SequenceError
+from fastism_cli.errors import RegionError, SequenceError, refuse_regions
 from fastism_cli.genome.alphabet import Alphabet, Codes
 from fastism_cli.genome.bed import BedSource, Region
 from fastism_cli.genome.fasta import Genome, RecordSource, where
 from fastism_cli.genome.placement import Geometry, Placement, span_text
-from fastism_cli.options.problems import refuse_regions
 from fastism_cli.results.schema import REGION_COLUMNS, Status
 
 PAST_END, EDGE_HINT = "pass an end of their contig", "Use --edge pad or --edge skip."

@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections import Counter
-from contextlib import ExitStack
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from fastism_cli.errors import RegionError, log_of
 from fastism_cli.options.run_options import RunOptions
 from fastism_cli.results.chunk_writer import spare_threads
+from fastism_cli.results.contents import SAME, SAME_ROWS, differences
 from fastism_cli.results.ism_file import read_result
-from fastism_cli.results.same_run import SAME, SAME_ROWS, differences
 from fastism_cli.results.schema import Status
 from fastism_cli.results.writer import ResultWriter, other_configuration
-from fastism_cli.run.checks import RunInputs, check_run, may_replace
 from fastism_cli.run.inspect_and_verify import check_engine, check_pairs
 from fastism_cli.run.job import DryRun, Job, load_job
-from fastism_cli.run.request import RunRequest
+from fastism_cli.run.request import RunInputs, RunRequest, check_run, may_replace
 from fastism_cli.run.scored_block import Computed, computed_blocks, settle_block, write_block
 from fastism_cli.run.start_backend import import_backend
 from fastism_cli.run.summary import (
@@ -33,7 +34,74 @@ from fastism_cli.run.summary import (
     steady_rate,
     write_summary,
 )
-from fastism_cli.run.threads import read_ahead, write_behind
+
+# --- two threads beside the main one ---------------------------------------------------------------------------------
+
+# Each thread holds a fixed number of blocks. An exception in a thread is raised in the main thread at its next block.
+# Leaving the context for any reason ends the thread.
+
+T = TypeVar("T")
+
+_END = object()
+
+
+@contextmanager
+def read_ahead(items: Generator[T, None, None], *, depth: int = 1) -> Iterator[Generator[T, None, None]]:
+    """Run a generator in a thread, at most ``depth`` finished items ahead, besides the one that it works on.
+
+    The context is an iterator over the items. It raises the generator's exception.
+    """
+    pool = ThreadPoolExecutor(1, thread_name_prefix="reader")
+    ahead: deque[Future[Any]] = deque(pool.submit(next, items, _END) for _ in range(depth + 1))
+
+    def received() -> Generator[T, None, None]:
+        while (item := ahead.popleft().result()) is not _END:
+            ahead.append(pool.submit(next, items, _END))
+            yield item
+
+    try:
+        yield received()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        items.close()
+
+
+@contextmanager
+def write_behind(write: Callable[[T], object], *, depth: int = 1) -> Iterator[Callable[[T], None]]:
+    """Call ``write`` in a thread, in order; at most ``depth`` items wait, besides the one that it works on.
+
+    The context is a function that hands an item over. It raises the exception of an earlier ``write``, and so does
+    leaving the context, which waits for the last ``write`` unless the body failed. Nothing is written after an error.
+    """
+    pool = ThreadPoolExecutor(1, thread_name_prefix="writer")
+    behind: deque[Future[None]] = deque()
+    failed: list[BaseException] = []
+
+    def guarded(item: T) -> None:
+        if failed:
+            return
+        try:
+            write(item)
+        except BaseException as error:
+            failed.append(error)
+
+    def put(item: T) -> None:
+        behind.append(pool.submit(guarded, item))
+        if len(behind) > depth + 1:
+            behind.popleft().result()
+        if failed:
+            raise failed[0]
+
+    try:
+        yield put
+        pool.shutdown()
+        if failed:
+            raise failed[0]
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+# --- the run ---------------------------------------------------------------------------------------------------------
 
 logger = log_of(__name__)
 

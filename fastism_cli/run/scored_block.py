@@ -10,8 +10,7 @@ from math import prod
 
 import numpy as np
 
-from fastism_cli.engine.mutagenesis_result import MutagenesisResult, PairsResult
-from fastism_cli.engine.score_arrays import blank, fill_up
+from fastism_cli.engine.inputs_and_scores import MutagenesisResult, PairsResult, blank, fill_up
 from fastism_cli.genome.alphabet import Codes
 from fastism_cli.results.layout import PairsLayout
 from fastism_cli.results.schema import Status

@@ -1,4 +1,4 @@
-"""Import Keras with its backend, hiding the start-up messages of the C++ libraries, and keep compiled programs.
+"""Import Keras with its backend, quietly, on the devices of ``--devices``, and keep compiled programs.
 
 TensorFlow (XLA) and JAX each have a cache of compiled programs on disk. This module says where, and removes damaged
 files before TensorFlow reads them, as they would end the run.
@@ -11,14 +11,16 @@ import hashlib
 import json
 import os
 import platform
+import shutil
+import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from fastism_cli.errors import UsageError, log_of
+from fastism_cli.errors import UsageError, brief, log_of
 from fastism_cli.model.quiet import held_back_stderr, log_errors_only
 from fastism_cli.options.choices import cache_folder
 from fastism_cli.version import __version__
@@ -204,3 +206,66 @@ def _seals(folder: Path) -> dict[str, list[int]]:
 def _sum(path: Path) -> list[int]:
     data = path.read_bytes()
     return [len(data), zlib.crc32(data)]
+
+
+# --- --devices -------------------------------------------------------------------------------------------------------
+
+CPU = "cpu"
+GIVEN = "FASTISM_DEVICE"  # tells a process which device it was given
+
+
+def parse_devices(asked: str | None) -> list[str]:
+    """Make a list of ``"all"``, ``"0,1"`` or ``"cpu,cpu"``; an empty one of None.
+
+    Raises
+    ------
+    UsageError
+        If a name is empty.
+    """
+    if asked is None:
+        return []
+    if asked == "all":
+        return visible_gpus() or [CPU]
+    names = [name.strip() for name in asked.split(",")]
+    if not all(names):
+        raise UsageError(f"--devices is all, or a list such as 0,1. Received: {brief(asked)!r}")
+    return names
+
+
+def visible_gpus() -> list[str]:
+    """List the GPUs that a scheduler shows to this process, or else those that the driver lists."""
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if allowed is not None:
+        return [name for name in allowed.split(",") if name not in ("", "-1", "NoDevFiles")]
+    if not shutil.which("nvidia-smi"):
+        return []
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return [str(i) for i in range(sum(line.startswith("GPU ") for line in listed.stdout.splitlines()))]
+
+
+def environment(device: str) -> Mapping[str, str]:
+    """Environment variables that show a process only this device."""
+    if device == CPU:
+        return {GIVEN: device, "CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
+    return {GIVEN: device, "CUDA_VISIBLE_DEVICES": device}
+
+
+def require_device(found: str) -> None:
+    """Check that a process that was given a GPU computes on it.
+
+    Parameters
+    ----------
+    found : "gpu" or "cpu"
+        What the backend computes on.
+
+    Raises
+    ------
+    UsageError
+        If this process was given a GPU and the backend found none.
+    """
+    given = os.environ.get(GIVEN, CPU)
+    if given != CPU and found == "cpu":
+        raise UsageError(
+            f"--devices {given}: the backend finds no such GPU. See nvidia-smi -L, and whether the backend was "
+            "installed for GPUs: pip install 'fastism-cli[cuda]'."
+        )

@@ -20,17 +20,16 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from fastism_cli.errors import FastISMError, OutputError, UsageError, log_of
+from fastism_cli.options.choices import Shard
 from fastism_cli.options.run_options import RunOptions
-from fastism_cli.options.shard import Shard
+from fastism_cli.results.crash_safe_file import read_checkpoint
 from fastism_cli.results.ism_file import read_result
-from fastism_cli.results.journal import read_checkpoint
 from fastism_cli.results.merge_shards import join, part_attributes, parts_of
 from fastism_cli.results.outputs import unfinished_names
 from fastism_cli.results.schema import PARTIAL_SUFFIX, Status
-from fastism_cli.run.checks import RunInputs, check_run, may_replace
-from fastism_cli.run.devices import environment, parse_devices
-from fastism_cli.run.request import RunRequest
+from fastism_cli.run.request import RunInputs, RunRequest, check_run, may_replace
 from fastism_cli.run.score_regions import finished_before, score_request
+from fastism_cli.run.start_backend import environment, parse_devices
 from fastism_cli.run.summary import Progress, RunSummary, write_summary
 
 logger = log_of(__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import prod
@@ -9,16 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastism_cli.errors import UsageError
+from fastism_cli.errors import OutputError, UsageError, size_text
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.optional import require
-from fastism_cli.options.choices import PICTURE_BASES
-from fastism_cli.options.figure_options import FigureOptions
-from fastism_cli.scores.block_places import BlockPlaces, base_importance
-from fastism_cli.scores.drawing.appearance import require_libraries, style
+from fastism_cli.options.choices import PICTURE_BASES, FigureOptions
+from fastism_cli.scores.drawing.axes import require_libraries, style
 from fastism_cli.scores.drawing.whole_figure import Contents, figure, panel_of
-from fastism_cli.scores.importance import hypothetical, importance
-from fastism_cli.scores.interactions import PairMap
+from fastism_cli.scores.importance import BlockPlaces, PairMap, base_importance, hypothetical, importance
 from fastism_cli.scores.region import RegionScores
 from fastism_cli.scores.tracks import Array, Track, choose_tracks
 
@@ -342,3 +340,31 @@ def units_of(values: Any, tracks: Sequence[Track], inner: int) -> Array:
     end = values.ndim - inner
     flat = values.reshape(len(values), prod(values.shape[1:end]), *values.shape[end:])
     return np.asarray(flat[:, [track.unit for track in tracks]])
+
+
+# --- whether scores fit into memory ----------------------------------------------------------------------------------
+
+FEWER = "Reduce heads with positions (--reduce), or choose fewer --targets."
+
+
+ONE_REGION = "The scores of one region take"
+
+
+def check_memory(wanted: int, available: int | None, *, what: str = ONE_REGION, hint: str = FEWER) -> None:
+    """Refuse scores that do not fit into memory: positional heads that are kept whole, or too many pairs.
+
+    Raises
+    ------
+    OutputError
+        Says both numbers.
+    """
+    if available is not None and wanted > available:
+        raise OutputError(f"{what} {size_text(wanted)} in memory; this machine has {size_text(available)}. {hint}")
+
+
+def memory_of_machine() -> int | None:
+    """Bytes of physical memory; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None

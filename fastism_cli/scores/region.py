@@ -11,8 +11,7 @@ import numpy as np
 
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.genome.placement import span_text
-from fastism_cli.scores.block_places import BlockPlaces, base_importance
-from fastism_cli.scores.importance import importance
+from fastism_cli.scores.importance import BlockPlaces, base_importance, importance
 from fastism_cli.scores.tracks import Array
 
 SITE = 11  # bases, about a motif: with one base, noise would rank above a motif of moderately important bases

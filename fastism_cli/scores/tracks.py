@@ -8,9 +8,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy.typing as npt
 
-from fastism_cli.errors import UsageError
-from fastism_cli.options.per_head import parse_range, split_named
-from fastism_cli.options.problems import brief
+from fastism_cli.errors import UsageError, brief
+from fastism_cli.options.choices import parse_range, split_named
 
 Array = npt.NDArray[Any]  # of scores; shapes and types are in the docstrings
 

@@ -20,8 +20,7 @@ from click.testing import CliRunner, Result
 
 from fastism_cli import cli
 from fastism_cli.cli import COMMANDS, main
-from fastism_cli.cli.exit_codes import Terminated
-from fastism_cli.cli.messages import aligned, human
+from fastism_cli.cli.messages import Terminated, aligned, human
 from fastism_cli.results.ism_file import read_result
 from fastism_cli.run import start_backend
 from tests.helpers.small_run import RECORDS, Folder, make_folder

@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 
 from fastism_cli.cli import main
 from fastism_cli.results import merge_shards, scores
+from fastism_cli.results.crash_safe_file import read_checkpoint
 from fastism_cli.results.ism_file import read_result
-from fastism_cli.results.journal import read_checkpoint
 from fastism_cli.results.writer import ResultWriter
 from fastism_cli.run import score_regions
 from fastism_cli.run.job import Job

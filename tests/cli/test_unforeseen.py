@@ -61,7 +61,7 @@ WORK = {
     "export": "fastism_cli.export.export_scores.export_scores",
     "plot": "fastism_cli.report.plot_regions.plot_regions",
     "report": "fastism_cli.report.write_report.write_report",
-    "top": "fastism_cli.export.top_table.write_top",
+    "top": "fastism_cli.export.tables.write_top",
     "variants": "fastism_cli.run.variants.score_variants.score_variants",
     "inspect": "fastism_cli.run.inspect_and_verify.inspect_model",
     "verify": "fastism_cli.run.inspect_and_verify.verify_model",
@@ -305,9 +305,7 @@ def command_of(name: str) -> Any:
 
 def test_prints_go_nowhere_where_both_are_closed():
     """A command of a daemon, without stdout or stderr, still does its work."""
-    code = (
-        "from fastism_cli.results.stdout import stdout_for_results as s\nwith s(): print('x')\nopen('done','w').close()"
-    )
+    code = "from fastism_cli.results.stdout import stdout_for_results as s\nwith s(): print('x')\nopen('done', 'w')"
     arguments = [sys.executable, "-c", code]
     environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
     shell = " ".join(f"'{argument}'" if " " not in argument else f'"{argument}"' for argument in arguments)

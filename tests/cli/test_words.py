@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from fastism_cli import FastISM
 from fastism_cli.cli import COMMANDS, main
-from fastism_cli.cli.option_groups import GROUPS, OTHERS, Grouped, grouped
+from fastism_cli.cli.click_options import GROUPS, OTHERS, Grouped, grouped
 from fastism_cli.cli.run import next_step
 from fastism_cli.options.run_options import RunOptions
 from fastism_cli.results.schema import Status

@@ -16,8 +16,8 @@ from fastism_cli.engine.verify import verify
 from fastism_cli.errors import SequenceError, UsageError, VerifyError
 from fastism_cli.model import backend
 from fastism_cli.model.precision import with_dtype
-from fastism_cli.rules.blocks import Blocks
 from fastism_cli.rules.conv import Conv
+from fastism_cli.rules.frames import Blocks
 from tests.helpers.sequences import random_one_hot
 from tests.helpers.truth import errors_of, inputs_of
 from tests.models.zoo import FACTS, MODELS, ONE_EACH, randomise

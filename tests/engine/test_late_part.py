@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 from fastism_cli import FastISM
-from fastism_cli.engine.late_part import Cuts
+from fastism_cli.engine.stage import Cuts
 from fastism_cli.model import device_choices
 from tests.helpers.sequences import random_one_hot
 from tests.models.zoo import MODELS

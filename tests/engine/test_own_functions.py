@@ -9,8 +9,8 @@ from keras import layers, ops
 
 from fastism_cli import FastISM, register_rule
 from fastism_cli.engine.inspection import inspect_scorer
+from fastism_cli.model.adapt import as_keras_layer
 from fastism_cli.model.backend import BACKEND
-from fastism_cli.model.keras_class import as_keras_layer
 from fastism_cli.rules import table
 from tests.helpers.truth import errors_of, inputs_of
 from tests.models.zoo.blocks import conv, dna

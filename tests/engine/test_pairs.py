@@ -13,9 +13,9 @@ from fastism_cli.engine.plan import Plan
 from fastism_cli.errors import OutputError, UsageError
 from fastism_cli.model.precision import with_dtype
 from fastism_cli.rules.base import Window
-from fastism_cli.rules.blocks import Blocks
-from fastism_cli.rules.letters_of_pairs import SumOfLetters
-from fastism_cli.scores.interactions import strongest_of
+from fastism_cli.rules.frames import Blocks
+from fastism_cli.rules.several_windows import SumOfLetters
+from fastism_cli.scores.importance import strongest_of
 from tests.helpers.sequences import random_one_hot
 from tests.helpers.truth import Errors, inputs_of, largest
 from tests.models.zoo import FACTS, MODELS, ONE_EACH, randomise

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastism_cli.engine.score_arrays import alternates, scatter, set_reference_letters
+from fastism_cli.engine.inputs_and_scores import alternates, scatter, set_reference_letters
 
 
 @pytest.mark.parametrize("letters", [4, 20])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastism_cli import FastISM
-from fastism_cli.engine import batching, score_batches
+from fastism_cli.engine import batching
 from fastism_cli.engine.batching import MIN_SUBSTITUTIONS, MIN_TOGETHER, Batching
 from fastism_cli.engine.fast import FastEngine
 from fastism_cli.errors import ResourceError
@@ -47,7 +47,7 @@ def test_the_next_batch_is_started_before_the_last_is_read(scorer, monkeypatch):
     log = []
     start, read = FastEngine.deltas, backend.to_numpy
     monkeypatch.setattr(FastEngine, "deltas", lambda *args: log.append("start") or start(*args))
-    monkeypatch.setattr(score_batches.backend, "to_numpy", lambda x: log.append("read") or read(x))
+    monkeypatch.setattr(batching.backend, "to_numpy", lambda x: log.append("read") or read(x))
     n_batches = 4
     list(scorer.score_stream([(codes_of(scorer, 2), {}) for _ in range(n_batches)], window=everything(scorer)))
     assert log.count("start") == n_batches
@@ -65,7 +65,7 @@ def test_no_more_than_two_batches_are_taken_ahead(scorer):
             yield codes_of(scorer, 2), {}
 
     for done, _ in enumerate(scorer.score_stream(batches(), window=everything(scorer))):
-        assert len(taken) <= done + 1 + score_batches.AHEAD
+        assert len(taken) <= done + 1 + batching.AHEAD
 
 
 class OutOfMemory:
@@ -104,7 +104,7 @@ def test_memory_that_runs_out_at_any_moment_halves_the_batch(scorer, monkeypatch
 
     read = backend.to_numpy
     monkeypatch.setattr(
-        score_batches.backend, "to_numpy", lambda x: np.asarray(x) if isinstance(x, OutOfMemory) else read(x)
+        batching.backend, "to_numpy", lambda x: np.asarray(x) if isinstance(x, OutOfMemory) else read(x)
     )
     monkeypatch.setattr(FastEngine, "deltas", deltas)
     monkeypatch.setattr(FastEngine, "reference", reference)

@@ -70,7 +70,7 @@ def lines_of(text: str) -> list[dict[str, str]]:
 def test_few_blocks_of_long_inputs_are_read_in_bounded_memory(tmp_path, monkeypatch):
     """One chunk has the deltas of very many rows; letters and importance are as long as the input."""
     monkeypatch.setattr(block_reader, "LETTER_BYTES", 1 << 20)
-    monkeypatch.setattr("fastism_cli.scores.block_places.MAX_SUMS", 1 << 16)
+    monkeypatch.setattr("fastism_cli.scores.importance.MAX_SUMS", 1 << 16)
     n, blocks = 300, ReplacedBlocks(0, 5000, 5000, 4, 1, "N")
     layout = Layout(n, 20_000, (HeadLayout("out", (1,)),), blocks=blocks)
     start = np.zeros(n, int)

@@ -18,8 +18,7 @@ from fastism_cli import optional
 from fastism_cli.errors import OutputError, UsageError
 from fastism_cli.export.along_genome import segments
 from fastism_cli.export.export_scores import export_scores
-from fastism_cli.export.formats import FORMATS
-from fastism_cli.export.output_files import split_ending
+from fastism_cli.export.formats import FORMATS, split_ending
 from fastism_cli.results import block_reader, intact, schema, scores
 from fastism_cli.results.layout import HeadLayout, Layout
 from fastism_cli.results.schema import Status

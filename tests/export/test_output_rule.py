@@ -21,8 +21,7 @@ from fastism_cli.results.crash_safe_file import open_disk
 from fastism_cli.results.merge_shards import merge_shards
 from fastism_cli.results.outputs import check_new_file
 from fastism_cli.results.staging import is_stream, staged
-from fastism_cli.run.checks import check_outputs
-from fastism_cli.run.request import RunRequest
+from fastism_cli.run.request import RunRequest, check_outputs
 from fastism_cli.run.summary import RunSummary, write_summary
 from tests.helpers.result_files import write_result
 

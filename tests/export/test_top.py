@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from fastism_cli.cli import main
-from fastism_cli.export import strongest
+from fastism_cli.export import tables
 from fastism_cli.results.layout import HeadLayout, Layout, ReplacedBlocks
 from fastism_cli.results.writer import ResultWriter
 from fastism_cli.scores.region import SITE
@@ -102,7 +102,7 @@ def first_apart(lines: pd.DataFrame, least: int, n: int) -> pd.DataFrame:
 @pytest.mark.parametrize(("by", "least"), [("substitution", 0), ("base", 1), ("site", SITE)])
 @pytest.mark.parametrize("at_once", [50, 1 << 17])
 def test_top_is_that_of_pandas(result, overlap, by, least, at_once, monkeypatch):
-    monkeypatch.setattr(strongest, "KEPT_AT_ONCE", at_once)
+    monkeypatch.setattr(tables, "KEPT_AT_ONCE", at_once)
     expected = first_apart(ordered(merged(whole_table(result), overlap)), least, 12)
     found = table(run("top", result, "--n", 12, "--by", by, "--overlap", overlap))
     assert list(found) == ["chrom", "pos", "ref", "alt", "target", "delta", "reference", "region"]
@@ -148,7 +148,7 @@ def test_how_many_windows_hold_one_base(rng, n):
     chrom, start, window = rng.choice(["chr1", "chr2"], n), rng.integers(-5, 60, n), 7
     regions = SimpleNamespace(window=window, whole=lambda: SimpleNamespace(chrom=chrom, start=start))
     most = [np.sum((chrom == c) & (start <= base) & (base < start + window)) for c in SIZES for base in range(-5, 70)]
-    assert strongest._deepest(regions) == max(*most, 1)
+    assert tables._deepest(regions) == max(*most, 1)
 
 
 def test_only_strong_ones_of_the_chosen_targets(result):

@@ -15,14 +15,16 @@ from fastism_cli.errors import FastISMError, RegionError, UsageError
 from fastism_cli.genome.annotations import (
     Feature,
     FeatureFile,
+    Gene,
     GeneFile,
     SignalFile,
     files_of,
     labelled_path,
+    merged,
     open_annotation,
     places_to_shade,
+    read_genes,
 )
-from fastism_cli.genome.gtf import Gene, merged, read_genes
 from tests.helpers.bigwig_files import Block, bigwig_bytes
 
 PLACE = ("chr1", 100, 200)

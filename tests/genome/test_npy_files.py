@@ -11,7 +11,7 @@ import pytest
 from fastism_cli.engine.block_contents import content_of
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.alphabet import DNA
-from fastism_cli.genome.npy_files import array_in
+from fastism_cli.genome.input_files import array_in
 from fastism_cli.run.inputs_and_targets import read_inputs
 
 GOOD = np.arange(20, dtype="f4").reshape(5, 4)

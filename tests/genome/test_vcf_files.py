@@ -9,8 +9,7 @@ import pysam
 import pytest
 
 from fastism_cli.errors import FastISMError, SequenceError, UsageError
-from fastism_cli.genome.vcf_files import VariantSource, header_field
-from fastism_cli.genome.vcf_output import info_keys
+from fastism_cli.genome.vcf_files import VariantSource, header_field, info_keys
 
 META = '##fileformat=VCFv4.2\n##contig=<ID=chr1,length=2000>\n##INFO=<ID=X,Number=1,Type=String,Description="a, b">\n'
 NAMES = "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"

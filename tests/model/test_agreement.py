@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from fastism_cli.model.agreement import agree, random_inputs, tolerance
+from fastism_cli.model.adapt import agree, random_inputs, tolerance
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])

@@ -20,8 +20,7 @@ from tf_keras import layers as k2
 
 from fastism_cli.model.keras_graph import output_names
 from fastism_cli.model.loading import from_tf_keras
-from fastism_cli.model.loading.load import in_keras3, load_model
-from fastism_cli.model.loading.source import ModelSource
+from fastism_cli.model.loading.load import ModelSource, in_keras3, load_model
 from tests.helpers.model_files import (
     FILE_WARNINGS,
     LENGTH,

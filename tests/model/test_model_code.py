@@ -20,9 +20,9 @@ from tf_keras import layers as k2
 from fastism_cli.engine.verify import verify
 from fastism_cli.errors import ModelError
 from fastism_cli.model.keras_graph import call_model
-from fastism_cli.model.loading.allowed_operations import is_function
-from fastism_cli.model.loading.custom_objects import load_custom_objects
+from fastism_cli.model.loading.config_entries import load_custom_objects
 from fastism_cli.model.loading.load import load_model
+from fastism_cli.model.loading.safe_files import is_function
 from fastism_cli.model.precision import with_dtype
 from tests.helpers.model_files import (
     FILE_WARNINGS,

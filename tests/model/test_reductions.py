@@ -14,7 +14,7 @@ from fastism_cli.model.heads import choose_heads
 from fastism_cli.model.reductions import SIMPLE, Jsd, Select
 from fastism_cli.options.choices import REDUCTIONS
 from fastism_cli.options.run_options import parse_reduce
-from fastism_cli.scores.memory import check_memory
+from fastism_cli.scores.labelled import check_memory
 from tests.helpers.sequences import random_one_hot
 from tests.helpers.truth import errors_of
 from tests.models.zoo import randomise

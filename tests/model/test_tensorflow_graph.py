@@ -8,7 +8,7 @@ import pytest
 from keras import layers, ops
 
 from fastism_cli.engine.open_layers import MAGNITUDES
-from fastism_cli.model.agreement import agree
+from fastism_cli.model.adapt import agree
 from fastism_cli.model.backend import BACKEND
 
 if BACKEND != "tensorflow":

@@ -25,12 +25,12 @@ from tf_keras import layers as k2
 
 from fastism_cli.cli import main
 from fastism_cli.errors import ModelError
-from fastism_cli.model.loading import sound_files
-from fastism_cli.model.loading.allowed_operations import FUNCTIONS, OPERATIONS, SAVER_OPERATIONS, is_function
+from fastism_cli.model.loading import safe_files
 from fastism_cli.model.loading.config_entries import decode
 from fastism_cli.model.loading.file_kinds import KERAS_ZIP, read_model_file
 from fastism_cli.model.loading.load import load_model
-from fastism_cli.model.loading.repair_calls import waiting_layers
+from fastism_cli.model.loading.repair_config import waiting_layers
+from fastism_cli.model.loading.safe_files import FUNCTIONS, OPERATIONS, SAVER_OPERATIONS, is_function
 from fastism_cli.model.loading.saved_model import operations_off_the_list
 from fastism_cli.model.loading.stored_code import describe_problems, stored_code
 from tests.helpers.model_files import FILE_WARNINGS, LENGTH, edit_config, edit_zip, saved
@@ -391,8 +391,8 @@ def crash(*_: Any) -> str:
 @pytest.mark.parametrize(("reader", "said"), [(spin, "reading it does not end"), (crash, "makes the library that")])
 def test_reading_that_never_ends_or_crashes(reader: Any, said: str, tmp_path: Path, monkeypatch: Any) -> None:
     path = saved(small(), tmp_path / "m.h5")
-    monkeypatch.setattr(sound_files, "_read_hdf5", reader)
-    monkeypatch.setattr(sound_files, "SECONDS", 1)
+    monkeypatch.setattr(safe_files, "_read_hdf5", reader)
+    monkeypatch.setattr(safe_files, "SECONDS", 1)
     with pytest.raises(ModelError, match=rf"m\.h5 is damaged: .*{said}"):
         read_model_file(path)
 
@@ -400,8 +400,8 @@ def test_reading_that_never_ends_or_crashes(reader: Any, said: str, tmp_path: Pa
 def test_a_command_tells_reading_that_never_ends(tmp_path: Path, monkeypatch: Any) -> None:
     """A command has a handler for the signal that ends such a process, and the process begins with it."""
     with monkeypatch.context() as patched:
-        patched.setattr(sound_files, "_read_hdf5", spin)
-        patched.setattr(sound_files, "SECONDS", 1)
+        patched.setattr(safe_files, "_read_hdf5", spin)
+        patched.setattr(safe_files, "SECONDS", 1)
         found = CliRunner().invoke(main, ["inspect", str(saved(small(), tmp_path / "m.h5"))])
     assert "is damaged: reading it does not end" in found.output
 
@@ -417,7 +417,7 @@ def test_large_weights_are_read_once(tmp_path: Path, monkeypatch: Any) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("config.json", config)
         archive.write(weights, weights.name)
-    monkeypatch.setattr(sound_files, "SECONDS", 1)
+    monkeypatch.setattr(safe_files, "SECONDS", 3)
     assert read_model_file(path).kind == KERAS_ZIP
 
 

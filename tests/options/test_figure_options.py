@@ -3,7 +3,7 @@
 import pytest
 
 from fastism_cli.errors import UsageError
-from fastism_cli.options.figure_options import FigureOptions, parse_limits, parse_size
+from fastism_cli.options.choices import FigureOptions, parse_limits, parse_size
 
 
 @pytest.mark.parametrize(

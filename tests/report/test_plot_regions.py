@@ -13,13 +13,12 @@ from matplotlib.figure import Figure
 
 from fastism_cli.cli import main
 from fastism_cli.errors import UsageError
-from fastism_cli.options.figure_options import FigureOptions
+from fastism_cli.options.choices import FigureOptions
 from fastism_cli.report import plot_regions as module
-from fastism_cli.report.choose import strongest_rows
-from fastism_cli.report.picture_contents import Pictures, PlotOptions, each_contents, targets_of
+from fastism_cli.report.picture_contents import Pictures, PlotOptions, each_contents, strongest_rows, targets_of
 from fastism_cli.report.plot_regions import plot_regions
 from fastism_cli.results.scores import open_scores
-from fastism_cli.scores.drawing.appearance import LIBRARIES
+from fastism_cli.scores.drawing.axes import LIBRARIES
 from fastism_cli.scores.drawing.whole_figure import Contents
 from fastism_cli.scores.region import Interval
 from tests.export.test_export_scores import write_named

@@ -13,16 +13,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from fastism_cli import report
 from fastism_cli.cli import main
 from fastism_cli.engine.verify import HeadCheck, VerifyReport
 from fastism_cli.errors import UsageError
 from fastism_cli.options.choices import REPORT_TARGETS
-from fastism_cli.report import page, quality
-from fastism_cli.report.choose import parse_interval, row_over, rows_by_name, strongest_rows
-from fastism_cli.report.page_data import assembly, pack_delta, packed_sizes, spread
-from fastism_cli.report.picture_contents import PlotOptions
-from fastism_cli.report.survey import BINS, survey
-from fastism_cli.report.write_report import write_report
+from fastism_cli.report.picture_contents import PlotOptions, parse_interval, row_over, rows_by_name, strongest_rows
+from fastism_cli.report.survey import BINS, checks, survey
+from fastism_cli.report.write_report import EMPTY_BYTES, assembly, pack_delta, packed_sizes, spread, write_report
 from fastism_cli.results.layout import HeadLayout, Layout
 from fastism_cli.results.schema import Status
 from fastism_cli.results.scores import open_scores
@@ -131,7 +129,7 @@ def test_nothing_has_no_distribution():
 
 def levels(path: Path) -> dict[str, str]:
     with open_scores(path) as scores:
-        return {check.text: check.level for check in quality.checks(scores, survey(scores, scores.tracks))}
+        return {check.text: check.level for check in checks(scores, survey(scores, scores.tracks))}
 
 
 def test_a_sound_file_has_nothing_to_look_at(looked):
@@ -316,7 +314,7 @@ def test_a_page_without_regions_is_as_small_as_reckoned(tmp_path, here):
     with ResultWriter(tmp_path / "none.h5", layout, attributes={}, genome_sizes={"chr1": 5}):
         pass
     assert fastism("report", tmp_path / "none.h5").exit_code == 0
-    assert (here / "report.html").stat().st_size < page.EMPTY_BYTES
+    assert (here / "report.html").stat().st_size < EMPTY_BYTES
     result = fastism("plot", tmp_path / "none.h5", "--top", 3)
     assert result.exit_code == 2 and "has no scored region" in result.stderr
 
@@ -374,7 +372,7 @@ def test_defaults_are_those_of_the_library():
 
 @pytest.mark.parametrize("kind", BLINDNESS)
 def test_colours_of_the_page_are_told_apart(kind):
-    style = (Path(page.__file__).parent / "report.css").read_text()
+    style = (Path(report.__file__).parent / "page" / "report.css").read_text()
     for names in ("ACGT", ("up", "zero", "down")):
         schemes = zip(*(re.findall(rf"--{name}: #(\w{{6}});", style) for name in names), strict=True)
         for scheme in schemes:

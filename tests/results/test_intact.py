@@ -22,7 +22,7 @@ from fastism_cli.cli import main
 from fastism_cli.errors import ResourceError, UsageError
 from fastism_cli.genome import input_files
 from fastism_cli.options.choices import COMPRESSIONS
-from fastism_cli.results import hdf5_files, schema, shard_index
+from fastism_cli.results import hdf5_files, ism_file, schema
 from fastism_cli.results.contents import contents_of
 from fastism_cli.results.intact import seal
 from fastism_cli.results.ism_file import read_result
@@ -591,7 +591,7 @@ def test_an_index_of_an_index_is_not_written(tmp_path):
 def test_few_shards_are_open_at_a_time(many):
     with read_result(many / "index.h5") as index:
         index.delta("c")[:]
-        assert len(index._parts._open) == shard_index.MAX_OPEN_PARTS
+        assert len(index._parts._open) == ism_file.MAX_OPEN_PARTS
 
 
 def test_text_that_is_never_read_to_its_end_is_told(tmp_path, monkeypatch):

@@ -25,10 +25,10 @@ from fastism_cli.errors import OutputError, ResourceError, UsageError
 from fastism_cli.options.choices import COMPRESSIONS, DELTA_DTYPES
 from fastism_cli.results import crash_safe_file, schema
 from fastism_cli.results.chunk_writer import ChunkWriter
+from fastism_cli.results.contents import differences
 from fastism_cli.results.ism_file import read_result
 from fastism_cli.results.layout import HeadLayout, Layout
 from fastism_cli.results.outputs import check_output
-from fastism_cli.results.same_run import differences
 from fastism_cli.results.schema import Status
 from fastism_cli.results.writer import ResultWriter
 

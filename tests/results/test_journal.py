@@ -12,9 +12,8 @@ import pytest
 
 from fastism_cli.errors import OutputError, ResourceError, UsageError
 from fastism_cli.results import schema
-from fastism_cli.results.crash_safe_file import open_disk
+from fastism_cli.results.crash_safe_file import PAGE, open_disk
 from fastism_cli.results.ism_file import read_result
-from fastism_cli.results.journal import PAGE
 from fastism_cli.results.layout import HeadLayout, Layout
 from fastism_cli.results.outputs import check_output
 from fastism_cli.results.writer import ResultWriter
@@ -170,7 +169,7 @@ def test_a_changed_byte_is_refused(output, rng, place):
 
 def _is_restored(output, place: int) -> bool:
     """Whether the journal brings this byte back."""
-    from fastism_cli.results.journal import read_checkpoint
+    from fastism_cli.results.crash_safe_file import read_checkpoint
 
     return place // PAGE in read_checkpoint(f"{output}.partial.journal").pages
 

@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 
 from fastism_cli import FastISM
-from fastism_cli.rules import conv, karatsuba
+from fastism_cli.rules import conv
 from tests.helpers.sequences import random_one_hot
 from tests.helpers.truth import errors_of, inputs_of
 from tests.models.zoo.registry import randomise
@@ -16,22 +16,22 @@ from tests.models.zoo.registry import randomise
 @pytest.mark.parametrize("taps", range(2, 13))
 def test_the_sum_is_that_of_whole_products(rows, taps, rng):
     x, kernel = rng.normal(size=(1, 2, 3, rows, 4)), rng.normal(size=(4, taps, 5))
-    parts = zip(karatsuba.even_odd_both(x, axis=3), karatsuba.even_odd_both(kernel, axis=1), strict=True)
+    parts = zip(conv.even_odd_both(x, axis=3), conv.even_odd_both(kernel, axis=1), strict=True)
     products = [np.einsum("spaic,ckf->spaikf", np.asarray(a), np.asarray(b)) for a, b in parts]
-    strip = karatsuba.fold_even_odd([ops.convert_to_tensor(y) for y in products])
+    strip = conv.fold_even_odd([ops.convert_to_tensor(y) for y in products])
     found = np.concatenate([np.asarray(piece.array) for piece in strip.pieces], axis=3)
     whole = np.einsum("spaic,ckf->spaikf", x, kernel)
     expected = np.stack(
         [sum(whole[:, :, :, j - k, k] for k in range(taps) if 0 <= j - k < rows) for j in range(rows + taps - 1)], 3
     )
     np.testing.assert_allclose(found, expected, rtol=2e-6, atol=1e-6)
-    assert sum(y.shape[3] * y.shape[4] for y in products) == karatsuba.n_products(rows, taps)
+    assert sum(y.shape[3] * y.shape[4] for y in products) == conv.n_products(rows, taps)
 
 
 def test_what_is_saved():
-    assert karatsuba.n_products(7, 11) == 63 and karatsuba.saves_enough(7, 11)
-    assert not karatsuba.saves_enough(3, 3) and not karatsuba.saves_enough(1, 19)
-    assert not karatsuba.is_large_kernel(4, 19, 300)
+    assert conv.n_products(7, 11) == 63 and conv.saves_enough(7, 11)
+    assert not conv.saves_enough(3, 3) and not conv.saves_enough(1, 19)
+    assert not conv.is_large_kernel(4, 19, 300)
 
 
 def towers():
@@ -47,7 +47,8 @@ def towers():
 
 def assert_halved_and_exact(models, monkeypatch, rng):
     counted = []
-    monkeypatch.setattr(conv, "fold_even_odd", lambda products: counted.append(1) or karatsuba.fold_even_odd(products))
+    fold = conv.fold_even_odd
+    monkeypatch.setattr(conv, "fold_even_odd", lambda products: counted.append(1) or fold(products))
     for model in models:
         counted.clear()
         errors = errors_of(model, inputs_of(model, rng))
@@ -75,4 +76,4 @@ def test_in_float64_it_is_exact(rng):
 
 
 def test_bfloat16_rounds_sums_too_much():
-    assert not karatsuba.halving_pays("bfloat16") and karatsuba.halving_pays("float32")
+    assert not conv.halving_pays("bfloat16") and conv.halving_pays("float32")

@@ -14,7 +14,7 @@ from fastism_cli import FastISM
 from fastism_cli.cli import main
 from fastism_cli.engine.inspection import inspect_scorer
 from fastism_cli.errors import ModelError, RuleError
-from fastism_cli.model.loading.custom_objects import load_rules
+from fastism_cli.model.loading.config_entries import load_rules
 from fastism_cli.rules import EVERYWHERE, Rule, register_rule, table
 from tests.helpers.truth import errors_of, inputs_of
 from tests.models.zoo import custom

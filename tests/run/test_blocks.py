@@ -12,7 +12,7 @@ from fastism_cli.cli import main
 from fastism_cli.errors import UsageError
 from fastism_cli.results.merge_shards import merge_shards
 from fastism_cli.results.schema import WIDER_VERSION
-from fastism_cli.run.provenance import other_files
+from fastism_cli.run.request import other_files
 from tests.helpers.small_run import LENGTH, SCORED, make_folder
 
 BLOCKS = {"replace_with": "background", "width": 7, "step": 3}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastism_cli.engine.given_inputs import OtherInput
+from fastism_cli.engine.inputs_and_scores import OtherInput
 from fastism_cli.errors import UsageError
 from fastism_cli.model.heads import choose_heads
 from fastism_cli.run import inputs_and_targets

@@ -16,7 +16,7 @@ from fastism_cli.cli import main
 from fastism_cli.errors import UsageError, VerifyError
 from fastism_cli.results.merge_shards import merge_shards
 from fastism_cli.results.schema import Status
-from fastism_cli.scores.interactions import strongest_of
+from fastism_cli.scores.importance import strongest_of
 from tests.helpers.small_run import RECORDS, SCORED, make_folder
 
 PAIRS = {"within": 4, "window": 12}

@@ -10,7 +10,7 @@ from fastism_cli.errors import GenomeError, RegionError
 from fastism_cli.genome.alphabet import DNA, Alphabet
 from fastism_cli.genome.fasta import open_fasta
 from fastism_cli.genome.vcf_files import VariantSource
-from fastism_cli.run.variants.ref_check import check_genome, contigs_in_fasta, length_differences
+from fastism_cli.run.variants.variant_block import check_genome, contigs_in_fasta, length_differences
 
 SIZE = 4000
 COMPLEMENT = str.maketrans("ACGT", "TGCA")

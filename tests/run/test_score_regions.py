@@ -9,15 +9,22 @@ import numpy as np
 import pytest
 
 from fastism_cli.engine.fastism import FastISM
-from fastism_cli.errors import OutputError, RegionError, ResourceError, UsageError, VerifyError, with_arguments
+from fastism_cli.errors import (
+    OutputError,
+    Problems,
+    RegionError,
+    ResourceError,
+    UsageError,
+    VerifyError,
+    with_arguments,
+)
 from fastism_cli.model.loading.load import load_model
-from fastism_cli.options.problems import Problems
 from fastism_cli.options.run_options import RunOptions
 from fastism_cli.results import schema
 from fastism_cli.results.ism_file import read_result
 from fastism_cli.results.schema import Status
 from fastism_cli.results.writer import ResultWriter
-from fastism_cli.run import checks, job
+from fastism_cli.run import job, request
 from fastism_cli.run.score_regions import plan_run, score_regions
 from fastism_cli.run.summary import Silent
 from tests.helpers.small_run import ALL_N, LENGTH, RECORDS, SCORED, Folder, codes_of, predicted, true_delta
@@ -460,7 +467,7 @@ def test_a_bed_that_changes_during_the_run(folder, tmp_path, records):
 
 def test_a_bed_that_changes_while_the_inputs_are_checked(folder, tmp_path, monkeypatch):
     bed = folder.bed_of("changing.bed", *RECORDS)
-    monkeypatch.setattr(checks, "check_outputs", lambda request: folder.bed_of("changing.bed", RECORDS[0]))
+    monkeypatch.setattr(request, "check_outputs", lambda request: folder.bed_of("changing.bed", RECORDS[0]))
     refused(folder, tmp_path, UsageError, "has changed since this run began", bed=bed, check=False)
 
 
@@ -469,7 +476,7 @@ def test_that_column_10_decides_is_told(folder, caplog, options, is_told):
     """After BED6 come four columns of counts, as bedtools multicov writes them, or those of narrowPeak."""
     bed = folder.bed_of("counts.bed", "chrA 20 80 a 0 + 7 3 12 11", "chrA 20 80 b 0 + 7 3 12 -1")
     with caplog.at_level("INFO", logger="fastism_cli"), ExitStack() as stack:
-        checks.open_regions(Problems(), stack, bed, folder.fasta, RunOptions(**options))
+        request.open_regions(Problems(), stack, bed, folder.fasta, RunOptions(**options))
     said = "counts.bed: inputs are centred on the summits of column 10 (1 of 2 records); --center midpoint ignores them"
     assert caplog.text.count(with_arguments(said)) == is_told
 

@@ -13,17 +13,17 @@ import h5py
 import numpy as np
 import pytest
 
-from fastism_cli.engine.score_batches import BatchLoop
+from fastism_cli.engine.batching import BatchLoop
 from fastism_cli.errors import OutputError, ResourceError, SequenceError, UsageError
+from fastism_cli.options.choices import Shard, array_expression, parse_shard
 from fastism_cli.options.run_options import RunOptions, default_output
-from fastism_cli.options.shard import Shard, array_expression, parse_shard
 from fastism_cli.results import schema
 from fastism_cli.results.ism_file import read_result
 from fastism_cli.results.merge_shards import merge_shards
 from fastism_cli.results.scores import open_scores
 from fastism_cli.run import job, worker_processes
-from fastism_cli.run.devices import parse_devices
 from fastism_cli.run.score_regions import score_regions
+from fastism_cli.run.start_backend import parse_devices
 from fastism_cli.run.summary import START_UP, Silent
 from fastism_cli.run.worker_processes import WorkerError, score_on_devices, score_spec
 from tests.helpers.same_results import assert_same_array

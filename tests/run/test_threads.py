@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from fastism_cli.errors import RegionError, ResourceError
-from fastism_cli.run.threads import read_ahead, write_behind
+from fastism_cli.run.score_regions import read_ahead, write_behind
 
 
 def test_reading_ahead_keeps_the_order_and_its_distance():

@@ -5,10 +5,9 @@ import pytest
 
 from fastism_cli import plot
 from fastism_cli.errors import UsageError
-from fastism_cli.options.figure_options import FigureOptions
-from fastism_cli.scores.block_places import BlockPlaces, base_importance
-from fastism_cli.scores.drawing.appearance import style
-from fastism_cli.scores.drawing.axes import bar_widths
+from fastism_cli.options.choices import FigureOptions
+from fastism_cli.scores.drawing.axes import bar_widths, style
+from fastism_cli.scores.importance import BlockPlaces, base_importance
 from fastism_cli.scores.region import Interval, RegionBlocks, RegionScores, stitched
 
 LENGTH = 30
@@ -57,7 +56,7 @@ def test_the_importance_of_a_base_is_minus_the_mean_of_its_blocks(rng, starts, w
 def test_many_rows_of_long_sequences_are_taken_some_at_a_time(rng, monkeypatch):
     places, delta = BlockPlaces(np.array([0, 9, 12]), np.full(3, 10)), rng.normal(size=(7, 2, 3, 1)).astype("float32")
     whole = base_importance(delta, places, LENGTH)
-    monkeypatch.setattr("fastism_cli.scores.block_places.MAX_SUMS", 3 * LENGTH)
+    monkeypatch.setattr("fastism_cli.scores.importance.MAX_SUMS", 3 * LENGTH)
     np.testing.assert_array_equal(base_importance(delta, places, LENGTH), whole)
 
 

@@ -15,13 +15,12 @@ from matplotlib.figure import Figure
 import fastism_cli
 from fastism_cli import plot
 from fastism_cli.errors import UsageError
-from fastism_cli.genome.annotations import Curve, Feature, FeatureFile, GeneFile, Signal
-from fastism_cli.genome.gtf import Gene
-from fastism_cli.options.figure_options import FigureOptions, parse_size
+from fastism_cli.genome.annotations import Curve, Feature, FeatureFile, Gene, GeneFile, Signal
+from fastism_cli.options.choices import FigureOptions, parse_size
 from fastism_cli.results.scores import open_scores
 from fastism_cli.scores.drawing import axes as plots
 from fastism_cli.scores.drawing.annotation_axes import MAX_LANES, Scale, placed
-from fastism_cli.scores.drawing.appearance import COLOURS, HEAT, in_lines, shortened, style, text_inches, use_no_display
+from fastism_cli.scores.drawing.axes import COLOURS, HEAT, in_lines, shortened, style, text_inches, use_no_display
 from fastism_cli.scores.drawing.placing import numbered, round_step, rows_of
 from fastism_cli.scores.drawing.whole_figure import heading
 from fastism_cli.scores.region import Interval, RegionScores, stitched

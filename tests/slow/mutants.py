@@ -80,7 +80,7 @@ BREAKS = (
     ),
     Break(
         "cropping moves positions the other way",
-        "rules/crop_pad_repeat.py",
+        "rules/reshape.py",
         "self.sign * getattr(facts.layer, self.amounts)[0]",
         "-self.sign * getattr(facts.layer, self.amounts)[0]",
         toys("crop_then_add", "conv_crops_dense-even"),
@@ -101,14 +101,14 @@ BREAKS = (
     ),
     Break(
         "scores written at the mirrored columns",
-        "engine/score_arrays.py",
+        "engine/inputs_and_scores.py",
         "np.arange(n)[:, None, None], at[None, :, None]",
         "np.arange(n)[:, None, None], at[None, ::-1, None]",
         toys("linear_regression"),
     ),
     Break(
         "positions of N are scored",
-        "engine/score_arrays.py",
+        "engine/inputs_and_scores.py",
         "row, column = np.nonzero(where)",
         "row, column = np.nonzero(where & False)",
         ("tests/engine/test_fastism.py",),

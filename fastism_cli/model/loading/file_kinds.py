@@ -15,7 +15,7 @@ import h5py
 
 from fastism_cli.errors import ModelError
 from fastism_cli.model.loading.config_entries import Config
-from fastism_cli.model.loading.sound_files import check_archive, check_hdf5
+from fastism_cli.model.loading.safe_files import check_archive, check_hdf5
 
 KERAS_ZIP, KERAS_FOLDER, HDF5, JSON, SAVED_MODEL = "keras", "keras folder", "hdf5", "json", "SavedModel"
 LEGACY, STRUCTURED = "legacy", "structured"  # weights by layer name; weights by position in the model (.weights.h5)

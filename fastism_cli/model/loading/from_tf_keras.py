@@ -20,7 +20,7 @@ import tf_keras
 
 from fastism_cli.errors import ModelError, log_of
 from fastism_cli.model import backend
-from fastism_cli.model.agreement import agree, random_inputs
+from fastism_cli.model.adapt import agree, random_inputs
 from fastism_cli.model.keras_graph import at_inference
 from fastism_cli.model.loading.assign_weights import copy_layer
 from fastism_cli.model.loading.config_entries import Config, plain_name

@@ -2,16 +2,17 @@
 
 Code in a model file is not run unless the user allows it: a Lambda layer is Python bytecode, and a configuration can
 name any importable function. Both are found in the configuration before anything is built, in every format. Graphs of
-TensorFlow are run only if all their operations are on the list of allowed_operations.py; they are read before
+TensorFlow are run only if all their operations are on the list of safe_files.py; they are read before
 TensorFlow loads them. TensorFlow itself is no sandbox: run a model from a source that you do not trust in one.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -24,10 +25,11 @@ from fastism_cli.model.loading.config_entries import (
     all_entries,
     is_foreign,
     is_layer_entry,
+    load_custom_objects,
     numbers_in,
     plain_name,
+    usual_names,
 )
-from fastism_cli.model.loading.custom_objects import load_custom_objects, usual_names
 from fastism_cli.model.loading.file_kinds import (
     KERAS_FOLDER,
     KERAS_ZIP,
@@ -36,7 +38,6 @@ from fastism_cli.model.loading.file_kinds import (
     ModelFile,
     read_model_file,
 )
-from fastism_cli.model.loading.repair_calls import waiting_layers
 from fastism_cli.model.loading.repair_config import (
     HARD_SIGMOID,
     keras2_hard_sigmoid,
@@ -44,11 +45,13 @@ from fastism_cli.model.loading.repair_config import (
     registered_objects,
     repair_config,
     use_own_functions,
+    waiting_layers,
 )
+from fastism_cli.model.loading.safe_files import weights_that_fit
 from fastism_cli.model.loading.saved_model import operations_off_the_list, saved_configs, served
-from fastism_cli.model.loading.sound_files import weights_that_fit
 from fastism_cli.model.loading.stored_code import listed, problems, stored_code
 from fastism_cli.model.quiet import quiet_libraries
+from fastism_cli.options.run_options import RunOptions
 
 if TYPE_CHECKING:
     import keras
@@ -445,3 +448,74 @@ def _call_by_call(model: Any, objects: Objects, allow_lambda: bool) -> Any:
     from fastism_cli.model.loading.from_tf_keras import lift
 
     return lift(model, lambda entry: build(_repaired(entry, objects), objects, allow_lambda))
+
+
+# --- the model that a user gives -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model comes from. Only this class distinguishes a path from a model.
+
+    Attributes
+    ----------
+    path : str or None
+        The model file or folder; None for a model in memory.
+    loaded : keras.Model or None
+        The model itself, if there is no path.
+    weights, signature, custom_objects, allow_lambda
+        As in :class:`RunOptions`; used for a path only.
+    """
+
+    path: str | None
+    loaded: Any = None
+    weights: str | None = None
+    signature: str | None = None
+    custom_objects: Sequence[str] = ()
+    allow_lambda: bool = False
+
+    @classmethod
+    def of(cls, model: Any, options: RunOptions | None = None) -> ModelSource:
+        """The source of a path or a model; a source is returned as it is."""
+        if isinstance(model, ModelSource):
+            return model
+        o = options or RunOptions()
+        path = os.fspath(model) if isinstance(model, (str, os.PathLike)) else None
+        loaded = None if path is not None else model
+        return cls(path, loaded, o.weights, o.signature, o.custom_objects, o.allow_lambda)
+
+    @property
+    def name(self) -> str:
+        """The path, or the name of the model."""
+        return self.path if self.path is not None else str(getattr(self.loaded, "name", ""))
+
+    @property
+    def files(self) -> list[Path]:
+        """The files of the model, sorted; none for a model in memory."""
+        named = [Path(path) for path in (self.path, self.weights) if path is not None]
+        return [file for path in named for file in _files(path)]
+
+    def check(self) -> None:
+        """Raise :class:`ModelError` unless the files are there and look like a model. Loads no Keras."""
+        if self.path is not None:
+            from fastism_cli.model.loading.file_kinds import read_model_file
+
+            read_model_file(self.path, self.weights, self.signature)
+
+    def load(self) -> Any:
+        """The model: read from its file, or the loaded one; a model of tf_keras as one of Keras 3 if that can be."""
+
+        if self.path is None:
+            return in_keras3(self.loaded)
+        return load_model(
+            self.path,
+            weights=self.weights,
+            signature=self.signature,
+            custom_objects=self.custom_objects,
+            allow_lambda=self.allow_lambda,
+        )
+
+
+def _files(path: Path) -> list[Path]:
+    # os.path: Path.is_dir raises an error for a name that is too long, or in a folder that cannot be entered
+    return sorted(file for file in path.rglob("*") if os.path.isfile(file)) if os.path.isdir(path) else [path]

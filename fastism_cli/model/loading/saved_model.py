@@ -8,9 +8,9 @@ from typing import Any
 
 from fastism_cli.errors import ModelError, log_of
 from fastism_cli.genome.input_files import printable
-from fastism_cli.model.loading.allowed_operations import OPERATIONS, SAVER_OPERATIONS
 from fastism_cli.model.loading.config_entries import Config
 from fastism_cli.model.loading.file_kinds import json_of
+from fastism_cli.model.loading.safe_files import OPERATIONS, SAVER_OPERATIONS
 
 logger = log_of(__name__)
 

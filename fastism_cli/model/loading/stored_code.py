@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from fastism_cli.genome.input_files import printable
-from fastism_cli.model.loading.allowed_operations import OPERATIONS, PROPERTIES, is_function
 from fastism_cli.model.loading.config_entries import (
     Config,
     Context,
@@ -22,6 +21,7 @@ from fastism_cli.model.loading.config_entries import (
     written_name,
 )
 from fastism_cli.model.loading.repair_config import HARD_SIGMOID, plain_config, registered_objects, repair_config
+from fastism_cli.model.loading.safe_files import OPERATIONS, PROPERTIES, is_function
 
 # Layers that run code of the file: Python bytecode, a pickled module, another file, columns that read files.
 CODE_LAYERS = {"Lambda", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer", "ClassMethod", "InstanceMethod"}

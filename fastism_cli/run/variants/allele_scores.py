@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastism_cli.engine.score_arrays import fill_up
+from fastism_cli.engine.inputs_and_scores import fill_up
 from fastism_cli.genome.alphabet import Codes
 from fastism_cli.model import backend
 from fastism_cli.run.variants.variant_block import Allele, VariantBlock, VariantJob

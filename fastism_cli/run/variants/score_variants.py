@@ -11,23 +11,19 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastism_cli.errors import UsageError, log_of
-from fastism_cli.genome import vcf_output
+from fastism_cli.errors import Problems, UsageError, cell, log_of
+from fastism_cli.genome import vcf_files
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.genome.fasta import Genome, open_fasta
 from fastism_cli.genome.vcf_files import ERRORS, INFO_COLUMN, Variant, VariantSource, header_field
 from fastism_cli.optional import require
-from fastism_cli.options.problems import Problems
 from fastism_cli.options.run_options import VCF_ENDINGS, RunOptions, parse_scale, stem_of
 from fastism_cli.results.outputs import check_new_file
 from fastism_cli.results.staging import staged
-from fastism_cli.run.checks import ModelChoices, check_models, model_files
 from fastism_cli.run.inputs_and_targets import fit_inputs, stored_heads
 from fastism_cli.run.inspect_and_verify import check_engine
 from fastism_cli.run.job import load_scorer
-from fastism_cli.run.provenance import Watch, other_files
-from fastism_cli.run.request import sources_of
-from fastism_cli.run.variants.ref_check import check_genome, contigs_in_fasta
+from fastism_cli.run.request import ModelChoices, Watch, check_models, model_files, other_files, sources_of
 from fastism_cli.run.variants.variant_block import (
     AlleleStatus,
     Asked,
@@ -35,8 +31,9 @@ from fastism_cli.run.variants.variant_block import (
     VariantJob,
     VariantWindows,
     blocks_of,
+    check_genome,
+    contigs_in_fasta,
 )
-from fastism_cli.scores.written_names import cell
 
 if TYPE_CHECKING:
     from fastism_cli.engine.fastism import FastISM
@@ -183,7 +180,7 @@ def score_variants(
         contigs = None
         if source and genome and alphabet:
             contigs = problems.check(_contigs, source, genome, alphabet, chosen.missing_contig, ref_mismatch)
-        for name in (output, table, *vcf_output.index_names(output)):
+        for name in (output, table, *vcf_files.index_names(output)):
             problems.check(check_new_file, name, inputs, overwrite=chosen.overwrite)
         problems.raise_if_any()
         assert contigs is not None  # or its problem was raised
@@ -279,7 +276,7 @@ def _write(pysam: Any, job: VariantJob, output: str, table: str, watch: Watch, *
             _index(pysam, job.source, path, output, sizes)
         missing = _missing(job)
         watch.check()
-        files = tuple(staging.move(without=vcf_output.index_names(output)))
+        files = tuple(staging.move(without=vcf_files.index_names(output)))
         return VariantReport(files, job.source.summary.count, counts, mismatch, windows, missing)
 
 
@@ -289,7 +286,7 @@ def _index(pysam: Any, source: VariantSource, path: str, output: str, sizes: Map
         logger.info(f"{source.name} is not sorted, so {output} has no index")
         return
     try:
-        vcf_output.index(pysam, path, sizes, source.summary.largest)
+        vcf_files.index(pysam, path, sizes, source.summary.largest)
     except OSError as error:
         if error.errno:
             raise
@@ -392,10 +389,10 @@ class ScoredVcf:
 
     def __init__(self, file: Any, contigs: Mapping[str, int], job: VariantJob) -> None:
         self._file, labels = file, job.labels
-        self._delta = vcf_output.info_keys("ISM_DELTA", labels)
-        self._reference = vcf_output.info_keys("ISM_REF", labels)
-        self._more = [vcf_output.info_keys(more.key, labels) for more in more_of(job)]
-        every = [key for more in (FOLD_CHANGE.key, *AROUND_KEYS) for key in vcf_output.info_keys(more, labels)]
+        self._delta = vcf_files.info_keys("ISM_DELTA", labels)
+        self._reference = vcf_files.info_keys("ISM_REF", labels)
+        self._more = [vcf_files.info_keys(more.key, labels) for more in more_of(job)]
+        every = [key for more in (FOLD_CHANGE.key, *AROUND_KEYS) for key in vcf_files.info_keys(more, labels)]
         self._own = {*self._delta, *self._reference, *every, STATUS}
         self.replaced: set[str] = set()
         self._write_header(contigs, job)
@@ -441,10 +438,10 @@ class ScoredVcf:
         written += [(keys, "A", more.description) for keys, more in zip(self._more, more_of(job), strict=True)]
         for keys, size, what in written:
             lines += [
-                vcf_output.info_line(key, size, "Float", f"{what}{scale and f' (as {scale})'}{mean}: {label}")
+                vcf_files.info_line(key, size, "Float", f"{what}{scale and f' (as {scale})'}{mean}: {label}")
                 for key, label, scale in zip(keys, job.labels, job.scales, strict=True)
             ]
-        lines.append(vcf_output.info_line(STATUS, "A", "String", "Why an allele has no score; ok if it has"))
+        lines.append(vcf_files.info_line(STATUS, "A", "String", "Why an allele has no score; ok if it has"))
         for line in [*lines, header[-1]]:
             self._write(line)
 

@@ -12,10 +12,9 @@ given, and return them; ``figure`` puts them together::
 """
 
 from fastism_cli.genome.annotations import open_annotation
-from fastism_cli.options.figure_options import FigureOptions
+from fastism_cli.options.choices import FigureOptions
 from fastism_cli.scores.drawing.annotation_axes import track
-from fastism_cli.scores.drawing.appearance import style
-from fastism_cli.scores.drawing.axes import blocks, heat_map, highlight, logo, overview
+from fastism_cli.scores.drawing.axes import blocks, heat_map, highlight, logo, overview, style
 from fastism_cli.scores.drawing.whole_figure import Contents, Panel, figure, panel_of
 
 __all__ = [

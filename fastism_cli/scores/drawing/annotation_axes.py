@@ -7,22 +7,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastism_cli.genome.annotations import Curve, Feature, Features, Genes, Shown
-from fastism_cli.genome.gtf import Gene
+from fastism_cli.errors import cell
+from fastism_cli.genome.annotations import Curve, Feature, Features, Gene, Genes, Shown
 from fastism_cli.genome.placement import FIRST
-from fastism_cli.options.figure_options import LEAST_POINTS
-from fastism_cli.scores.drawing.appearance import (
+from fastism_cli.options.choices import LEAST_POINTS
+from fastism_cli.scores.drawing.axes import (
     HEAT,
     INK,
     ITEM,
     NOT_COMPUTED,
+    check_axes,
     line_inches,
     shortened,
     text_inches,
 )
-from fastism_cli.scores.drawing.axes import check_axes
-from fastism_cli.scores.interactions import PairMap
-from fastism_cli.scores.written_names import cell
+from fastism_cli.scores.importance import PairMap
 
 MAX_LANES = 8
 BOX_INCHES = 0.07

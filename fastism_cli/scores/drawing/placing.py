@@ -13,9 +13,8 @@ import numpy as np
 
 from fastism_cli.errors import UsageError
 from fastism_cli.genome.placement import FIRST
-from fastism_cli.options.figure_options import MOST_INCHES, FigureOptions
-from fastism_cli.scores.drawing.appearance import line_inches, text_inches
-from fastism_cli.scores.drawing.axes import Limits
+from fastism_cli.options.choices import MOST_INCHES, FigureOptions
+from fastism_cli.scores.drawing.axes import Limits, line_inches, text_inches
 from fastism_cli.scores.region import Interval
 
 BASE_INCHES, NARROWEST, WIDEST = 0.085, 7.0, 40.0

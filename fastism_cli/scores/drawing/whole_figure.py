@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastism_cli.errors import UsageError
+from fastism_cli.errors import UsageError, cell
 from fastism_cli.genome.annotations import AnnotationFile, Curve
 from fastism_cli.genome.placement import FIRST
-from fastism_cli.options.figure_options import NO_TITLE, FigureOptions
+from fastism_cli.options.choices import NO_TITLE, FigureOptions
 from fastism_cli.scores.drawing import axes as plots
 from fastism_cli.scores.drawing.annotation_axes import Scale, curve_limits, curve_number, inches_of, track
-from fastism_cli.scores.drawing.appearance import in_lines, line_inches, shortened
-from fastism_cli.scores.drawing.axes import Limits
+from fastism_cli.scores.drawing.axes import Limits, in_lines, line_inches, shortened
 from fastism_cli.scores.drawing.placing import (
     BAR_GAP,
     BAR_INCHES,
@@ -35,9 +34,8 @@ from fastism_cli.scores.drawing.placing import (
     ticks_of,
     width_of,
 )
-from fastism_cli.scores.interactions import PairMap
+from fastism_cli.scores.importance import PairMap
 from fastism_cli.scores.region import Interval, RegionBlocks, RegionScores
-from fastism_cli.scores.written_names import cell
 
 
 @dataclass(frozen=True)

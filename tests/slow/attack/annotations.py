@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import pyBigWig
 
-from fastism_cli.genome.annotations import open_annotation, places_to_shade
-from fastism_cli.genome.gtf import Gene, read_genes
+from fastism_cli.genome.annotations import Gene, open_annotation, places_to_shade, read_genes
 from tests.helpers.bigwig_files import Block, bigwig_bytes
 from tests.slow.attack.genomes import UNDAMAGED, bed_rows, bed_texts, still_read
 from tests.slow.attack.mutations import BYTES, TEXT, mutated

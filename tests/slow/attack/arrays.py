@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastism_cli.engine.block_contents import content_of
-from fastism_cli.engine.given_inputs import OtherInput
+from fastism_cli.engine.inputs_and_scores import OtherInput
 from fastism_cli.genome.alphabet import DNA
 from fastism_cli.run.inputs_and_targets import fit_inputs, read_inputs
 from tests.slow.attack.genomes import UNDAMAGED, still_read

@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fastism_cli.model.loading.source import ModelSource
+from fastism_cli.model.loading.load import ModelSource
 from tests.slow.attack.genomes import UNDAMAGED, still_read
 from tests.slow.attack.mutations import BYTES, edit_hdf5, mutated, mutated_json, zero_all
 from tests.slow.attack.outcome import Kind, Outcome, read

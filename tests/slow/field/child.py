@@ -67,11 +67,11 @@ def score(key: str, folder: Path, positions: int, measure: bool) -> None:
 def loaded(path: str, options: tuple[str, ...]) -> Any:
     """The engine as ``fastism verify`` makes it from these words of the command line."""
     from fastism_cli.cli.verify import verify as command
-    from fastism_cli.model.loading.source import ModelSource
-    from fastism_cli.options.problems import Problems
+    from fastism_cli.errors import Problems
+    from fastism_cli.model.loading.load import ModelSource
     from fastism_cli.options.run_options import RunOptions
-    from fastism_cli.run.checks import check_choices
     from fastism_cli.run.job import load_scorer
+    from fastism_cli.run.request import check_choices
 
     given = command.make_context("verify", ["--model", path, *options]).params
     names = RunOptions.__dataclass_fields__
