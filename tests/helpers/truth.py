@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 
 from fastism_cli.engine.fastism import FastISM
@@ -98,12 +99,31 @@ def errors_of(
     return worst
 
 
-def rounding_error(model: Any, inputs: dict[str, np.ndarray], *, sequence: str | None = None) -> float:
-    """What rounding the weights to float32 alone does to the scores: a yardstick for ill-conditioned models.
+class Ones(keras.layers.Layer):
+    """Multiplies a tensor with weights that are one."""
 
-    Weights move by half a unit in the last place at random; the change is measured in float64.
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        self.ones = self.add_weight(shape=shape[1:], initializer="ones")
+
+    def call(self, x: Any) -> Any:
+        return x * self.ones
+
+
+def with_weighted_inputs(model: Any) -> Any:
+    """The model behind a weight of one for each number of its inputs, of those that are no integers."""
+    inputs = [keras.Input(x.shape[1:], dtype=x.dtype, name=x.name) for x in model.inputs]
+    weighted = [Ones()(x) if "float" in x.dtype else x for x in inputs]
+    return keras.Model(inputs, model(weighted if len(inputs) > 1 else weighted[0]))
+
+
+def rounding_error(model: Any, inputs: dict[str, np.ndarray], *, sequence: str | None = None) -> float:
+    """What rounding weights and inputs to float32 alone does to the scores: a yardstick for ill-conditioned models.
+
+    They move by half a unit in the last place at random; the change is measured in float64. Equal letters then differ
+    by their position, as they do where a maximum compares what was computed anew with what was not.
     """
     rng = np.random.default_rng(1)
+    weighted = with_weighted_inputs(model)
     options = {
         "sequence_input": sequence,
         "reduce": "none",
@@ -111,10 +131,10 @@ def rounding_error(model: Any, inputs: dict[str, np.ndarray], *, sequence: str |
         "precision": "float64",
         "batch_size": WHOLE,
     }
-    exact = FastISM(model, **options)
+    exact = FastISM(weighted, **options)
     positions = sampled(exact.input_length)
     before = exact(inputs, positions=positions).delta
-    moved = FastISM(model, **options)
+    moved = FastISM(weighted, **options)
     moved.model.set_weights([w * (1 + 6e-8 * rng.choice([-1, 1], w.shape)) for w in moved.model.get_weights()])
     after = moved(inputs, positions=positions).delta
     return max(largest(after[head] - before[head]) for head in before)
