@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import io
 import logging
@@ -227,6 +228,8 @@ def _unexpected(error: BaseException, files: Sequence[str] = ()) -> str:
     lines = str(error).strip().splitlines() or [""]
     if isinstance(error, MemoryError):
         return "out of memory. Choose a smaller --batch-size, or a machine with more."
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return "too many files are open: raise what is allowed, as by ulimit -n 1024"
     said = lines[0]
     if said.startswith("Exception encountered when calling "):  # Keras: the cause stands below, in bold
         said = " ".join([said, *(re.sub(r"\x1b\[\d+m", "", line) for line in lines[1:] if line.strip())][:2])

@@ -116,10 +116,20 @@ class Staging:
         self.target = target
         self._option, self._overwrite = option, overwrite
         self._shared: set[str] = set()
+        self._asked: set[str] = set()
 
     def path(self, name: str) -> str:
         """Where to write the file that will be called ``name``."""
+        self._asked.add(os.path.basename(name))
         return os.path.join(self.folder, os.path.basename(name))
+
+    def clear(self) -> None:
+        """Remove what is left, by its names: no folder can be listed where too many files are open."""
+        for name in self._asked:
+            with suppress(OSError):
+                os.unlink(os.path.join(self.folder, name))
+        with suppress(OSError):
+            os.rmdir(self.folder)
 
     def share(self, name: str) -> bool:
         """Leave a file that has this name as it is, now and at the end, if the one in the folder is equal.
@@ -219,17 +229,20 @@ def staged(output: str, option: str = "--output", *, overwrite: bool) -> Iterato
     """
     target = os.path.dirname(output)
     try:
-        folder = tempfile.TemporaryDirectory(prefix=".fastism-", dir=target or ".")
+        folder = tempfile.TemporaryDirectory(prefix=".fastism-", dir=target or ".", ignore_cleanup_errors=True)
     except OSError as error:
         raise OutputError(f"{output} cannot be written: {error.strerror}. Choose another {option}.") from error
     with folder:
+        staging = Staging(folder.name, target, option, overwrite=overwrite)
         try:
-            yield Staging(folder.name, target, option, overwrite=overwrite)
+            yield staging
         except OSError as error:
             raise ResourceError(
                 f"{output} cannot be written: {error.strerror or error}. "
                 "What was unfinished was removed. Free space or choose another --output."
             ) from error
+        finally:
+            staging.clear()
 
 
 # --- whether an output fits on its disk ------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from click.testing import CliRunner, Result
 from fastism_cli import cli
 from fastism_cli.cli import COMMANDS, main
 from tests.helpers.result_files import RECORDS, write_result
+from tests.results.test_intact import few_files
 
 LENGTH = 20
 
@@ -242,6 +243,26 @@ def test_a_file_that_cannot_be_read_is_one_line_in_every_command(kind, files):
                 kept.rmdir()
             kept.unlink(missing_ok=True)
             kept.write_bytes(intact)
+
+
+# --- few open files ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.one_in(12)
+@pytest.mark.parametrize("count", range(12))
+@pytest.mark.parametrize("command", ["info", "export", "report"])
+def test_few_open_files_are_enough_or_are_told(command, count, files):
+    """Cleaning up needs none: no folder is left."""
+    assert call(command).exit_code == 0  # and all modules are loaded
+    for path in files.glob("o.*"):
+        path.unlink()
+    before = set(os.listdir())
+    with few_files(count):
+        result = call(command)
+    if result.exit_code:
+        assert_one_line(result, "open")
+        assert "run again with -v" not in result.stderr and set(os.listdir()) == before
+    assert not list(files.glob(".fastism-*"))
 
 
 # --- what a user's own code prints -----------------------------------------------------------------------------------

@@ -497,6 +497,19 @@ def test_a_version_that_is_none_is_ignored(version: Any, tmp_path: Path) -> None
     assert read_model_file(path).is_keras2
 
 
+@pytest.mark.parametrize("version", [3, 2.5, [1, 2], "", "abc", "²", b"\xff", "3" * 5000])
+def test_a_version_that_is_none_is_ignored_in_hdf5_and_json(version: Any, tmp_path: Path) -> None:
+    model = small(tf_keras)
+    path = saved(model, tmp_path / "m.h5")
+    with h5py.File(path, "r+") as file:
+        file.attrs["keras_version"] = version
+    (tmp_path / "m.json").write_text(
+        json.dumps({**json.loads(model.to_json()), "keras_version": None if isinstance(version, bytes) else version})
+    )
+    for found in (read_model_file(path), read_model_file(tmp_path / "m.json", path)):
+        assert found.keras_version == "" and found.is_keras2
+
+
 @pytest.mark.parametrize("metadata", [b"[]", b"no json", b"3", b"[" * 100_000])
 def test_metadata_that_are_none_are_ignored(metadata: bytes, tmp_path: Path) -> None:
     path = rezipped(

@@ -435,7 +435,7 @@ def many(tmp_path_factory) -> Path:
 def few_files(count: int) -> Iterator[None]:
     """Allow this process so many more open files."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 9, before[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 1 + count, before[1]))
     taken: list[int] = []
     try:
         with suppress(OSError):
