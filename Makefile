@@ -13,6 +13,7 @@ ATTACK_SEED ?= 0
 KILLS ?= 30
 FIELD_SECONDS ?= 3600
 FIELD_FIRST ?= 0
+FIELD_SMALL ?=
 TORCH ?= torch
 TESTS ?= test
 SHARE ?=
@@ -101,8 +102,8 @@ docs: $(VENV)/installed  ## write docs/layers.md from the rule table
 	$(BIN)/python -m tests.helpers.layers_page
 
 # The packages alone, without what they need besides Keras. FIELD_FIRST: which model is the first.
-test-field: $(VENV)/installed  ## models that CREsted, ChromBPNet and BPReveal build: load, inspect, exactness (FIELD_SECONDS=3600)
-	$(BIN)/python -m tests.slow.field $(VENV)-field --seconds $(FIELD_SECONDS) --first $(FIELD_FIRST)
+test-field: $(VENV)/installed  ## models that CREsted, ChromBPNet and BPReveal build: load, inspect, exactness (FIELD_SECONDS=3600, FIELD_SMALL=--small)
+	$(BIN)/python -m tests.slow.field $(VENV)-field --seconds $(FIELD_SECONDS) --first $(FIELD_FIRST) $(FIELD_SMALL)
 
 bench-field: $(VENV)/installed  ## the same with the speed of each, into benchmarks/field.json and docs/models-tried.md (two hours)
 	$(BIN)/python -m tests.slow.field $(VENV)-field --seconds $(FIELD_SECONDS) --first $(FIELD_FIRST) --measure \

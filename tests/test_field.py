@@ -103,3 +103,15 @@ def test_the_page_keeps_what_earlier_runs_measured(tmp_path: Path, monkeypatch: 
     figures.write_text(figures.read_text().replace("32 filters", "48 filters"))  # another model than the recipe's
     CliRunner().invoke(command.main, [str(tmp_path), "--only", "crested-legnet", *options])
     assert "| bpreveal" not in page.read_text() and "| crested legnet |" in page.read_text()
+
+
+def test_large_models_can_be_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "fetch", lambda folder: {})
+    monkeypatch.setattr(command, "tried", lambda *_: {"absent": "not tried"})
+    every, small = (
+        CliRunner().invoke(command.main, [str(tmp_path), *options]).output for options in ((), ("--small",))
+    )
+    large = [recipe.key for recipe in RECIPES if recipe.is_large]
+    assert large
+    assert all(key in every and key not in small for key in large)
+    assert f"0 wrong, {len(large)} not begun" in small

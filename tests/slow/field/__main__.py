@@ -34,6 +34,7 @@ Found = dict[str, Any]
 @click.option("--only", multiple=True, help="Recipes to try, as they are printed.  [default: all]")
 @click.option("--first", default=0, show_default=True, help="Number of the recipe to begin with.")
 @click.option("--seconds", default=3600.0, show_default=True, help="After these, no further model is begun.")
+@click.option("--small", is_flag=True, help="Leave out models that take more than ten minutes.")
 @click.option("--measure", is_flag=True, help="Time the engine and naive.")
 @click.option("--figures", type=click.Path(path_type=Path), help="Keep what was measured here, with that of before.")
 @click.option("--page", type=click.Path(path_type=Path), help="Write the table of these figures to this page.")
@@ -42,6 +43,7 @@ def main(
     only: Sequence[str],
     first: int,
     seconds: float,
+    small: bool,
     measure: bool,
     figures: Path | None,
     page: Path | None,
@@ -53,7 +55,7 @@ def main(
     found: dict[str, Found] = {}
     known: dict[str, Found] = json.loads(figures.read_text()) if figures is not None and figures.exists() else {}
     for recipe in [*RECIPES[start:], *RECIPES[:start]]:
-        if (only and recipe.key not in only) or time.monotonic() > until:
+        if (only and recipe.key not in only) or (small and recipe.is_large) or time.monotonic() > until:
             continue
         found[recipe.key] = absence(recipe, absent) or tried(recipe, folder, models, measure)
         click.echo(line(recipe, found[recipe.key]))

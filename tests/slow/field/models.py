@@ -38,6 +38,8 @@ class Recipe:
         The package uses Keras 2, as `tf_keras`.
     limit : float
         The least that the engine's limit may be.
+    is_large : bool
+        It takes more than ten minutes on two cores.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Recipe:
     needs: str = ""
     keras2: bool = False
     limit: float = 1.0
+    is_large: bool = False
 
     @property
     def key(self) -> str:
@@ -249,6 +252,7 @@ RECIPES = (
         "borzoi(2048, 1, target_length=64), its head replaced by Flatten and Dense(19)",
         borzoi_biccn,
         CRESTED,
+        is_large=True,
     ),
     Recipe(
         "bias",
