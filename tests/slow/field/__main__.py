@@ -34,7 +34,7 @@ Found = dict[str, Any]
 @click.option("--only", multiple=True, help="Recipes to try, as they are printed.  [default: all]")
 @click.option("--first", default=0, show_default=True, help="Number of the recipe to begin with.")
 @click.option("--seconds", default=3600.0, show_default=True, help="After these, no further model is begun.")
-@click.option("--small", is_flag=True, help="Leave out models that take more than ten minutes.")
+@click.option("--small", is_flag=True, help="Leave out models that can take ten minutes.")
 @click.option("--measure", is_flag=True, help="Time the engine and naive.")
 @click.option("--figures", type=click.Path(path_type=Path), help="Keep what was measured here, with that of before.")
 @click.option("--page", type=click.Path(path_type=Path), help="Write the table of these figures to this page.")

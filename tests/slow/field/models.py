@@ -39,7 +39,7 @@ class Recipe:
     limit : float
         The least that the engine's limit may be.
     is_large : bool
-        It takes more than ten minutes on two cores.
+        To build and to check it can take ten minutes on two cores.
     """
 
     name: str
@@ -183,11 +183,25 @@ def bpreveal_combined(folder: Path) -> None:
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
-def zoo(builder: str, *arguments: int, options: Sequence[str] = (), limit: float = 1.0, **sizes: Any) -> Recipe:
+def zoo(
+    builder: str,
+    *arguments: int,
+    options: Sequence[str] = (),
+    limit: float = 1.0,
+    is_large: bool = False,
+    **sizes: Any,
+) -> Recipe:
     said = ", ".join([*map(str, arguments), *(f"{name}={size}" for name, size in sizes.items())])
     build = partial(_swapped, crested, builder, arguments, sizes)
     return Recipe(
-        builder, "crested", f"crested_{builder}.keras", f"{builder}({said})", build, tuple(options), limit=limit
+        builder,
+        "crested",
+        f"crested_{builder}.keras",
+        f"{builder}({said})",
+        build,
+        tuple(options),
+        limit=limit,
+        is_large=is_large,
     )
 
 
@@ -216,6 +230,7 @@ RECIPES = (
         *(4096, 10),
         options=(*CRESTED, *SUM),
         limit=2.9,
+        is_large=True,
         **ATTENTIVE,
         target_length=16,
         start_filters=384,
@@ -227,6 +242,7 @@ RECIPES = (
         *(8192, 10),
         options=(*CRESTED, *SUM),
         limit=6.6,
+        is_large=True,
         **ATTENTIVE,
         target_length=128,
         start_filters=256,
@@ -239,6 +255,7 @@ RECIPES = (
         *(8192, 10),
         options=(*CRESTED, *SUM),
         limit=5.2,
+        is_large=True,
         **ATTENTIVE,
         target_length=256,
         start_filters=256,
