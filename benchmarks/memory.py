@@ -13,6 +13,7 @@ import click
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 MOST_GROWTH = 1.10
+RUNS = 2  # of each: the peak of the same run differs by 10 %, with what its threads hold at a time
 
 
 def peak_bytes(regions: int, folder: Path) -> int:
@@ -33,9 +34,10 @@ def peak_bytes(regions: int, folder: Path) -> int:
 @click.option("--few", default=100, show_default=True, help="Enough to fill what a run holds at a time.")
 @click.option("--many", default=1000, show_default=True)
 def main(few: int, many: int) -> None:
-    """Exit 1 if the run over many regions needs over 10 % more memory than the run over few."""
+    """Exit 1 if the run over many regions always needs over 10 % more memory than the run over few."""
     with tempfile.TemporaryDirectory() as folder:
-        peaks = [peak_bytes(regions, Path(folder)) for regions in (few, many)]
+        found = [[peak_bytes(regions, Path(folder)) for regions in (few, many)] for _ in range(RUNS)]
+    peaks = [max(first for first, _ in found), min(last for _, last in found)]
     growth = peaks[1] / peaks[0]
     for regions, peak in zip((few, many), peaks, strict=True):
         click.echo(f"{regions:6,} regions: {peak / 1e6:,.0f} MB")
