@@ -18,6 +18,10 @@ TORCH ?= torch
 TESTS ?= test
 SHARE ?=
 
+# Python keeps what it compiled, where the environment says not to, too: the tests start processes by the hundred, and
+# pytest rewrites their assertions.
+export PYTHONDONTWRITEBYTECODE :=
+
 JAX_TESTS := $(patsubst %,tests/%.py,engine/test_fast engine/test_fastism engine/test_gpu_choices engine/test_live_positions engine/test_open_layers \
 	engine/test_random_models engine/test_verify model/test_adapt model/test_own_reductions model/test_reductions model/test_sequence_inputs \
 	model/test_without_tensorflow rules/test_every_layer rules/test_frames rules/test_register_rule rules/test_several_windows)

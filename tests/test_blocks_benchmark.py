@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from benchmarks import blocks
 from benchmarks.models import conv_stack
 
-pytestmark = pytest.mark.one_in(12)
+pytestmark = pytest.mark.one_in(24)
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from fastism_cli.genome.fasta import open_fasta
 from fastism_cli.results.scores import open_scores
 from tests.test_pages import commands_of, words_of
 
-pytestmark = [pytest.mark.usefixtures("logging_as_before"), pytest.mark.one_in(18)]
+pytestmark = [pytest.mark.usefixtures("logging_as_before"), pytest.mark.one_in(36)]
 
 PAGE = "docs/how-to/first-day.md"
 MOST_COMMANDS = 7

@@ -198,7 +198,7 @@ def example(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.mark.usefixtures("logging_as_before")
-@pytest.mark.parametrize("page", [pytest.param(page, marks=pytest.mark.one_in(12)) for page in RUN])
+@pytest.mark.parametrize("page", [pytest.param(page, marks=pytest.mark.one_in(24)) for page in RUN])
 def test_the_commands_of_a_page_run(page, example, capfd):
     for line in to_run(page):
         before = set(example.iterdir())

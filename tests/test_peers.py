@@ -51,7 +51,7 @@ def replaced(model: keras.Model, inputs: list[np.ndarray], use: fastism_uses.Use
 # --- the uses of fastISM ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.one_in(12)) for name in USES])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.one_in(24)) for name in USES])
 def test_a_use_equals_plain_keras(name, tmp_path):
     found = compare_use(name, by_keras, tmp_path)
     assert found.equal, found

@@ -75,7 +75,7 @@ def test_every_output_has_a_full_disk():
     assert {option for _, option in WRITES} == {"output", "summary"}
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("name", CALLS)
 def test_a_full_disk_is_one_line_and_changes_nothing(here, name):
     first = fastism(*CALLS[name])
@@ -101,7 +101,7 @@ def test_a_summary_that_cannot_be_written_leaves_a_whole_result(here):
         assert written.complete
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 @pytest.mark.parametrize("name", [name for name in CALLS if name.startswith("export") and "h5" in name])
 def test_the_process_ends_without_a_crash(here, name):
     """HDF5 crashes at the exit of a process that has a file which it could not write."""
@@ -117,7 +117,7 @@ def test_the_process_ends_without_a_crash(here, name):
 # --- a reader that goes away -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize(
     "command",
     [

@@ -65,7 +65,7 @@ def stop_in(monkeypatch: pytest.MonkeyPatch, place: object, name: str, *signals:
     monkeypatch.setattr(place, name, stopped)
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_signal_leaves_nothing_unfinished(tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
@@ -112,7 +112,7 @@ def arrays(path: str) -> list[np.ndarray]:
         return [result.seq[:], result.reference()[:], result.delta()[:], *result.regions.values()]
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 def test_each_signal_keeps_the_rows_and_resume_goes_on(folder, tmp_path, monkeypatch):
     """One run, stopped by every signal, each after a few more rows: those that were begun are finished."""
     monkeypatch.chdir(tmp_path)
@@ -134,7 +134,7 @@ def test_each_signal_keeps_the_rows_and_resume_goes_on(folder, tmp_path, monkeyp
     assert sorted(os.listdir()) == ["o.h5", "whole.h5"]
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize(
     ("name", "to_all"),
     [("SIGTERM", False), *(pytest.param(*x, marks=pytest.mark.exhaustive) for x in

@@ -218,7 +218,7 @@ UNREADABLE: dict[str, Callable[[Path], None]] = {
 }
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("kind", UNREADABLE)
 def test_a_file_that_cannot_be_read_is_one_line_in_every_command(kind, files):
     calls = [*([command, *arguments] for command, arguments in CALLS.items()), MORE]
@@ -248,7 +248,7 @@ def test_a_file_that_cannot_be_read_is_one_line_in_every_command(kind, files):
 # --- few open files ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(24)
 @pytest.mark.parametrize("count", range(12))
 @pytest.mark.parametrize("command", ["info", "export", "report"])
 def test_few_open_files_are_enough_or_are_told(command, count, files):
@@ -349,7 +349,7 @@ for line in open(0, "rb").read().splitlines():
 """
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("stem", ["péak ß 日本", os.fsdecode(b"p\xff\xfek")], ids=["not ASCII", "not UTF-8"])
 @pytest.mark.parametrize("locale", [{"LC_ALL": "C", "PYTHONUTF8": "0"}, {"LC_ALL": "C.UTF-8"}], ids=["C", "UTF-8"])
 def test_names_of_any_letters_in_any_locale(stem, locale, made, tmp_path):

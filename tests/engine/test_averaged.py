@@ -16,6 +16,8 @@ from fastism_cli.model.precision import with_dtype
 from tests.helpers.sequences import random_one_hot
 from tests.models.zoo import randomise
 
+pytestmark = pytest.mark.one_in(2)
+
 LENGTH = 32
 PAIRS = {"profile": [1, 0], "signal": [2, 1, 0, 3]}
 
@@ -126,7 +128,7 @@ def engine_of(way, **more) -> FastISM:
     return FastISM(way.get("models", MODELS[:1]), **{"engine": "fast", **options, **more})
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("name", WAYS)
 def test_scores_are_those_of_the_mean_prediction(rng, name):
     way = WAYS[name]
@@ -161,7 +163,7 @@ def single_scores(model, wide, shift, before, *, reverse, **options):
     return delta
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("shifts", [(0,), (-1, 0, 1)])
 def test_a_mean_is_that_of_single_engines_to_two_units_in_the_last_place(rng, shifts):
     options = {"reduce": {"profile": "sum"}}
@@ -193,7 +195,7 @@ def test_a_base_that_no_pass_shows_changes_nothing_and_an_n_is_never_scored(rng)
     assert (delta[0, :, :3] == 0).all() and (delta[1, :, 1:3] == 0).all() and delta[0, :, 3].any()
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 def test_positions_targets_and_a_window_are_those_of_the_whole(rng):
     way = {"rc": True, "pairs": PAIRS, "models": MODELS[:2]}
     wide = wide_codes(rng, 0, 0)
@@ -212,7 +214,7 @@ def test_positions_targets_and_a_window_are_those_of_the_whole(rng):
             np.testing.assert_allclose(found.reference[head], whole.reference[head][:, units], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(24)
 def test_sequences_come_with_or_without_what_lies_around_them(rng):
     engine = FastISM(MODELS[0], engine="fast", shifts="-2,0,1", reduce="sum")
     assert engine.context == (2, 1)
@@ -228,7 +230,7 @@ def test_sequences_come_with_or_without_what_lies_around_them(rng):
         engine(given[0][:, 1:])
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 def test_comparing_sequences_is_a_mean_too(rng):
     wide = wide_codes(rng, 0, 0)
     changed = wide.copy()
@@ -248,7 +250,7 @@ def test_comparing_sequences_is_a_mean_too(rng):
 # --- blocks -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("replace_with", ["TGaNC", "background:0.4,0.3,0.2,0.1", "shuffle", "reverse-complement"])
 def test_blocks_are_the_same_blocks_on_both_strands(rng, replace_with):
     """The mean prediction of a sequence with the block replaced: shuffles are the same orders of the same bases."""
@@ -287,7 +289,7 @@ def compilations(function) -> int:
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("engine", ["fast", pytest.param("naive", marks=pytest.mark.one_in(24))])
+@pytest.mark.parametrize("engine", ["fast", pytest.param("naive", marks=pytest.mark.one_in(48))])
 def test_models_of_one_architecture_are_compiled_once(rng, engine):
     scorer = FastISM(MODELS, engine=engine, rc=True, shifts="-1,0,1", reduce="sum")
     scorer.score_codes(wide_codes(rng, 1, 1))
@@ -299,7 +301,7 @@ def test_models_of_one_architecture_are_compiled_once(rng, engine):
     assert len({call.phase for call in calls}) == len(chunks)
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(24)
 def test_the_models_of_a_user_keep_their_weights(rng):
     before = [[np.array(w) for w in model.get_weights()] for model in MODELS]
     scorer = FastISM(MODELS, engine="fast", reduce="sum")
@@ -313,7 +315,7 @@ def test_the_models_of_a_user_keep_their_weights(rng):
             np.testing.assert_array_equal(found, known)
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 def test_models_of_other_architectures_have_an_engine_of_their_own(rng):
     models = [MODELS[0], folded(4, filters=3), MODELS[1], folded(5, filters=3)]
     scorer = FastISM(models, engine="fast", reduce="sum", rc=True)
@@ -358,7 +360,7 @@ def test_heads_are_found_by_name_and_by_the_number_that_keras_gives(rng):
         np.testing.assert_allclose(found["dense_2"], second, atol=1e-6)
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 def test_each_model_is_verified(rng):
     models = [folded(1), folded(2)]
     scorer = FastISM(models, engine="fast", reduce="sum", rc=True)

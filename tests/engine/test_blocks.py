@@ -23,6 +23,8 @@ from tests.helpers.truth import errors_of, inputs_of
 from tests.models.zoo import FACTS, MODELS, ONE_EACH, randomise
 from tests.models.zoo.blocks import conv, dna
 
+pytestmark = pytest.mark.one_in(2)
+
 LENGTH = 60
 WIDTHS = (1, 2, 7, 50, 10**6)  # the last: the whole sequence
 STEPS = (1, 3, 10**6)  # the last: the width
@@ -69,7 +71,7 @@ def one_hot(rng) -> np.ndarray:
 # --- what is put into a block -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 @pytest.mark.parametrize("engine", ["fast", "naive"])
 @pytest.mark.parametrize(
     ("replace_with", "rows"),
@@ -119,7 +121,7 @@ def test_shuffles_of_a_block_are_averaged(engine, one_hot):
     assert_deltas(scorer(one_hot), model, one_hot, changed)
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 def test_shuffles_depend_on_the_seed_and_on_the_place_of_the_block_alone(one_hot):
     options = {"engine": "fast", "replace_with": "shuffle", "width": 7, "samples": 3}
     whole = FastISM(pooled(), step=1, seed=1, batch_size=9, **options)(one_hot).delta["y"]
@@ -163,7 +165,7 @@ def test_ranges_of_any_widths_in_any_order(engine, one_hot):
     assert scorer.block_ranges == tuple(ranges)
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 def test_chosen_blocks_in_their_order(one_hot):
     scorer = FastISM(pooled(), engine="fast", replace_with="N", width=5, step=2, batch_size=7)
     whole = scorer(one_hot).delta["y"]
@@ -188,7 +190,7 @@ def test_blocks_of_a_window_begin_with_it(one_hot):
         np.testing.assert_allclose(found, wanted, atol=4e-6)
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 def test_blocks_that_no_output_sees_are_not_computed(one_hot):
     inp = dna(LENGTH)
     x = layers.Flatten()(layers.Cropping1D((20, 20))(conv(inp, 4, 3)))
@@ -292,7 +294,7 @@ def assert_exact(name: str, width: int, step: int, kind: str, batch_size: int | 
 TURNS = list(zip(ONE_EACH, cycle(WIDTHS), cycle(STEPS), cycle((*CONTENTS, "N")), strict=False))
 
 
-@pytest.mark.one_in(32)
+@pytest.mark.one_in(64)
 @pytest.mark.parametrize(("name", "width", "step", "kind"), TURNS)
 def test_engine_equals_plain_keras(name, width, step, kind):
     assert_exact(name, width, step, kind)
@@ -307,7 +309,7 @@ def test_engine_equals_plain_keras_for_all_blocks(name, width, kind):
         assert_exact(name, width, step, kind)
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 @pytest.mark.compiled
 @pytest.mark.parametrize(
     ("name", "width", "step", "kind"),
@@ -325,7 +327,7 @@ def test_compiled_engine_equals_plain_keras(name, width, step, kind):
 DRAWN = ("conv_pools_dense-one", "residual", "norm_between-batch", "attention-dot", "beside_the_mirror_image-add")
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 @settings(max_examples=15)
 @given(
     name=st.sampled_from(DRAWN),

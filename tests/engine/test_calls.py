@@ -105,7 +105,7 @@ def by_call(name) -> keras.Model:
     return randomise(model, seed=3)
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("name", GIVEN)
 def test_a_model_by_its_call_takes_what_it_was_built_with(name, rng):
     model, (_, _, n_inputs) = by_call(name), GIVEN[name]
@@ -144,7 +144,7 @@ def test_a_model_that_does_not_say_its_second_argument():
         FastISM(model)
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 @behind_a_mask
 def test_a_mask_from_outside_is_not_lost(rng):
     """inp -> Masking -> [LSTM, called with a list] -> D: the nested model is given the mask by Keras"""

@@ -73,13 +73,13 @@ def assert_exact(name: str, batch_size: int | str) -> None:
     assert errors.fast <= errors.allowed, errors
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("name", ids())
 def test_engine_equals_plain_keras(name):
     assert_exact(name, "auto" if list(MODELS).index(name) % IN_CHUNKS_EVERY else 30)
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.compiled
 @pytest.mark.parametrize(
     "name", [*COMPILED, *(pytest.param(name, marks=pytest.mark.exhaustive) for name in COMPILED_FOR_LONG)]

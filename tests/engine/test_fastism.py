@@ -16,6 +16,8 @@ from tests.helpers.sequences import random_one_hot
 from tests.helpers.truth import errors_of, inputs_of
 from tests.models.zoo import randomise
 
+pytestmark = pytest.mark.one_in(2)
+
 
 def small(length: int = 60, heads: int = 1) -> keras.Model:
     """inp -> C -> P -> C -> F -> D(3) [-> and D(1)]"""
@@ -73,7 +75,7 @@ def test_scored_ns_get_all_four_letters(rng, engine):
         np.testing.assert_allclose(delta[:, :, 30, letter], predicted(model, one_hot, 30, letter), atol=2e-6)
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 def test_positions_come_in_the_order_asked_for(rng):
     engine, one_hot = FastISM(small(30), batch_size=20), random_one_hot(rng, 3, 30)
     whole = engine(one_hot).delta["first"]
@@ -94,7 +96,7 @@ def test_a_window_keeps_the_length_of_the_sequence(rng, window):
     np.testing.assert_array_equal(found.reference["profile"], expected.reference["profile"])
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("engine", ["fast", "naive"])
 @pytest.mark.parametrize("batch_size", [1, 7, 50, 181, 1000, "auto"])
 def test_result_does_not_depend_on_the_batch_size(rng, engine, batch_size):
@@ -111,7 +113,7 @@ def test_result_does_not_depend_on_the_order_of_sequences(rng):
     np.testing.assert_allclose(engine(one_hot[order]).delta["first"], engine(one_hot).delta["first"][order], atol=1e-6)
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 @pytest.mark.compiled
 @pytest.mark.parametrize("engine", ["fast", "naive"])
 def test_a_sequence_alone_is_predicted_as_among_others(rng, engine):
@@ -129,7 +131,7 @@ def test_a_sequence_alone_is_predicted_as_among_others(rng, engine):
     assert errors.fast <= errors.allowed, errors
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 @pytest.mark.compiled
 @pytest.mark.parametrize("engine", ["fast", "naive"])
 def test_no_prediction_depends_on_how_many_there_are(rng, engine):
@@ -302,7 +304,7 @@ def test_a_deep_narrow_model_stays_in_windows():
     assert plan.limit > 20
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(24)
 def test_out_of_memory_halves_the_batch_and_goes_on(rng, monkeypatch):
     from fastism_cli.engine.fast import FastEngine
 
@@ -385,7 +387,7 @@ def test_a_model_of_tf_keras_whose_layers_all_have_equals(rng):
     assert errors.fast <= errors.allowed
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.compiled
 def test_a_stateful_layer_begins_anew_with_every_sequence(rng):
     """As the same model without ``stateful``; and the batch that it was built for does not matter."""

@@ -14,7 +14,7 @@ def gpu_choices(monkeypatch):
     monkeypatch.setattr(backend, "device_kind", lambda: "gpu")
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in COMPILED else pytest.mark.exhaustive) for name in ONE_EACH]
 )
@@ -22,7 +22,7 @@ def test_engine_equals_plain_keras(name):
     assert_exact(name, 30)
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.compiled
 @pytest.mark.parametrize("name", ["conv_pools_dense-one", "bpnet-5_layers", "merge_of_phases-add", "residual"])
 def test_compiled_engine_equals_plain_keras(name):

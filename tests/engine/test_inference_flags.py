@@ -17,6 +17,8 @@ from tests.helpers.truth import errors_of, inputs_of
 from tests.models.zoo.blocks import dna
 from tests.models.zoo.registry import randomise
 
+pytestmark = pytest.mark.one_in(2)
+
 LENGTH = 128
 on_tensorflow = pytest.mark.skipif(backend.BACKEND != "tensorflow", reason="the layers call TensorFlow")
 
@@ -115,7 +117,7 @@ globals().update(own_layers(tf_keras))
 """
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @on_tensorflow
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning")
 @pytest.mark.parametrize("form", ["memory", "saved_model", "m.h5", "m.keras"])
@@ -144,7 +146,7 @@ def test_augmentation_of_keras_3_costs_nothing(back):
     assert_exact(model)
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 @on_tensorflow
 @pytest.mark.parametrize("form", ["keras", "tf_keras", "saved_model"])
 def test_an_ensemble_of_both_strands_has_two_windows(form, tmp_path):

@@ -52,7 +52,7 @@ def scores(request, rng):
     return model, one_hot, FastISM(model, engine="fast", batch_size=45, reduce="none")(one_hot)
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 def test_scores_do_not_depend_on_the_pieces(scores, small_pieces):
     model, one_hot, whole = scores
     found = FastISM(model, engine="fast", batch_size=45, reduce="none")(one_hot)

@@ -47,7 +47,7 @@ CASES = {
 }
 
 
-@pytest.mark.one_in(32)
+@pytest.mark.one_in(64)
 @pytest.mark.parametrize("name", CASES)
 def test_only_live_positions_are_computed(name, rng):
     between, live = CASES[name]

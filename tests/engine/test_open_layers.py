@@ -142,7 +142,7 @@ def assert_exact(model) -> None:
     assert errors.fast <= errors.allowed, errors
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("name", OPENED)
 def test_what_consists_of_keras_is_fast(name):
     model = between(OPENED[name])
@@ -156,7 +156,7 @@ def test_what_consists_of_keras_is_fast(name):
     assert_exact(model)
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_operations_with_weights_of_the_layer_are_fast(name):
     model = between(OwnWeights(name))
@@ -257,7 +257,7 @@ class Recurrent(layers.Layer):
         return self.lstm(x)
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 def test_a_mask_that_a_layer_inside_reads_is_not_lost(rng):
     inp = dna(LENGTH)
     model = randomise(keras.Model(inp, Recurrent(name="own")(layers.Masking()(inp))), seed=1)

@@ -16,6 +16,8 @@ from tests.helpers.truth import errors_of, inputs_of
 from tests.models.zoo.blocks import conv, dna
 from tests.models.zoo.registry import randomise
 
+pytestmark = pytest.mark.one_in(2)
+
 LENGTH = 30
 registered = keras.saving.register_keras_serializable(package="own_functions")
 
@@ -88,7 +90,7 @@ def assert_as_fast(model, plain) -> None:
     assert_exact(model)
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_an_activation_of_ones_own(name):
     function = ACTIVATIONS[name]
@@ -115,7 +117,7 @@ WITH_ACTIVATION = {
 }
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("name", WITH_ACTIVATION)
 def test_every_layer_that_has_an_activation(name):
     build = WITH_ACTIVATION[name]
@@ -297,7 +299,7 @@ SUBCLASSES = {
 }
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("name", SUBCLASSES)
 def test_subclasses(name):
     own, plain = (between(*build()) for build in SUBCLASSES[name])

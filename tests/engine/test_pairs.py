@@ -21,6 +21,8 @@ from tests.helpers.truth import Errors, inputs_of, largest
 from tests.models.zoo import FACTS, MODELS, ONE_EACH, randomise
 from tests.models.zoo.blocks import conv, dna
 
+pytestmark = pytest.mark.one_in(2)
+
 LENGTH = 40
 
 
@@ -70,7 +72,7 @@ def in_float64(model: keras.Model):
     return lambda x: np.concatenate([np.asarray(precise(part.astype("float64"))) for part in np.array_split(x, 9)])
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(24)
 @pytest.mark.parametrize("engine", ["fast", "naive"])
 @pytest.mark.parametrize(
     ("within", "window", "n_policy"),
@@ -119,7 +121,7 @@ def test_codes_and_one_hot_give_the_same(one_hot):
     assert np.isnan(by_codes.delta["y"][..., :10, :]).all()
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(24)
 @pytest.mark.parametrize("batch_size", [9, 70, 10**6])
 def test_the_size_of_a_call_changes_nothing(batch_size, one_hot):
     few = (
@@ -220,14 +222,14 @@ def pair_errors(name: str, within: int, place: float, batch_size: int | str = "a
 TURNS = list(zip(ONE_EACH, cycle(DISTANCES), cycle((0.0, 0.5, 1.0, 0.3)), strict=False))
 
 
-@pytest.mark.one_in(32)
+@pytest.mark.one_in(64)
 @pytest.mark.parametrize(("name", "within", "place"), TURNS)
 def test_engine_equals_plain_keras(name, within, place):
     errors = pair_errors(name, within, place)
     assert errors.fast <= errors.allowed, errors
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.compiled
 @pytest.mark.parametrize(
     ("name", "within", "place"),

@@ -14,6 +14,8 @@ from tests.helpers.truth import errors_of, inputs_of, rounding_error
 from tests.models.stacks import Stack, build, stacks
 from tests.slow import fuzz
 
+pytestmark = pytest.mark.one_in(2)
+
 # Shrinking a model that takes a second to try would take longer than reading it.
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 # XLA compiles all of a model on JAX, for seconds: few there.

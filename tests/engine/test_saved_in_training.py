@@ -20,7 +20,7 @@ from fastism_cli.run.score_regions import score_regions
 from tests.helpers.model_files import FILE_WARNINGS
 from tests.helpers.small_run import make_folder
 
-pytestmark = FILE_WARNINGS
+pytestmark = [*FILE_WARNINGS, pytest.mark.one_in(2)]
 
 LENGTH = 24
 
@@ -82,7 +82,7 @@ def assert_at_inference(model: Any, wanted: np.ndarray, names: set[str]) -> None
     np.testing.assert_allclose(a.reference["out"], wanted, rtol=0, atol=1e-5)
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("package, ending", [(keras, ".keras"), (tf_keras, ".h5"), (tf_keras, ""), (tf_keras, None)])
 def test_every_format_is_run_at_inference(package, ending, tmp_path, caplog):
     model = with_layer(package, *random_and_batch(package), training=True)

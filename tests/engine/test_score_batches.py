@@ -78,7 +78,7 @@ class OutOfMemory:
         raise MemoryError("RESOURCE_EXHAUSTED: Out of memory")
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 @pytest.mark.parametrize("fails", ["start", "read", "reference"])
 def test_memory_that_runs_out_at_any_moment_halves_the_batch(scorer, monkeypatch, fails):
     batches = [codes_of(scorer, n, seed=n) for n in (4, 3, 2)]

@@ -18,7 +18,10 @@ from fastism_cli.run.inspect_and_verify import inspect_model, verify_model
 from tests.helpers.small_run import LENGTH, logarithm, pair, plain, variable
 
 # A tensor of bfloat16 becomes an array by numpy.array(tensor), which numpy 2 warns of.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
+    pytest.mark.one_in(2),
+]
 
 
 @pytest.fixture(scope="module")

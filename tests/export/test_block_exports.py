@@ -252,7 +252,7 @@ def test_what_has_no_meaning_for_blocks_is_refused_in_a_line(path, tmp_path, mon
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(24)
 def test_pictures_of_regions_tiles_and_several_results(folder, path, tmp_path):
     tiles = str(folder.path / "tiles.ism.h5")
     options = RunOptions(replace_with="N", width=5, tile=True, window=20)

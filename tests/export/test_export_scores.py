@@ -74,7 +74,7 @@ def lines_of(path: Path) -> list[list[str]]:
 # --- arrays -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("compression", ["none", "gzip"])
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("kind", ["modisco-npz", "modisco-h5", "chrombpnet-h5"])
@@ -123,7 +123,7 @@ def test_basenji_holds_all_targets_as_the_model_saw_them(tmp_path, window):
                 np.testing.assert_array_equal(found["sum"][i, column, code], np.float32(deltas))
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("kind", FORMATS)
 def test_the_narrow_peak_beside_it(tmp_path, kind, window):
@@ -232,7 +232,7 @@ def true_track(window: int | str, track: int, overlap: str) -> dict[tuple[str, i
     return {place: float(reduce(values)) for place, values in found.items()}
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("overlap", ["mean", "max", "first"])
 def test_bigwig(tmp_path, window, overlap):
@@ -352,7 +352,7 @@ def true_substitutions(window: int | str, tracks: list[int]) -> list[tuple]:
     ]
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 @pytest.mark.parametrize("window", WINDOWS)
 def test_tsv(tmp_path, window):
     source = write_result(tmp_path / "r.ism.h5", window=window)
@@ -375,7 +375,7 @@ def test_parquet_with_region_columns(tmp_path):
     assert list(zip(*table.values(), strict=True)) == expected
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 @pytest.mark.parametrize("window", WINDOWS)
 def test_vcf_is_sorted_indexed_and_complete(tmp_path, window):
     source = write_result(tmp_path / "r.ism.h5", window=window, fasta_path="g.fa")
@@ -400,7 +400,7 @@ def test_vcf_is_sorted_indexed_and_complete(tmp_path, window):
 # --- what is chosen ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize(
     ("targets", "chosen"),
     [
@@ -428,7 +428,7 @@ def test_a_name_that_looks_like_a_number_is_a_name(tmp_path):
             assert [x.decode() for x in file["target_ids"]] == [f"profile/sum/{name}" for name in chosen]
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -460,7 +460,7 @@ def test_a_missing_library_is_told_with_its_extra():
         optional.require("no_such_library", wanted_by="--format x", extra="export")
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_result_without_scored_regions_gives_valid_empty_files(tmp_path, kind):
     source = write_result(tmp_path / "r.ism.h5")
@@ -493,7 +493,7 @@ def test_nothing_is_replaced_unasked_and_a_second_format_shares_the_peaks(tmp_pa
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".fastism")]
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 def test_every_format_has_the_same_regions_beside_it(tmp_path):
     """Also where windows pass the ends of contigs, which arrays leave out."""
     source, peaks = str(write_result(tmp_path / "r.ism.h5")), tmp_path / "o.regions.narrowPeak"

@@ -25,7 +25,7 @@ from tests.helpers.result_files import (
 OK = [i for i, record in enumerate(RECORDS) if record.status == Status.OK]
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("alphabet", ["ACGT", "TGAC"])
 @pytest.mark.parametrize("window", [LENGTH, 7, 8, "-3:6", "2:9", "-9:-8"])
 def test_every_score_is_at_its_base(tmp_path, window, alphabet):

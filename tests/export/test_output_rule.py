@@ -25,6 +25,8 @@ from fastism_cli.run.request import RunRequest, check_outputs
 from fastism_cli.run.summary import RunSummary, write_summary
 from tests.helpers.result_files import write_result
 
+pytestmark = pytest.mark.one_in(2)
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 # Every option and argument that takes a text, by what its text is. A new one must find its place here.
@@ -144,14 +146,14 @@ def test_every_option_is_known_to_read_or_to_write():
     assert CALLS.keys() == WRITES
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("output", sorted(WRITES), ids=" ".join)
 def test_nothing_that_exists_is_changed_unasked(here, output):
     for name in (*INPUTS, *OTHERS):
         refused([*CALLS[output], name], here)
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("output", sorted(WRITES), ids=" ".join)
 def test_no_input_is_ever_replaced(here, output):
     call = (
@@ -336,7 +338,7 @@ def summary_of(output: str) -> RunSummary:
     return RunSummary(output, 3, 90, 1.0, {})
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize(
     ("text", "options", "is_replaced"),
     [
@@ -365,7 +367,7 @@ def test_a_summary_that_exists(here, text, options, is_replaced):
             check_outputs(request)
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("name", ["-", "/dev/null", "/dev/stdout", "/dev/fd/1"])
 def test_a_summary_goes_into_streams(here, name):
     assert is_stream(name)
@@ -383,14 +385,14 @@ def test_a_summary_goes_down_a_pipe(here):
     assert Path("pipe").is_fifo()
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("name", ["", ".", "/", "gone/s.json", "-/x"])
 def test_what_is_no_file_is_refused(here, name):
     with pytest.raises(OutputError):
         check_outputs(RunRequest.of("in.keras", "in.bed", "in.fa", "new.h5", RunOptions(summary=name)))
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/null", "/dev/fd/1"])
 def test_a_result_goes_into_no_stream(here, name):
     with pytest.raises(OutputError):
@@ -412,7 +414,7 @@ def test_text_goes_to_stdout(tmp_path, capfdbinary, kind):
     assert "no narrowPeak of the regions beside a stream: name a file to get one" in summary.lines()
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("kind", ["modisco-npz", "modisco-h5", "chrombpnet-h5", "basenji-h5", "bigwig", "parquet"])
 def test_what_is_no_text_is_refused(here, kind):
     message = f"{kind} cannot be written to stdout or a pipe; bedgraph, tsv, vcf can"

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,6 +73,7 @@ RECORDS = (
 HEADS = (HeadLayout("profile/sum", (3,), ("a", "b", "c")), HeadLayout("count", (1,)))
 
 
+@cache
 def contigs() -> dict[str, str]:
     """chrA 120 bases with N in [24, 26) and [90, 120); chrB 85 bases."""
     rng = np.random.default_rng(5)

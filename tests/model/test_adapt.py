@@ -38,7 +38,7 @@ def scores(model, one_hot, **options):
     return FastISM(model, batch_size=60, **options)(one_hot)
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("name", IMAGES)
 def test_scores_of_an_image_model_equal_plain_predictions(name, rng):
     shape, kernel_size, pool_size = IMAGES[name]
@@ -58,7 +58,7 @@ def test_every_layer_of_an_image_model_is_fast(name):
     assert [node.name for node in found.nodes if node.state == "opaque"] == []
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("name", REGROUPED)
 def test_positions_in_groups_are_fast(name):
     model = MODELS[f"regrouped-{name}"]()

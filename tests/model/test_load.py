@@ -40,7 +40,7 @@ from tests.helpers.model_files import (
 )
 from tests.helpers.model_files import fresh_names as fresh_names  # used by every test here
 
-pytestmark = FILE_WARNINGS
+pytestmark = [*FILE_WARNINGS, pytest.mark.one_in(2)]
 
 
 def unpacked(path: Path) -> Path:
@@ -69,7 +69,7 @@ FORMATS: dict[str, Callable[[Any, Path], tuple[Path, ...]]] = {
 }
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("writer", ["keras 2", "keras 3"])
 @pytest.mark.parametrize("name", FORMATS)
 def test_format_is_found_by_content(name: str, writer: str, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_weights_replace_those_of_a_whole_model(tmp_path: Path) -> None:
     assert_same(load_model(path, weights=tmp_path / "new.h5"), new)
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 def test_saved_model_folder_becomes_a_keras_3_model(tmp_path: Path) -> None:
     model = nested()
     model.save(tmp_path / "m", save_format="tf")
@@ -209,7 +209,7 @@ def shared_and_nested() -> Any:
 WITHOUT_EQUAL = {function_without_an_equal: ["tf.math.bessel_i0e"]}
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize(
     "build",
     [

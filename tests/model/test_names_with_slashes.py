@@ -35,7 +35,7 @@ def two_heads(heads: tuple[str, str], inner: tuple[str, str]) -> Any:
     return with_random_weights(tf_keras.Model(inputs, [profile, k2.Dense(2, name=heads[1])(k2.Flatten()(x))]))
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("ending", [".h5", ".json", ""])
 @pytest.mark.parametrize(
     "heads, inner",
@@ -89,7 +89,7 @@ def test_a_plain_name_is_a_scope_and_leads_back(name):
     assert len({plain_name(one) for one in NAMES}) == len(NAMES)
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(24)
 @pytest.mark.parametrize("ending", [".keras", ".h5"])
 def test_layers_of_any_name_are_run(ending, tmp_path):
     """Keras runs such a model without a graph alone, as on JAX or with run_eagerly."""

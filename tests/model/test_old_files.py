@@ -194,7 +194,7 @@ def same_in_keras_3() -> keras.Model:
     return model
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("write", [hdf5_file, json_and_weights])
 @pytest.mark.parametrize("graph", [sequential, functional])
 @pytest.mark.parametrize("version", AGES)
@@ -206,7 +206,7 @@ def test_files_of_every_age(version, graph, write, tmp_path):
     np.testing.assert_allclose(np.asarray(loaded(one_hot)), np.asarray(same_in_keras_3()(one_hot)), rtol=1e-5)
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 def test_an_old_file_is_fast(tmp_path):
     (path,) = hdf5_file(tmp_path, functional(AGES["2.0.5"]), "2.0.5")
     model = load_model(path)

@@ -138,7 +138,7 @@ def what_keras_does(path: Path, model: Any) -> str:
     return "reads" if all(np.allclose(got, want, rtol=1e-6, atol=1e-6) for got, want in pairs) else "differs"
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("fault", AGED)
 def test_old_file_is_repaired(fault: str, tmp_path: Path) -> None:
     build, age, alone = AGED[fault]
@@ -227,7 +227,7 @@ def test_frozen_inner_model(trainable: bool, tmp_path: Path) -> None:
     assert_same(load_model(saved(model, tmp_path / "m.h5")), model)
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 def test_every_repair_is_exercised() -> None:
     """Each row of the table changes the configuration of some model above, or of a Lambda layer."""
     of_lambda = Aged(lambda: sequential(k2.Lambda(abs)), unchanged, "")

@@ -21,6 +21,8 @@ from tests.helpers.small_run import make_folder
 from tests.helpers.truth import errors_of
 from tests.models.zoo import randomise
 
+pytestmark = pytest.mark.one_in(2)
+
 LENGTH = 40
 
 
@@ -76,7 +78,7 @@ def test_the_error_is_that_of_plain_keras(rng, function):
     assert errors.fast <= errors.allowed and errors.largest > 0, errors
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(24)
 @pytest.mark.compiled
 def test_a_function_when_it_is_compiled(rng):
     one_hot = random_one_hot(rng, 2, LENGTH, n_fraction=0.05)

@@ -104,7 +104,7 @@ def test_every_reduction_has_a_formula():
     assert {kind.partition(":")[0] for kind in FORMULAS} == {*SIMPLE, "center"}
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 @pytest.mark.parametrize("engine", ["fast", "naive"])
 def test_all_reductions_at_once_are_those_of_numpy(rng, engine):
     model, one_hot = profile_and_count(), random_one_hot(rng, 2, LENGTH)
@@ -117,7 +117,7 @@ def test_all_reductions_at_once_are_those_of_numpy(rng, engine):
         np.testing.assert_allclose(result.delta[f"profile.{kind}"], delta, atol=1e-6 * scale)
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("kind", FORMULAS)
 def test_the_error_is_that_of_plain_keras(rng, kind):
     model, one_hot = profile_and_count(), random_one_hot(rng, 2, LENGTH, n_fraction=0.05)
@@ -125,7 +125,7 @@ def test_the_error_is_that_of_plain_keras(rng, kind):
     assert errors.fast <= errors.allowed, errors
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("engine", ["fast", "naive"])
 @pytest.mark.parametrize("build", [flat_profile, pytest.param(after_lstm, marks=pytest.mark.compiled)])
 def test_flat_heads_and_heads_that_change_everywhere(rng, build, engine):
@@ -211,7 +211,7 @@ def test_targets_are_chosen_on_the_device(rng):
             np.testing.assert_allclose(delta, whole.delta[name][:, [2, 0]], atol=1e-5)
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(24)
 def test_reductions_pass_verification(rng):
     report = verify(FastISM(profile_and_count(), reduce={"profile": list(FORMULAS)}), random_one_hot(rng, 1, LENGTH))
     assert report.passed and report.judge == "float64" and len(report.heads) == len(FORMULAS) + 1

@@ -73,7 +73,7 @@ def assert_right(scorer: FastISM) -> None:
             np.testing.assert_allclose(delta, (moved[head] - plain[head])[:, 0], rtol=0, atol=1e-5)
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("batch, dtype", [(None, "float32"), (1, "float32"), (4, "float32"), (None, "uint8")])
 def test_heads_and_inputs_by_name_for_any_number_of_rows(batch, dtype, tmp_path):
     assert_right(FastISM(save(tmp_path / "m", batch=batch, dtype=dtype), batch_size=10))
@@ -126,7 +126,7 @@ def save_two(folder: Any, default: str = "human") -> str:
     return str(folder)
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 @pytest.mark.parametrize("default", ["human", "serving_default"])
 def test_a_signature_chooses_one_of_several(default, tmp_path):
     folder = save_two(tmp_path / "m", default)
@@ -176,7 +176,7 @@ def two_served(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("command", LOADING)
 def test_every_command_that_loads_a_model_takes_a_signature(command, two_served, monkeypatch):
     assert {name for name in COMMANDS if any(p.name == "signature" for p in command_of(name).params)} == set(LOADING)
@@ -206,7 +206,7 @@ def test_a_graph_of_text_is_refused_by_the_name_of_its_input(tmp_path):
         load_model(tmp_path / "m", allow_lambda=True)
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize(
     "package, ending, stateful",
     [

@@ -459,7 +459,7 @@ ARCHIVES = {
 }
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("what", ARCHIVES)
 def test_archives(what: str, tmp_path: Path) -> None:
     change, said = ARCHIVES[what]

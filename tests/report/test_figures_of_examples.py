@@ -34,7 +34,7 @@ def test_the_page_is_that_of_the_pictures():
     assert {path.name for path in FOLDER.glob("*.png")} == set(KINDS)
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 @pytest.mark.parametrize("name", KINDS)
 def test_each_command_draws_its_picture(name, monkeypatch, tmp_path):
     monkeypatch.chdir(FOLDER)

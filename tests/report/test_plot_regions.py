@@ -192,7 +192,7 @@ def test_a_picture_never_replaces_its_tracks(looked, here):
 MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 @pytest.mark.parametrize("format", MAGIC)
 def test_one_region_is_one_file(looked, here, format):
     arguments = ("plot", looked[0], "--target", "count", "--name", "peak_3", "-o", f"a.{format}")
@@ -213,7 +213,7 @@ def test_a_picture_is_as_large_as_asked_for(looked, here):
     assert [int.from_bytes(head[at : at + 4], "big") for at in (0, 4)] == [round(89 / 25.4 * 100), 300]
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 def test_several_regions_are_pages_or_a_folder(looked, here):
     draw = ("plot", looked[0], "--target", "out=K562", "--bases", 30, "--top")
     result = fastism(*draw, 3)
@@ -229,7 +229,7 @@ def test_several_regions_are_pages_or_a_folder(looked, here):
     assert sorted(path.name for path in here.iterdir()) == ["peaks.plots.pdf", "top"]
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 def test_default_names(looked, after, here):
     plot_regions(looked[0], PlotOptions(targets=["count"], region="chr1:2,060-2,100"))
     plot_regions([after, looked[0]], PlotOptions(targets=["count"], names=["peak_4"], strand="region"), format="svg")

@@ -32,6 +32,8 @@ from fastism_cli.results.scores import open_scores
 from fastism_cli.results.writer import ResultWriter
 from tests.helpers.result_files import write_result
 
+pytestmark = pytest.mark.one_in(2)
+
 resource = pytest.importorskip("resource")
 
 FLIPS = 25  # of each kind of file
@@ -76,7 +78,7 @@ def told(path: str) -> list[object]:
 # --- single bits -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("kind", [*COMPRESSIONS, "index"])
 def test_a_flipped_bit_changes_nothing_or_is_refused(tmp_path, kind):
     path = tmp_path / "r.h5"
@@ -121,7 +123,7 @@ def test_every_dataset_has_a_checksum_that_every_reader_knows(tmp_path, compress
     assert len(numbers) == len(schema.REGION_COLUMNS) + 1 + 2 * len(HEADS) + 2 + len(HEADS)
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_numbers_that_somebody_wrote_anew_are_told(tmp_path, read_here, compression):
     """HDF5 makes new checksums then; what is as it was is read."""
@@ -171,7 +173,7 @@ def repack(path: str, output: Path, options: dict[str, Any]) -> str:
     return str(output)
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(24)
 @pytest.mark.parametrize("options", REPACKED.values(), ids=REPACKED)
 @pytest.mark.parametrize("compression", ["gzip", "none"])
 def test_a_sound_file_that_was_repacked_is_read(tmp_path, compression, options, monkeypatch):
@@ -296,7 +298,7 @@ def read_here(monkeypatch):
     monkeypatch.setattr(input_files, "found_by_child", lambda find, seconds: find())
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_datasets_that_are_not_as_they_should_be_are_told(tmp_path, read_here, damage):
     intact = make(tmp_path / "r.h5")
@@ -317,7 +319,7 @@ def test_groups_that_are_not_as_they_should_be_are_told(tmp_path, read_here):
             assert_told(path, name.split("/")[0])
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 @pytest.mark.parametrize("with_sums", [True, False])
 def test_attributes_that_are_not_as_they_should_be_are_told(tmp_path, read_here, with_sums):
     intact = write_result(tmp_path / "r.h5", **{name: known.kind() for name, known in schema.ATTRIBUTES.items()
@@ -450,7 +452,7 @@ def few_files(count: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 def test_few_open_files_are_enough(many, tmp_path):
     with few_files(8):
         merge_shards([str(many / f"s{i}.h5") for i in range(12)], str(tmp_path / "copy.h5"))
@@ -466,7 +468,7 @@ def test_too_few_open_files_are_told_as_that(many, count):
         told(str(many / "index.h5"))
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(24)
 def test_an_index_is_sliced_like_a_dataset(many):
     with read_result(many / "index.h5") as index, read_result(many / "copy.h5") as copy:
         for name in ("a/b", "c"):
@@ -480,7 +482,7 @@ def test_an_index_is_sliced_like_a_dataset(many):
         np.testing.assert_array_equal(np.asarray(index.seq), copy.seq[:])
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 @pytest.mark.parametrize("change", ["gone", "another shard", "damaged"])
 def test_a_shard_that_changes_after_the_index_was_opened_is_never_nan(many, tmp_path, change):
     for name in [*(f"s{i}.h5" for i in range(12)), "index.h5"]:
@@ -522,7 +524,7 @@ def replace_by(path: Path, name: str, factor: int = 2, **options: Any) -> None:
         file.create_dataset(name, data=values, **options)
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize(
     ("compression", "name", "how"),
     [

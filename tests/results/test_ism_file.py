@@ -211,7 +211,7 @@ def test_a_row_that_cannot_be_scored_keeps_its_columns(output, rng):
         assert result.genome_sizes == {}
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @settings(max_examples=40, deadline=None)
 @given(cuts=st.lists(st.integers(0, 23), max_size=6), data=st.data(), chunk_rows=st.integers(1, 9))
 def test_results_do_not_depend_on_how_rows_arrive(tmp_path_factory, cuts, data, chunk_rows):
@@ -589,7 +589,7 @@ def test_a_disk_that_is_really_full(tmp_path):
     assert (result.stdout, result.stderr.count("\n")) == ("", 1)
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("nth", [1, 2, 5, 12, 15, 18, 20, 22])
 def test_a_signal_that_arrives_while_hdf5_writes(output, rng, monkeypatch, nth):
     """HDF5 crashes if the signal's exception interrupts a write of its closing; so it must not."""

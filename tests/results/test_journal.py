@@ -19,6 +19,8 @@ from fastism_cli.results.outputs import check_output
 from fastism_cli.results.writer import ResultWriter
 from tests.results.test_ism_file import assert_holds, block_of, files_of_at_most, rows_of
 
+pytestmark = pytest.mark.one_in(2)
+
 LAYOUT = Layout(n_rows=40, length=30, heads=(HeadLayout("y", (2,)),))
 STEP = 4
 ATTRIBUTES = {"config": '{"window": 10}', "model_sha256": "a" * 64, "row_start": 0}
@@ -76,7 +78,7 @@ class Death:
         return call
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.exhaustive), 4])
 def test_killed_at_every_change_of_a_file(output, rng, step):
     """Or at each fourth, in the quick tests."""
@@ -286,7 +288,7 @@ def test_what_a_link_leads_to_is_kept(output, rng, overwrite):
     assert other.read_text() == "precious"
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(24)
 def test_a_run_that_is_killed_before_its_first_checkpoint_begins_anew(output, rng):
     """At some changes of a file, and at each of the last ones, which give it its name."""
     layout = Layout(n_rows=8, length=30, heads=LAYOUT.heads)

@@ -23,7 +23,7 @@ def test_every_class_is_tried_or_left_out_for_a_reason():
     assert not set(BETWEEN) & set(LEFT_OUT)
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("name", BETWEEN)
 def test_engine_equals_plain_keras(name):
     errors = errors_with(name)

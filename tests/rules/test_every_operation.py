@@ -145,7 +145,7 @@ def model_with(names: list[str]) -> keras.Model:
     return randomise(keras.Model(inp, [ops.cast(head, "float32") * 1.0 for head in made]), seed=1)
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("names", GROUPS, ids=[f"{names[0]} to {names[-1]}" for names in GROUPS])
 def test_engine_equals_plain_keras(names):
     model = model_with(names)

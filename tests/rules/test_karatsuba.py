@@ -56,7 +56,7 @@ def assert_halved_and_exact(models, monkeypatch, rng):
         assert errors.fast <= errors.allowed, errors
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 def test_a_tower_of_wide_layers(monkeypatch, rng):
     assert_halved_and_exact(towers(), monkeypatch, rng)
 

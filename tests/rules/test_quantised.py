@@ -14,7 +14,11 @@ from fastism_cli.engine.verify import verify
 from fastism_cli.errors import UsageError
 from tests.helpers.model_files import FILE_WARNINGS
 
-pytestmark = [*FILE_WARNINGS, pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")]
+pytestmark = [
+    *FILE_WARNINGS,
+    pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method"),
+    pytest.mark.one_in(2),
+]
 
 LENGTH = 20
 POSITIONS = [0, 9, LENGTH - 1]
@@ -63,7 +67,7 @@ def plain_deltas(predict: Any, x: np.ndarray) -> np.ndarray:
     return found
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
 @pytest.mark.parametrize("engine", ["auto", "fast"])
 def test_deltas_are_those_of_plain_keras(mode, engine):
@@ -78,7 +82,7 @@ def test_deltas_are_those_of_plain_keras(mode, engine):
     assert verify(scorer, one_hot(), positions=POSITIONS).passed
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(24)
 def test_auto_says_why_and_inspect_says_which(tmp_path):
     quantised("int8").save(tmp_path / "m.keras")
     scorer = FastISM(tmp_path / "m.keras")
@@ -99,7 +103,7 @@ def test_layers_around_a_quantised_one_count_as_such():
     assert "quantised" in node.reason
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 @pytest.mark.parametrize("precision", ["tf32", "bfloat16", "float64"])
 def test_other_precisions_are_refused_in_one_line(precision):
     with pytest.raises(UsageError, match=rf"precision {precision}: the model is quantised .*float32 only") as error:

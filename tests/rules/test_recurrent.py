@@ -67,7 +67,7 @@ def recurrences_of(scorer: FastISM):
     return [step for step in scorer.prepared.plan.steps if isinstance(step.node.layer, Recurrence)]
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_equals_plain_keras(kind):
     model = model_of(KINDS[kind])
@@ -77,7 +77,7 @@ def test_every_kind_equals_plain_keras(kind):
     assert errors.largest > 1e-3
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("changing", [0, 1, 2])
 def test_states_may_be_given(changing):
     """Those that the sequence changes are followed by Keras, or in a direction of their own."""
@@ -133,7 +133,7 @@ def with_memory(model: keras.Model, *, forget_bias: float, recurrent: float = 1.
     return model
 
 
-@pytest.mark.one_in(32)
+@pytest.mark.one_in(64)
 @pytest.mark.compiled
 @pytest.mark.parametrize("forget_bias", [-2.0, 1.0, 5.0])
 def test_short_and_long_memories_are_as_exact(forget_bias):
@@ -145,7 +145,7 @@ def test_short_and_long_memories_are_as_exact(forget_bias):
     assert errors.fast <= errors.allowed, errors
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("sequences", [False, True])
 def test_a_change_that_never_dies_is_followed_to_the_end(sequences):
     def rotation(x):
@@ -184,7 +184,7 @@ def short_lived(length: int = 60) -> keras.Model:
     return with_memory(model, forget_bias=-4.0, recurrent=0.05)
 
 
-@pytest.mark.one_in(32)
+@pytest.mark.one_in(64)
 def test_a_change_that_dies_leaves_a_window_again():
     model = short_lived()
     scorer = FastISM(model, engine="fast")
@@ -198,7 +198,7 @@ def engines_of(scorer: FastISM):
     return [engine for engine, _ in scorer.batching.engines.values()]
 
 
-@pytest.mark.one_in(32)
+@pytest.mark.one_in(64)
 def test_what_leaves_its_window_is_computed_everywhere(monkeypatch):
     """With a window that is much too narrow: in one position more than the input's, the change is still large."""
     monkeypatch.setattr(recurrences, "WIDER", 0.0)
@@ -220,7 +220,7 @@ def test_what_leaves_its_window_is_computed_everywhere(monkeypatch):
     assert engine.calls_made == before
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 def test_a_bidirectional_layer_is_half_of_the_work_at_most():
     """However long a change lives: each direction begins at the window."""
     (first, second) = recurrences_of(FastISM(model_of(both, length=60), engine="fast", reduce="none"))

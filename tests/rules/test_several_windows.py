@@ -14,6 +14,8 @@ from tests.helpers.truth import errors_of, inputs_of
 from tests.models.zoo.blocks import conv, dna
 from tests.models.zoo.registry import randomise
 
+pytestmark = pytest.mark.one_in(2)
+
 LENGTH = 60
 
 
@@ -165,7 +167,7 @@ def folded_twice(inp):
     return flat_dense(layers.AveragePooling1D(5)(ops.cbrt(x)))
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 def test_changes_of_windows_that_meet_are_rounded_together():
     """Each window rounded by itself, the error would be as large as naive's, most of which is its predictions'."""
     inp = dna(24)

@@ -20,6 +20,8 @@ from tests.helpers.same_results import assert_same_results
 from tests.helpers.small_run import LENGTH, SCORED, make_folder
 from tests.models.zoo import randomise
 
+pytestmark = pytest.mark.one_in(2)
+
 RC = {"rc": True, "rc_pairs": ("out=0:2",)}
 
 
@@ -85,7 +87,7 @@ def test_both_strands(folder):
     assert np.nanmax(np.abs(forward[1] - on_plus(reverse[1], [2, 1, 0]))) > 1e-2
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 def test_shifts_read_the_genome_around_the_input(folder):
     shifts = (-3, 0, 1)
     bed = folder.bed_of("plus.bed", *("chrA 20 80 a 0 +", "chrA 0 10 b 0 +", "chrB 50 60 c 0 +", "chrA 100 141 d 0 +"))
@@ -138,7 +140,7 @@ def test_a_result_whose_deviations_are_gone_is_refused(folder):
 ALL = {**RC, "shifts": "-1,0,1", "stranded": True}
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("more", [{}, {"tile": True, "window": 12}, {"window": "-9:5"}, {"dtype": "float16"}], ids=str)
 def test_all_of_it_against_the_library(folder, more):
     """Rows of every strand, tiles and windows: each has the scores of the library for the letters around it."""
@@ -181,7 +183,7 @@ def test_edges_are_those_of_every_moved_input(folder, edge):
         assert result.regions["n_padded"].tolist() == [0, 0, 0]
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("virtual", [False, True])
 def test_shards_and_a_resumed_run_are_the_whole(folder, virtual):
     options = {"spread": True, "checkpoint": 0.0, **ALL}
@@ -200,7 +202,7 @@ def test_shards_and_a_resumed_run_are_the_whole(folder, virtual):
         merge_shards([str(changed), *map(str, parts[1:])], str(folder.path / "no.h5"))
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 def test_resume_continues_a_mean_and_refuses_another(folder, monkeypatch):
     from fastism_cli.run import score_regions as module
 
@@ -238,7 +240,7 @@ def test_resume_continues_a_mean_and_refuses_another(folder, monkeypatch):
     assert summary.resumed == 6
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(24)
 def test_profiles_are_averaged_before_or_after_their_reduction(folder):
     more = {"inputs": ("features=ones",), "reduce": ("profile=jsd",), **{"rc": True, "rc_pairs": ("profile=0:1",)}}
     found = {}
@@ -328,7 +330,7 @@ def test_a_damaged_note_of_the_mean_is_told(folder):
             read_result(path)
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 def test_every_pass_of_every_model_is_one_of_the_runs(folder):
     """Two models, both strands, two shifts: eight runs one by one, each at its own place and strand."""
     bed = folder.bed_of("one.bed", "chrA 20 80 a 0 +", "chrB 20 50 b 0 +")

@@ -15,6 +15,8 @@ from fastism_cli.results.schema import WIDER_VERSION
 from fastism_cli.run.request import other_files
 from tests.helpers.small_run import LENGTH, SCORED, make_folder
 
+pytestmark = pytest.mark.one_in(2)
+
 BLOCKS = {"replace_with": "background", "width": 7, "step": 3}
 
 
@@ -43,7 +45,7 @@ def test_a_run_stores_what_the_library_scores(folder):
         }  # fmt: skip
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(24)
 def test_blocks_of_a_window_and_of_tiles_lie_in_them_as_a_whole(folder):
     with read_result(scored(folder, "window.ism.h5", window=20, stranded=True, **BLOCKS)) as result:
         blocks = result.blocks
@@ -58,7 +60,7 @@ def test_blocks_of_a_window_and_of_tiles_lie_in_them_as_a_whole(folder):
         assert not np.isfinite(result.delta()[:]).all()
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(24)
 @pytest.mark.parametrize("virtual", [False, True])
 def test_shards_are_merged(folder, virtual):
     whole = scored(folder, f"all-{virtual}.ism.h5", **BLOCKS)

@@ -19,6 +19,8 @@ from fastism_cli.results.schema import Status
 from fastism_cli.scores.importance import strongest_of
 from tests.helpers.small_run import RECORDS, SCORED, make_folder
 
+pytestmark = pytest.mark.one_in(2)
+
 PAIRS = {"within": 4, "window": 12}
 
 
@@ -80,7 +82,7 @@ def test_a_window_beside_the_middle_of_both_strands(folder):
             assert both.any() and np.isnan(found[row, 0, -d:, d - 1]).all()
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(24)
 @pytest.mark.parametrize("virtual", [False, True])
 def test_shards_are_merged(folder, whole, virtual):
     parts = [scored(folder, f"{i}-{virtual}.pairs.h5", shard=f"{i}/2") for i in range(2)]
@@ -91,7 +93,7 @@ def test_shards_are_merged(folder, whole, virtual):
         assert one.layout.pairs == other.layout.pairs and bool(other.sources) == virtual
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(24)
 def test_a_run_that_ended_is_resumed(folder, whole, monkeypatch):
     """After three rows the model fails; what follows is computed when the run is resumed."""
     from fastism_cli.run import job

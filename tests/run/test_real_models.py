@@ -48,7 +48,7 @@ def mutated(codes: np.ndarray, positions: np.ndarray, letter: int) -> np.ndarray
     return copies
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("name", ["tal1", "mpra_dragonn", pytest.param("xpresso_human", marks=pytest.mark.exhaustive)])
 def test_scores_are_those_of_plain_keras(name, tmp_path):
     output = tmp_path / "out.h5"

@@ -15,6 +15,8 @@ from fastism_cli.results.ism_file import read_result
 from fastism_cli.run.score_regions import plan_run, score_regions
 from tests.models.zoo import randomise
 
+pytestmark = pytest.mark.one_in(2)
+
 PROTEIN = "ACDEFGHIKLMNPQRSTVWY"
 LENGTH = 24
 
@@ -66,7 +68,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 def test_every_record_of_a_fasta_is_scored(here):
     records = {f"sp|P{i}|X": drawn(PROTEIN, LENGTH, i) for i in range(5)}
     model = protein()

@@ -30,7 +30,10 @@ from fastism_cli.run.summary import Silent
 from tests.helpers.small_run import ALL_N, LENGTH, RECORDS, SCORED, Folder, codes_of, predicted, true_delta
 
 # Keras saves a weight with numpy.array(tensor), which numpy 2 warns of.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
+    pytest.mark.one_in(2),
+]
 
 CLOSE = {"rtol": 1e-5, "atol": 2e-6}
 
@@ -68,7 +71,7 @@ def record(i: int) -> tuple[str, int, str]:
 # --- values -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 @pytest.mark.compiled
 @pytest.mark.parametrize("stranded", [False, True])
 def test_every_score_is_that_of_plain_keras(score, folder, stranded):
@@ -186,7 +189,7 @@ def test_the_result_says_its_scale(score, folder):
         np.testing.assert_allclose(result.delta()[i], truth, atol=3e-6)
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 def test_results_do_not_depend_on_batches_blocks_or_order(score, folder, monkeypatch):
     _, whole = score(name="whole.h5")
     backwards = folder.bed_of("backwards.bed", *RECORDS[::-1])

@@ -16,7 +16,10 @@ from fastism_cli.run.variants import score_variants
 from fastism_cli.run.variants.variant_block import VariantWindows
 from tests.helpers.small_run import LENGTH, LETTERS, Folder, contigs, predicted
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
+    pytest.mark.one_in(2),
+]
 
 HEADER = """##fileformat=VCFv4.2
 ##INFO=<ID=AF,Number=A,Type=Float,Description="Allele frequency">
@@ -148,7 +151,7 @@ def test_several_heads_other_inputs_and_chosen_targets(folder, tmp_path):
     check(model, out, records(), others=others)
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 @pytest.mark.parametrize("share", [1, 8])
 def test_reductions_that_compare_with_the_reference(folder, tmp_path, share):
     """The alternate's profile against the reference's, position by position; single bases by the engine."""

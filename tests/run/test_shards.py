@@ -30,7 +30,10 @@ from tests.helpers.same_results import assert_same_array
 from tests.helpers.small_run import LENGTH, RECORDS, Folder, codes_of
 
 # Keras saves a weight with numpy.array(tensor), which numpy 2 warns of.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
+    pytest.mark.one_in(2),
+]
 
 
 def score(
@@ -107,7 +110,7 @@ def shards_of(folder: Path) -> list[str]:
     return [str(folder / f"s{i}.h5") for i in range(8)]
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 @pytest.mark.parametrize("virtual", [False, True])
 def test_merged_shards_are_one_run(sharded, tmp_path, virtual, monkeypatch):
     monkeypatch.setattr("fastism_cli.results.merge_shards.BLOCK_BYTES", 1)
@@ -136,7 +139,7 @@ def test_an_index_whose_shards_are_gone_is_refused(sharded, tmp_path):
         read_result(tmp_path / "index.h5")
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -186,7 +189,7 @@ def test_shards_that_do_not_fit(sharded, folder, tmp_path):
         merge_shards([first, *rest], first, overwrite=True)
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 def test_a_model_that_changed_between_shards(folder, tmp_path):
     model = shutil.copy(folder.models["plain"], tmp_path / "m.keras")
     score(folder, tmp_path / "a.h5", model=str(model), shard="0/2")
@@ -199,7 +202,7 @@ def test_a_model_that_changed_between_shards(folder, tmp_path):
 # --- tiles ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("stranded", [False, True])
 @pytest.mark.parametrize(("interval", "window"), [((3, 119), None), ((3, 119), 7), ((0, 300), 20), ((50, 55), 20)])
 def test_tiles_score_every_base_once_with_context(folder, tmp_path, interval, window, stranded):
@@ -240,7 +243,7 @@ def score_one(folder: Folder, tmp_path: Path, bases: np.ndarray, reverse: bool) 
         return result.delta()[0, 0]
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 def test_tiles_are_sharded(folder, tmp_path):
     bed = folder.bed_of("long.bed", "chrA 10 190", "chrB 5 15")
     score(folder, tmp_path / "whole.h5", bed=bed, tile=True, window=10)
@@ -291,7 +294,7 @@ def interrupted(folder: Folder, output: Path, rows: int = 3, **options) -> None:
         score(folder, output, progress=Stops(rows), checkpoint=0, **options)
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 @pytest.mark.parametrize("options", [{}, {"tile": True, "window": 9}, {"shard": "1/2"}, {"dtype": "float16"}], ids=str)
 def test_a_resumed_run_is_one_run(folder, tmp_path, by_one, options):
     score(folder, tmp_path / "whole.h5", **options)
@@ -304,7 +307,7 @@ def test_a_resumed_run_is_one_run(folder, tmp_path, by_one, options):
     assert (again.regions, again.resumed, again.substitutions) == (summary.regions, summary.regions, 0)
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 @pytest.mark.parametrize("finished", [False, True])
 def test_a_run_is_resumed_from_another_folder_under_other_names(folder, tmp_path, by_one, monkeypatch, finished):
     """Paths relative, absolute, with dots, by links; files copied, or touched since: the content decides."""
@@ -332,7 +335,7 @@ def test_a_run_is_resumed_from_another_folder_under_other_names(folder, tmp_path
     assert sorted(os.listdir(home)) == ["data", "o.h5"]
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 def test_resume_says_what_differs(folder, tmp_path, by_one):
     output = tmp_path / "o.h5"
     interrupted(folder, output, window=10)
@@ -350,7 +353,7 @@ def test_resume_says_what_differs(folder, tmp_path, by_one):
         score(folder, output, resume=True, window=12)
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 def test_another_fasta_is_not_resumed(folder, tmp_path, by_one):
     fasta = shutil.copy(folder.fasta, tmp_path / "g.fa")
     with pytest.raises(KeyboardInterrupt):
@@ -383,7 +386,7 @@ def test_a_region_that_failed_is_told_again(folder, tmp_path, by_one):
 # --- inputs that change -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 @pytest.mark.parametrize("what", ["cut", "swapped"])
 def test_a_fasta_that_changes_during_the_run(folder, tmp_path, by_one, what):
     fasta = Path(shutil.copy(folder.fasta, tmp_path / "g.fa"))
@@ -408,7 +411,7 @@ def test_a_fasta_that_changes_during_the_run(folder, tmp_path, by_one, what):
     assert not (tmp_path / "o.h5").exists()
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 def test_out_of_memory_halves_the_batch(folder, tmp_path, monkeypatch):
     score(folder, tmp_path / "whole.h5", batch_size=30)
     started, sizes = BatchLoop._pieces_of, []
@@ -471,7 +474,7 @@ def test_a_gpu_that_is_not_there_is_not_replaced_by_the_cpu(folder, tmp_path, mo
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 def test_two_workers_make_one_result(folder, tmp_path):
     score(folder, tmp_path / "whole.h5", shard="0/1")
     output, told = tmp_path / "o.h5", tmp_path / "s.json"
@@ -485,7 +488,7 @@ def test_two_workers_make_one_result(folder, tmp_path):
         assert (found.attrs["row_start"], found.attrs["row_stop"], found.attrs["num_shards"]) == (0, 6, 1)
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(48)
 def test_a_worker_that_fails_is_told(folder, tmp_path, capfd):
     arguments = (folder.models["plain"], folder.bed, folder.fasta, str(tmp_path / "o.h5"))
     with pytest.raises(WorkerError, match=r"the worker on device cpu ended with status 2: see above"):

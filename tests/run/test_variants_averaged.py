@@ -42,7 +42,7 @@ def mean_truth(models, alleles, shifts=SHIFTS) -> np.ndarray:
     return np.array(found, "float64").reshape(shape).mean((0, 1, 3))
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 @pytest.mark.parametrize("share", [1, 8])
 def test_strands_shifts_and_models_are_those_of_plain_keras(folder, folds, tmp_path, share):
     """Moved inputs show the genome around the input; insertions and deletions move what is behind them there too."""
@@ -79,7 +79,7 @@ def test_the_mean_of_runs_one_by_one(folder, folds, tmp_path):
         assert (np.abs(found - wanted) <= 2 * np.spacing(np.float32(sizes))).all()
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(24)
 def test_the_largest_delta_around_is_that_of_the_mean(folder, folds, tmp_path):
     record = substitution("chrA", 53)
     vcf, out = write_vcf(tmp_path / "v.vcf", [record]), tmp_path / "o.vcf"

@@ -54,7 +54,7 @@ def drawn(region: RegionScores, view: Interval | None = None, **options) -> Figu
 # --- what is drawn where ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 @pytest.mark.parametrize("row", [2, 3])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_every_score_is_over_its_number(looked, row, reverse):
@@ -313,7 +313,7 @@ KINDS = {
 }
 
 
-@pytest.mark.one_in(18)
+@pytest.mark.one_in(36)
 @pytest.mark.parametrize("width", [ONE_COLUMN, TWO_COLUMNS], ids=["89mm", "183mm"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_text_is_too_small_or_over_another(looked, kind, width):
