@@ -81,6 +81,19 @@ def take(x: Any, indices: Any, axis: int) -> Any:
     return jnp.take(x, indices, axis=axis, mode="clip")
 
 
+def cut(x: Any, sizes: Sequence[int], axis: int) -> list[Any]:
+    """``x`` in parts of these sizes, which add up to all of the axis.
+
+    On TensorFlow this is one operation, where as many slices have four each: half of what a deep model's chunk was
+    traced to were slices and their constants. ``keras.ops.split`` computes the sizes in the graph, and loses them.
+    """
+    if BACKEND != "tensorflow":
+        return list(keras.ops.split(x, np.cumsum(sizes)[:-1].tolist(), axis=axis))
+    import tensorflow as tf
+
+    return list(tf.split(x, list(sizes), axis=axis))
+
+
 def compiled(function: Callable[..., Any], variables: Sequence[Any] = ()) -> Callable[..., Any]:
     """Compile a function of arrays that reads Keras ``variables``; they stay arguments and are not folded.
 

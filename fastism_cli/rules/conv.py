@@ -325,14 +325,17 @@ def fold_by_pieces(y: Any, dilation: int) -> Strip:
 
     Of a single row they are the output as they lie.
     """
-    if y.shape[3] == 1 and dilation == 1:
+    rows, taps = y.shape[3], y.shape[4]
+    if rows == 1 and dilation == 1:
         return Strip.of(y[:, :, :, 0])
-    return Strip(
-        tuple(
-            Piece(first, stop, _sum_of([y[:, :, :, first - k * dilation : stop - k * dilation, k] for k in present]))
-            for first, stop, present in tap_pieces(y.shape[3], y.shape[4], dilation)
-        )
-    )
+    pieces = tap_pieces(rows, taps, dilation)
+    edges = [0, *(stop for _, stop, _ in pieces)]
+    terms: dict[int, list[Any]] = {first: [] for first, _, _ in pieces}
+    for k, x in enumerate(ops.unstack(y, axis=4)):
+        of_tap = Piece(k * dilation, k * dilation + rows, x)
+        for piece in of_tap.apart([edge for edge in edges if of_tap.first <= edge <= of_tap.stop]):
+            terms[piece.first].append(piece.array)
+    return Strip(tuple(Piece(first, stop, _sum_of(terms[first])) for first, stop, _ in pieces))
 
 
 def fold_padded(y: Any, dilation: int) -> Strip:
@@ -340,8 +343,8 @@ def fold_padded(y: Any, dilation: int) -> Strip:
     rows, taps = y.shape[3], y.shape[4]
     natural = rows + (taps - 1) * dilation
     if dilation == 1 and rows <= taps:
-        return Strip.of(_sum_of([shift(y[:, :, :, i], i, natural, axis=3) for i in range(rows)]))
-    return Strip.of(_sum_of([shift(y[:, :, :, :, k], k * dilation, natural, axis=3) for k in range(taps)]))
+        return Strip.of(_sum_of([shift(x, i, natural, axis=3) for i, x in enumerate(ops.unstack(y, axis=3))]))
+    return Strip.of(_sum_of([shift(x, k * dilation, natural, axis=3) for k, x in enumerate(ops.unstack(y, axis=4))]))
 
 
 def _sum_of(terms: list[Any]) -> Any:

@@ -117,10 +117,10 @@ def sum_rows(x: Any, keepdims: bool = False) -> Any:
     full = x.shape[3] // ROWS_TOGETHER
     if full < 2:
         return ops.sum(x, axis=3, keepdims=keepdims)
-    blocks = [rows(x, i * ROWS_TOGETHER, (i + 1) * ROWS_TOGETHER) for i in range(full)]
-    total = ops.sum(reduce(ops.add, blocks), axis=3, keepdims=keepdims)
-    rest = rows(x, full * ROWS_TOGETHER, x.shape[3])
-    return total + ops.sum(rest, axis=3, keepdims=keepdims) if rest.shape[3] else total
+    rest = x.shape[3] % ROWS_TOGETHER
+    parts = backend.cut(x, [ROWS_TOGETHER] * full + [rest] * (rest > 0), axis=3)
+    total = ops.sum(reduce(ops.add, parts[:full]), axis=3, keepdims=keepdims)
+    return total + ops.sum(parts[full], axis=3, keepdims=keepdims) if rest else total
 
 
 def max_rows(x: Any) -> Any:
@@ -144,15 +144,14 @@ class Piece:
         return Piece(first, stop, array)
 
     def apart(self, edges: Sequence[int]) -> list[Piece]:
-        """Cut at ``edges``, from its own first to its own last row.
-
-        Single rows are cut all at once, which is quicker to compile.
-        """
+        """Cut at ``edges``, from its own first to its own last row."""
         cuts = list(pairwise(edges))
-        if len(cuts) != self.stop - self.first or len(cuts) < 2 or self.array is None:
-            return [self.cut(first, stop) for first, stop in cuts]
-        singles = ops.split(self.array, len(cuts), axis=3)
-        return [Piece(first, stop, x) for (first, stop), x in zip(cuts, singles, strict=True)]
+        if len(cuts) < 2:
+            return [self]
+        if self.array is None:
+            return [Piece(first, stop, None) for first, stop in cuts]
+        parts = backend.cut(self.array, [stop - first for first, stop in cuts], axis=3)
+        return [Piece(first, stop, x) for (first, stop), x in zip(cuts, parts, strict=True)]
 
 
 @dataclass(frozen=True)
