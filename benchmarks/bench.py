@@ -31,6 +31,7 @@ from fastism_cli.model import backend
 NAIVE_BATCHES = {"cpu": (16, 32, 64, 128, 256, 512, 1024), "gpu": (256, 1024, 4096, 8192)}
 PEER_BATCHES = {"fastism": (1, 16, 128), "tangermeme": (1, 8), "yuzu": (1,)}
 PEER_ROUNDS = 3
+PATIENCE = {"yuzu": 60.0}  # seconds for one answer, what it prepares included; five minutes for the others
 # yuzu's preparation grows with the square of the length
 LONGEST = {"yuzu": 1000}
 
@@ -108,7 +109,7 @@ def time_model(
 ) -> dict[str, Any]:
     """Paired rounds of the engine and naive; each of ``extras`` (name, runner, rounds) runs in the first rounds too.
 
-    Naive is searched among ``batches`` and timed on ``share`` positions.
+    Naive is searched among ``batches`` and timed on ``share`` positions. What failed once is not run again.
     """
     reduce, length = REDUCE.get(model.name), x.shape[1]
     fast = FastISM(model, engine="fast", reduce=reduce, batch_size=batch_size)
@@ -120,7 +121,7 @@ def time_model(
     for number in range(rounds):
         times.append((seconds(lambda: fast(x)), seconds(naive) * length / share))
         for name, run, most in extras:
-            if number < most:
+            if number < most and not any("failed" in answer for answer in others[name]):
                 others[name].append(run())
     figures = Speed.figures(times, fast.prepared.plan, batch=batch, first_call=first_call)
     return {**figures, "others": {name: merged(answers) for name, answers in others.items()}}
@@ -202,7 +203,7 @@ def main(
     """Speed of one sequence at a time, float32, against compiled naive at its best batch."""
     click.echo(HEADER)
     size = batch_size if batch_size == "auto" else int(batch_size)
-    processes = [Peer(name, peers) for name in PEER_BATCHES] if peers else []
+    processes = [Peer(name, peers, PATIENCE.get(name, 300.0)) for name in PEER_BATCHES] if peers else []
     began, rows = time.perf_counter(), []
     for name in names or PAPER:
         for length in lengths:

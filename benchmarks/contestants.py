@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import subprocess
 import tempfile
 import time
@@ -66,15 +67,21 @@ def gradient_runners(model: Any, x: np.ndarray, reduce: dict[str, str] | None) -
 
 
 class Peer:
-    """Another program in a process of its own (:mod:`benchmarks.peers`)."""
+    """Another program in a process of its own (:mod:`benchmarks.peers`).
 
-    def __init__(self, name: str, python: str) -> None:
-        self.name = name
+    One that does not answer within ``patience`` seconds is ended, and started again for the next request.
+    """
+
+    def __init__(self, name: str, python: str, patience: float | None = None) -> None:
+        self.name, self.patience = name, patience
         self.folder = tempfile.TemporaryDirectory()
         self.log = (Path(self.folder.name) / "log").open("w")
-        command = [python, "-m", "benchmarks.peers", name]
+        self.command = [python, "-m", "benchmarks.peers", name]
+        self.process = self.started()
+
+    def started(self) -> subprocess.Popen[str]:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.log}
-        self.process = subprocess.Popen(command, text=True, **pipes)
+        return subprocess.Popen(self.command, text=True, **pipes)
 
     def runner(self, model: Any, length: int, batch: int) -> Callable[[], Answer]:
         weights = str(Path(self.folder.name) / f"{model.name}_{length}.npz")
@@ -86,6 +93,10 @@ class Peer:
         try:
             self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
+            if not select.select([self.process.stdout], [], [], self.patience)[0]:
+                self.process.kill()
+                self.process = self.started()
+                return {"failed": f"no answer within {self.patience:g} s"}
             answer = self.process.stdout.readline()
         except BrokenPipeError:  # it ended before this request
             answer = ""
