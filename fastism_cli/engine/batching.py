@@ -165,7 +165,7 @@ class Batching:
         XLA's own plan of the memory for an H100 is within 4 % of what the plan counts (``make gpu-model``).
         """
         plan, substitutions = self.prepared.plan, prod(batch)
-        late = min(substitutions, device_choices().late_substitutions(plan.late_working_set))
+        late = min(substitutions, plan.late_substitutions)
         return int(SPARE * (substitutions * plan.peak + late * plan.late_peak) * self._bytes_each)
 
     def is_dead(self, positions: np.ndarray) -> np.ndarray:

@@ -262,7 +262,7 @@ class ChunkRunner:
         self.graph = plan.graph
         self.batch = engine.batch
         self.choices = device_choices.device_choices()
-        self.late = LatePart(plan, engine.batch, self.choices.late_substitutions(plan.late_working_set))
+        self.late = LatePart(plan, engine.batch, plan.late_substitutions)
         self.one_letter = of_one_letter(self.graph.nodes)
         self.difference = difference_for(self.graph)
         self.fits: list[Any] = []

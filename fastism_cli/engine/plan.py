@@ -8,6 +8,7 @@ from functools import cached_property
 from math import prod
 from typing import Any
 
+from fastism_cli.model.device_choices import device_choices
 from fastism_cli.model.graph import FURTHER_WINDOW, LayerGraph, Node, Shape, Tensor
 from fastism_cli.rules.base import Extra, Facts, Flat, Form, Rule, State, Window
 from fastism_cli.rules.frames import Chunk, Frame
@@ -238,6 +239,22 @@ class Plan:
     def late_working_set(self) -> int:
         """Elements of the largest of the late steps for one substitution: its inputs and its output, laid out."""
         return max((step.scratch + self._written(step) for step in self.late_steps), default=1)
+
+    @cached_property
+    def late_substitutions(self) -> int:
+        """Substitutions of a piece of the late part."""
+        return device_choices().late_substitutions(self.late_working_set, self._late_reuse)
+
+    @property
+    def _late_reuse(self) -> int:
+        """Substitutions for which the late layers read no more elements of their weights than of their tensors.
+
+        DanQ's dense layer has 48,000 x 925: in pieces of 39 substitutions it waits for its weights.
+        """
+        weighted = ((_matrices(step.node.layer), step) for step in self.late_steps)
+        return max(
+            (prod(w[0].shape) // (step.scratch + self._written(step)) for w, step in weighted if len(w) == 1), default=1
+        )
 
     @cached_property
     def peak(self) -> int:

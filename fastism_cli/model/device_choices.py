@@ -25,7 +25,8 @@ class DeviceChoices:
     max_working_set : float
         The same, where a call pays only with more substitutions than fit ``working_set``.
     late_working_set : float
-        Bytes that the largest of the late steps can fill (see :mod:`fastism_cli.engine.stage`).
+        Bytes that the largest of the late steps can fill (see :mod:`fastism_cli.engine.stage`), but for its weights:
+        with more of these, up to ``max_working_set``.
     max_substitutions : int
         Of one call.
     naive_batches : tuple of int
@@ -54,9 +55,13 @@ class DeviceChoices:
     reorders_inside: bool = False
     halves_tf32: bool = True
 
-    def late_substitutions(self, elements: int) -> int:
-        """Substitutions of a piece of the late part, whose largest step has ``elements`` for each."""
-        return max(int(self.late_working_set / (4 * elements)), 1)
+    def late_substitutions(self, elements: int, least: int) -> int:
+        """Substitutions of a piece of the late part, whose largest step has ``elements`` for each.
+
+        At least ``least`` as long as they fit ``max_working_set``.
+        """
+        fit, most = (int(size / (4 * elements)) for size in (self.late_working_set, self.max_working_set))
+        return max(fit, min(least, most), 1)
 
 
 # Bytes on a processor: what lies in its caches, and is not given back to the system between calls, is quick. On two
