@@ -115,8 +115,9 @@ class Carried(NamedTuple):
     ----------
     last : list of arrays (S, P, A, units)
         Of the states after the last position; 0 where it died before.
-    rows : array or None
-        Of the output after each step, (steps, S, P, A, units).
+    rows : list of arrays
+        Of the output after each step, (steps, S, P, A, units): those of the window, and those behind it. Empty if
+        they are not kept.
     behind : int scalar
         Steps behind the window.
     alive : bool scalar
@@ -124,7 +125,7 @@ class Carried(NamedTuple):
     """
 
     last: list[Any]
-    rows: Any
+    rows: list[Any]
     behind: Any
     alive: Any
 
@@ -187,19 +188,27 @@ class Recurrent(Rule):
         results = []
         for (a, b), done in groups(call.facts, x.shape):
             carried = carry.on(x[:, a:b], first[a:b], frame.length, rows=layer.gives == "sequence")
-            results.append(self.everywhere(carried, layer, first[a:b], frame)[:, done:])
+            results.append(self.everywhere(call, carried, first[a:b])[:, done:])
         return ops.concatenate(results, axis=1) if len(results) > 1 else results[0]
 
     @staticmethod
-    def everywhere(carried: Carried, layer: Recurrence, first: Any, frame: Frame) -> Any:
-        """The change of the whole output, for frames that begin at ``first``."""
+    def everywhere(call: Call, carried: Carried, first: Any) -> Any:
+        """The change of the whole output, for frames that begin at ``first``.
+
+        Rows are brought into order in a stage of their own: alone, each move goes through memory.
+        """
+        layer, frame = call.layer, input_frame(call.facts)
         if layer.gives == "states":
             return ops.concatenate(carried.last, axis=-1)
         if layer.gives == "last":
             return carried.last[0]
-        rows = as_window(carried.rows, layer.backwards)
-        first = first + frame.width - rows.shape[3] if layer.backwards else first
-        return place_by_rows(rows, first, frame.length)
+
+        def in_place(first: Any, *rows: Any) -> Any:
+            window = as_window(rows, layer.backwards)
+            begin = first + frame.width - window.shape[3] if layer.backwards else first
+            return place_by_rows(window, begin, frame.length)
+
+        return call.stage(in_place)(first, *carried.rows)
 
     def pays_from(self, facts: Facts) -> int:
         return int(STEP_ELEMENTS // facts.layer.cell.units)
@@ -272,8 +281,9 @@ def shifted(after: Any, initial: Any, backwards: bool) -> Any:
     return ops.concatenate([after[:, 1:], first] if backwards else [first, after[:, :-1]], axis=1)
 
 
-def as_window(rows: Any, backwards: bool) -> Any:
-    """Rows by step (steps, S, P, A, units) as those of a window, (S, P, A, steps, units)."""
+def as_window(parts: Sequence[Any], backwards: bool) -> Any:
+    """Rows by step (steps, S, P, A, units), in parts, as those of a window, (S, P, A, steps, units)."""
+    rows = ops.concatenate(parts, axis=0)
     return ops.moveaxis(ops.flip(rows, axis=0) if backwards else rows, 0, 3)
 
 
@@ -366,7 +376,7 @@ class Carry:
         ended = start + (width - 1 + taken) * by
         is_over = self.along_positions(ended <= 0 if self.layer.backwards else ended >= self.length - 1)
         last = [ops.where(is_over, change, ops.zeros((), change.dtype)) for change in changes[: steps.n_states]]
-        return Carried(last, ops.concatenate([inner, outer], axis=0) if rows else None, taken, alive)
+        return Carried(last, [inner, outer] if rows else [], taken, alive)
 
     def settled(
         self, steps: CellSteps, here: Any, projected: Any, product: Any, changes: Sequence[Any], inside: Sequence[Any]

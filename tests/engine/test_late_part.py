@@ -37,7 +37,8 @@ def test_results_of_pieces_are_put_in_their_places(batch, most):
 @pytest.fixture
 def small_pieces(monkeypatch):
     """Pieces of one position of one sequence."""
-    choices = {kind: replace(each, late_working_set=1.0) for kind, each in device_choices.CHOICES.items()}
+    small = {"late_working_set": 1.0, "max_working_set": 1.0}
+    choices = {kind: replace(each, **small) for kind, each in device_choices.CHOICES.items()}
     monkeypatch.setattr(device_choices, "CHOICES", choices)
 
 
@@ -58,6 +59,16 @@ def test_scores_do_not_depend_on_the_pieces(scores, small_pieces):
     found = FastISM(model, engine="fast", batch_size=45, reduce="none")(one_hot)
     for head, delta in whole.delta.items():
         np.testing.assert_allclose(found.delta[head], delta, rtol=0, atol=1e-6 * np.abs(whole.reference[head]).max())
+
+
+def test_a_piece_reads_no_more_of_its_weights_than_of_its_tensors():
+    """inp -> BiLSTM -> (200 x 64) -> Dense(2000) -> y: a matrix of 102 MB, and 59 kB a substitution"""
+    x = layers.Bidirectional(layers.LSTM(32, return_sequences=True))(inp := keras.Input((200, 4)))
+    model = keras.Model(inp, layers.Dense(2, name="y")(layers.Dense(2000)(layers.Flatten()(x))))
+    plan = FastISM(model, engine="fast").prepared.plan
+    late = plan.late_substitutions
+    assert 12_800 * 2000 / (12_800 + 2000) - 1 <= late <= 12_800 * 2000 / 2000
+    assert late * plan.late_working_set * 4 <= device_choices.CHOICES["cpu"].max_working_set
 
 
 @pytest.mark.parametrize(
