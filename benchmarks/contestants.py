@@ -95,6 +95,7 @@ class Peer:
             self.process.stdin.flush()
             if not select.select([self.process.stdout], [], [], self.patience)[0]:
                 self.process.kill()
+                self.process.wait()
                 self.process = self.started()
                 return {"failed": f"no answer within {self.patience:g} s"}
             answer = self.process.stdout.readline()

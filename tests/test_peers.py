@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import fastism_uses
+from benchmarks.contestants import Peer
 from benchmarks.fastism_uses import USES
 from benchmarks.side_by_side import LEAST, Comparison, compare_use, compared, report
 from fastism_cli.model.precision import with_dtype
@@ -46,6 +47,18 @@ def replaced(model: keras.Model, inputs: list[np.ndarray], use: fastism_uses.Use
     given = [np.float64(x.reshape(-1, *x.shape[2:])) for x in batch]
     outputs = keras.tree.flatten(with_dtype(model, "float64")(given if len(given) > 1 else given[0]))
     return [np.asarray(y).reshape(n, len(ranges), *y.shape[1:]) for y in outputs]
+
+
+def test_a_program_that_does_not_answer_is_started_again(tmp_path):
+    silent = tmp_path / "silent"
+    silent.write_text("#!/bin/sh\nexec sleep 600\n")
+    silent.chmod(0o755)
+    peer = Peer("yuzu", str(silent), patience=0.2)
+    first = peer.process
+    assert peer.ask({"model": "basset"}) == {"failed": "no answer within 0.2 s"}
+    assert first.poll() is not None and peer.process.poll() is None
+    peer.process.kill()
+    peer.process.wait()
 
 
 # --- the uses of fastISM ----------------------------------------------------------------------------------------------
