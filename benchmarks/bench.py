@@ -213,6 +213,8 @@ def main(
             click.echo(line(rows[-1]) + gates_text(forget_gates(model, x)))
             if path:
                 save(Path(path), {"machine": machine(), "rounds": rounds, "rows": [asdict(row) for row in rows]})
+    for peer in processes:
+        peer.close()
     click.echo(f"{time.perf_counter() - began:.0f} s in all")
 
 

@@ -83,6 +83,18 @@ class Peer:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.log}
         return subprocess.Popen(self.command, text=True, **pipes)
 
+    def end(self) -> None:
+        assert self.process.stdin and self.process.stdout
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+    def close(self) -> None:
+        self.end()
+        self.log.close()
+        self.folder.cleanup()
+
     def runner(self, model: Any, length: int, batch: int) -> Callable[[], Answer]:
         weights = str(Path(self.folder.name) / f"{model.name}_{length}.npz")
         np.savez(weights, *model.get_weights())
@@ -94,8 +106,7 @@ class Peer:
             self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
             if not select.select([self.process.stdout], [], [], self.patience)[0]:
-                self.process.kill()
-                self.process.wait()
+                self.end()
                 self.process = self.started()
                 return {"failed": f"no answer within {self.patience:g} s"}
             answer = self.process.stdout.readline()

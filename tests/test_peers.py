@@ -1,6 +1,7 @@
 """The comparison with other programs, with plain Keras in their place; and the page on how their calls are said."""
 
 import re
+from contextlib import closing
 from pathlib import Path
 
 import keras
@@ -53,12 +54,10 @@ def test_a_program_that_does_not_answer_is_started_again(tmp_path):
     silent = tmp_path / "silent"
     silent.write_text("#!/bin/sh\nexec sleep 600\n")
     silent.chmod(0o755)
-    peer = Peer("yuzu", str(silent), patience=0.2)
-    first = peer.process
-    assert peer.ask({"model": "basset"}) == {"failed": "no answer within 0.2 s"}
-    assert first.poll() is not None and peer.process.poll() is None
-    peer.process.kill()
-    peer.process.wait()
+    with closing(Peer("yuzu", str(silent), patience=0.2)) as peer:
+        first = peer.process
+        assert peer.ask({"model": "basset"}) == {"failed": "no answer within 0.2 s"}
+        assert first.poll() is not None and peer.process.poll() is None
 
 
 # --- the uses of fastISM ----------------------------------------------------------------------------------------------
