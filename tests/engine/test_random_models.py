@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 
 from fastism_cli.rules.table import AUGMENTATIONS, RULES
 from tests.helpers.truth import errors_of, inputs_of, rounding_error
-from tests.models.stacks import Stack, build, stacks
+from tests.models.stacks import Stack, build_if_keras_runs_it, stacks
 from tests.slow import fuzz
 
 pytestmark = pytest.mark.one_in(2)
@@ -29,7 +29,7 @@ behind_a_mask = pytest.mark.filterwarnings("ignore:Layer .* was passed an input 
 
 
 def assert_exact(stack: Stack) -> None:
-    model = build(stack)
+    model = build_if_keras_runs_it(stack)
     note(repr(stack))
     inputs = inputs_of(model, np.random.default_rng(stack.seed))
     errors = errors_of(model, inputs, batch_size="auto" if stack.seed % IN_CHUNKS_EVERY else 30)
