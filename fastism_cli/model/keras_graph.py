@@ -338,8 +338,18 @@ def _has_mask(symbol: Any) -> bool:
 
 
 def _takes_mask(layer: Any) -> bool:
-    """Whether a layer uses a mask."""
-    return not _ignores_mask(layer) and "mask" in inspect.signature(layer.call).parameters
+    """Whether a layer uses a mask: as an argument of its call, or read off the arrays that it is given."""
+    if _ignores_mask(layer):
+        return False
+    is_argument = any(name == "mask" or name.endswith("_mask") for name in inspect.signature(layer.call).parameters)
+    return is_argument or isinstance(layer, keras.layers.Multiply) or _names_mask(layer)
+
+
+def _names_mask(layer: Any) -> bool:
+    """Whether the call of the user's own layer reads the mask that Keras lays beside an array."""
+    code = getattr(inspect.unwrap(type(layer).call), "__code__", None)
+    names = () if code is None else (*code.co_names, *code.co_consts)  # getattr is given the name as a constant
+    return "_keras_mask" in names or "get_keras_mask" in names
 
 
 def _ignores_mask(operation: Any) -> bool:

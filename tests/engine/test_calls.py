@@ -188,6 +188,16 @@ class Around(layers.Layer):
         return self.inner(x)
 
 
+class ReadsBeside(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.supports_masking = True
+
+    def call(self, x):
+        mask = getattr(x, "_keras_mask", None)
+        return x if mask is None else x + ops.cast(mask, x.dtype)[..., None]
+
+
 # What reads a mask, which most symbols do not show: Keras hands it on when the model runs.
 MASKED = {
     "out_of_a_model": lambda x: layers.LSTM(3)(nested(layers.Masking())(x)),
@@ -200,6 +210,9 @@ MASKED = {
     "of_an_own_layer": lambda x: layers.LSTM(3)(HandsOn()(Makes()(x))),
     "inside_an_own_layer": lambda x: layers.LSTM(3)(Around(Makes())(x)),
     "cast_to_its_type": lambda x: layers.LSTM(3)(ops.cast(layers.Masking()(x), "float32")),
+    "by_a_product": lambda x: layers.Flatten()(layers.Multiply()([layers.Masking()(x), x])),
+    "by_attention": lambda x: layers.Flatten()(layers.MultiHeadAttention(1, 2)(*[layers.Masking()(x)] * 2)),
+    "beside_the_array": lambda x: layers.Flatten()(ReadsBeside()(layers.Masking()(x))),
 }
 
 
@@ -208,6 +221,18 @@ MASKED = {
 def test_a_mask_is_not_lost(name):
     inp = dna(LENGTH)
     assert layer_graph(keras.Model(inp, MASKED[name](inp))).keeps_masks
+
+
+@behind_a_mask
+def test_a_product_puts_ones_where_a_mask_is():
+    """inp -> Masking -> [* D(track)] -> C -> F -> y: Keras' Multiply takes 1 for what is masked, not 0"""
+    inp, track = dna(LENGTH), keras.Input((3,), name="track")
+    x = layers.Multiply()([layers.Masking(0.0)(inp), ops.expand_dims(layers.Dense(4)(track), 1)])
+    x = layers.Flatten()(layers.Conv1D(3, 3, activation="relu")(x))
+    model = randomise(keras.Model([inp, track], layers.Dense(1, name="y")(x)), seed=2)
+    inputs = inputs_of(model, np.random.default_rng(0))
+    found = FastISM(model, engine="fast")(inputs)
+    np.testing.assert_allclose(found.reference["y"], model(inputs), atol=1e-6)
 
 
 def test_a_mask_of_a_nested_embedding_is_not_lost(rng):
