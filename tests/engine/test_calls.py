@@ -231,8 +231,12 @@ def test_a_product_puts_ones_where_a_mask_is():
     x = layers.Flatten()(layers.Conv1D(3, 3, activation="relu")(x))
     model = randomise(keras.Model([inp, track], layers.Dense(1, name="y")(x)), seed=2)
     inputs = inputs_of(model, np.random.default_rng(0))
-    found = FastISM(model, engine="fast")(inputs)
-    np.testing.assert_allclose(found.reference["y"], model(inputs), atol=1e-6)
+    found = FastISM(model, engine="fast", n_policy="score")(inputs)
+    unknown = int(np.flatnonzero(inputs["dna"][1].sum(axis=-1) == 0)[0])
+    changed = inputs["dna"].copy()
+    changed[1, unknown, 0] = 1.0
+    delta = np.asarray(model({**inputs, "dna": changed})) - np.asarray(model(inputs))
+    np.testing.assert_allclose(found.delta["y"][1, :, unknown, 0], delta[1], atol=1e-6)
 
 
 def test_a_mask_of_a_nested_embedding_is_not_lost(rng):
