@@ -346,7 +346,7 @@ def _takes_mask(layer: Any) -> bool:
 
 
 def _names_mask(layer: Any) -> bool:
-    """Whether the call of the user's own layer reads the mask that Keras lays beside an array."""
+    """Whether the code of the call names the mask that Keras lays beside an array, as that of an own layer can."""
     code = getattr(inspect.unwrap(type(layer).call), "__code__", None)
     names = () if code is None else (*code.co_names, *code.co_consts)  # getattr is given the name as a constant
     return "_keras_mask" in names or "get_keras_mask" in names
