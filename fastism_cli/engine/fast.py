@@ -121,7 +121,10 @@ class FastEngine:
         """What rules make of a set of weights, once: arrays by node, and those that differ by position."""
         self.weights.use(number)
         if number not in self._of_weights:
-            params = {key: value for runner in self.runners.values() for key, value in runner.prepare().items()}
+            params: dict[str, Arrays] = {}
+            for runner in self.runners.values():
+                for node, arrays in runner.prepare().items():
+                    params.setdefault(node, {}).update(arrays)
             constants = {key: self._pad_constant(cut) for key, cut in self._cuts(constant=True)}
             self._of_weights[number] = params, constants
         return self._of_weights[number]
@@ -270,7 +273,7 @@ class ChunkRunner:
     def prepare(self) -> dict[str, Arrays]:
         """The weights as the rules prepare them, by node."""
         steps = [step for step in self.plan.steps if step.rule is not None]
-        return {str(step.node.index): step.rule.prepare(step.node) for step in steps if step.rule}
+        return {str(step.node.index): step.rule.prepare(step.facts) for step in steps if step.rule}
 
     def run(
         self, kept: Arrays, constants: Arrays, params: Mapping[str, Arrays], q: Any, new: Any

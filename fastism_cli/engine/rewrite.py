@@ -25,8 +25,7 @@ from fastism_cli.model.reductions import Mean, Select, Sum
 from fastism_cli.options.choices import Units
 from fastism_cli.rules.around_window import OverPositions, PooledBySoftmaxRule
 from fastism_cli.rules.base import Form, Unchanged
-from fastism_cli.rules.conv import SummedConvolution, can_be_summed
-from fastism_cli.rules.global_pool import Maximum
+from fastism_cli.rules.global_pool import Maximum, SummedConvolution, can_be_summed
 from fastism_cli.rules.layer_calls import is_infinite_somewhere
 from fastism_cli.rules.opaque import AttentionOfProjections
 from fastism_cli.rules.pool import as_pooling

@@ -40,8 +40,8 @@ class DeviceChoices:
         The product of a layer with few channels is computed inside its stage and never written.
     reorders_inside : bool
         Positions are brought into a stage's order inside of it.
-    halves_tf32 : bool
-        Karatsuba's method pays in TF32: not where such products cost less than its sums.
+    sums_in_tf32 : bool
+        Sums of rows and taps, to multiply less, pay in TF32: not where such products cost less than the sums.
     """
 
     working_set: float
@@ -53,7 +53,7 @@ class DeviceChoices:
     row_major: bool = False
     inlines_narrow_products: bool = False
     reorders_inside: bool = False
-    halves_tf32: bool = True
+    sums_in_tf32: bool = True
 
     def late_substitutions(self, elements: int, least: int) -> int:
         """Substitutions of a piece of the late part, whose largest step has ``elements`` for each.
@@ -89,7 +89,7 @@ CHOICES = {
         row_major=True,
         inlines_narrow_products=True,
         reorders_inside=True,
-        halves_tf32=False,
+        sums_in_tf32=False,
     ),
 }
 

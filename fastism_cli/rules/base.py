@@ -267,8 +267,8 @@ class Rule:
         """
         return tuple(form for _ in facts.states)
 
-    def prepare(self, node: Node) -> dict[str, Any]:
-        """Arrays made once from the layer's weights."""
+    def prepare(self, facts: Facts) -> dict[str, Any]:
+        """Arrays made once from the layer's weights; those that differ by the window have different names."""
         return {}
 
     def constants(self, facts: Facts) -> dict[str, Any]:

@@ -207,8 +207,9 @@ class Product(Rule):
         axis = result.index(position) - 1
         return replace(window, channels=without(facts.shape, axis), axis=axis)
 
-    def prepare(self, node: Node) -> dict[str, Any]:
+    def prepare(self, facts: Facts) -> dict[str, Any]:
         """The constants, by their place among the operands."""
+        node = facts.node
         operands = (
             keras.tree.flatten(node.arguments) if not hasattr(node.layer, "kernel") else (None, node.layer.kernel)
         )
@@ -236,7 +237,7 @@ class Einsum(Product):
         return self.window_or_all(facts, facts.window)
 
     def constants(self, facts: Facts) -> dict[str, Any]:
-        arrays, position = self.prepare(facts.node), self.position(facts)
+        arrays, position = self.prepare(facts), self.position(facts)
         differ = {name: letters for name, letters in self.equation(facts).constants if position in letters}
         return {name: ops.moveaxis(arrays[name], letters.index(position), 0) for name, letters in differ.items()}
 

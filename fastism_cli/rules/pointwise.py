@@ -287,7 +287,7 @@ class Weighted(Rule):
         """The shape in which each weight broadcasts to the tensor (batch not counted), by name."""
         raise NotImplementedError
 
-    def prepare(self, node: Node) -> dict[str, Any]:
+    def prepare(self, facts: Facts) -> dict[str, Any]:
         """The weights themselves."""
         raise NotImplementedError
 
@@ -302,7 +302,7 @@ class Weighted(Rule):
 
     def constants(self, facts: Facts) -> dict[str, Any]:
         names = self._by_position(facts)
-        weights = self.prepare(facts.node) if names else {}
+        weights = self.prepare(facts) if names else {}
         return {n: along_positions(ops.reshape(weights[n], self.shapes(facts)[n]), facts.window) for n in names}
 
     def extras(self, facts: Facts, output: State) -> dict[str, Extra]:
@@ -356,8 +356,8 @@ class BatchNorm(Affine):
         shape = vector_shape(layer.moving_mean, axis, len(facts.shape))
         return {"scale": shape, "shift": shape}
 
-    def prepare(self, node: Node) -> dict[str, Any]:
-        layer = node.layer
+    def prepare(self, facts: Facts) -> dict[str, Any]:
+        layer = facts.layer
         scale = ops.rsqrt(ops.convert_to_tensor(layer.moving_variance) + layer.epsilon)
         scale = scale * layer.gamma if layer.scale else scale
         shift = -ops.convert_to_tensor(layer.moving_mean) * scale
@@ -372,8 +372,8 @@ class Rescale(Affine):
         given = {"scale": layer.scale, "shift": layer.offset}
         return {name: broadcast_shape(np.asarray(x), rank) for name, x in given.items()}
 
-    def prepare(self, node: Node) -> dict[str, Any]:
-        given = {"scale": node.layer.scale, "shift": node.layer.offset}
+    def prepare(self, facts: Facts) -> dict[str, Any]:
+        given = {"scale": facts.layer.scale, "shift": facts.layer.offset}
         return {name: ops.convert_to_tensor(np.asarray(x, "float64")) for name, x in given.items()}
 
 
@@ -384,8 +384,8 @@ class Standardise(Affine):
         shape = broadcast_shape(facts.layer.mean, len(facts.shape))
         return {"scale": shape, "shift": shape}
 
-    def prepare(self, node: Node) -> dict[str, Any]:
-        layer = node.layer
+    def prepare(self, facts: Facts) -> dict[str, Any]:
+        layer = facts.layer
         mean, variance = ops.convert_to_tensor(layer.mean), ops.convert_to_tensor(layer.variance)
         deviation = ops.maximum(ops.sqrt(variance), ops.cast(keras.config.epsilon(), variance.dtype))
         if layer.invert:
@@ -401,8 +401,8 @@ class SlopedReLU(Weighted):
     def shapes(self, facts: Facts) -> dict[str, Shape]:
         return {"alpha": tuple(facts.layer.alpha.shape)}
 
-    def prepare(self, node: Node) -> dict[str, Any]:
-        return {"alpha": ops.convert_to_tensor(node.layer.alpha)}
+    def prepare(self, facts: Facts) -> dict[str, Any]:
+        return {"alpha": ops.convert_to_tensor(facts.layer.alpha)}
 
     def value(self, call: Call, *inputs: Any) -> Any:
         (x,) = inputs
@@ -419,8 +419,8 @@ class WithConstant(Affine):
         shape = broadcast_shape(np.asarray(self.constant(facts.node)), len(facts.shapes[0]))
         return {"scale": shape, "shift": shape}
 
-    def prepare(self, node: Node) -> dict[str, Any]:
-        scale, shift = self.scale_and_shift(node)
+    def prepare(self, facts: Facts) -> dict[str, Any]:
+        scale, shift = self.scale_and_shift(facts.node)
         return {"scale": ops.convert_to_tensor(scale), "shift": ops.convert_to_tensor(shift)}
 
     def constant(self, node: Node) -> Any:

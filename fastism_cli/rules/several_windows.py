@@ -101,8 +101,8 @@ class FurtherWindowRule(Rule):
         _, _, reference, _ = (range(len(facts.states))[at] for at in facts.layer.input_slices)
         return tuple(Form.VALUE if i in reference else Form.DELTA for i in range(len(facts.states)))
 
-    def prepare(self, node: Node) -> dict[str, Any]:
-        return self.rule.prepare(node.layer.node)
+    def prepare(self, facts: Facts) -> dict[str, Any]:
+        return self.rule.prepare(self.facts_of_node(facts))
 
     def constants(self, facts: Facts) -> dict[str, Any]:
         return self.rule.constants(self.facts_of_node(facts))

@@ -32,7 +32,7 @@ from fastism_cli.rules.around_window import (
 )
 from fastism_cli.rules.base import Rule
 from fastism_cli.rules.combine import Concatenate, LinearMerge, Merge, MergeAlong
-from fastism_cli.rules.conv import Conv, SummedConvolution, SummedConvolutionRule
+from fastism_cli.rules.conv import Conv
 from fastism_cli.rules.conv_2d_3d import SpatialConv, TransposedConv, convolve, convolve_depthwise, convolve_separable
 from fastism_cli.rules.dense import Dense, Lookup, ToIntegers
 from fastism_cli.rules.einsum import (
@@ -55,6 +55,8 @@ from fastism_cli.rules.global_pool import (
     Maximum,
     NeedsWholeHead,
     SelectTargets,
+    SummedConvolution,
+    SummedConvolutionRule,
     WindowMax,
     WindowMean,
     WindowNorm,

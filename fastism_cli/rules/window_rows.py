@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -220,6 +221,23 @@ class Strip:
     def any_array(self) -> Any | None:
         """The array of any piece that changes: its shape and type are those of all."""
         return next((p.array for p in self.pieces if p.array is not None), None)
+
+
+def overlapped(added: Iterable[Piece], subtracted: Iterable[Piece] = ()) -> Strip:
+    """The sum of pieces that lie over each other, from row 0 on; where something is subtracted, something is added."""
+    signed = [*((piece, ops.add) for piece in added), *((piece, ops.subtract) for piece in subtracted)]
+    edges = sorted({edge for piece, _ in signed for edge in (piece.first, piece.stop)})
+    sums: dict[int, Any] = {}
+    for piece, combine in signed:
+        for part in piece.apart([edge for edge in edges if piece.first <= edge <= piece.stop]):
+            sums[part.first] = part.array if part.first not in sums else combine(sums[part.first], part.array)
+    return Strip(tuple(Piece(first, stop, sums.get(first)) for first, stop in pairwise(edges)))
+
+
+def count_slices(spans: Sequence[tuple[int, int]]) -> int:
+    """How many slices pieces of rows ``[first, stop)`` that lie over each other are cut into."""
+    edges = sorted({edge for span in spans for edge in span})
+    return sum(bisect_left(edges, stop) - bisect_left(edges, first) for first, stop in spans)
 
 
 def common_breaks(strips: Sequence[Strip | None]) -> set[int]:

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastism_cli.rules.conv import tap_pieces
 from fastism_cli.rules.dense import start_groups
 from fastism_cli.rules.frames import (
     Frame,
@@ -122,15 +121,6 @@ def test_cover_uses_one_phase_where_that_is_cheap():
     size, calls = cover(0, 1000, size=250, period=48)
     assert len({call.phase for call in calls}) == 1
     assert size * len(calls) <= 1080
-
-
-@given(st.integers(1, 12), st.integers(1, 9), st.integers(1, 5))
-def test_tap_pieces_name_every_product_once(rows, taps, dilation):
-    expected = {(i + k * dilation, k) for i in range(rows) for k in range(taps)}
-    pieces = tap_pieces(rows, taps, dilation)
-    assert [first for first, _, _ in pieces] == [0, *(stop for _, stop, _ in pieces[:-1])]
-    found = [(j, k) for first, stop, present in pieces for j in range(first, stop) for k in present]
-    assert sorted(found) == sorted(expected)
 
 
 STARTS = st.lists(st.integers(0, 3), min_size=1, max_size=40)
