@@ -7,7 +7,7 @@ import pytest
 
 from fastism_cli import FastISM
 from fastism_cli.engine import batching
-from fastism_cli.engine.batching import MIN_SUBSTITUTIONS, MIN_TOGETHER, Batching
+from fastism_cli.engine.batching import FEWEST_SUBSTITUTIONS, MIN_SUBSTITUTIONS, MIN_TOGETHER, Batching
 from fastism_cli.engine.fast import FastEngine
 from fastism_cli.errors import ResourceError
 from fastism_cli.model import backend, device_choices
@@ -146,3 +146,13 @@ def test_sequences_with_few_substitutions_are_passed_through_together(monkeypatc
     assert scorer.sequences_per_call(few) == 5
     scorer.batching.batch_size = MIN_SUBSTITUTIONS
     assert scorer.sequences_per_call(few) == MIN_SUBSTITUTIONS // (len(few) * 3)
+
+
+def test_a_call_of_large_tensors_has_fewer_substitutions(monkeypatch):
+    scorer = FastISM(MODELS["conv_pools_dense-one"](), engine="fast")
+    small = replace(device_choices.CHOICES["cpu"], working_set=1.0)
+    monkeypatch.setitem(device_choices.CHOICES, "cpu", small)
+    size = 4 * scorer.prepared.plan.working_set
+    for at_once, expected in ((1, FEWEST_SUBSTITUTIONS), (15, 15), (100, MIN_SUBSTITUTIONS)):
+        monkeypatch.setattr(batching, "MIN_BYTES", at_once * size)
+        assert scorer.batching.substitutions == expected
