@@ -453,15 +453,13 @@ class Tiling:
         return a, b
 
     def taps_of(self, kernel: Any) -> dict[str, Any]:
-        """What the rows are multiplied with, of a kernel (channels, taps, filters): (channels, groups, filters)."""
-        halves = {len(group): 0.5 if len(group) == 3 else 1.0 for group in self.groups}
+        """The sums that rows are multiplied with, of a kernel (channels, taps, filters): (channels, groups, filters)."""
         taps = ops.unstack(kernel, axis=1)
         found = {
             "low": [taps[group[0]] for group in self.groups],
             "high": [taps[group[-1]] for group in self.groups],
-            "sum": [sum(taps[tap] for tap in group) * halves[len(group)] for group in self._groups_of("sum")],
-            "difference": [(taps[f] - taps[g] + taps[h]) * 0.5 for f, g, h in self._groups_of("difference")],
-            "left over": taps,
+            "sum": [sum(taps[tap] for tap in g) / (2 if len(g) == 3 else 1) for g in self._groups_of("sum")],
+            "difference": [(taps[f] - taps[g] + taps[h]) / 2 for f, g, h in self._groups_of("difference")],
         }
         return {product: ops.stack(arrays, axis=1) for product, arrays in found.items() if arrays}
 
