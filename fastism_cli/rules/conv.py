@@ -453,7 +453,7 @@ class Tiling:
         return a, b
 
     def taps_of(self, kernel: Any) -> dict[str, Any]:
-        """The sums that rows are multiplied with, (channels, groups, filters), of a kernel (channels, taps, filters)."""
+        """What the rows are multiplied with (channels, groups, filters), of a kernel (channels, taps, filters)."""
         taps = ops.unstack(kernel, axis=1)
         found = {
             "low": [taps[group[0]] for group in self.groups],
