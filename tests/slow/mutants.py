@@ -65,6 +65,13 @@ BREAKS = (
         toys("max_between-divisible", "average_between-divisible"),
     ),
     Break(
+        "the product of a difference of rows added, not subtracted",
+        "rules/conv.py",
+        'term("difference", 1, False)',
+        'term("difference", 1)',
+        ("tests/rules/test_fewer_products.py",),
+    ),
+    Break(
         "average pooling counts the positions of its padding",
         "rules/pool.py",
         "ops.minimum(left + size, n_in) - ops.maximum(left, 0)",
