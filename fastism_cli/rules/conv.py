@@ -326,19 +326,19 @@ MAX_SLICES = 240  # with more to add up, a stage takes too long to compile
 
 @dataclass(frozen=True)
 class Term:
-    """Products of a group of taps with some rows of its array, for the output rows from ``at`` on."""
+    """Products of a group of taps with the rows of a block, for as many output rows from ``at`` on."""
 
     product: str
     group: int
-    first: int
-    stop: int
+    block: int
     at: int
+    rows: int
     is_added: bool = True
 
     @property
     def span(self) -> tuple[int, int]:
         """Output rows."""
-        return self.at, self.at + self.stop - self.first
+        return self.at, self.at + self.rows
 
 
 @dataclass(frozen=True)
@@ -411,16 +411,16 @@ class Tiling:
     def terms(self) -> tuple[Term, ...]:
         """All that :meth:`fold` adds up."""
         first, stop = self.left_over
-        alone = [Term("left over", tap, 0, stop - first, first + tap * self.dilation) for tap in range(self.taps)]
+        alone = [Term("left over", tap, 0, first + tap * self.dilation, stop - first) for tap in range(self.taps)]
         of_pairs = (self._of_block(block, group) for block in range(self.blocks) for group in self.groups)
         return (*(term for terms in of_pairs for term in terms), *(alone if stop > first else []))
 
     def _of_block(self, block: int, group: tuple[int, ...]) -> list[Term]:
-        first, at = block * self.pairs, block * 2 * self.distance + group[0] * self.dilation
+        at = block * 2 * self.distance + group[0] * self.dilation
 
         def term(product: str, power: int, is_added: bool = True) -> Term:
             number = self._groups_of(product).index(group)
-            return Term(product, number, first, first + self.pairs, at + power * self.distance, is_added)
+            return Term(product, number, block, at + power * self.distance, self.pairs, is_added)
 
         ends = [term("low", 0), term("high", len(group))]
         if len(group) == 2:
@@ -465,13 +465,19 @@ class Tiling:
 
     def fold(self, products: Mapping[str, Any]) -> Strip:
         """Add products (S, P, A, n, groups, filters) up to the sum of all rows with all taps."""
-        by_group = {product: ops.unstack(y, axis=4) for product, y in products.items()}
+        parts = {product: [self._blocks_of(x) for x in ops.unstack(y, axis=4)] for product, y in products.items()}
         added: list[Piece] = []
         subtracted: list[Piece] = []
         for term in self.terms:
-            array = rows(by_group[term.product][term.group], term.first, term.stop)
-            (added if term.is_added else subtracted).append(Piece(*term.span, array))
+            piece = Piece(*term.span, parts[term.product][term.group][term.block])
+            (added if term.is_added else subtracted).append(piece)
         return overlapped(added, subtracted)
+
+    def _blocks_of(self, x: Any) -> list[Any]:
+        """Products (S, P, A, n, filters) apart by blocks; those of rows that are left over, always fewer, together."""
+        if x.shape[3] != self.blocks * self.pairs or self.blocks == 1:
+            return [x]
+        return backend.cut(x, [self.pairs] * self.blocks, axis=3)
 
 
 @lru_cache(maxsize=1000)
