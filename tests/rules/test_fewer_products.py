@@ -1,18 +1,20 @@
-"""Convolutions by the products of sums of rows and sums of taps: the same sums, by fewer products."""
+"""Convolutions by products of sums of rows and taps, and of rows side by side: the same sums, by fewer products."""
 
 import keras
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers, ops
 
 from fastism_cli import FastISM
 from fastism_cli.rules import conv
-from fastism_cli.rules.conv import MAX_SLICES, Tiling, best_tiling
+from fastism_cli.rules.conv import MAX_SLICES, SideBySide, Tiling, best_side_by_side, best_tiling
 from tests.helpers.sequences import random_one_hot
 from tests.helpers.truth import errors_of, inputs_of
 from tests.models.zoo.registry import randomise
+
+FEW = settings(max_examples=30)  # JAX compiles every operation for each shape
 
 
 def products_of(tiling, x, kernel):
@@ -31,6 +33,7 @@ def sum_of_all(x, kernel, dilation):
     return total
 
 
+@FEW
 @given(st.integers(2, 40), st.integers(2, 13), st.integers(1, 6), st.integers(1, 5), st.integers(0, 9))
 def test_the_sum_is_that_of_whole_products(width, taps, dilation, spacing, seed):
     spacing = min(spacing, (width - 1) // dilation)
@@ -47,6 +50,7 @@ def test_the_sum_is_that_of_whole_products(width, taps, dilation, spacing, seed)
     np.testing.assert_allclose(found, sum_of_all(x, kernel, dilation), rtol=2e-6, atol=1e-5)
 
 
+@FEW
 @given(st.integers(1, 12), st.integers(1, 9), st.integers(1, 14), st.integers(0, 9))
 def test_ordinary_products_are_added_up_where_they_belong(width, taps, dilation, seed):
     rng = np.random.default_rng(seed)
@@ -77,6 +81,52 @@ def test_it_pays_for_many_channels():
     assert conv.tiling_pays(best_tiling(7, 11, 1), 64, 64) and not conv.tiling_pays(best_tiling(7, 11, 1), 4, 300)
 
 
+@FEW
+@given(st.integers(1, 40), st.integers(1, 13), st.integers(1, 6), st.integers(2, 9), st.integers(0, 9))
+def test_rows_side_by_side_have_the_same_sum(width, taps, dilation, together, seed):
+    beside = SideBySide(width, taps, dilation, together)
+    rng = np.random.default_rng(seed)
+    x, kernel = rng.normal(size=(1, 2, 3, width, 4)), rng.normal(size=(4, taps, 5))
+    rows, band = beside.rows_of(ops.convert_to_tensor(x)), beside.band_of(ops.convert_to_tensor(kernel))
+    products = beside.product(rows, band)
+    assert np.prod(products.shape) == 6 * beside.n_elements * 5
+    for fold in (conv.fold_by_pieces, conv.fold_padded):
+        found = np.asarray(beside.fold(products, fold).as_array((1, 2, 3, 0, 5), products.dtype))
+        np.testing.assert_allclose(found, sum_of_all(x, kernel, dilation), rtol=2e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "width, taps, dilation, channels, filters, together",
+    [(1041, 75, 1, 64, 2, 3), (1047, 25, 1, 64, 1, 3), (500, 15, 1, 32, 32, 5), (361, 11, 4, 32, 32, 5)],
+)
+def test_rows_lie_side_by_side_where_channels_are_few(width, taps, dilation, channels, filters, together):
+    assert best_side_by_side(width, taps, dilation, channels, filters).together == together
+
+
+@pytest.mark.parametrize(
+    "width, taps, dilation, channels, filters",
+    [(1, 19, 1, 4, 300), (1, 25, 1, 16, 16), (65, 3, 4, 64, 64), (7, 11, 1, 300, 200), (9, 7, 1, 100, 200)],
+)
+def test_single_rows_where_that_takes_as_long(width, taps, dilation, channels, filters):
+    assert best_side_by_side(width, taps, dilation, channels, filters) is None
+
+
+def narrow_towers():
+    """inp -> C -> [P] -> C -> C -> C, a profile, and its sum; of convolutions whose rows lie side by side"""
+    for padding, pool_size, kernel_size, dilation in (
+        ("same", 1, 15, 1),
+        ("valid", 2, 9, 1),
+        ("causal", 1, 11, 2),
+        ("same", 1, 7, 3),
+    ):
+        x = inputs = keras.Input((80, 4))
+        x = layers.Conv1D(12, 9, padding="same", activation="relu")(x)
+        x = layers.MaxPooling1D(pool_size)(x) if pool_size > 1 else x
+        for filters in (16, 12, 3):
+            x = layers.Conv1D(filters, kernel_size, padding=padding, dilation_rate=dilation, activation="relu")(x)
+        yield randomise(keras.Model(inputs, [x, layers.Dense(1)(layers.Flatten()(x))]), seed=4)
+
+
 def towers():
     """inp -> C -> C -> [P] -> C -> F -> D, of convolutions that take fewer products"""
     for padding, pool_size, kernel_size, dilation in (
@@ -93,10 +143,10 @@ def towers():
         yield randomise(keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x))), seed=3)
 
 
-def assert_tiled_and_exact(models, monkeypatch, rng):
+def assert_used_and_exact(way, models, monkeypatch, rng):
     counted = []
-    fold = Tiling.fold
-    monkeypatch.setattr(Tiling, "fold", lambda tiling, products: counted.append(1) or fold(tiling, products))
+    fold = way.fold
+    monkeypatch.setattr(way, "fold", lambda *args: counted.append(1) or fold(*args))
     for model in models:
         counted.clear()
         errors = errors_of(model, inputs_of(model, rng))
@@ -106,19 +156,32 @@ def assert_tiled_and_exact(models, monkeypatch, rng):
 
 @pytest.mark.one_in(36)
 def test_a_tower_of_wide_layers(monkeypatch, rng):
-    assert_tiled_and_exact(towers(), monkeypatch, rng)
+    assert_used_and_exact(Tiling, towers(), monkeypatch, rng)
 
 
 @pytest.mark.compiled
 @pytest.mark.exhaustive
 def test_a_compiled_tower_of_wide_layers(monkeypatch, rng):
-    assert_tiled_and_exact(list(towers())[-1:], monkeypatch, rng)
+    assert_used_and_exact(Tiling, list(towers())[-1:], monkeypatch, rng)
 
 
-def test_in_float64_it_is_exact(rng):
-    model = next(towers())
-    x = random_one_hot(rng, 1, 70)
-    fast, naive = (FastISM(model, engine=engine, precision="float64")(x).delta for engine in ("fast", "naive"))
+@pytest.mark.one_in(36)
+def test_a_tower_of_narrow_layers(monkeypatch, rng):
+    assert_used_and_exact(SideBySide, narrow_towers(), monkeypatch, rng)
+
+
+@pytest.mark.compiled
+@pytest.mark.exhaustive
+def test_a_compiled_tower_of_narrow_layers(monkeypatch, rng):
+    assert_used_and_exact(SideBySide, list(narrow_towers())[2:3], monkeypatch, rng)
+
+
+@pytest.mark.parametrize("made, reduce", [(towers, None), (narrow_towers, "none")])
+def test_in_float64_it_is_exact(made, reduce, rng):
+    model = next(made())
+    x = random_one_hot(rng, 1, model.input_shape[1])
+    engines = [FastISM(model, engine=engine, precision="float64", reduce=reduce) for engine in ("fast", "naive")]
+    fast, naive = (engine(x).delta for engine in engines)
     for head, expected in naive.items():
         np.testing.assert_allclose(fast[head], expected, rtol=0, atol=1e-6 * np.nanmax(np.abs(expected)))
 
