@@ -119,16 +119,16 @@ class Conv(Convolution):
         return can_fold(facts.layer) and not frame_pays(facts)
 
     def prepare(self, facts: Facts) -> dict[str, Any]:
-        """The kernel with its taps reversed, as one matrix (C_in, kernel_size * C_out); also sums of taps."""
+        """The taps in reverse as one matrix (C_in, kernel_size * C_out), also sums of them; or a band of them."""
         if not can_fold(facts.layer):
             return {}
         kernel = ops.transpose(ops.flip(ops.convert_to_tensor(facts.layer.kernel), axis=0), (1, 0, 2))
+        if beside := self.side_by_side(facts):
+            return {band_of(beside): beside.band_of(kernel)}
         matrices = {"matrix": as_matrix(kernel)}
-        tiling, beside = self.tiling(facts), self.side_by_side(facts)
+        tiling = self.tiling(facts)
         if tiling is not None:
             matrices[sums_of(tiling)] = keras.tree.map_structure(as_matrix, tiling.taps_of(kernel))
-        if beside is not None:
-            matrices[band_of(beside)] = beside.band_of(kernel)
         return matrices
 
     def tiling(self, facts: Facts) -> Tiling | None:
@@ -161,7 +161,7 @@ class Conv(Convolution):
     def product(self, call: Call, *inputs: Any) -> Any:
         """Every row times the kernel: (S, P, A, rows, taps, filters); or several such, of sums of rows and of taps.
 
-        Of rows side by side as in :meth:`SideBySide.fold`.
+        Where rows lie side by side, those of :meth:`SideBySide.product`.
         """
         layer = call.layer
         if not self.folds(call.facts):
@@ -533,7 +533,7 @@ def _is_short(tiling: Tiling) -> bool:
 #     . f g h . .
 #     . . f g h .
 #
-# It multiplies zeros too, and has a term for so many taps only as there are rows side by side.
+# It multiplies zeros too, but as many taps as rows lie side by side have one term together.
 
 MAX_TOGETHER = 32  # rows
 # Multiply-adds in the time that it takes to write and add up one product, or to copy an element. 16 windows, taps x
@@ -608,9 +608,7 @@ class SideBySide:
 
     def fold(self, products: Any, fold: Callable[[Any, int], Strip]) -> Strip:
         """Add products up to the sum of all rows with all taps; ``fold`` adds the terms of blocks."""
-        if self.dilation > 1:
-            products = ops.transpose(products, (0, 1, 2, 3, 5, 4, 6))
-        of_blocks = fold(ops.reshape(products, (*products.shape[:4], self.reach, -1)), 1)
+        of_blocks = fold(ops.reshape(swapped(products), (*products.shape[:4], self.reach, -1)), 1)
         pieces = (Piece(p.first * self.block, p.stop * self.block, self._in_order(p.array)) for p in of_blocks.pieces)
         return Strip(tuple(pieces)).moved(0, self.width + (self.taps - 1) * self.dilation)
 
