@@ -7,7 +7,7 @@ all frames of the stage, so that every move is a plain slice. Windows are strips
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from math import isqrt, prod
@@ -19,11 +19,12 @@ from keras import ops
 
 from fastism_cli.engine.plan import Operand, Plan, Stage, Step
 from fastism_cli.model import backend
-from fastism_cli.model.graph import LayerGraph
-from fastism_cli.rules.base import Call, Everywhere, Form, Splits, State, Unchanged, Window
+from fastism_cli.model.graph import LayerGraph, Node
+from fastism_cli.rules.base import Call, Everywhere, Form, Rule, Splits, State, Unchanged, Window
 from fastism_cli.rules.frames import Frame, offsets
 from fastism_cli.rules.layer_calls import is_infinite_somewhere
 from fastism_cli.rules.several_windows import SumOfWindows
+from fastism_cli.rules.table import rule_of
 from fastism_cli.rules.window_rows import Piece, Strip, by_pieces, common_breaks, place, place_by_rows
 
 
@@ -283,10 +284,17 @@ OVERFLOWING = frozenset("divide exp exp2 expm1 log log10 log1p log2 power recipr
 
 def difference_for(graph: LayerGraph) -> Callable[[Any, Any], Any]:
     """How a delta is taken in this graph: as 0 where an infinite number stays the same, if there may be any."""
-    may_be_infinite = any(
-        type(node.layer).__name__.lower() in OVERFLOWING or is_infinite_somewhere(node) for node in graph.nodes
-    )
-    return _difference_of_any if may_be_infinite else sub
+    return _difference_of_any if may_be_infinite(graph) else sub
+
+
+def may_be_infinite(graph: LayerGraph) -> set[int]:
+    """The tensors that may hold infinite numbers, or what layers make of them."""
+    found = set[int]()
+    for node in graph.nodes:
+        overflows = type(node.layer).__name__.lower() in OVERFLOWING or is_infinite_somewhere(node)
+        if overflows or not found.isdisjoint(node.inputs):
+            found.update(node.outputs)
+    return found
 
 
 def _difference_of_any(new: Any, reference: Any) -> Any:
@@ -414,6 +422,7 @@ class LatePart:
     def __init__(self, plan: Plan, batch: Batch, most: int) -> None:
         self.plan, self.steps = plan, plan.late_steps
         self.cuts = Cuts.of(batch, most if self.steps else prod(batch))
+        self.rules = rules_of_changes([step.node for step in self.steps], may_be_infinite(plan.graph))
 
     def changes(self, full: Mapping[str, Any], deltas: Mapping[int, Any], q: Any) -> list[Any]:
         """Deltas (S, P, A, *head shape) of all heads.
@@ -427,7 +436,7 @@ class LatePart:
         """
 
         def of_piece(at: Any) -> list[Any]:
-            return _Piece(self.plan, self.cuts.piece, at, full, deltas, q).heads(self.steps)
+            return _Piece(self.plan, self.cuts.piece, at, full, deltas, q).heads(self.steps, self.rules)
 
         if len(self.cuts.first) == 1:
             return of_piece(self.cuts.first[0])
@@ -436,6 +445,13 @@ class LatePart:
         ]
         like = [((*self.cuts.piece, *shape), dtype) for shape, dtype in shapes]
         return [self.cuts.joined(x) for x in backend.one_by_one(of_piece, self.cuts.first, like)]
+
+
+def rules_of_changes(nodes: Iterable[Node], infinite: Set[int]) -> dict[int, Rule]:
+    """The rules of linear layers of one input, by node; a change between infinite numbers is no number."""
+    single = [node for node in nodes if len(node.inputs) == 1 and infinite.isdisjoint(node.inputs)]
+    rules = {node.index: rule_of(node) for node in single}
+    return {index: rule for index, rule in rules.items() if rule is not None and rule.linear}
 
 
 class _Piece:
@@ -448,20 +464,35 @@ class _Piece:
         self.values: dict[int, Any] = {}
         self.changes: dict[int, Any] = {}
 
-    def heads(self, steps: Sequence[Step]) -> list[Any]:
+    def heads(self, steps: Sequence[Step], rules: Mapping[int, Rule]) -> list[Any]:
         """Deltas (s, p, A, *head shape)."""
         for step in steps:
-            self._run(step)
+            self._run(step, rules.get(step.node.index))
         return [self._change(port.tensor) for port in self.plan.graph.outputs]
 
-    def _run(self, step: Step) -> None:
-        """Call the Keras layer itself on full tensors (s * p * A, ...); windows of one tensor are added up."""
+    def _run(self, step: Step, rule: Rule | None) -> None:
+        """Call the Keras layer itself on full tensors (s * p * A, ...); windows of one tensor are added up.
+
+        A few linear layers are quicker by their rule, which takes the change alone.
+        """
         if isinstance(step.node.layer, SumOfWindows):
             self.changes[step.node.outputs[0]] = reduce(ops.add, map(self._change, step.node.inputs[:-1]))
+            return
+        if rule is not None and (delta := self._by_rule(step.node, rule)) is not None:
+            self.changes[step.node.outputs[0]] = delta
             return
         inputs = [self._value(t) for t in step.node.inputs]
         outputs = backend.of_any_batch(step.node.call, inputs)(inputs)
         self.values.update(zip(step.node.outputs, outputs, strict=True))
+
+    def _by_rule(self, node: Node, rule: Rule) -> Any | None:
+        """The delta (s, p, A, *shape) of the output; None: Keras runs the layer."""
+        (tensor,) = node.inputs
+        if tensor in self.values and self.values[tensor].shape[0] != prod(self.batch):
+            return None
+        change = self._change(tensor)
+        delta = rule.change_everywhere(node, ops.reshape(change, (-1, *change.shape[3:])))
+        return None if delta is None else ops.reshape(delta, (*self.batch, *delta.shape[1:]))
 
     def _value(self, tensor: int) -> Any:
         """(s * p * A, *shape)"""

@@ -40,6 +40,8 @@ class DeviceChoices:
         The product of a layer with few channels is computed inside its stage and never written.
     reorders_inside : bool
         Positions are brought into a stage's order inside of it.
+    fewest_filters : int
+        A convolution by Keras takes as long with fewer.
     sums_in_tf32 : bool
         Sums of rows and taps, to multiply less, pay in TF32: not where such products cost less than the sums.
     """
@@ -53,6 +55,7 @@ class DeviceChoices:
     row_major: bool = False
     inlines_narrow_products: bool = False
     reorders_inside: bool = False
+    fewest_filters: int = 1
     sums_in_tf32: bool = True
 
     def late_substitutions(self, elements: int, least: int) -> int:
@@ -70,7 +73,8 @@ class DeviceChoices:
 # demo's model 0.21, 0.22, 0.15, 0.11, 0.13 (an older processor took the same time with all above 30 MB). For small
 # models, 20,000 substitutions were up to twice as fast as 4,000, and 40,000 took 0.87 of the time of 20,000. What
 # follows the attention of CREsted's Enformer, reduced, took 13 to 14 ms of processor time each in pieces of 2 to 16 MB,
-# 14 to 15 of 64 MB.
+# 14 to 15 of 64 MB. A convolution of 75 taps and 64 channels took 39 ms with 1 filter, 67 with 2, 57 with 4, 64 with 8,
+# 63 with 16 and 120 with 32; others are alike.
 CHOICES = {
     "cpu": DeviceChoices(
         working_set=48e6,
@@ -78,6 +82,7 @@ CHOICES = {
         late_working_set=16e6,
         max_substitutions=40_000,
         naive_batches=(32, 128, 512),
+        fewest_filters=16,
     ),
     "gpu": DeviceChoices(
         working_set=2e9,

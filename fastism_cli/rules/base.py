@@ -335,6 +335,10 @@ class Rule:
         """The layer without its built-in activation, as a function of the input array; None if it has none."""
         return None
 
+    def change_everywhere(self, node: Node, delta: Any) -> Any | None:
+        """The delta (n, *shape) of the output of that of the input, at all positions; None: Keras runs the layer."""
+        return None
+
     def multiply_adds(self, facts: Facts, output: State) -> int:
         """Multiplications with weights for one substitution."""
         return 0

@@ -17,7 +17,7 @@ import keras
 from keras import ops
 
 from fastism_cli.model import backend
-from fastism_cli.model.device_choices import device_choices
+from fastism_cli.model.device_choices import device_choices, stage
 from fastism_cli.model.graph import Node
 from fastism_cli.rules.base import Call, Facts, Form, Rule, State, Window
 from fastism_cli.rules.frames import Frame, changed_outputs, dilated_span, needed_inputs, pad_amounts
@@ -122,7 +122,7 @@ class Conv(Convolution):
         """The taps in reverse as one matrix (C_in, kernel_size * C_out), also sums of them; or a band of them."""
         if not can_fold(facts.layer):
             return {}
-        kernel = ops.transpose(ops.flip(ops.convert_to_tensor(facts.layer.kernel), axis=0), (1, 0, 2))
+        kernel = reversed_taps(facts.layer)
         if beside := self.side_by_side(facts):
             return {band_of(beside): beside.band_of(kernel)}
         matrices = {"matrix": as_matrix(kernel)}
@@ -204,6 +204,28 @@ class Conv(Convolution):
             strip = fold(product, call.layer.dilation_rate[0])
         return call.move(strip, replace(natural.frame, width=strip.width), call.frame)
 
+    def change_everywhere(self, node: Node, delta: Any) -> Any | None:
+        """By products of rows side by side, where few filters take Keras as long as many."""
+        layer = node.layer
+        channels, filters = layer.kernel.shape[1:]
+        is_linear = node.role == "linear" or self.split(node) is None
+        is_quicker = can_fold(layer) and filters < device_choices().fewest_filters
+        if not (is_linear and is_quicker and sums_are_precise(layer.compute_dtype)):
+            return None
+        length, taps, dilation = delta.shape[1], layer.kernel_size[0], layer.dilation_rate[0]
+        beside = best_side_by_side(length, taps, dilation, channels, filters)
+        if beside is None:
+            return None
+        pads = pad_amounts(layer.padding, span=self.span(layer), stride=1, n_in=length)
+        products = beside.product(stage(beside.rows_of)(delta[:, None, None]), beside.band_of(reversed_taps(layer)))
+
+        def folded(products: Any) -> Any:
+            strip = beside.fold(products, fold_padded)
+            (piece,) = strip.moved(pads[0] + 1 - self.span(layer), length + sum(pads) + 1 - self.span(layer)).pieces
+            return piece.array[:, 0, 0]
+
+        return stage(folded)(products)
+
     def is_product(self, facts: Facts) -> bool:
         return not self.folds(facts)
 
@@ -284,6 +306,11 @@ def sums_of(tiling: Tiling) -> str:
 def band_of(beside: SideBySide) -> str:
     """The name of a kernel's band among what is prepared."""
     return f"band of {beside.together} rows"
+
+
+def reversed_taps(layer: Any) -> Any:
+    """The kernel (channels, taps, filters), the last tap first."""
+    return ops.transpose(ops.flip(ops.convert_to_tensor(layer.kernel), axis=0), (1, 0, 2))
 
 
 def as_matrix(kernel: Any) -> Any:

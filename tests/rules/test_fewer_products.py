@@ -170,6 +170,27 @@ def test_a_tower_of_narrow_layers(monkeypatch, rng):
     assert_used_and_exact(SideBySide, narrow_towers(), monkeypatch, rng)
 
 
+def wide_profiles():
+    """inp -> C -> C(dilation): as wide as the sequence -> profile of 1 to 3 filters, linear or not"""
+    for padding, filters, kernel_size, dilation, activation in (
+        ("same", 1, 25, 1, None),
+        ("valid", 2, 20, 1, None),
+        ("causal", 3, 21, 2, "tanh"),
+    ):
+        x = inputs = keras.Input((50, 4))
+        x = layers.Conv1D(16, 5, padding="same", activation="relu")(x)
+        x = layers.Conv1D(16, 3, padding="same", dilation_rate=40, activation="relu")(x)
+        x = layers.Conv1D(16, 3, padding="same", dilation_rate=20, activation="relu")(x)
+        form = {"padding": padding, "dilation_rate": dilation, "activation": activation}
+        x = layers.Conv1D(filters, kernel_size, **form)(x)
+        yield randomise(keras.Model(inputs, [x, layers.Dense(1)(layers.Flatten()(x))]), seed=5)
+
+
+@pytest.mark.one_in(36)
+def test_a_profile_as_wide_as_the_sequence(monkeypatch, rng):
+    assert_used_and_exact(SideBySide, wide_profiles(), monkeypatch, rng)
+
+
 @pytest.mark.compiled
 @pytest.mark.exhaustive
 def test_a_compiled_tower_of_narrow_layers(monkeypatch, rng):
@@ -188,3 +209,17 @@ def test_in_float64_it_is_exact(made, reduce, rng):
 
 def test_bfloat16_rounds_sums_too_much():
     assert not conv.sums_are_precise("bfloat16") and conv.sums_are_precise("float32")
+
+
+def test_infinite_numbers_stay_where_keras_puts_them():
+    """inp -> C -> C: as wide as the sequence -> -inf in a row -> profile, of which 15 rows are infinite."""
+    at = np.arange(50)[:, None] == 40
+    x = inputs = keras.Input((50, 4))
+    for _ in range(2):
+        x = layers.Conv1D(16, 3, padding="same", dilation_rate=30, activation="relu")(x)
+    model = randomise(keras.Model(inputs, layers.Conv1D(2, 15, padding="same")(ops.where(at, -np.inf, x))), seed=5)
+    x = random_one_hot(np.random.default_rng(0), 1, 50)
+    results = (FastISM(model, engine=engine, reduce="none")(x).delta for engine in ("fast", "naive"))
+    fast, naive = (next(iter(delta.values())) for delta in results)
+    assert 0.5 < np.isfinite(naive).mean() < 1
+    np.testing.assert_allclose(fast, naive, atol=1e-5)
