@@ -186,40 +186,81 @@ def _repeated_whole(made: Made, parts: Sequence[Any], axis: int) -> Any | None:
 
 
 def _joined_with_constants(parts: list[Any], axis: int) -> Any:
-    """Symbols side by side, and before and behind them one number, repeated: padding."""
-    places = [i for i, x in enumerate(parts) if is_symbol(x)]
-    x = parts[places[0]]
-    if places != list(range(places[0], places[-1] + 1)):
-        raise NotFollowedError("it uses a constant between two tensors")
-    if len(places) > 1:
-        x = ops.concatenate([parts[i] for i in places], axis=axis)
-    for side, constants in (((1, 0), parts[: places[0]]), ((0, 1), parts[places[-1] + 1 :])):
-        for constant in constants if side == (0, 1) else reversed(constants):
-            array = operand_of(constant)
-            width = [(0, 0)] * len(x.shape)
-            if not np.ndim(array) or np.unique(array).size != 1:
-                raise NotFollowedError("it uses a constant of several numbers beside a tensor")
-            n = array.shape[axis]
-            width[axis] = (n * side[0], n * side[1])
-            x = ops.pad(x, width, constant_values=np.ravel(array)[0].item())
-    return x
+    """Symbols and constants side by side: the symbols are padded where constants lie, and these are added."""
+    arrays = [None if is_symbol(x) else operand_of(x) for x in parts]
+    if any(array is not None and not np.ndim(array) for array in arrays):
+        raise NotFollowedError("it puts a single number beside a tensor")
+    lengths = [x.shape[axis] if array is None else array.shape[axis] for x, array in zip(parts, arrays, strict=True)]
+    starts = [0, *np.cumsum(lengths).tolist()]
+    places = [i for i, array in enumerate(arrays) if array is None]
+    ends = [0, *places[1:], len(parts)]
+    padded, added = [], []
+    for place, first, stop in zip(places, ends[:-1], ends[1:], strict=True):
+        x, beside = parts[place], [i for i in range(first, stop) if i != place and lengths[i]]
+        number = _one_number_of([arrays[i] for i in beside])
+        padded.append(_padded_by(x, axis, starts[place] - starts[first], starts[stop] - starts[place + 1], number or 0))
+        added += [i for i in beside if number is None]
+    y = ops.concatenate(padded, axis=axis) if len(padded) > 1 else padded[0]
+    return y + _laid_out([(arrays[i], starts[i]) for i in added], y, axis) if added else y
+
+
+def _one_number_of(arrays: Sequence[np.ndarray]) -> Any | None:
+    """The number that all of these consist of; None if they have several, or none."""
+    numbers = np.unique(np.concatenate([np.ravel(array) for array in arrays])) if arrays else ()
+    return numbers[0].item() if len(numbers) == 1 else None
+
+
+def _padded_by(x: Any, axis: int, before: int, after: int, number: Any) -> Any:
+    if not before and not after:
+        return x
+    width = [(before, after) if i == axis else (0, 0) for i in range(len(x.shape))]
+    return ops.pad(x, width, constant_values=number)
+
+
+def _laid_out(constants: Sequence[tuple[np.ndarray, int]], like: Any, axis: int) -> np.ndarray:
+    """Constants at their places along an axis, zero elsewhere: an array (1, ...) that is as long as ``like``."""
+    if like.dtype == "bool":
+        raise NotFollowedError("it uses truth values beside a tensor")
+    shape = list(np.broadcast_shapes(*(np.delete(array.shape, axis) for array, _ in constants)))
+    laid_out = np.zeros((*shape[:axis], like.shape[axis], *shape[axis:]), like.dtype)
+    for array, start in constants:
+        _along(laid_out, axis)[start : start + array.shape[axis]] = _along(array, axis)
+    return laid_out
+
+
+def _along(array: np.ndarray, axis: int) -> np.ndarray:
+    return np.moveaxis(array, axis, 0)
 
 
 def _stacked(made: Made, op: Any, *parts: Any) -> Any:
-    axis = op.get_attr("axis")
-    if not all(map(is_symbol, parts)):
-        raise NotFollowedError("it uses a constant beside a tensor")
-    axis %= len(parts[0].shape) + 1
+    axis = op.get_attr("axis") % (next(len(x.shape) for x in parts if is_symbol(x)) + 1)
     if axis == 0:
         raise NotFollowedError("it works along the axis of the sequences")
-    return ops.stack(parts, axis=axis)
+    if not all(map(is_symbol, parts)):
+        wide = [ops.expand_dims(x, axis) if is_symbol(x) else np.expand_dims(operand_of(x), axis) for x in parts]
+        return _joined_with_constants(wide, axis)
+    together = _items_in_a_row(made, parts, axis)
+    return ops.stack(parts, axis=axis) if together is None else together
+
+
+def _items_in_a_row(made: Made, parts: Sequence[Any], axis: int) -> Any | None:
+    """A slice of a tensor that was taken apart, if these are its items in a row; None for others."""
+    found = [made.items.get(id(x), (None, None, -1, -1)) for x in parts]
+    _, whole, _, first = found[0]
+    if whole is None or any(
+        (x is not whole, along, place) != (False, axis, first + i) for i, (_, x, along, place) in enumerate(found)
+    ):
+        return None
+    return whole if len(parts) == whole.shape[axis] else _at(whole, axis, slice(first, first + len(parts)))
 
 
 def _unstacked(made: Made, op: Any, x: Any) -> Any:
     axis = op.get_attr("axis") % len(x.shape)
     if axis == 0:
         raise NotFollowedError("it works along the axis of the sequences")
-    return [_at(x, axis, i) for i in range(op.get_attr("num"))]
+    found = [_at(x, axis, i) for i in range(op.get_attr("num"))]
+    made.items.update({id(item): (item, x, axis, i) for i, item in enumerate(found)})
+    return found
 
 
 def _at(x: Any, axis: int, key: Any) -> Any:

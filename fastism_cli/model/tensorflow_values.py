@@ -132,10 +132,13 @@ class Made:
         Symbols with an axis of length 1 that was added: the symbol, what it was made of, and the axis.
     pieces : dict
         Single positions of an axis: the symbol, what it was cut from, the axis, and the position.
+    items : dict
+        The same for symbols without this axis.
     """
 
     widened: dict[int, tuple[Any, Any, int]] = field(default_factory=dict)
     pieces: dict[int, tuple[Any, Any, int, int]] = field(default_factory=dict)
+    items: dict[int, tuple[Any, Any, int, int]] = field(default_factory=dict)
 
 
 def with_axis(made: Made, x: Any, axis: int) -> Any:

@@ -132,7 +132,7 @@ class Concatenate(Rule):
         return Window(aligned_hull(facts), without(facts.shape, window.axis), axis=window.axis)
 
     def is_along_positions(self, facts: Facts) -> bool:
-        return len(facts.shape) > 1 and self.axis(facts) == facts.windows[0].axis
+        return self.axis(facts) == facts.windows[0].axis
 
     def puts_apart(self, facts: Facts) -> bool:
         """Whether equal positions of two inputs come to lie in different places of the result."""

@@ -149,6 +149,13 @@ ALONG_CHANNELS = {
 SHAPES = {
     "concat": lambda x: tf.concat([x, x * 2], -1),
     "concat_padding": lambda x: tf.concat([tf.zeros([n_of(x), 3, CHANNELS]), x, tf.ones([n_of(x), 2, CHANNELS])], 1),
+    "concat_positions": lambda x: tf.concat([tf.repeat(POSITIONS[None, :, :2], n_of(x), 0), x], -1),
+    "concat_positions_made_here": lambda x: tf.concat([x, tf.cumsum(tf.ones_like(x[..., :1]), 1), x[..., :2]], -1),
+    "concat_different_numbers": lambda x: tf.concat([tf.zeros_like(x[:, :3]), x, tf.ones_like(x[:, :2]), -x], 1),
+    "concat_nothing": lambda x: tf.concat([tf.ones_like(x[:, 0:0]), x, tf.ones_like(x[:, 0:0])], 1),
+    "stack_with_a_constant": lambda x: tf.stack([tf.ones_like(x), x, POSITIONS * tf.ones_like(x)], 2),
+    "items_in_a_row": lambda x: tf.stack(tf.unstack(x, axis=1)[2:5], 1),
+    "items_elsewhere": lambda x: tf.stack(tf.unstack(x, axis=-1)[2:5], 1),
     "stack": lambda x: tf.reduce_sum(tf.stack([x, x * 2], 2), 2),
     "unstack": lambda x: tf.stack(tf.unstack(x, axis=-1)[::-1], -1),
     "split": lambda x: tf.multiply(*tf.split(x, 2, axis=-1)),
@@ -304,6 +311,11 @@ def test_what_cannot_be_read_is_refused(name):
 def test_positions_that_keras_2_repeats_are_one_operation():
     """As UpSampling1D of Keras 2 does: all positions apart, and each of them several times side by side."""
     assert [type(x).__name__ for x in read(SHAPES["K_repeat_elements"]).operations[1:]] == ["Repeat"]
+
+
+def test_items_in_a_row_are_a_slice():
+    found = read(lambda x: tf.concat([tf.stack(tf.unstack(x, axis=-1)[a:b], -1) for a, b in ((3, 6), (0, 3))], -1))
+    assert [type(x).__name__ for x in found.operations[1:]] == ["GetItem", "GetItem", "Concatenate"]
 
 
 def test_layers_stay_layers():
