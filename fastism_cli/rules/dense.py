@@ -1,4 +1,4 @@
-"""Dense, along the channels of every position or on a flattened window; Embedding, of integers made of one-hot rows."""
+"""Dense, along the channels of every position, or over the positions; Embedding, of integers made of one-hot rows."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from typing import Any
 from keras import ops
 
 from fastism_cli.model.graph import Node
-from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Extra, Facts, Form, Rule, State, Window
+from fastism_cli.rules.base import EVERYWHERE, Call, Extra, Facts, Form, Rule, State, Window
 from fastism_cli.rules.frames import Frame, equal_stretches
 from fastism_cli.rules.layer_calls import along_positions, merge_batch, split_batch, without_activation
 from fastism_cli.rules.window_rows import place
 
 
 class Dense(Rule):
-    """``y = x @ kernel``. A flattened window is multiplied with the rows of the kernel that it meets alone."""
+    """``y = x @ kernel``.
+
+    A sum over the positions, as of a flattened tensor, takes the rows of the kernel that the window meets alone.
+    """
 
     form = Form.DELTA
     linear = True
@@ -26,23 +29,19 @@ class Dense(Rule):
     pulls = False
     fills = False
     any_axis = True
-    condition = "if it does not sum over the positions, or works on a flattened tensor"
-
     def propagate(self, facts: Facts) -> State:
         window = facts.window
-        if window.flat is not None:
+        if sums_over_positions(window):
             return EVERYWHERE
-        if window.axis == window.rank - 1:
-            raise Decline("sums over the positions")
         return replace(window, channels=(*window.channels[:-1], facts.shape[-1]))
 
     def constants(self, facts: Facts) -> dict[str, Any]:
         window = facts.window
-        if window.flat is None:
+        if not sums_over_positions(window):
             return {}
         kernel = ops.convert_to_tensor(facts.layer.kernel)
-        rows = along_positions(kernel, window)
-        return {"rows": ops.reshape(rows, (window.frame.length, prod(window.channels), kernel.shape[1]))}
+        rows = kernel if window.flat is None else along_positions(kernel, window)
+        return {"rows": ops.reshape(rows, (window.frame.length, channels_summed(window), kernel.shape[1]))}
 
     def extras(self, facts: Facts, output: State) -> dict[str, Extra]:
         if isinstance(output, Window):
@@ -51,8 +50,8 @@ class Dense(Rule):
         return {"rows": Extra("rows", replace(frame, starts=groups.starts, width=groups.width), separate=True)}
 
     def groups(self, facts: Facts) -> StartGroups:
-        """How the positions share slices of the kernel, for a flattened window."""
-        return start_groups(facts.window.frame, prod(facts.window.channels) * facts.layer.kernel.shape[1])
+        """How the positions share slices of the kernel, where it sums over them."""
+        return start_groups(facts.window.frame, channels_summed(facts.window) * facts.layer.kernel.shape[1])
 
     def split(self, node: Node) -> Callable[[Any], Any] | None:
         layer = node.layer
@@ -64,7 +63,7 @@ class Dense(Rule):
         return without_activation(layer, linear)
 
     def needs_order(self, facts: Facts) -> bool:
-        return facts.window.flat is not None
+        return sums_over_positions(facts.window)
 
     def product(self, call: Call, *inputs: Any) -> Any:
         (x,) = inputs
@@ -73,21 +72,33 @@ class Dense(Rule):
         frame, groups = call.facts.window.frame, self.groups(call.facts)
         if groups.width != frame.width:
             x = call.stage(lambda x: place(x, groups.offsets(frame), groups.width))(x)
+        if call.facts.window.flat is None:
+            x = ops.moveaxis(x, 3, -1)
         kernels = zip(groups.bounds, call.extras["rows"], strict=True)
         products = [self._rows_product(x[:, a:b], kernel) for (a, b), kernel in kernels]
-        return ops.concatenate(products, axis=1) if len(products) > 1 else products[0]
+        summed = ops.concatenate(products, axis=1) if len(products) > 1 else products[0]
+        return ops.reshape(summed, (*x.shape[:3], *call.facts.shape))
 
     @staticmethod
     def _rows_product(x: Any, kernel: Any) -> Any:
-        """(S, P, A, width, channels) times (1, width, channels, units)."""
-        elements, units = prod(x.shape[3:]), kernel.shape[-1]
-        products = ops.matmul(ops.reshape(x, (-1, elements)), ops.reshape(kernel, (elements, units)))
-        return ops.reshape(products, (*x.shape[:3], units))
+        """(S, P, A, ..., elements) times (1, width, channels, units), in which width * channels are the elements."""
+        _, width, channels, units = kernel.shape
+        products = ops.matmul(ops.reshape(x, (-1, width * channels)), ops.reshape(kernel, (-1, units)))
+        return ops.reshape(products, (*x.shape[:2], -1, units))
 
     def multiply_adds(self, facts: Facts, output: State) -> int:
         window, units = facts.window, facts.layer.kernel.shape[1]
         width = window.frame.width if isinstance(output, Window) else self.groups(facts).width
         return int(width * prod(window.channels) * units)
+
+
+def sums_over_positions(window: Window) -> bool:
+    return window.flat is not None or window.axis == window.rank - 1
+
+
+def channels_summed(window: Window) -> int:
+    """Elements of each position that are summed up with it: those of a flattened tensor, or one."""
+    return prod(window.channels) if window.flat is not None else 1
 
 
 @dataclass(frozen=True)

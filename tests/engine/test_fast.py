@@ -167,6 +167,27 @@ def test_a_batch_of_twice_the_size(name):
     assert errors.fast <= errors.allowed
 
 
+OVER_POSITIONS = {
+    "in one row": lambda x: layers.Dense(3, activation="gelu")(layers.Reshape((1, -1))(x)),
+    "of each channel": lambda x: layers.Dense(3)(layers.Permute((2, 1))(x)),
+    "of a grid": lambda x: layers.Dense(3, use_bias=False)(ops.transpose(ops.reshape(x, (-1, 40, 2, 3)), (0, 2, 3, 1))),
+    "of a vector": lambda x: layers.Dense(3)(x[:, :, 0]),
+    "of two vectors": lambda x: layers.Dense(3)(layers.Concatenate()([x[:, :, 0], x[:, :, 1]])),
+    "of windows that meet": lambda x: layers.Dense(3)(layers.Permute((2, 1))(ops.concatenate([x, x[:, ::-1]], axis=1))),
+}
+
+
+@pytest.mark.one_in(2)
+@pytest.mark.parametrize("name", OVER_POSITIONS)
+def test_a_dense_layer_over_positions_is_fast(name):
+    inp = dna(40)
+    model = keras.Model(inp, layers.Flatten()(OVER_POSITIONS[name](conv(inp, 6, 5, activation="relu"))))
+    model = randomise(model, seed=1)
+    assert inspect_scorer(FastISM(model, engine="fast")).count("opaque") == 0
+    errors = errors_of(model, inputs_of(model, np.random.default_rng(0)))
+    assert errors.fast <= errors.allowed
+
+
 def test_positions_as_a_batch():
     """dna -> C -> (batch * positions, channels) -> D -> (batch, positions, channels) -> F -> D"""
     inp = dna(16)

@@ -84,6 +84,38 @@ def squeezed():
     return call
 
 
+def without_channels():
+    """Vectors of two channels, one behind the other, and what of them is as long as the tensor."""
+
+    def call(x):
+        both = layers.Concatenate()([x[:, :, 0], ops.tanh(x[:, :, -1])])
+        return x + both[:, 2 : 2 + x.shape[1], None]
+
+    return call
+
+
+def with_positions():
+    """The positions as a first channel, in the place of the last."""
+
+    def call(x):
+        positions = np.linspace(-1, 1, x.shape[1], dtype="float32")[:, None]
+        return ops.concatenate([ops.ones_like(x[:, :, :1]) * positions, x[:, :, :-1]], axis=-1)
+
+    return call
+
+
+def over_positions(how: str):
+    """A dense layer over the positions of every channel, or of all together."""
+
+    def call(x):
+        if how == "each":
+            dense = layers.Dense(x.shape[1], activation="tanh")
+            return x + layers.Permute((2, 1))(dense(layers.Permute((2, 1))(x)))
+        return x + layers.Dense(x.shape[2])(layers.Reshape((1, -1))(x))
+
+    return call
+
+
 def projected(units: int, how: str):
     """``x @ constant``"""
 
@@ -409,6 +441,9 @@ COMPOSITES = {
         padded,
         swapped,
         squeezed,
+        without_channels,
+        with_positions,
+        over_positions,
         projected,
         spectral,
         nested,

@@ -281,6 +281,8 @@ SAME_SHAPE = [
     ("along_channels", {"name": st.sampled_from(_words(ALONG_CHANNELS))}),
     ("swapped", {"how": st.sampled_from(["swapaxes", "moveaxis", "transpose"])}),
     ("squeezed", {}),
+    ("without_channels", {}),
+    ("with_positions", {}),
     ("stacked", {}),
     (
         "nested",
@@ -305,10 +307,12 @@ def _same_shape(draw, shape):
 
 def _mixing(draw, shape):
     """What mixes all positions, or carries a change on: the rest of the model may be run as a whole."""
-    name = draw(st.sampled_from(["squeeze_excite", "recurrent"]))
+    name = draw(st.sampled_from(["squeeze_excite", "recurrent", "over_positions"]))
     if name == "recurrent":
         kind, mask = draw(st.sampled_from(sorted(RECURRENT))), draw(st.sampled_from([None, None, "made", "given"]))
         return name, {"units": 3, "kind": kind, "mask": mask}, Shape(shape.length, 3)
+    if name == "over_positions":
+        return name, {"how": draw(st.sampled_from(["each", "all"]))}, shape
     return name, {}, shape
 
 
