@@ -255,6 +255,10 @@ def as_functional(model: Any, length: int | None) -> Any:
         raise ModelError(f"model must be a Keras model or the path of one. Received: {type(model).__name__}")
     if function_of(model) is not None:
         return model
+    if not model.built and not model.weights:
+        raise ModelError(
+            f"Model {model.name!r} was never called and has no weights: call it on a sequence, then save it"
+        )
     hidden = ModelError(
         f"Model {model.name!r} is a subclass of keras.Model ({type(model).__name__}) that hides its inputs. "
         "Wrap it: x = keras.Input((length, 4)); model = keras.Model(x, model(x))"
@@ -297,7 +301,9 @@ def _of_targets(head: Any) -> Any:
 
 def _built_with(model: Any, length: int | None) -> dict[str, Any]:
     """Symbols for the arguments that a model was built with, each a tensor or any nesting; empty if it does not say."""
-    shapes = getattr(model, "_build_shapes_dict", None) or {}
+    shapes = getattr(model, "_build_shapes_dict", None)
+    if not shapes:
+        return {}
     names = [key.removesuffix("_shape") for key in shapes] if len(shapes) > 1 else ["input"]
     found = {name: _symbols(struct, length, name) for name, struct in zip(names, shapes.values(), strict=True)}
     return found if None not in keras.tree.flatten(found) else {}

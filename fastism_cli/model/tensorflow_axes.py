@@ -187,27 +187,30 @@ def _repeated_whole(made: Made, parts: Sequence[Any], axis: int) -> Any | None:
 
 def _joined_with_constants(parts: list[Any], axis: int) -> Any:
     """Symbols and constants side by side: the symbols are padded where constants lie, and these are added."""
-    arrays = [None if is_symbol(x) else operand_of(x) for x in parts]
-    if any(array is not None and not np.ndim(array) for array in arrays):
+    arrays = {i: operand_of(x) for i, x in enumerate(parts) if not is_symbol(x)}
+    if not all(map(np.ndim, arrays.values())):
         raise NotFollowedError("it puts a single number beside a tensor")
-    lengths = [x.shape[axis] if array is None else array.shape[axis] for x, array in zip(parts, arrays, strict=True)]
+    lengths = [arrays.get(i, x).shape[axis] for i, x in enumerate(parts)]
     starts = [0, *np.cumsum(lengths).tolist()]
-    places = [i for i, array in enumerate(arrays) if array is None]
+    places = [i for i in range(len(parts)) if i not in arrays]
     ends = [0, *places[1:], len(parts)]
     padded, added = [], []
     for place, first, stop in zip(places, ends[:-1], ends[1:], strict=True):
-        x, beside = parts[place], [i for i in range(first, stop) if i != place and lengths[i]]
+        beside = [i for i in range(first, stop) if i in arrays and lengths[i]]
         number = _one_number_of([arrays[i] for i in beside])
-        padded.append(_padded_by(x, axis, starts[place] - starts[first], starts[stop] - starts[place + 1], number or 0))
-        added += [i for i in beside if number is None]
+        before, after = starts[place] - starts[first], starts[stop] - starts[place + 1]
+        padded.append(_padded_by(parts[place], axis, before, after, number or 0))
+        added += [(arrays[i], starts[i]) for i in beside if number is None]
     y = ops.concatenate(padded, axis=axis) if len(padded) > 1 else padded[0]
-    return y + _laid_out([(arrays[i], starts[i]) for i in added], y, axis) if added else y
+    return y + _laid_out(added, y, axis) if added else y
 
 
 def _one_number_of(arrays: Sequence[np.ndarray]) -> Any | None:
     """The number that all of these consist of; None if they have several, or none."""
-    numbers = np.unique(np.concatenate([np.ravel(array) for array in arrays])) if arrays else ()
-    return numbers[0].item() if len(numbers) == 1 else None
+    if not arrays:
+        return None
+    numbers = np.unique(np.concatenate([np.ravel(array) for array in arrays]))
+    return numbers[0].item() if numbers.size == 1 else None
 
 
 def _padded_by(x: Any, axis: int, before: int, after: int, number: Any) -> Any:
@@ -219,10 +222,9 @@ def _padded_by(x: Any, axis: int, before: int, after: int, number: Any) -> Any:
 
 def _laid_out(constants: Sequence[tuple[np.ndarray, int]], like: Any, axis: int) -> np.ndarray:
     """Constants at their places along an axis, zero elsewhere: an array (1, ...) that is as long as ``like``."""
-    if like.dtype == "bool":
-        raise NotFollowedError("it uses truth values beside a tensor")
-    shape = list(np.broadcast_shapes(*(np.delete(array.shape, axis) for array, _ in constants)))
-    laid_out = np.zeros((*shape[:axis], like.shape[axis], *shape[axis:]), like.dtype)
+    if like.dtype in ("bool", "bfloat16"):
+        raise NotFollowedError(f"it uses {like.dtype} numbers beside a tensor")
+    laid_out = np.zeros((1, *like.shape[1:]), like.dtype)
     for array, start in constants:
         _along(laid_out, axis)[start : start + array.shape[axis]] = _along(array, axis)
     return laid_out

@@ -11,7 +11,7 @@ from typing import Any
 from keras import ops
 
 from fastism_cli.model.graph import Node
-from fastism_cli.rules.base import EVERYWHERE, Call, Extra, Facts, Form, Rule, State, Window
+from fastism_cli.rules.base import EVERYWHERE, Call, Decline, Extra, Facts, Form, Rule, State, Window
 from fastism_cli.rules.frames import Frame, equal_stretches
 from fastism_cli.rules.layer_calls import along_positions, merge_batch, split_batch, without_activation
 from fastism_cli.rules.window_rows import place
@@ -29,6 +29,7 @@ class Dense(Rule):
     pulls = False
     fills = False
     any_axis = True
+
     def propagate(self, facts: Facts) -> State:
         window = facts.window
         if sums_over_positions(window):

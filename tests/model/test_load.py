@@ -18,6 +18,8 @@ import pytest
 import tf_keras
 from tf_keras import layers as k2
 
+from fastism_cli.errors import ModelError
+from fastism_cli.model.adapt import as_functional
 from fastism_cli.model.keras_graph import output_names
 from fastism_cli.model.loading import from_tf_keras
 from fastism_cli.model.loading.load import ModelSource, in_keras3, load_model
@@ -134,6 +136,68 @@ def test_a_class_for_keras_3_does_not_stand_in_the_way_of_a_saved_model(tmp_path
     model = sequential(k2.Conv1D(3, 3), Tripled(name="tripled"), k2.Flatten())
     model.save(tmp_path / "m", save_format="tf")
     assert_same(load_model(tmp_path / "m", custom_objects=[str(own)]), model)
+
+
+OWN_LAYER = """
+{imports}
+
+class Gate(layers.Layer):
+    def build(self, shape):
+        self.inner = {keras}.layers.Conv1D(shape[-1], 1, activation="sigmoid")
+        self.inner.build(shape)
+
+    def call(self, x):
+        return x * self.inner(x)
+"""
+IMPORTS = {
+    "tensorflow.keras": ("import tensorflow as tf\nfrom tensorflow.keras import layers", "tf.keras"),
+    "from tensorflow": ("from tensorflow import keras\nlayers = keras.layers", "keras"),
+    "keras": ("import keras\nfrom keras import layers", "keras"),
+}
+
+
+@pytest.mark.parametrize("written", IMPORTS)
+def test_a_layer_of_ones_own_beside_functions_of_tensorflow(written: str, tmp_path: Path) -> None:
+    """tf_keras alone has the functions, and calls no layer of Keras 3: it is given the class with its own."""
+    import tensorflow as tf
+
+    space: dict[str, Any] = {}
+    exec(OWN_LAYER.format(imports="import tf_keras\nfrom tf_keras import layers", keras="tf_keras"), space)
+    inputs = tf_keras.Input((LENGTH, 4))
+    x = space["Gate"](name="gate")(tf.squeeze(tf.expand_dims(k2.Conv1D(3, 3)(inputs), 1), 1))
+    model = with_random_weights(tf_keras.Model(inputs, k2.Dense(2)(k2.Flatten()(x))))
+    model.save(tmp_path / "m.h5")
+    own = tmp_path / f"{written.replace(' ', '_').replace('.', '_')}.py"
+    imports, name = IMPORTS[written]
+    own.write_text(OWN_LAYER.format(imports=imports, keras=name))
+    loaded = load_model(tmp_path / "m.h5", custom_objects=[str(own)])
+    assert isinstance(loaded, keras.Model) and kept_from_tensorflow(loaded) == []
+    assert_same(loaded, model)
+    assert tf_keras not in (sys.modules["keras"], sys.modules.get("tensorflow.keras"))
+    assert tf.keras.layers.Layer is keras.layers.Layer
+
+
+def test_a_subclass_for_keras_3_does_not_take_the_place_of_a_saved_model(tmp_path: Path) -> None:
+    """Its weights are not in it before it is called."""
+    text = "class Hidden({keras}.Model):\n    def call(self, x):\n        return x[:, 0] * 2.0\n"
+    text += "    def get_config(self):\n        return {{}}\n"
+    space: dict[str, Any] = {}
+    exec("import tf_keras\n" + text.format(keras="tf_keras"), space)
+    model = space["Hidden"](name="hidden")
+    inputs = np.eye(4, dtype="float32")[np.random.default_rng(3).integers(0, 4, (3, LENGTH))]
+    wanted = model.predict(inputs, verbose=0)
+    model.save(tmp_path / "m", save_format="tf")
+    own = tmp_path / "own.py"
+    own.write_text("import keras\n" + text.format(keras="keras"))
+    loaded = load_model(tmp_path / "m", custom_objects=[str(own)])
+    np.testing.assert_allclose(predictions(loaded, [inputs])[0], wanted, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been built")
+def test_a_model_that_was_never_called(tmp_path: Path) -> None:
+    keras.Sequential([keras.layers.Dense(1)]).save(tmp_path / "m.keras")
+    with pytest.raises(ModelError, match="was never called and has no weights"):
+        as_functional(load_model(tmp_path / "m.keras"), None)
 
 
 def test_saved_model_of_a_subclass_is_read(tmp_path: Path) -> None:

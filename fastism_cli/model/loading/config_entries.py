@@ -366,6 +366,68 @@ def _registered_names(objects: Objects) -> Objects:
     return {names[name]: objects[name] for name in objects if names[name] != name}
 
 
+# --- the same classes for Keras 2 ---
+
+
+def written_for_keras2(objects: Mapping[str, object]) -> Objects:
+    """The user's objects with tf_keras in the place of Keras, as TF_USE_LEGACY_KERAS=1 has it.
+
+    Modules with a layer of Keras 3 are run once more, by themselves. An object stays what it is where that fails.
+    """
+    import keras
+
+    layers = [value for value in objects.values() if isinstance(value, type) and issubclass(value, keras.layers.Layer)]
+    twins = {name: _run_for_keras2(sys.modules[name]) for name in {cls.__module__ for cls in layers} & set(sys.modules)}
+    return {name: _of_module(twins.get(getattr(value, "__module__", "")), value) for name, value in objects.items()}
+
+
+def _of_module(module: ModuleType | None, value: Any) -> Any:
+    return value if module is None else getattr(module, value.__name__, value)
+
+
+def _run_for_keras2(module: ModuleType) -> ModuleType | None:
+    spec = importlib.util.spec_from_file_location(module.__name__, getattr(module, "__file__", None) or "")
+    if spec is None or spec.loader is None or spec.name.partition(".")[0] in FOREIGN:
+        return None
+    twin = importlib.util.module_from_spec(spec)
+    try:
+        with _LOCK, _keras_is_tf_keras() as with_tf_keras:
+            spec.loader.exec_module(twin)
+    except Exception:  # a module of the user's may raise anything
+        return None
+    for name, value in list(vars(twin).items()):
+        if value is sys.modules["tensorflow"]:  # whose ``keras`` is looked up when a layer is called
+            setattr(twin, name, with_tf_keras)
+    return twin
+
+
+@contextmanager
+def _keras_is_tf_keras() -> Iterator[ModuleType]:
+    """Until the block ends, imports of keras and tensorflow.keras find tf_keras; yields TensorFlow with tf_keras.
+
+    Why in ``sys.modules``: that is where an import looks first, and the user's module does not ask anybody else.
+    """
+    import tensorflow
+    import tf_keras
+
+    before, own = dict(sys.modules), vars(tensorflow).get("keras")
+    inner = {name: value for name, value in vars(tf_keras).items() if isinstance(value, ModuleType)}
+    with_tf_keras = ModuleType("tensorflow")
+    with_tf_keras.__dict__.update(__getattr__=lambda name: getattr(tensorflow, name), keras=tf_keras)
+    try:
+        for outer in ("keras", "tensorflow.keras"):
+            for name in [name for name in sys.modules if name == outer or name.startswith(f"{outer}.")]:
+                del sys.modules[name]
+            sys.modules.update({outer: tf_keras, **{f"{outer}.{name}": value for name, value in inner.items()}})
+        tensorflow.keras = tf_keras
+        yield with_tf_keras
+    finally:
+        tensorflow.keras = own
+        for name in set(sys.modules) - set(before):
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
 # --- names for Lambda layers ------------------------------------------------------------------------------------------
 
 

@@ -29,6 +29,7 @@ from fastism_cli.model.loading.config_entries import (
     numbers_in,
     plain_name,
     usual_names,
+    written_for_keras2,
 )
 from fastism_cli.model.loading.file_kinds import (
     KERAS_FOLDER,
@@ -301,7 +302,8 @@ def as_tf_keras(file: ModelFile, objects: Objects, allow_lambda: bool) -> Any:
     config = plain_config(_config(file), objects)
     refuse_waiting(config, file.path)
     # Lambda layers use names that their module in Keras 2 imports.
-    own = {"K": tf_keras.backend, "keras": tf_keras, **objects} if allow_lambda else dict(objects)
+    own: dict[str, object] = {"K": tf_keras.backend, "keras": tf_keras} if allow_lambda else {}
+    own |= written_for_keras2(objects)
     with _safe_mode(allow_lambda), weights_that_fit(tf_keras.layers.Layer, _path_of_weights(file)):
         model = tf_keras.models.model_from_json(json.dumps(config), custom_objects=own)
     if file.weights is not None:
@@ -438,6 +440,8 @@ def _twin(build_twin: Callable[..., Any], model: Any, objects: Objects, allow_la
 def _from_configuration(model: Any, objects: Objects, allow_lambda: bool) -> Any:
     if any(type(layer).__module__.startswith("tf_keras.src.saving") for layer in model.submodules):
         raise ModelError("a layer was revived as a graph: its class may share the name of another")
+    if not getattr(model, "inputs", None):
+        raise ModelError("a subclass that hides its inputs: nothing shows that a class of Keras 3 computes the same")
     config = _repaired(use_own_functions(json.loads(model.to_json()), objects), objects)
     twin = build(config, objects, allow_lambda)
     copy_weights(model, twin, config)
