@@ -23,7 +23,7 @@ from fastism_cli.model.adapt import agree, random_inputs
 from fastism_cli.model.graph import WeightSets
 from fastism_cli.model.heads import Head
 from fastism_cli.model.keras_graph import call_model
-from fastism_cli.model.precision import dtype_of
+from fastism_cli.model.precision import GraphInFloat64, dtype_of
 from fastism_cli.model.reductions import Select
 from fastism_cli.rules.frames import Blocks, ChunkCall
 from fastism_cli.rules.window_rows import rows_at
@@ -61,7 +61,9 @@ class ForwardPasses:
         ``model`` can be the same model in another precision.
         """
         prepared = self.prepared
-        outputs = call_model(prepared.model if model is None else model, prepared.views.expand(inputs))
+        given = prepared.views.expand(inputs)
+        in_graph = isinstance(model, GraphInFloat64)
+        outputs = model(given) if in_graph else call_model(prepared.model if model is None else model, given)
         return [_targets_of(head, outputs[head.source]) for head in prepared.heads]
 
     def reduced(self, predictions: Sequence[Any], reference: Sequence[Any]) -> list[Any]:

@@ -15,7 +15,8 @@ from fastism_cli.engine.inputs_and_scores import MutagenesisResult, fill_up, let
 from fastism_cli.errors import ModelError
 from fastism_cli.genome.alphabet import Codes
 from fastism_cli.model import backend
-from fastism_cli.model.precision import with_dtype
+from fastism_cli.model.keras_graph import quantised_layers
+from fastism_cli.model.precision import GraphInFloat64, with_dtype
 
 NAIVE_BATCH = 8  # substituted sequences in one forward pass
 PAIRS_CHECKED = 24  # at most, of a sequence
@@ -59,11 +60,12 @@ class Judge:
 
     def __init__(self, scorer: FastISM, most: int | None = None) -> None:
         self.scorer, self.most = scorer, most
-        self.note = ""
+        self.note = self._why = ""
+        self._model: Any = None
         try:
             self._model = with_dtype(scorer.model, "float64")
         except ModelError as error:
-            self._give_up(error.message)
+            self._use_graph(error.message)
 
     @property
     def is_precise(self) -> bool:
@@ -143,20 +145,26 @@ class Judge:
 
     def _exact(self, inputs: Arrays, substitutions: Sequence[Any], values: Heads) -> Heads | None:
         """The deltas in float64, or None if the model does not run in float64."""
-        if not self.is_precise:
-            return None
-        try:
-            precise, deltas = self._values_and_deltas(self._model, inputs, substitutions)
-        except Exception as error:  # a custom layer can fail in any way on a type that it does not expect
-            self._give_up(f"the model does not run in float64: {type(error).__name__}")
-            return None
-        if all(agree(a, b) for a, b in zip(precise, values, strict=True)):
-            return deltas
-        self._give_up("rebuilt in float64, the model predicts something else")
+        while self.is_precise:
+            try:
+                precise, deltas = self._values_and_deltas(self._model, inputs, substitutions)
+            except Exception as error:  # a custom layer can fail in any way on a type that it does not expect
+                self._use_graph(f"the model does not run in float64: {_cause(error)}")
+                continue
+            if all(agree(a, b) for a, b in zip(precise, values, strict=True)):
+                return deltas
+            self._use_graph("rebuilt in float64, the model predicts something else")
         return None
 
-    def _give_up(self, why: str) -> None:
-        self._model, self.note = None, why.splitlines()[0]
+    def _use_graph(self, why: str) -> None:
+        """Take the graph of the model in the place of its code; if that is what failed, there is no float64."""
+        self._why = self._why or why.splitlines()[0]
+        try:
+            if isinstance(self._model, GraphInFloat64) or quantised_layers(self.scorer.model):
+                raise ModelError(why)
+            self._model = GraphInFloat64(self.scorer.model)
+        except ModelError:
+            self._model, self.note = None, self._why
 
     def _values_and_deltas(self, model: Any, inputs: Arrays, substitutions: Sequence[Any]) -> tuple[Heads, Heads]:
         """Predictions, and substituted - reference, each substituted sequence through the whole model."""
@@ -244,6 +252,12 @@ class Judge:
             return self.scorer(filled, positions=positions)
         others = {name: x for name, x in filled.items() if name != self._sequence}
         return self.scorer.score_codes(codes, others, positions=positions)
+
+
+def _cause(error: Exception) -> str:
+    """What is wrong in one line, without what Keras writes around it."""
+    found = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Exception encountered")]
+    return f"{type(error).__name__}: {found[0].strip()}" if found else type(error).__name__
 
 
 def _letters(change: Substitution | Pair) -> Sequence[Substitution]:

@@ -15,7 +15,7 @@ from fastism_cli.errors import ModelError, UsageError
 from fastism_cli.model import backend
 from fastism_cli.model.adapt import is_keras_function
 from fastism_cli.model.graph import LayerGraph, Port
-from fastism_cli.model.keras_graph import all_layers, is_tf_keras, layer_graph, quantised_layers
+from fastism_cli.model.keras_graph import all_layers, call_model, is_tf_keras, layer_graph, quantised_layers
 from fastism_cli.model.loading.config_entries import usual_names
 
 _FLOATS = frozenset({"float16", "bfloat16", "float32", "float64", "mixed_float16", "mixed_bfloat16"})
@@ -239,3 +239,68 @@ def _policy_config(key: str, value: Any, dtype: str) -> Any:
 
 def _is_float(value: Any) -> bool:
     return isinstance(value, str) and value in _FLOATS
+
+
+# --- the graph of a model in float64 ----------------------------------------------------------------------------------
+
+
+class GraphInFloat64:
+    """What a model predicts if its graph has 64 bits wherever TensorFlow gave it 32.
+
+    For models that cannot be built again in float64, because the code of a layer says float32: ``tf.constant(1.702)``.
+
+    Raises
+    ------
+    ModelError
+        If Keras does not run on TensorFlow.
+    """
+
+    def __init__(self, model: Any) -> None:
+        if backend.BACKEND != "tensorflow":
+            raise ModelError(f"graphs of {backend.BACKEND} cannot be computed in float64")
+        self._model = model
+        self._functions: dict[Any, Callable[..., Any]] = {}
+
+    def __call__(self, arrays: Sequence[Any]) -> list[Any]:
+        """Predictions for arrays in the order of the model's inputs, float64: one array for each output."""
+        key = tuple((tuple(x.shape[1:]), str(x.dtype)) for x in arrays)
+        if key not in self._functions:
+            self._functions[key] = _in_float64(lambda *x: call_model(self._model, x), arrays)
+        return list(self._functions[key](*arrays))
+
+
+def _in_float64(function: Callable[..., Any], arrays: Sequence[Any]) -> Callable[..., Any]:
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    narrow = [tf.float32 if x.dtype == tf.float64 else x.dtype for x in arrays]
+    specs = [tf.TensorSpec((None, *x.shape[1:]), dtype) for x, dtype in zip(arrays, narrow, strict=True)]
+    traced = tf.function(function, autograph=False).get_concrete_function(*specs)
+    frozen = convert_variables_to_constants_v2(traced, lower_control_flow=True)
+    graph = frozen.graph.as_graph_def()
+    for node in graph.node:
+        for value in node.attr.values():
+            _widen(value)
+    wide = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
+    pruned: Callable[..., Any] = wide.prune([x.name for x in frozen.inputs], [y.name for y in frozen.outputs])
+    return pruned
+
+
+def _wide(number: int) -> int:
+    """The number of a type in a graph; that of float64 for float32."""
+    import tensorflow as tf
+
+    return int(tf.float64.as_datatype_enum if number == tf.float32.as_datatype_enum else number)
+
+
+def _widen(value: Any) -> None:
+    """Let an attribute of an operation say float64 where it says float32."""
+    import tensorflow as tf
+
+    kind = value.WhichOneof("value")
+    if kind == "type":
+        value.type = _wide(value.type)
+    elif kind == "list":
+        value.list.type[:] = map(_wide, value.list.type)
+    elif kind == "tensor" and value.tensor.dtype == tf.float32.as_datatype_enum:
+        value.tensor.CopyFrom(tf.make_tensor_proto(tf.make_ndarray(value.tensor).astype("float64")))

@@ -13,6 +13,7 @@ from fastism_cli.engine.fastism import FastISM
 from fastism_cli.engine.judge import largest, largest_error, sample_positions
 from fastism_cli.engine.verify import engine_error, verify
 from fastism_cli.errors import ModelError, UsageError, VerifyError
+from fastism_cli.model.precision import GraphInFloat64
 from fastism_cli.options.run_options import RunOptions
 from fastism_cli.run.inspect_and_verify import inspect_model, verify_model
 from tests.helpers.small_run import LENGTH, logarithm, pair, plain, variable
@@ -165,11 +166,38 @@ def test_layers_inside_of_layers_become_float64(one_hot):
     assert keras.config.dtype_policy().name == "float32"
 
 
-def test_a_model_without_float64_is_judged_by_itself(scorer, one_hot, monkeypatch):
-    def refuse(model, dtype):
-        raise ModelError("Model 'm' cannot be computed in float64: no config\nand more")
+class OfFloat32(keras.layers.Layer):
+    """As code of others says: a type by its name, in a constant, a cast, a loop."""
 
+    def call(self, x):
+        import tensorflow as tf
+
+        scale = tf.constant(1.702, tf.float32)
+        steps = tf.while_loop(lambda i, y: i < 3, lambda i, y: (i + 1, y + 0.1 * tf.tanh(y)), [tf.constant(0), x])
+        return tf.cast(steps[1], tf.float32) * tf.nn.sigmoid(scale * x)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="code of TensorFlow")
+@pytest.mark.parametrize("off", [1.0, 1.001])
+def test_code_that_names_float32_is_judged_by_its_graph_in_float64(off, one_hot, monkeypatch):
+    inputs = keras.Input((LENGTH, 4))
+    x = keras.layers.Flatten()(OfFloat32()(keras.layers.Conv1D(5, 3)(inputs)))
+    model = keras.Model(inputs, [keras.layers.Dense(1, name=name)(x) for name in "ab"])
+    if off != 1:
+        monkeypatch.setattr(FastISM, "score_codes", wrong(lambda delta: delta * np.float32(off)))
+    report = verify(model, one_hot)
+    assert report.judge == "float64" and not report.note
+    assert all(0 < head.naive_error < 1e-6 for head in report.heads)
+    assert report.passed == (off == 1.0)
+
+
+def refuse(*model_and_type):
+    raise ModelError("Model 'm' cannot be computed in float64: no config\nand more")
+
+
+def test_a_model_without_float64_is_judged_by_itself(scorer, one_hot, monkeypatch):
     monkeypatch.setattr("fastism_cli.engine.judge.with_dtype", refuse)
+    monkeypatch.setattr(GraphInFloat64, "__init__", refuse)
     report = verify(scorer, one_hot)
     assert report.passed and report.judge == "float32" and report.heads[0].naive_error == 0
     assert report.note == "Model 'm' cannot be computed in float64: no config"
@@ -179,6 +207,7 @@ def test_a_model_without_float64_is_judged_by_itself(scorer, one_hot, monkeypatc
 
 def test_a_float64_that_is_another_model_is_not_believed(scorer, one_hot, monkeypatch):
     monkeypatch.setattr("fastism_cli.engine.judge.with_dtype", lambda model, dtype: plain())
+    monkeypatch.setattr(GraphInFloat64, "__init__", refuse)
     report = verify(scorer, one_hot)
     assert report.passed and report.note == "rebuilt in float64, the model predicts something else"
 
