@@ -37,6 +37,7 @@ from fastism_cli.model.adapt import (
 from fastism_cli.model.graph import Input, LayerGraph, Node, Port, Tensor
 from fastism_cli.model.heads import Head
 from fastism_cli.model.keras_graph import all_layers, at_inference, layer_graph, operation_class
+from fastism_cli.model.loading.keras2_layers import LEGACY_LAYERS
 from fastism_cli.model.reductions import OwnReduction
 from fastism_cli.model.tensorflow_graph import as_keras_operations
 from fastism_cli.model.tensorflow_values import NotFollowedError
@@ -154,7 +155,8 @@ def _may_be_opened(node: Node) -> bool:
         return False
     if type(layer) is keras.layers.Activation:
         return not is_keras_function(layer.activation)
-    if type(layer) is not keras.layers.Lambda and (type(layer).__module__ + ".").startswith(NOT_OPENED):
+    is_open = type(layer) in (keras.layers.Lambda, *LEGACY_LAYERS.values())
+    if not is_open and (type(layer).__module__ + ".").startswith(NOT_OPENED):
         return False
     return rule_of(node) is None
 

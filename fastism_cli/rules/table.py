@@ -8,10 +8,11 @@ computes something else than its class: it has no rule.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
-from keras import Layer, layers
+from keras import Layer, activations, layers
 
 from fastism_cli.errors import RuleError
 from fastism_cli.model.graph import OPAQUE as OPAQUE_ROLE
@@ -123,6 +124,12 @@ def of_keras(names: str) -> tuple[type, ...]:
     return tuple(getattr(layers, name) for name in names.split() if hasattr(layers, name))
 
 
+def of_activations(names: str) -> tuple[type, ...]:
+    """The classes of operations with these names that functions of ``keras.activations`` are for symbols."""
+    module = sys.modules[activations.relu.__module__]
+    return tuple(getattr(module, name) for name in names.split() if hasattr(module, name))
+
+
 # --- rules that depend on the node ------------------------------------------------------------------------------------
 
 
@@ -177,11 +184,10 @@ LAYERS: dict[tuple[type, ...], Choice] = {
     (layers.GaussianNoise, layers.ActivityRegularization, layers.Identity): Identity(),
     of_keras(AUGMENTATIONS): Identity(),
     (layers.Activation,): ACTIVATION,
-    (layers.ReLU, layers.LeakyReLU, layers.ELU, ThresholdedReLU): Pointwise(),
+    (layers.ReLU, layers.LeakyReLU, layers.ELU, ThresholdedReLU, *of_activations("ReLU Mish")): Pointwise(),
     (layers.Softmax, layers.Masking): ALONG_AN_AXIS,
     (layers.LayerNormalization, layers.RMSNormalization, layers.UnitNormalization): ALONG_AN_AXIS,
     (layers.TimeDistributed,): EachPosition(),
-    # scale_and_shift.py
     (layers.BatchNormalization,): BatchNorm(),
     (layers.Rescaling,): Rescale(),
     (layers.Normalization,): Standardise(),
@@ -196,7 +202,7 @@ LAYERS: dict[tuple[type, ...], Choice] = {
     (layers.Dense,): Dense(),
     (layers.EinsumDense,): EinsumLayer(),
     (layers.Dot,): EinsumOfTensors(dot_layer),
-    # pool.py, pool_2d_3d.py, global_pool.py
+    # pool.py, global_pool.py
     (layers.MaxPooling1D,): MaxPool(),
     (layers.AveragePooling1D,): AveragePool(),
     (layers.MaxPooling2D, layers.MaxPooling3D): SpatialMaxPool(),
@@ -215,17 +221,17 @@ LAYERS: dict[tuple[type, ...], Choice] = {
     (layers.Reshape,): Reshaped(),
     (layers.Flatten,): Flatten(),
     (layers.Permute,): Transposed(permuted),
-    # crop_pad_repeat.py, pool_2d_3d.py
+    # reshape.py, pool.py
     (layers.Cropping1D,): Move("cropping", -1),
     (layers.ZeroPadding1D,): Move("padding", +1),
     (layers.UpSampling1D,): Repeat(up_sampling),
     (layers.Cropping2D, layers.Cropping3D): SpatialMove("cropping", -1),
     (layers.ZeroPadding2D, layers.ZeroPadding3D): SpatialMove("padding", +1),
     (layers.UpSampling2D, layers.UpSampling3D): SpatialRepeat(),
-    # embedding.py
+    # dense.py
     (layers.Embedding,): Lookup(),
     (LetterIntegers,): ToIntegers(),
-    # head_reductions.py, summed_conv.py: --reduce
+    # global_pool.py: --reduce
     (Sum,): WindowSum(),
     (Mean,): WindowMean(),
     (L2,): WindowNorm(),
@@ -238,16 +244,16 @@ LAYERS: dict[tuple[type, ...], Choice] = {
     (SummedConvolution,): SummedConvolutionRule(),
     # around_window.py
     (PooledBySoftmax,): PooledBySoftmaxRule(),
-    # attention.py: what engine/rewrite.py makes of MultiHeadAttention and GroupQueryAttention
+    # opaque.py: what engine/rewrite.py makes of MultiHeadAttention and GroupQueryAttention
     (AttentionOfProjections,): AttentionRule(),
     # recurrent.py: what engine/recurrences.py makes of LSTM, GRU, SimpleRNN, RNN and Bidirectional
     (Recurrence,): Recurrent(),
     # several_windows.py
     (FurtherWindow,): lambda node: FurtherWindowRule(node.layer.rule),
     (MaximumOverWindows,): lambda node: MaximumOverWindowsRule(node.layer.rule),
-    # letters_of_pairs.py: what engine/split_windows.py puts behind the layers that are linear
+    # what engine/split_windows.py puts behind the layers that are linear
     (SumOfLetters,): SumOfLettersRule(),
-    # supposed.py: for estimates
+    # opaque.py: for estimates
     (Supposed,): SupposedRule(),
 }
 
@@ -271,7 +277,7 @@ OPERATIONS: dict[str, Choice] = {
     "take": lambda node: Taken() if isinstance(arguments(node)[0], Input) else RowsOfTable(),
     "stopgradient copy": Identity(),
     "cast": Cast(),
-    # scale_and_shift.py with a constant, combine.py with another tensor
+    # pointwise.py with a constant, combine.py with another tensor
     "add": with_constant(WithConstant("add"), SUM),
     "subtract": with_constant(WithConstant("subtract"), DIFFERENCE),
     "multiply": with_constant(WithConstant("multiply"), MERGE),
@@ -306,7 +312,6 @@ OPERATIONS: dict[str, Choice] = {
     "moveaxis": Transposed(moved),
     "getitem": Sliced(item),
     "flip": Sliced(flip_axes),
-    # crop_pad_repeat.py
     "pad": Padded(),
     "repeat": Repeat(repeats_argument),
 }

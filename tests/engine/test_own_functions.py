@@ -124,6 +124,45 @@ def test_every_layer_that_has_an_activation(name):
     assert_as_fast(between(build(quick_gelu)), between(build("gelu")))
 
 
+class ByName(layers.Layer):
+    """As most layers of others have it: ``self.activation = keras.activations.get(name)``."""
+
+    def __init__(self, activation, **options):
+        super().__init__(**options)
+        self.activation = keras.activations.get(activation)
+
+    def call(self, x):
+        return self.activation(x)
+
+
+NAMES = [
+    name
+    for name in dir(keras.activations)
+    if name.islower() and callable(getattr(keras.activations, name))
+    if name not in ("deserialize", "get", "serialize", "threshold")
+]
+
+
+@pytest.mark.one_in(4)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_activation_by_its_name_inside_a_layer(name):
+    model = keras.Model(inp := dna(LENGTH), conv(ByName(name)(conv(inp, 6)), 2))
+    found = inspect_scorer(FastISM(model, engine="fast", reduce="sum"))
+    assert [node.reason for node in found.nodes if node.state == "opaque"] == []
+
+
+@registered
+class Capped(layers.Layer):
+    def call(self, x):
+        return keras.activations.relu(x, negative_slope=0.2, max_value=0.5, threshold=0.1)
+
+
+def test_relu_with_a_slope_and_a_ceiling_inside_a_layer(rng):
+    model = randomise(keras.Model(inp := dna(LENGTH), layers.Flatten()(conv(Capped()(conv(inp, 6)), 2))), seed=1)
+    errors = errors_of(model, inputs_of(model, rng))
+    assert errors.fast <= errors.allowed
+
+
 @registered
 class NamedAlike(layers.Layer):
     """Two layers of one name."""
