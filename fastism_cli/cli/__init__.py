@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from fastism_cli.cli.click_options import HelpIfAsked
-from fastism_cli.cli.messages import exit_code_of_errors, told_if_stdout_fails
+from fastism_cli.cli.messages import exit_code_of_errors, open_closed_streams, told_if_stdout_fails
 from fastism_cli.version import __version__
 
 COMMANDS = ("run", "pairs", "merge", "info", "top", "export", "plot", "report", "variants", "inspect", "verify")
@@ -28,6 +28,7 @@ class LazyGroup(HelpIfAsked, click.Group):
         return command
 
     def main(self, *args: Any, **options: Any) -> Any:
+        open_closed_streams()
         with told_if_stdout_fails():
             return super().main(*args, **options)
 

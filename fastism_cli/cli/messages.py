@@ -142,6 +142,20 @@ def exit_code_of_errors(ctx: click.Context) -> Iterator[None]:
             ctx.exit(1)
 
 
+def open_closed_streams() -> None:
+    """Put the null device in the place of a closed stdin, stdout or stderr, so that no other file gets its number.
+
+    Into a closed stdout nothing can be written, so that no result gets lost unnoticed.
+    """
+    for descriptor, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_RDWR)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, mode), True)  # the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")
+
+
 @contextmanager
 def told_if_stdout_fails() -> Iterator[None]:
     """End the process with one line where not even --help can be written."""

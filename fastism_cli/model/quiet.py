@@ -48,7 +48,7 @@ def quiet_start() -> Iterator[None]:
 @contextmanager
 def held_back_stderr(*, show: bool = False) -> Iterator[None]:
     """Write file descriptor 2 to a temporary file; copy it to the terminal if the body fails."""
-    saved = None if show else _duplicate(2)
+    saved = None if show or sys.stderr is None else _duplicate(2)
     if saved is None:
         yield
         return

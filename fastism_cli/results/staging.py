@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import filecmp
 import os
 import shutil
@@ -66,7 +67,8 @@ def open_stream(path: str, option: str = "--output") -> Iterator[IO[bytes]]:
         raise
     except OSError as error:
         kind = OutputError if descriptor is None else ResourceError
-        raise kind(f"{option} {path} cannot be written: {error.strerror or error}") from error
+        why = "it is closed" if error.errno == errno.EBADF else error.strerror or error
+        raise kind(f"{option} {path} cannot be written: {why}") from error
 
 
 def write_whole(output: str, text: str, option: str = "--output", *, overwrite: bool) -> None:

@@ -334,6 +334,25 @@ def test_prints_go_nowhere_where_both_are_closed():
         assert subprocess.run(f"{shell} {closed}", shell=True, env=environment, cwd="/tmp").returncode == 0, closed
 
 
+@pytest.mark.parametrize(
+    "call, fault",
+    [
+        ("plot r.h5 --top 1 --target count -o o.png 2>&-", ""),
+        ("plot r.h5 --top 1 --target count -o o.png <&- >&- 2>&-", ""),
+        ("export r.h5 -t tsv -o - >&-", "Error: --output - cannot be written: it is closed\n"),
+        ("export r.h5 -t tsv -o - <&- >&-", "Error: --output - cannot be written: it is closed\n"),
+    ],
+)
+def test_no_file_is_taken_for_a_closed_stream(call, fault, tmp_path):
+    """A file that is opened gets the lowest free number: that of a closed stdin, stdout or stderr."""
+    write_result(tmp_path / "r.h5")
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    command = f"'{sys.executable}' -m fastism_cli {call}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert (done.returncode, done.stderr, done.stdout) == (1 if fault else 0, fault, "")
+    assert (tmp_path / "o.png").exists() == (not fault)
+
+
 # --- names and locales -----------------------------------------------------------------------------------------------
 
 DRIVER = """
