@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from fastism_cli.errors import UsageError
+from fastism_cli.errors import ModelError, UsageError
 from fastism_cli.model.graph import Shape
 from fastism_cli.model.keras_graph import function_of, output_names, producer_of
 from fastism_cli.model.loading.config_entries import plain_name
@@ -99,6 +99,23 @@ class Head:
         return self.reduce != "none" and len(self.full_shape) == 1
 
 
+def require_batch_axis(model: Any) -> None:
+    """Raise :class:`ModelError` if an output of a model for any batch does not have one row for each sequence."""
+    function = function_of(model)
+    if function is None or any(x.shape[0] is not None for x in function.inputs):
+        return
+    for name, y in zip(output_names(model), function.outputs, strict=True):
+        if y.shape[:1] != (None,):
+            raise _mixed(name, f"has shape {tuple(y.shape)}, without an axis for the batch in front")
+
+
+def _mixed(name: str, fault: str) -> ModelError:
+    return ModelError(
+        f"Output {name!r} {fault}: it mixes the sequences of a batch. "
+        "Leave axis 0 out of sums, means and reshapes, and save the model again."
+    )
+
+
 def choose_heads(
     shapes: Mapping[str, Shape],
     reduce: Reduce | None,
@@ -120,9 +137,14 @@ def choose_heads(
 
     Raises
     ------
+    ModelError
+        If a head is one number for a whole batch.
     UsageError
         If a head, a target or a reduction does not exist, or a positional head has no reduction.
     """
+    whole = next((name for name, shape in shapes.items() if not shape), None)
+    if whole is not None:
+        raise _mixed(whole, "is one number for a whole batch")
     kinds = _kinds(shapes, reduce)
     chosen = by_head("--targets", shapes, targets or {})
     names = [name for name in shapes if not targets or name in chosen]

@@ -9,8 +9,8 @@ from keras import layers
 
 from fastism_cli import FastISM
 from fastism_cli.engine.verify import verify
-from fastism_cli.errors import OutputError, UsageError
-from fastism_cli.model.heads import choose_heads
+from fastism_cli.errors import ModelError, OutputError, UsageError
+from fastism_cli.model.heads import choose_heads, require_batch_axis
 from fastism_cli.model.reductions import SIMPLE, Jsd, Select
 from fastism_cli.options.choices import REDUCTIONS
 from fastism_cli.options.run_options import parse_reduce
@@ -268,3 +268,27 @@ def test_a_head_kept_whole_needs_memory():
 
 def test_every_reduction_that_may_be_asked_for_is_there():
     assert set(REDUCTIONS) == {"none", "center:W", *SIMPLE}
+
+
+@pytest.mark.parametrize(
+    "head, shape",
+    [
+        (lambda x: keras.ops.sum(x), r"\(\)"),
+        (lambda x: keras.ops.mean(x, axis=0), r"\(40, 4\)"),
+        (lambda x: keras.ops.transpose(x), r"\(4, 40, None\)"),
+    ],
+)
+def test_a_head_of_a_whole_batch_is_refused(head, shape):
+    inputs = keras.Input((LENGTH, 4), name="dna")
+    flat, mixed = layers.Flatten(name="flat")(inputs), layers.Identity(name="mixed")(head(inputs))
+    with pytest.raises(ModelError, match=f"Output 'mixed' has shape {shape}, .*: it mixes the sequences of a batch"):
+        require_batch_axis(keras.Model(inputs, [flat, mixed]))
+    require_batch_axis(keras.Model(inputs, [flat, inputs[:, 0, 0]]))
+    fixed = keras.Input(batch_shape=(8, LENGTH, 4))
+    require_batch_axis(keras.Model(fixed, layers.Flatten()(fixed)))
+
+
+def test_a_head_of_one_number_is_refused_by_the_library():
+    inputs = keras.Input((LENGTH, 4), name="dna")
+    with pytest.raises(ModelError, match=r"Output 'sum.*' is one number for a whole batch: it mixes the sequences"):
+        FastISM(keras.Model(inputs, keras.ops.sum(inputs)))
