@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from fastism_cli.errors import UsageError, cell
+from fastism_cli.errors import UsageError, cell, log_of
 from fastism_cli.export.exported_regions import Choice, ExportedRegions, ExportJob, write_peaks
 from fastism_cli.export.formats import FORMATS, Format, default_output, file_names, split_ending, writer_of
 from fastism_cli.optional import require
@@ -15,6 +15,8 @@ from fastism_cli.results.outputs import check_new_file, check_place, check_strea
 from fastism_cli.results.scores import Scores, open_scores
 from fastism_cli.results.staging import Staging, check_space, is_stream, staged
 from fastism_cli.scores.tracks import Track, choose_tracks
+
+logger = log_of(__name__)
 
 TABLES = ("tsv", "parquet")
 PEAKS_ENDING = ".regions.narrowPeak"  # not that of the user's own peaks
@@ -133,6 +135,7 @@ def export_scores(
         _check_blocks(scores, kind, form, overlap)
         tracks = choose_tracks(scores, targets)
         regions = _regions(scores, form)
+        _warn_if_empty(regions, kind)
         on_contig = replace(regions, only_on_contig=True)  # the same lines beside every format
         options = (overlap or "mean", compression, region_columns, choice)
         if is_stream(output):
@@ -209,6 +212,14 @@ def _regions(scores: Scores, form: Format) -> ExportedRegions:
     if regions.only_on_contig and not regions.even_window:
         raise UsageError(f"{scores.path} has a window of one base, which no array of even width holds.")
     return regions
+
+
+def _warn_if_empty(regions: ExportedRegions, kind: str) -> None:
+    regions.scores.warn_if_unscored()
+    if not regions.n_rows and regions.n_left_out:
+        logger.warning(
+            "the windows of all regions with scores pass an end of their contig: %s holds none of them", kind
+        )
 
 
 def _wanted(regions: ExportedRegions, form: Format, n_tracks: int) -> int:

@@ -353,6 +353,7 @@ def write_top(
             check_stream(output, scores.protected, option="--output")
         else:
             check_new_file(output, scores.protected, overwrite=overwrite)
+        scores.warn_if_unscored()
         choice = Choice(n, min_delta, by, overlap or "mean")
         (found,) = chosen_substitutions(ExportedRegions(scores), tracks, choice, scratch_folder(output))
         columns = scores.columns(found, tracks)

@@ -369,6 +369,7 @@ def write_report(
         scores.require_bases()
         tracks = choose_tracks(scores, targets)
         shown = tracks if targets else tracks[:REPORT_TARGETS]
+        scores.warn_if_unscored()
         found = survey(scores, shown)
         order = _strongest_first(found)
         rows = _fitting_rows(scores, order, len(shown), max_size)

@@ -26,7 +26,7 @@ N counts rows, L bases, T targets. A positional head that was not reduced has it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from math import prod
 from typing import NamedTuple
@@ -210,6 +210,11 @@ STATUS_WORDS = {
     Status.TOO_MANY_N: StatusWords("too many N", "with too many N"),
     Status.FAILED: StatusWords("failed", "that failed (the model gave NaN or infinity)"),
 }
+
+
+def unscored_text(statuses: Mapping[Status, int]) -> str:
+    """``2 on a missing contig, 1 with too many N``, of how many rows have each status; empty if all have scores."""
+    return ", ".join(f"{n:,} {Status(s).phrase}" for s, n in sorted(statuses.items()) if n and s != Status.OK)
 
 
 def chunk_shape(shape: Sequence[int], itemsize: int, *, whole_axes: int) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from fastism_cli.errors import UsageError, cell
+from fastism_cli.errors import UsageError, cell, log_of
 from fastism_cli.genome.alphabet import DNA, RNA
 from fastism_cli.genome.placement import span_text, window_offset
 from fastism_cli.options.run_options import Window, substituted_window
@@ -28,12 +29,14 @@ from fastism_cli.results.hdf5_files import RegionColumns
 from fastism_cli.results.intact import ROWS_AT_ONCE, readable
 from fastism_cli.results.ism_file import Dataset, IsmFile, read_result
 from fastism_cli.results.outputs import Recorded, inputs_of_result
-from fastism_cli.results.schema import MODEL_STRAND, STRAND, Status
+from fastism_cli.results.schema import MODEL_STRAND, STRAND, Status, unscored_text
 from fastism_cli.results.score_blocks import LETTERS, GenomeSubstitutions, ScoreBlock, genome_substitutions
 from fastism_cli.scores.importance import BlockPlaces, PairMap, pair_map
 from fastism_cli.scores.labelled import LabelledScores, Loaded
 from fastism_cli.scores.region import RegionScores
 from fastism_cli.scores.tracks import Array, Track
+
+logger = log_of(__name__)
 
 REGION_LABELS = ("name", "chrom", "start", "end", "strand", MODEL_STRAND)
 
@@ -292,6 +295,15 @@ class Scores(LabelledScores):
         first, stop = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
         with readable(self.path, f"the predictions of {track.head}"):
             return np.asarray(dataset[(slice(first, stop), *map(int, at))][rows - first])
+
+    def warn_if_unscored(self) -> None:
+        """Log a warning if no row has scores: what is made of them is empty."""
+        statuses: Counter[Status] = Counter()
+        for start in range(0, self.n_rows, ROWS_AT_ONCE):
+            column = self.regions.slice("status", start, min(start + ROWS_AT_ONCE, self.n_rows))
+            statuses.update(map(Status, column.tolist()))
+        if not statuses[Status.OK]:
+            logger.warning("no region of %s has scores: %s", self.path, unscored_text(statuses) or "it has no region")
 
     # -- letters --
 

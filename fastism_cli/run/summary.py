@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from fastism_cli.results.schema import Status
+from fastism_cli.results.schema import Status, unscored_text
 from fastism_cli.results.staging import write_whole
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ class RunSummary:
     @property
     def unscored(self) -> str:
         """``2 on a missing contig, 1 with too many N``; empty if every region was scored."""
-        return ", ".join(f"{n:,} {Status(s).phrase}" for s, n in sorted(self.statuses.items()) if s != Status.OK)
+        return unscored_text(self.statuses)
 
     @property
     def failed_line(self) -> str:
@@ -143,10 +143,9 @@ def nothing_scored_line(statuses: Mapping[Status, int], bed: str | None, fasta: 
     counts = {Status(status): n for status, n in statuses.items() if n}
     if not counts or counts.keys() - LOOKS_LIKE.keys():
         return ""
-    why = ", ".join(f"{n:,} {status.phrase}" for status, n in sorted(counts.items()))
     most = max(counts, key=lambda status: counts[status])
     return (
-        f"none of the {sum(counts.values()):,} regions of {bed or fasta} has scores: {why}. "
+        f"none of the {sum(counts.values()):,} regions of {bed or fasta} has scores: {unscored_text(counts)}. "
         f"{LOOKS_LIKE[most]}: compare it with {fasta}."
     )
 

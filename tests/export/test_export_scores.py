@@ -19,6 +19,8 @@ from fastism_cli.errors import OutputError, UsageError
 from fastism_cli.export.along_genome import segments
 from fastism_cli.export.export_scores import export_scores
 from fastism_cli.export.formats import FORMATS, split_ending
+from fastism_cli.export.tables import write_top
+from fastism_cli.report.write_report import write_report
 from fastism_cli.results import block_reader, intact, schema, scores
 from fastism_cli.results.layout import HeadLayout, Layout
 from fastism_cli.results.schema import Status
@@ -545,3 +547,33 @@ def test_segments_are_the_brute_force_coverage(rng):
 )
 def test_endings(name, parts):
     assert split_ending(name) == parts
+
+
+def with_statuses(path: Path, statuses: list[int]) -> str:
+    with edited(write_result(path)) as file:
+        file["regions/status"][:] = statuses
+    return str(path)
+
+
+@pytest.mark.parametrize("write", [lambda path, to: export_scores(path, to, kind="tsv"), write_top, write_report])
+def test_a_result_without_scores_is_told(write, tmp_path, caplog):
+    """What is made of it is empty: a warning, which --quiet shows as well, says why."""
+    path = with_statuses(tmp_path / "r.h5", [Status.FAILED] + [Status.TOO_MANY_N] * (len(RECORDS) - 1))
+    write(path, str(tmp_path / "out.tsv"))
+    why = "9 with too many N, 1 that failed (the model gave NaN or infinity)"
+    assert [record.getMessage() for record in caplog.records] == [f"no region of {path} has scores: {why}"]
+    caplog.clear()
+    write(str(write_result(tmp_path / "whole.h5")), str(tmp_path / "whole.tsv"))
+    assert not caplog.records
+
+
+def test_a_format_that_holds_none_of_the_regions_is_told(tmp_path, caplog):
+    """Arrays leave out regions whose window passes an end of its contig."""
+    on_edge = ("before_start", "past_end")
+    statuses = [Status.OK if record.name in on_edge else Status.TOO_MANY_N for record in RECORDS]
+    path = with_statuses(tmp_path / "r.h5", statuses)
+    export_scores(path, str(tmp_path / "out.tsv"), kind="tsv")
+    assert not caplog.records
+    export_scores(path, str(tmp_path / "out.npz"), kind="modisco-npz", targets=["count"])
+    words = "the windows of all regions with scores pass an end of their contig: modisco-npz holds none of them"
+    assert [record.getMessage() for record in caplog.records] == [words]
