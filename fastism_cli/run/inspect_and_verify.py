@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastism_cli.engine.inputs_and_scores import OtherInput
-from fastism_cli.errors import Problems, UsageError, log_of
+from fastism_cli.errors import MAX_LONG_LETTERS, Problems, UsageError, brief, log_of
 from fastism_cli.genome.alphabet import Alphabet, Codes
 from fastism_cli.genome.fasta import RecordSource
 from fastism_cli.genome.placement import Geometry
@@ -165,10 +165,10 @@ def _verify_codes(
     columns: range | None = None,
     multiply_adds: float | None = None,
 ) -> VerifyReport:
-    """Call :func:`fastism_cli.engine.verify.verify` with letter codes (n, L)."""
+    """Call :func:`fastism_cli.engine.verify.verify` with letter codes (n, L), and warn of what a right engine hides."""
     from fastism_cli.engine.verify import verify
 
-    return verify(
+    report = verify(
         scorer,
         scorer.alphabet.one_hot(codes),
         others,
@@ -177,6 +177,37 @@ def _verify_codes(
         columns=columns,
         multiply_adds=multiply_adds,
     )
+    _warn_of_heads(scorer, report)
+    return report
+
+
+def _warn_of_heads(scorer: FastISM, report: VerifyReport) -> None:
+    """Warn of heads whose deltas are all 0, NaN or infinite, and of weights that are not numbers."""
+    if not report.substitutions:
+        return
+    still = [head.name for head in report.heads if not head.largest_delta and not head.not_finite]
+    unknown = [head.name for head in report.heads if not head.largest_delta and head.not_finite]
+    if still:
+        logger.warning("%s: every delta of the check is 0. Does it depend on the sequence?", _heads_text(still))
+    if unknown:
+        logger.warning("%s: no delta of the check is a number other than 0", _heads_text(unknown))
+    weights = _weights_without_numbers(scorer.model) if report.not_finite else []
+    if weights:
+        names = brief(", ".join(weights), MAX_LONG_LETTERS)
+        logger.warning("NaN or infinity in weights of the model: %s. Was it saved after its training failed?", names)
+
+
+def _heads_text(names: list[str]) -> str:
+    noun = "head" if len(names) == 1 else "heads"
+    return f"{noun} {brief(', '.join(map(repr, names)), MAX_LONG_LETTERS)}"
+
+
+def _weights_without_numbers(model: Any) -> list[str]:
+    """Names of the weights that hold NaN or infinity."""
+    from fastism_cli.model import backend
+
+    floats = [x for x in model.variables if "float" in str(x.dtype)]
+    return [str(x.path) for x in floats if not np.isfinite(backend.to_numpy(x.value)).all()]
 
 
 def _regions(stack: ExitStack, bed: str | None, fasta: str | None, options: RunOptions) -> RegionInputs | None:

@@ -99,6 +99,27 @@ def test_a_nan_that_plain_keras_has_too_is_no_error(one_hot):
     assert report.line.endswith(f"; {said}") and text(report)[-1] == said
 
 
+@pytest.mark.parametrize(
+    "value, words",
+    [
+        (0.0, ["head 'out': every delta of the check is 0. Does it depend on the sequence?"]),
+        (
+            np.nan,
+            [
+                "head 'out': no delta of the check is a number other than 0",
+                "NaN or infinity in weights of the model: out/kernel. Was it saved after its training failed?",
+            ],
+        ),
+    ],
+)
+def test_a_check_that_no_delta_can_fail_is_told(value, words, caplog):
+    model = plain()
+    kernel, bias = model.get_layer("out").get_weights()
+    model.get_layer("out").set_weights([np.full_like(kernel, value), bias])
+    assert verify_model(model, sequences=1, positions=3).passed
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == words
+
+
 def test_an_infinity_of_plain_keras_alone_lets_no_other_error_pass():
     inf, nan = np.inf, np.nan
     naive, exact = np.array([1.0, inf, nan, 3.0]), np.array([1.0, 2.0, nan, 3.0])
