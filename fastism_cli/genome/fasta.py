@@ -12,13 +12,16 @@ from functools import cached_property
 import numpy as np
 from pyfaidx import FetchError
 
-from fastism_cli.errors import Listing, RegionError, SequenceError
+from fastism_cli.errors import Listing, RegionError, SequenceError, log_of
 from fastism_cli.genome.alphabet import DNA, Alphabet, Codes
 from fastism_cli.genome.bed import BedSummary, Region
 from fastism_cli.genome.fasta_index import IndexedFasta, build_index, find_index
 from fastism_cli.genome.fasta_scan import BYTE_ORDER_MARK, CR_ALONE, scan
 from fastism_cli.genome.input_files import GZIP_MAGIC, NO_BGZF_END, has_bgzf_header, lacks_bgzf_end
 
+logger = log_of(__name__)
+
+_NUCLEOTIDES = b"ACGTUNRYSWKMBDHVXacgtunryswkmbdhvx*-."  # IUPAC's codes, X where bases are masked, gaps
 _CHRM_OF_HG19 = 16_571  # bases, in the file of UCSC; MT has 16,569
 _BGZF_NAMES = (".gz", ".bgz")  # the names that pyfaidx reads as bgzip
 _READ_WHOLE = 1 << 10  # bases of a line: shorter ones take less time to read whole than to read their ends
@@ -40,6 +43,7 @@ class Genome:
         self.sizes: dict[str, int] = {record.name: record.length for record in faidx.contents.records}
         self._faidx = faidx
         self._on_close = on_close
+        self._has_warned = False
 
     def __enter__(self) -> Genome:
         return self
@@ -64,8 +68,21 @@ class Genome:
         first, stop = self._inside(chrom, start, end)
         codes = np.full(end - start, alphabet.unknown, dtype=np.uint8)
         if first < stop:
-            codes[first - start : stop - start] = alphabet.encode(self._bases(chrom, first, stop))
+            bases = self._bases(chrom, first, stop)
+            codes[first - start : stop - start] = alphabet.encode(bases)
+            if alphabet.has_complement and not self._has_warned:
+                self._warn_of_other_letters(chrom, bases)
         return codes
+
+    def _warn_of_other_letters(self, chrom: str, bases: bytes) -> None:
+        others = bases.translate(None, _NUCLEOTIDES)
+        if others:
+            self._has_warned = True
+            letters = ", ".join(sorted(set(others.decode().upper())))
+            logger.warning(
+                "%s: %s holds letters that stand for no nucleotide (%s) and are read as N. Is it a FASTA of DNA?",
+                *(self.path, chrom, letters),
+            )
 
     def _inside(self, chrom: str, start: int, end: int) -> tuple[int, int]:
         """The part of ``[start, end)`` on the contig; empty if its stop is not after its start."""

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from fastism_cli.errors import RegionError, SequenceError
 from fastism_cli.genome import fasta as fasta_module
 from fastism_cli.genome import fasta_index
-from fastism_cli.genome.alphabet import DNA, RNA
+from fastism_cli.genome.alphabet import DNA, RNA, Alphabet
 from fastism_cli.genome.fasta import check_contigs, matched_contigs, open_fasta, renaming_line
 
 REAL = Path(__file__).parents[3] / "shared" / "real"
@@ -94,6 +94,19 @@ def test_positions_past_either_end_are_unknown(genome_file):
         assert codes.dtype == np.uint8
         assert DNA.decode(codes) == "NNTTTTNNN"
         assert DNA.decode(genome.codes("chr2", -9, -5)) == DNA.decode(genome.codes("chr2", 4, 8)) == "NNNN"
+
+
+def test_letters_that_are_no_nucleotides_are_told_once(tmp_path, caplog):
+    path = tmp_path / "g.fa"
+    path.write_bytes(to_fasta({"dna": "acgtuRYSWKMBDHVNX-.*" * 2, "protein": "MKLVfeacd" * 3}))
+    with open_fasta(path) as genome:
+        genome.codes("dna", -5, 45)
+        genome.codes("protein", 0, 27, Alphabet("ACDEFGHIKLMNPQRSTVWY"))
+        assert not [record for record in caplog.records if record.levelname == "WARNING"]
+        for _ in range(2):
+            genome.codes("protein", 0, 27)
+    (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told.startswith(f"{path}: protein holds letters that stand for no nucleotide (E, F, L) and are read as N.")
 
 
 def test_the_alphabet_may_be_another(genome_file):
