@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from fastism_cli.errors import RegionError, UsageError, brief
 from fastism_cli.genome.bed import BedSource, is_header, raw_lines
-from fastism_cli.genome.bigwig import BIGBED, BIGWIG, BigWig, Values
+from fastism_cli.genome.bigwig import BIGWIG, BigWig, Values
 from fastism_cli.genome.fasta import other_name
+from fastism_cli.genome.input_files import BIGBED
 from fastism_cli.genome.placement import parse_span
 
 # --- genes of a GTF --------------------------------------------------------------------------------------------------

@@ -20,10 +20,12 @@ from pybedtools import Interval, IntervalIterator
 from fastism_cli.errors import Listing, RegionError, log_of
 from fastism_cli.genome.input_files import (
     GZIP_MAGIC,
+    HEAD,
     NO_BGZF_END,
     STDIN,
     file_sha256,
     lacks_bgzf_end,
+    other_kind,
     spooled,
     stdin_bytes,
 )
@@ -35,6 +37,9 @@ _MAX_DIGITS = 18  # of what Python is asked to read as a number
 _NARROWPEAK_COLUMNS, _BED12_COLUMNS = 10, 12
 _NO_SUMMIT = -1
 _VCF, _BED_OF_VCF = "##fileformat=VCF", r"bcftools query -f '%CHROM\t%POS0\t%END\n'"
+_GFF_STRAND, _BED_OF_GFF = "+-.?", """awk -v OFS='\\t' -F '\\t' '!/^#/ { print $1, $4 - 1, $5, $3, ".", $7 }'"""
+_MACS = "chr\tstart\tend\tlength\t"
+NO_TEXT = "bytes that are no text (UTF-8). Is this a BED file?"
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029]")  # no table can hold them; a tab is a column's end
 _UCSC_HEADER = re.compile(r"(track|browser)([ \r\n]|$)")
 _BLOCKS = re.compile(r"\d+(,\d+)*,?")  # column 11 or 12 of BED12
@@ -245,10 +250,12 @@ def _to_region(interval: Interval) -> Region:
 def _checked_rows(path: str, name: str, report: _Report, unused: _Report) -> Generator[list[str], None, None]:
     """chrom, start, end, name, score, strand, summit position, line: all as text, for each record."""
     for line, raw in enumerate(raw_lines(path, name), start=1):
+        if line == 1 and (kind := other_kind(raw[:HEAD])):
+            raise RegionError(f"{name} {kind}")
         try:
             text = _text(raw)
-            if text.startswith(_VCF):
-                raise RegionError(f"{name} is a VCF. fastism variants scores it; a BED of it: {_BED_OF_VCF}")
+            if kind := _other_format(text):
+                raise RegionError(f"{name} is {kind}")
             if text and not is_header(text):
                 columns = text.split("\t")
                 record = _columns(text, columns)
@@ -257,6 +264,24 @@ def _checked_rows(path: str, name: str, report: _Report, unused: _Report) -> Gen
                 yield [*record, str(line)]
         except _NotBed as problem:
             report(line, str(problem))
+
+
+def _other_format(text: str) -> str:
+    """The format of a line that is not of a BED, and what to do; "" if it may be one."""
+    if text.startswith(_VCF):
+        return f"a VCF. fastism variants scores it; a BED of it: {_BED_OF_VCF}"
+    if text.startswith(_MACS):
+        return "a table of MACS, whose positions count from 1. Take the .narrowPeak or .broadPeak of the same run."
+    if text.startswith(">"):
+        return "a FASTA. Give it by --fasta, and regions in BED by --bed."
+    columns = text.split("\t")
+    if text.startswith("##gff-version") or (len(columns) == 9 and _is_gff(columns)):
+        return f"a GFF or GTF, whose positions are columns 4 and 5 and count from 1. A BED of it: {_BED_OF_GFF}"
+    return ""
+
+
+def _is_gff(columns: list[str]) -> bool:
+    return not _is_integer(columns[1]) and all(map(_is_integer, columns[3:5])) and columns[6] in _GFF_STRAND
 
 
 class _NotBed(Exception):
@@ -268,7 +293,7 @@ def _text(raw: bytes) -> str:
     try:
         text = raw.decode("utf-8").rstrip()
     except UnicodeDecodeError as error:
-        raise _NotBed("is not text (UTF-8). Is this a BED file?") from error
+        raise _NotBed(NO_TEXT) from error
     if control := _CONTROL.search(text):
         raise _NotBed(_why_not_text(control[0]))
     return text
@@ -276,7 +301,7 @@ def _text(raw: bytes) -> str:
 
 def _why_not_text(control: str) -> str:
     if control == "\0":  # UTF-16 and many binary files
-        return "is not text (UTF-8). Is this a BED file?"
+        return NO_TEXT
     if control == "\r":
         return "the lines end in carriage returns alone (CR), as on old Macs. Mend them: tr '\\r' '\\n' < OLD > NEW"
     return f"holds the control character {control!r}. Remove it."

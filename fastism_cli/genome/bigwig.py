@@ -23,7 +23,6 @@ from fastism_cli.genome.placement import overlap
 
 Values = npt.NDArray[np.float32]
 BIGWIG = (b"\x26\xfc\x8f\x88", b"\x88\x8f\xfc\x26")  # the first bytes, of either order of bytes
-BIGBED = (b"\xeb\xf2\x89\x87", b"\x87\x89\xf2\xeb")
 CONTIGS, STRETCHES = 0x78CA8C91, 0x2468ACE0  # the first number of each tree
 HEADER, CONTIGS_HEADER, STRETCHES_HEADER = "4sHHQQQHHQQIQ", "IIIIQQ", "IIQIIIIQII"
 NODE, STRETCH, BELOW = "BBH", "IIIIQQ", "IIIIQ"

@@ -17,7 +17,7 @@ from fastism_cli.genome.alphabet import DNA, Alphabet, Codes
 from fastism_cli.genome.bed import BedSummary, Region
 from fastism_cli.genome.fasta_index import IndexedFasta, build_index, find_index
 from fastism_cli.genome.fasta_scan import BYTE_ORDER_MARK, CR_ALONE, scan
-from fastism_cli.genome.input_files import GZIP_MAGIC, NO_BGZF_END, has_bgzf_header, lacks_bgzf_end
+from fastism_cli.genome.input_files import GZIP_MAGIC, HEAD, NO_BGZF_END, has_bgzf_header, lacks_bgzf_end, other_kind
 
 logger = log_of(__name__)
 
@@ -265,6 +265,10 @@ def _check_plain(path: str, head: bytes) -> None:
     text = head.removeprefix(BYTE_ORDER_MARK).lstrip()
     if not text:
         raise SequenceError(f"{path} is empty")
+    if kind := other_kind(head[:HEAD]):
+        raise SequenceError(f"{path} {kind}")
+    if text[:1] == b"@":
+        raise SequenceError(f"{path} begins with '@', as FASTQ does. A FASTA of it: seqtk seq -a OLD > NEW")
     if text[:1] not in (b">", b";"):  # ';' begins a comment
         raise SequenceError(f"{path} does not begin with '>'. Is it a FASTA file?")
     if b"\r" in text and b"\n" not in head:

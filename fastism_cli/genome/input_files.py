@@ -77,6 +77,42 @@ def state_of(path: str | os.PathLike[str]) -> FileState:
     return FileState(found.st_ino, found.st_size, found.st_mtime_ns)
 
 
+# --- files of another kind than the one that is wanted ---------------------------------------------------------------
+
+UTF_16 = "is text in UTF-16. Save it as UTF-8: iconv -f UTF-16 -t UTF-8 OLD > NEW"
+BIGBED = (b"\xeb\xf2\x89\x87", b"\x87\x89\xf2\xeb")  # the first bytes, of either order of bytes
+HEAD = 64  # bytes that tell what a file is
+OTHER_KINDS = {
+    b"PK\x03\x04": "is a zip archive: unpack it first",
+    b"\x89HDF": "is an HDF5 file, such as a model of Keras or a result",
+    b"BZh": "is compressed by bzip2: unpack it first",
+    b"\xfd7zXZ": "is compressed by xz: unpack it first",
+    b"\x28\xb5\x2f\xfd": "is compressed by zstd: unpack it first",
+    b"\x43\x27\x41\x1a": "is a 2bit file. A FASTA of it: twoBitToFa OLD.2bit NEW.fa",
+    b"\x1a\x41\x27\x43": "is a 2bit file. A FASTA of it: twoBitToFa OLD.2bit NEW.fa",
+    **dict.fromkeys(BIGBED, "is a bigBed file. A BED of it: bigBedToBed OLD.bb NEW.bed"),
+    b"BAM\x01": "is a BAM file. A BED of it: bedtools bamtobed -i OLD.bam",
+    b"\xff\xfe": UTF_16,
+    b"\xfe\xff": UTF_16,
+}
+_OF_KERAS = (b"metadata.json", b"config.json", b"model.weights.h5")  # the first member of a .keras archive
+
+
+def other_kind(head: bytes) -> str:
+    """What a file with these first bytes is instead of text, and what to do; "" if it may be text.
+
+    Examples
+    --------
+    >>> other_kind(b"BZh91AY&SY"), other_kind(b"chr1\\t0\\t9")
+    ('is compressed by bzip2: unpack it first', '')
+    """
+    if head.startswith(b"PK") and any(name in head for name in _OF_KERAS):
+        return "is a model of Keras"
+    is_utf16 = b"\0\0" in (head[:3:2], head[1:4:2]) and len(head[:4].strip(b"\0")) > 2  # without a byte order mark
+    known = (text for magic, text in OTHER_KINDS.items() if head.startswith(magic))
+    return next(known, UTF_16 if is_utf16 else "")
+
+
 STDIN = "-"
 
 

@@ -14,6 +14,7 @@ import re
 import stat
 import tempfile
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -23,10 +24,12 @@ from typing import IO, Any, NamedTuple, cast
 from fastism_cli.errors import Listing, SequenceError, UsageError
 from fastism_cli.genome.input_files import (
     GZIP_MAGIC,
+    HEAD,
     NO_BGZF_END,
     STDIN,
     lacks_bgzf_end,
     no_space,
+    other_kind,
     spooled,
     stdin_bytes,
 )
@@ -213,7 +216,9 @@ class VariantSource:
         head = self._first_bytes()
         if not head:
             raise UsageError(f"{self.name} is empty, without even the header of a VCF")
-        self._is_bcf = head == BCF_MAGIC
+        if kind := other_kind(head):
+            raise UsageError(f"{self.name} {kind}")
+        self._is_bcf = head.startswith(BCF_MAGIC)
         if self._is_bcf:
             self._unpack_bcf(until)
 
@@ -224,7 +229,7 @@ class VariantSource:
     def _first_bytes(self) -> bytes:
         try:
             with self._opened() as file:
-                return file.read(len(BCF_MAGIC))
+                return file.read(HEAD)
         except DAMAGE as error:
             raise self._damaged(error) from error
 
@@ -261,7 +266,9 @@ class VariantSource:
         """Lines without their ends, which may be those of Windows."""
         try:
             with self._opened() as file:
+                mark = BOM_UTF8  # which Windows may put before the first line
                 for line in file:
+                    line, mark = line.removeprefix(mark), b""
                     yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", ERRORS)
         except DAMAGE as error:
             raise self._damaged(error) from error
@@ -308,10 +315,6 @@ def _checked_header(lines: Iterator[str], name: str) -> list[str]:
 
 
 def _first_line_fault(line: str) -> str:
-    if line.startswith("\ufeff"):
-        return "byte order mark. Save it as UTF-8 without one"
-    if line.startswith(("\udcff\udcfe", "\udcfe\udcff")):
-        return "UTF-16 text. Save it as UTF-8: iconv -f UTF-16 -t UTF-8"
     if line.startswith("##fileformat=VCFv4"):
         return ""
     if re.search(r"[\x00-\x08\x0e-\x1f]", line):
@@ -393,13 +396,19 @@ def _value_fault(columns: Sequence[str]) -> str:
     if not _CONTIG.fullmatch(chrom):
         return f": CHROM {quoted(chrom)} holds a blank or another character that no contig has."
     if not _POSITION.fullmatch(position):
-        what = "too large" if position.isascii() and position.isdigit() else "no number"
-        return f": POS {quoted(position)} is {what}."
+        return f": POS {quoted(position)} is {_position_fault(position)}."
     if not _SEQUENCE.fullmatch(ref):
         return f": REF {quoted(ref)} is no sequence."
     if not _ALLELES.fullmatch(alt):
         return f": ALT {quoted(alt)} holds a character that no allele has."
     return f": ALT {quoted(alt)} has an empty allele." if "" in alt.split(",") else ""
+
+
+def _position_fault(position: str) -> str:
+    digits = position.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit()):
+        return "no number"
+    return "too large" if digits == position else "negative"
 
 
 # --- what is written into a VCF --------------------------------------------------------------------------------------

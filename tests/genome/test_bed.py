@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import threading
@@ -275,10 +276,48 @@ def test_at_most_twenty_problems_are_listed(bed):
     assert (len(shown), last) == (20, "  ... and 4 more")
 
 
-@pytest.mark.parametrize("content", [b"\x89HDF\r\n\x1a\n", BED6.encode("utf-16"), BED6.encode("utf-16-le")])
+@pytest.mark.parametrize("content", [b"\x7fELF\x02\xff", b"chr1\0\t1\t2\n"])
 def test_what_is_not_text_is_told(bed, content):
-    with pytest.raises(RegionError, match=re.escape("line 1: is not text (UTF-8). Is this a BED file?")):
+    with pytest.raises(RegionError, match=re.escape("line 1: bytes that are no text (UTF-8). Is this a BED file?")):
         read(bed(content))
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"\x89HDF\r\n\x1a\n\xff\n\xff", "is an HDF5 file, such as a model of Keras or a result"),
+        (b"PK\x03\x04" + bytes(26) + b"metadata.json{\n\xff\n", "is a model of Keras"),
+        (b"PK\x03\x04" + bytes(26) + b"peaks.bed", "is a zip archive: unpack it first"),
+        (b"BZh91AY&SY", "is compressed by bzip2: unpack it first"),
+        (b"\x87\x89\xf2\xeb\n", "is a bigBed file. A BED of it: bigBedToBed "),
+        *(
+            (BED6.encode(form), "is text in UTF-16. Save it as UTF-8: iconv")
+            for form in ("utf-16", "utf-16-le", "utf-16-be")
+        ),
+        (b">chr1\nACGT\n", "is a FASTA. Give it by --fasta, and regions in BED by --bed."),
+        (
+            b"# MACS\nchr\tstart\tend\tlength\tabs_summit\nchr1\t11\t20\t10\t14\n",
+            "is a table of MACS, whose positions count",
+        ),
+        (b"##gff-version 3\n", "is a GFF or GTF, whose positions are columns 4 and 5"),
+        (b"#!x\nchr1\tsrc\texon\t100\t120\t.\t+\t.\tID=x\n" * 2, "A BED of it: awk -v OFS='\\t' -F '\\t'"),
+    ],
+)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_another_format_is_told_in_one_line(bed, content, words, pack):
+    path = bed(pack(content))
+    with pytest.raises(RegionError, match=rf"^{re.escape(path)} is .*$") as caught:
+        summary_of(path)
+    assert words in caught.value.message
+
+
+def test_the_bed_that_is_advised_for_a_gff_is_right(bed):
+    gff = bed("chr1\tsrc\texon\t100\t120\t.\t-\t.\tID=x\n", "x.gff")
+    with pytest.raises(RegionError) as caught:
+        read(gff)
+    command = str(caught.value).partition("A BED of it: ")[2]
+    made = subprocess.run(f"{command} {gff}", shell=True, capture_output=True, check=True)
+    assert read(bed(made.stdout)) == [Region("chr1", 99, 120, "exon", "-", None, 1)]
 
 
 def test_summary(bed):

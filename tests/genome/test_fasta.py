@@ -331,7 +331,11 @@ def test_the_index_can_be_read_by_others(genome_file, tmp_path):
         (b"", "is empty"),
         (b"\n \n", "is empty"),
         (b"chr1\t1\t2\n", "does not begin with '>'. Is it a FASTA file?"),
-        (b"BZh91AY&SY", "does not begin with '>'. Is it a FASTA file?"),
+        (b"BZh91AY&SY", "is compressed by bzip2: unpack it first"),
+        (b"\x43\x27\x41\x1a\0\0\0\0", "is a 2bit file. A FASTA of it: twoBitToFa OLD.2bit NEW.fa"),
+        (">a\nACGT\n".encode("utf-16"), "is text in UTF-16. Save it as UTF-8: iconv -f UTF-16 -t UTF-8 OLD > NEW"),
+        (b"@r1\nACGT\n+\nIIII\n", "begins with '@', as FASTQ does. A FASTA of it: seqtk seq -a OLD > NEW"),
+        (b"PK\x03\x04" + bytes(26) + b"metadata.json", "is a model of Keras"),
         (b">a\nAC\n>b\nAC\n>a\nA\n", "has more than one record named 'a'. Names of contigs must differ."),
         (
             b">a\nACGT\nAC\nACGT\n",

@@ -41,8 +41,8 @@ def third(line):
 
 
 FAULTS = {
-    "bom": ("\ufeff" + SOUND, "line 1: byte order mark"),
-    "utf16": (SOUND.encode("utf-16"), "line 1: UTF-16 text"),
+    "utf16": (SOUND.encode("utf-16"), "is text in UTF-16. Save it as UTF-8: iconv"),
+    "bzip2": (b"BZh91AY&SY", "is compressed by bzip2: unpack it first"),
     "no_fileformat": (SOUND.partition("\n")[2], "line 1: no ##fileformat line"),
     "other_format": (
         SOUND.replace("VCFv", "BEDv"),
@@ -70,7 +70,7 @@ FAULTS = {
     "blank_line": (SOUND + "\n" + "chr1\t701\t.\tA\tC\t.\t.\t.\n", "line 7, record 3: the line is blank"),
     "header_again": (SOUND + NAMES, "line 7, record 3: a header line among the records"),
     "letters_in_pos": (third("chr1\t7O1\t.\tA\tC\t.\t.\t."), "line 7, record 3: POS '7O1' is no number"),
-    "negative": (third("chr1\t-1\t.\tA\tC\t.\t.\t."), "line 7, record 3: POS '-1' is no number"),
+    "negative": (third("chr1\t-1\t.\tA\tC\t.\t.\t."), "line 7, record 3: POS '-1' is negative"),
     "digits": (
         third(f"chr1\t{5000 * '7'}\t.\tA\tC\t.\t.\t."),
         f"line 7, record 3: POS '{30 * '7'}'... (5,000 characters) is too large",
@@ -113,6 +113,7 @@ FORMS = {
     "plain": lambda text: text,
     "no_last_newline": lambda text: text.removesuffix(b"\n"),
     "windows": lambda text: text.replace(b"\n", b"\r\n"),
+    "byte_order_mark": lambda text: b"\xef\xbb\xbf" + text,
     "gzip": gzip.compress,
     "two_members": lambda text: gzip.compress(text[:99]) + gzip.compress(text[99:]),
     "bgzip": lambda text: bgzipped(text),
