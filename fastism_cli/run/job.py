@@ -147,7 +147,7 @@ class Job:
 
     @property
     def n_longer(self) -> int:
-        """Records of which only the middle is scored."""
+        """Records that are longer than the input: of intervals, only the middle is scored."""
         return 0 if self.geometry.tile else self.counts.longer
 
     @property
@@ -167,6 +167,11 @@ class Job:
     def _longer_line(self) -> str:
         if not self.n_longer:
             return ""
+        if self.geometry.from_start:
+            return (
+                f"{self.n_longer:,} of {self.counts.records:,} records of {self.inputs.bed.name} are longer than the "
+                f"model's input of {self.geometry.length:,} bases and are not scored. Name regions of them with --bed."
+            )
         return (
             f"{self.n_longer:,} of {self.counts.records:,} intervals of {self.inputs.bed.name} are longer "
             f"than the model's input of {self.geometry.length:,} bases: only their middle is scored. "

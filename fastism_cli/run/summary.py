@@ -133,6 +133,10 @@ LOOKS_LIKE = {
     Status.EDGE: "It looks like the BED of another genome or build, or of contigs that are shorter than the input",
     Status.TOO_MANY_N: "It looks like a masked FASTA, or like another build than that of the BED",
 }
+RECORDS_CURE = {  # where there is no BED
+    Status.EDGE: "--edge pad scores records that are shorter than the input; --bed names regions of longer ones.",
+    Status.TOO_MANY_N: "It looks like a masked FASTA.",
+}
 
 
 def nothing_scored_line(statuses: Mapping[Status, int], bed: str | None, fasta: str) -> str:
@@ -141,13 +145,12 @@ def nothing_scored_line(statuses: Mapping[Status, int], bed: str | None, fasta: 
     Regions that failed have a line of their own.
     """
     counts = {Status(status): n for status, n in statuses.items() if n}
-    if not counts or counts.keys() - LOOKS_LIKE.keys():
+    if not counts or counts.keys() - (LOOKS_LIKE if bed else RECORDS_CURE).keys():
         return ""
     most = max(counts, key=lambda status: counts[status])
-    return (
-        f"none of the {sum(counts.values()):,} regions of {bed or fasta} has scores: {unscored_text(counts)}. "
-        f"{LOOKS_LIKE[most]}: compare it with {fasta}."
-    )
+    cure = f"{LOOKS_LIKE[most]}: compare it with {fasta}." if bed else RECORDS_CURE[most]
+    what = f"{sum(counts.values()):,} {'regions' if bed else 'records'} of {bed or fasta}"
+    return f"none of the {what} has scores: {unscored_text(counts)}. {cure}"
 
 
 def steady_rate(substitutions: int, seconds: float, first_calls: tuple[float, int]) -> float:

@@ -86,11 +86,12 @@ def test_every_record_of_a_fasta_is_scored(here):
             assert_scores(model, delta, sequence, PROTEIN)
 
 
-def test_records_that_are_too_short_or_too_long(here):
+def test_records_that_are_too_short_or_too_long(here, caplog):
     records = {"fits": drawn(PROTEIN, LENGTH, 1), "short": drawn(PROTEIN, 15, 2), "long": drawn(PROTEIN, 40, 3)}
     fasta, model = write_fasta(here / "p.fa", records), protein()
     summary = score_regions(model, None, fasta, options=RunOptions(alphabet=PROTEIN))
     assert summary.unscored == "1 past the end of their contig, or longer than the input"
+    assert f"1 of 3 records of {fasta} are longer than the model's input of {LENGTH} bases and are not" in caplog.text
     with read_result("p.ism.h5") as result:
         assert result.regions["status"].tolist() == [1, 1, 2]
         assert result.regions["n_padded"].tolist() == [0, LENGTH - 15, 0]
