@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from fastism_cli.errors import ModelError, UsageError
+from fastism_cli.errors import ModelError, UsageError, size_text
 from fastism_cli.model.graph import Shape
 from fastism_cli.model.keras_graph import function_of, output_names, producer_of
 from fastism_cli.model.loading.config_entries import plain_name
@@ -280,8 +280,8 @@ def _unreduced(names: Sequence[str], shapes: Mapping[str, Shape], substitutions:
     for name in names:
         size = 4 * prod(shapes[name]) * substitutions
         lines.append(
-            f"head {name!r} has shape {shapes[name]}: kept whole, one region takes {size / 1e9:.3g} GB "
-            f"and 100,000 regions {size * 1e5 / 1e12:.3g} TB"
+            f"head {name!r} has shape {shapes[name]}: kept whole, one region takes {size_text(size)} "
+            f"and 100,000 regions {size_text(size * 100_000)}"
         )
     kinds = ", ".join(kind for kind in REDUCTIONS if kind != "none")
     return "; ".join(lines) + f". Reduce it over its positions with --reduce {kinds} (none keeps it whole)."

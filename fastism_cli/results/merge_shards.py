@@ -22,7 +22,7 @@ from fastism_cli.results.intact import note_datasets, readable, seal, sum_of_chu
 from fastism_cli.results.ism_file import IsmFile, read_result
 from fastism_cli.results.layout import Layout
 from fastism_cli.results.outputs import check_new_file, inputs_of_result
-from fastism_cli.results.staging import require_free
+from fastism_cli.results.staging import cure_of, require_free
 from fastism_cli.results.writer import ResultWriter
 from fastism_cli.scores.tracks import Array
 
@@ -199,9 +199,7 @@ def write_virtual(
                 note_datasets(file, disk.bytes_at)
                 seal(file)
         except OSError as error:
-            raise ResourceError(
-                f"{path} cannot be written: {error.strerror or error}. Free space or choose another --output."
-            ) from error
+            raise ResourceError(f"{path} cannot be written: {error.strerror or error}. {cure_of(error)}") from error
         if not overwrite:
             require_free(path)
         os.replace(unnamed, path)

@@ -107,6 +107,15 @@ def _descriptor(path: str) -> int:
     return os.open(path, os.O_WRONLY | getattr(os, "O_CLOEXEC", 0))
 
 
+def cure_of(error: OSError) -> str:
+    """What to do if a file cannot be written."""
+    freed = {
+        errno.EFBIG: "Raise the largest size of a file, as by ulimit -f unlimited,",
+        errno.EDQUOT: "Free space of your quota",
+    }
+    return f"{freed.get(error.errno or 0, 'Free space')} or choose another --output."
+
+
 # --- names only when complete ----------------------------------------------------------------------------------------
 
 
@@ -241,7 +250,7 @@ def staged(output: str, option: str = "--output", *, overwrite: bool) -> Iterato
         except OSError as error:
             raise ResourceError(
                 f"{output} cannot be written: {error.strerror or error}. "
-                "What was unfinished was removed. Free space or choose another --output."
+                f"What was unfinished was removed. {cure_of(error)}"
             ) from error
         finally:
             staging.clear()

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from fastism_cli.errors import OutputError, ResourceError
+from fastism_cli.errors import OutputError, ResourceError, size_text
 from fastism_cli.options.choices import CHECKPOINT_SECONDS
 from fastism_cli.results import schema
 from fastism_cli.results.chunk_writer import ChunkWriter, RowBuffer, create_datasets, dataset_names, write_header
@@ -24,7 +24,7 @@ from fastism_cli.results.crash_safe_file import damaged, open_disk, sync_folder
 from fastism_cli.results.intact import note_datasets, seal
 from fastism_cli.results.layout import Layout
 from fastism_cli.results.outputs import check_output
-from fastism_cli.results.staging import require_free
+from fastism_cli.results.staging import cure_of, require_free
 from fastism_cli.scores.tracks import Array
 
 Blocks = Mapping[str, npt.ArrayLike]
@@ -341,8 +341,8 @@ class ResultWriter:
         failure = self._disk.failure
         if failure is not None:
             raise ResourceError(
-                f"{self.path} cannot be written: {failure.strerror} after {self._disk.written / 1e9:.3g} GB. "
-                f"{self._what_is_left} Free space or choose another --output."
+                f"{self.path} cannot be written: {failure.strerror} after {size_text(self._disk.written)}. "
+                f"{self._what_is_left} {cure_of(failure)}"
             ) from failure
 
     @property

@@ -17,6 +17,7 @@ import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,16 @@ def import_backend(*, verbose: bool = False) -> None:
             backend.device_kind()
     except (ImportError, ValueError) as error:
         raise UsageError(
-            f"Keras cannot be imported with the backend {chosen!r} ({_first_line(error)}). "
-            "Choose another that is installed: KERAS_BACKEND=tensorflow or KERAS_BACKEND=jax"
+            f"Keras cannot be imported with the backend {chosen!r} ({_first_line(error)}). {_other_backend(chosen)}"
         ) from error
+
+
+def _other_backend(chosen: str) -> str:
+    """What to do where a backend cannot be imported."""
+    others = [name for name in NAMES if name != chosen and find_spec(name)]
+    if not others:
+        return f"Install {' or '.join(NAMES)}."
+    return f"Choose another that is installed: {' or '.join(f'KERAS_BACKEND={name}' for name in others)}"
 
 
 def _first_line(error: Exception) -> str:

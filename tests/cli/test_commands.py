@@ -21,8 +21,11 @@ from click.testing import CliRunner, Result
 from fastism_cli import cli
 from fastism_cli.cli import COMMANDS, main
 from fastism_cli.cli.messages import Terminated, aligned, human
+from fastism_cli.errors import UsageError
 from fastism_cli.results.ism_file import read_result
+from fastism_cli.results.schema import Status
 from fastism_cli.run import start_backend
+from fastism_cli.run.summary import nothing_scored_line
 from tests.helpers.small_run import RECORDS, Folder, make_folder
 
 pytestmark = pytest.mark.usefixtures("logging_as_before")
@@ -188,6 +191,13 @@ def test_a_run_without_any_score_exits_1_and_says_what_it_looks_like(folder, her
     assert words in last and folder.fasta in last
 
 
+def test_records_without_any_score_are_compared_with_no_bed():
+    assert nothing_scored_line({Status.EDGE: 3}, None, "g.fa") == (
+        "none of the 3 records of g.fa has scores: 3 past the end of their contig, or longer than the input. "
+        "--edge pad scores records that are shorter than the input; --bed names regions of longer ones."
+    )
+
+
 def test_a_shard_without_any_score_is_a_warning(folder, here):
     bed = folder.bed_of("half.bed", "chrA 200 240", "chrA 30 71")
     result = run(folder, "--no-check", "--shard", "0/2", bed=bed)
@@ -291,7 +301,7 @@ REFUSED = {
     ),
     "positional head": (
         ["-m", "{}/pair.keras", "--input", "features=ones"],
-        "head 'profile' has shape (40, 2): kept whole, one region takes ",
+        "head 'profile' has shape (40, 2): kept whole, one region takes 51.2 kB and 100,000 regions 5.12 GB",
     ),
     "other input is missing": (
         ["-m", "{}/pair.keras", "--reduce", "sum"],
@@ -578,6 +588,25 @@ def test_what_libraries_say_while_they_load_is_shown_only_if_they_fail(capfd):
     with start_backend.held_back_stderr(show=True):
         os.write(2, b"verbose\n")
     assert capfd.readouterr().err == "the reason\nverbose\n"
+
+
+@pytest.mark.parametrize(
+    "chosen, installed, cure",
+    [
+        ("torch", ["tensorflow"], r"Choose another that is installed: KERAS_BACKEND=tensorflow$"),
+        ("torch", ["tensorflow", "jax"], r"installed: KERAS_BACKEND=tensorflow or KERAS_BACKEND=jax$"),
+        ("tensorflow", ["tensorflow"], r"Install tensorflow or jax\.$"),
+    ],
+)
+def test_a_backend_that_is_advised_is_installed(chosen, installed, cure, monkeypatch):
+    def broken(**wanted):
+        raise ImportError("broken")
+
+    monkeypatch.setenv("KERAS_BACKEND", chosen)
+    monkeypatch.setattr(start_backend, "held_back_stderr", broken)
+    monkeypatch.setattr(start_backend, "find_spec", lambda name: name in installed or None)
+    with pytest.raises(UsageError, match=rf"the backend '{chosen}' \(broken\)\. .*{cure}"):
+        start_backend.import_backend(verbose=False)
 
 
 def test_a_closed_stderr_is_no_reason_to_fail(monkeypatch):
