@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,21 @@ def checkpoint(path: Path) -> Path:
     return path
 
 
+def without(member: str, path: Path) -> Path:
+    """A ``.keras`` file that lacks one of its members."""
+    whole = saved(conv_block(), path.with_name("whole.keras"))
+    with zipfile.ZipFile(whole) as archive, zipfile.ZipFile(path, "w") as part:
+        for name in archive.namelist():
+            if name != member:
+                part.writestr(name, archive.read(name))
+    return path
+
+
+def unpacked(archive: Path, folder: Path) -> Path:
+    shutil.unpack_archive(archive, folder, "zip")
+    return folder
+
+
 WRONG = {
     "missing": (lambda folder: folder / "m.h5", "m.h5: no such file or folder"),
     "FASTA": (lambda folder: written(folder / "hg38.fa", b">chr1\nACGT\n"), "hg38.fa looks like FASTA; give a .keras"),
@@ -104,6 +121,18 @@ WRONG = {
     "half a zip": (
         lambda folder: cut(saved(conv_block(), folder / "m.keras"), 0.5),
         "is damaged or incomplete",
+    ),
+    "zip without weights": (
+        lambda folder: without("model.weights.h5", folder / "m.keras"),
+        "m.keras is incomplete: it has no model.weights.h5. Save or copy it again, or give the weights with weights",
+    ),
+    "folder without weights": (
+        lambda folder: unpacked(without("model.weights.h5", folder / "x.keras"), folder / "m"),
+        "m is incomplete: it has no model.weights.h5",
+    ),
+    "zip without a model": (
+        lambda folder: without("config.json", folder / "m.keras"),
+        "is a zip archive without a Kera",
     ),
     "other zip": (lambda folder: npz(folder / "m.npz"), "is a zip archive without a Keras model in it"),
     "other HDF5": (lambda folder: other_hdf5(folder / "x.h5"), "is an HDF5 file without a Keras model in it"),
@@ -196,3 +225,10 @@ def test_saved_model_takes_no_weights(tmp_path: Path) -> None:
     conv_block().save(tmp_path / "m", save_format="tf")
     with pytest.raises(ModelError, match="has its own weights: leave weights out"):
         load_model(tmp_path / "m", weights=weights_only(tmp_path, "w.h5"))
+
+
+def test_an_archive_without_weights_takes_those_of_another_file(tmp_path: Path) -> None:
+    part = without("model.weights.h5", tmp_path / "m.keras")
+    assert read_model_file(part, tmp_path / "whole.keras").weights is not None
+    with pytest.raises(ModelError, match=r"m\.keras is incomplete"):
+        read_model_file(tmp_path / "whole.keras", part)

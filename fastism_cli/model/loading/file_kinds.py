@@ -21,6 +21,7 @@ KERAS_ZIP, KERAS_FOLDER, HDF5, JSON, SAVED_MODEL = "keras", "keras folder", "hdf
 LEGACY, STRUCTURED = "legacy", "structured"  # weights by layer name; weights by position in the model (.weights.h5)
 
 WEIGHTS_IN_FOLDER = "model.weights.h5"
+WEIGHTS_NAMES = {WEIGHTS_IN_FOLDER, "model.weights.npz"}  # in a .keras zip or folder
 
 JSON_LIMIT = 64 << 20  # bytes; the largest architectures have a few MB
 DEPTH_LIMIT = 150  # lists and mappings inside each other; a nested model adds about five
@@ -104,7 +105,25 @@ def read_model_file(path: str | Path, weights: str | Path | None = None, signatu
         return ModelFile(path, found.kind, _needs_config(found), found.keras_version, given)
     if found.kind == JSON:
         raise ModelError(f"{path} holds an architecture only: give its weights with --weights FILE.h5")
+    _require_weights(found)
     return replace(found, signature=signature)
+
+
+def _require_weights(found: ModelFile) -> None:
+    """Raise :class:`ModelError` if weights are missing in a ``.keras`` zip or folder."""
+    if found.kind not in (KERAS_ZIP, KERAS_FOLDER):
+        return
+    members = os.listdir(found.path) if found.kind == KERAS_FOLDER else _members(found.path)
+    if not WEIGHTS_NAMES.intersection(members):
+        raise ModelError(
+            f"{found.path} is incomplete: it has no {WEIGHTS_IN_FOLDER}. Save or copy it again, or give the weights "
+            "with --weights FILE.h5"
+        )
+
+
+def _members(path: Path) -> list[str]:
+    with zipfile.ZipFile(path) as archive:
+        return archive.namelist()
 
 
 def _named(path: str | Path, what: str) -> Path:
@@ -326,7 +345,9 @@ def read_weights_file(path: Path) -> WeightsFile:
     if _is_dir(path):
         raise ModelError(f"{path} is a folder: give the weights as one .h5 file")
     if _head(path).startswith(b"PK"):
-        return WeightsFile(_read_zip(path).path, STRUCTURED)
+        found = _read_zip(path)
+        _require_weights(found)
+        return WeightsFile(found.path, STRUCTURED)
     if not _is_hdf5(path):
         raise ModelError(f"{path} {_looks_like(_head(path), path)}; give weights as .h5 or .keras")
     with open_hdf5(path) as file:
