@@ -97,15 +97,25 @@ def _usable(index: Index, path: str) -> UsableIndex | None:
     if not all(map(os.path.isfile, index.files)):  # a pipe would be waited for
         return None
     try:
-        fasta = os.stat(path)
-        is_newer = all(os.stat(file).st_mtime_ns >= fasta.st_mtime_ns for file in index.files)
-        contents = _fitting_contents(index, path) if is_newer else None
+        contents = _fitting_contents(index, path) if all(_is_newer(file, path) for file in index.files) else None
+        wrong = index.fai if contents or not _has_wrong_gzi(index, path) else index.gzi
     except OSError:
         return None
     if contents is None:
-        logger.warning("%s is older than %s or does not fit it: not used. Run samtools faidx again.", index.fai, path)
+        logger.warning("%s is older than %s or does not fit it: not used. Run samtools faidx again.", wrong, path)
         return None
     return UsableIndex(index, contents)
+
+
+def _is_newer(file: Path, path: str) -> bool:
+    return os.stat(file).st_mtime_ns >= os.stat(path).st_mtime_ns
+
+
+def _has_wrong_gzi(index: Index, path: str) -> bool:
+    """Whether it is the list of blocks that does not fit, and not that of the records."""
+    if not index.is_bgzf:
+        return False
+    return not _is_newer(index.gzi, path) or blocks_of_gzi(index.gzi.read_bytes(), path) is None
 
 
 def _fitting_contents(index: Index, path: str) -> Contents | None:

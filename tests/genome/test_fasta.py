@@ -191,6 +191,17 @@ def test_an_old_index_is_not_trusted(genome_file, caplog, monkeypatch):
     assert chr2_of(genome_file) == "CCGG"
 
 
+@pytest.mark.parametrize("wrong", [".gzi", ".fai"])
+@pytest.mark.parametrize("spoil", [lambda path: path.write_bytes(b"x" * 24), lambda path: set_mtime(path, 1.0)])
+def test_the_one_of_two_indexes_that_is_wrong_is_named(tmp_path, caplog, wrong, spoil):
+    path = write_bgzip(tmp_path / "g.fa.gz", to_fasta(CONTIGS))
+    open_fasta(path).close()
+    spoil(Path(f"{path}{wrong}"))
+    with open_fasta(path):
+        assert f"{path}{wrong} is older than {path} or does not fit it: not used" in caplog.text
+        assert caplog.text.count("not used") == 1
+
+
 def test_an_index_that_is_somebodys_stays(genome_file):
     Path(f"{genome_file}.fai").write_text("somebody's\n")
     assert chr2_of(genome_file) == "TTTT"
