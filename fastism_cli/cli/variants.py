@@ -56,8 +56,8 @@ from fastism_cli.results.stdout import stdout_for_results
     type=click.Choice(["error", "skip"]),
     default="error",
     show_default=True,
-    help="If more than 5 % of the records have a REF that is not in the FASTA, as in a VCF of another genome: "
-    "refused, or kept unscored.",
+    help="If more than 5 % of the records (3 or more; or 20 % of one contig, 5 or more) have a REF that is not in the "
+    "FASTA, as in a VCF of another genome: refused, or kept unscored.",
 )
 @click.option(
     "--fold-change",

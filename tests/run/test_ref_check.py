@@ -5,11 +5,14 @@ import logging
 import numpy as np
 import pysam
 import pytest
+from click.testing import CliRunner
 
+from fastism_cli.cli import main
 from fastism_cli.errors import GenomeError, RegionError
 from fastism_cli.genome.alphabet import DNA, Alphabet
 from fastism_cli.genome.fasta import open_fasta
 from fastism_cli.genome.vcf_files import VariantSource
+from fastism_cli.run.variants import variant_block
 from fastism_cli.run.variants.variant_block import check_genome, contigs_in_fasta, length_differences
 
 SIZE = 4000
@@ -155,3 +158,11 @@ def test_an_alphabet_without_complements_is_checked_too(tmp_path, fasta):
     with VariantSource(pysam, str(tmp_path / "p.vcf")) as source, open_fasta(tmp_path / "p.fa") as genome:
         with pytest.raises(GenomeError, match="REF of 1 of 1 records"):
             check_genome(source, genome, {"p": "p"}, Alphabet("ACDEFGHIKLMNPQRSTVWY"), "error")
+
+
+def test_the_help_has_the_shares_that_are_refused():
+    of_file = f"{variant_block.MAX_SHARE:.0%} of the records ({variant_block.FEW} or more"
+    of_contig = f"{variant_block.MAX_SHARE_OF_CONTIG:.0%} of one contig, {variant_block.FEW_OF_CONTIG} or more)"
+    words = f"more than {of_file}; or {of_contig} have a REF that is not in the FASTA"
+    help_text = CliRunner().invoke(main, ["variants", "--help"]).stdout
+    assert words.replace("%", " %") in " ".join(help_text.split())
