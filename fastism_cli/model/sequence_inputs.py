@@ -13,15 +13,20 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from fastism_cli.errors import ModelError, SequenceError, UsageError
+from fastism_cli.errors import ModelError, SequenceError, UsageError, log_of
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.model.graph import LayerGraph, Node, Port, Shape, Tensor
 from fastism_cli.model.keras_graph import flip_operation
 from fastism_cli.model.reductions import Select
 from fastism_cli.options.run_options import Tied
 
+logger = log_of(__name__)
+
 KEEP_NUMBERS = frozenset("Cast Reshape Flatten Permute Transpose Squeeze ExpandDims Identity".split())
 HOW_TO_CODE = "Give the integer of each letter with --codes, as in --codes A=1,C=2,G=3,T=4,N=0"
+MAX_ROWS = (
+    4  # times the letters and N: an Embedding of letters has some rows more, as for padding, one of k-mers 4 ** k
+)
 
 
 class LetterIntegers:
@@ -280,6 +285,12 @@ def _coder(
                 "not scored."
             )
         unknown = None
+    if not codes and known is not None and known > MAX_ROWS * (alphabet.size + 1):
+        logger.warning(
+            "input %r: its Embedding knows %d integers, of which %s are taken to be 0 to %d. If they stand for k-mers, "
+            "the scores mean nothing. If they stand for letters: %s",
+            *(port.name, known, alphabet.letters, max(integers), HOW_TO_CODE),
+        )
     coder = LetterIntegers(integers, integers[0] if unknown is None else unknown, graph.tensors[port.tensor].dtype)
     return coder, unknown is not None
 

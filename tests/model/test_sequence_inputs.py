@@ -68,6 +68,12 @@ def random_codes(rng, n, length, letters=4):
     return rng.integers(0, letters, (n, length))
 
 
+@pytest.mark.parametrize("rows, codes, is_told", [(16, None, False), (69, None, True), (69, "A=7,C=8,G=9,T=10", False)])
+def test_an_embedding_of_more_than_letters_is_told(rows, codes, is_told, caplog):
+    FastISM(embedded(rows), codes=codes)
+    assert ("its Embedding knows 69 integers, of which ACGT are taken to be 0 to 3. If" in caplog.text) == is_told
+
+
 # --- tied inputs ------------------------------------------------------------------------------------------------------
 
 
