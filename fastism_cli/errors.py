@@ -231,7 +231,12 @@ def part_of_name(text: str, other: str) -> str:
     return re.sub(r"[^\w.+-]+", other, text).encode()[:MAX_NAME].decode(errors="ignore") or other
 
 
-# --- sizes as text ---------------------------------------------------------------------------------------------------
+# --- numbers and sizes as text ----------------------------------------------------------------------------------------
+
+
+def counted(n: int, noun: str) -> str:
+    """``1 -> "1 region"``, ``2000 -> "2,000 regions"``"""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def size_text(size: float) -> str:

@@ -11,7 +11,7 @@ import pytest
 import fastism_cli
 from fastism_cli.cli import main
 from fastism_cli.cli.messages import start_logging
-from fastism_cli.errors import ARGUMENTS, OPTION, SWITCHES, FastISMError, UsageError, log_of, with_arguments
+from fastism_cli.errors import ARGUMENTS, OPTION, SWITCHES, FastISMError, UsageError, counted, log_of, with_arguments
 from fastism_cli.options.choices import FigureOptions
 from fastism_cli.scores.labelled import LabelledScores
 
@@ -127,3 +127,7 @@ def test_every_module_takes_its_log_from_one_place():
 
 def test_an_error_without_a_text():
     assert str(FastISMError()) == FastISMError().message == ""
+
+
+def test_one_is_singular():
+    assert [counted(n, "region") for n in (0, 1, 2000)] == ["0 regions", "1 region", "2,000 regions"]

@@ -9,6 +9,7 @@ import click
 
 from fastism_cli.cli.click_options import Strict, logging_options
 from fastism_cli.cli.messages import LOGGER
+from fastism_cli.errors import counted
 
 
 @click.command(cls=Strict, short_help="Join the shards of a run into one file.")
@@ -29,4 +30,4 @@ def merge(shards: tuple[str, ...], output: str, virtual: bool, overwrite: bool) 
 
     command = shlex.join(["fastism", *sys.argv[1:]])
     rows = merge_shards(shards, output, virtual=virtual, overwrite=overwrite, command=command)
-    LOGGER.info(f"{rows:,} regions of {len(shards):,} shards -> {output}")
+    LOGGER.info(f"{counted(rows, 'region')} of {counted(len(shards), 'shard')} -> {output}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from fastism_cli.errors import UsageError, cell, log_of
+from fastism_cli.errors import UsageError, cell, counted, log_of
 from fastism_cli.export.exported_regions import Choice, ExportedRegions, ExportJob, write_peaks
 from fastism_cli.export.formats import FORMATS, Format, default_output, file_names, split_ending, writer_of
 from fastism_cli.optional import require
@@ -70,8 +70,8 @@ class ExportSummary:
             lines.append(f"{self.cut_names:,} names hold tabs or line ends, which are written as blanks")
         if any(map(is_stream, self.files)):
             lines.append("no narrowPeak of the regions beside a stream: name a file to get one")
-        targets = "1 target" if self.targets == 1 else f"{self.targets:,} targets"
-        return [*lines, f"{self.regions:,} regions, {targets} -> {', '.join(self.files)}"]
+        what = f"{counted(self.regions, 'region')}, {counted(self.targets, 'target')}"
+        return [*lines, f"{what} -> {', '.join(self.files)}"]
 
 
 def export_scores(

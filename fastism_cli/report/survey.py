@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from fastism_cli.errors import counted
 from fastism_cli.results.schema import MODEL_STRAND, Status
 from fastism_cli.results.score_blocks import GenomeBlock
 from fastism_cli.results.scores import Scores
@@ -216,8 +217,7 @@ def _numbers(found: Survey, scores: Scores) -> Iterator[Check]:
 
 
 def _regions(counts: Any) -> str:
-    n = np.count_nonzero(counts)
-    return f"{n:,} region" if n == 1 else f"{n:,} regions"
+    return counted(int(np.count_nonzero(counts)), "region")
 
 
 def _unknown(scores: Scores, found: Survey) -> Iterator[Check]:

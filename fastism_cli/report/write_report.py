@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from fastism_cli.errors import counted
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.genome.input_files import as_utf8
 from fastism_cli.options.choices import REPORT_MEGABYTES, REPORT_REGIONS, REPORT_TARGETS
@@ -322,7 +323,7 @@ class ReportSummary:
     def lines(self) -> list[str]:
         """For the log: contents of the page, and the parts that were left out."""
         size = f"{self.bytes / 1e6:.2f} MB"
-        lines = [f"{self.regions:,} regions, {self.pictures:,} of them drawn -> {self.output} ({size})"]
+        lines = [f"{counted(self.regions, 'region')}, {self.pictures:,} of them drawn -> {self.output} ({size})"]
         if self.tracks < self.all_tracks:
             lines.append(f"{self.tracks:,} of {self.all_tracks:,} targets are shown; choose others with --targets")
         if self.pictures < self.wanted_pictures:

@@ -10,7 +10,7 @@ from itertools import islice
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastism_cli.errors import UsageError, log_of, size_text
+from fastism_cli.errors import UsageError, counted, log_of, size_text
 from fastism_cli.genome.fasta import RecordSource
 from fastism_cli.genome.placement import Geometry
 from fastism_cli.model.loading.load import ModelSource
@@ -101,7 +101,7 @@ class DryRun:
             f"model {self.model}: input {self.input_name!r} of {self.input_length:,} bases, heads: {heads}",
             *([f"scores are the mean of {self.averaged}"] if self.averaged else []),
             f"engine {self.engine}: {self.reason}; {self.batch:,} {self.what} a call",
-            f"{self.regions:,} regions, {replaced} -> {self.output} (up to {size_text(self.output_bytes)})",
+            f"{counted(self.regions, 'region')}, {replaced} -> {self.output} (up to {size_text(self.output_bytes)})",
         ]
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from fastism_cli.errors import counted
 from fastism_cli.results.schema import Status, unscored_text
 from fastism_cli.results.staging import write_whole
 
@@ -75,8 +76,9 @@ class RunSummary:
     @property
     def failed_line(self) -> str:
         """The error about failed regions."""
-        noun = "region" if self.failed == 1 else "regions"
-        return f"{self.failed} {noun} failed: the model gave NaN or infinity there (status 5 in {self.output})"
+        return (
+            f"{counted(self.failed, 'region')} failed: the model gave NaN or infinity there (status 5 in {self.output})"
+        )
 
     @property
     def clipped_line(self) -> str:
@@ -98,7 +100,7 @@ class RunSummary:
         """``3 regions, 4,500 substitutions -> FILE (9,000 substitutions/s)``"""
         resumed = f" ({self.resumed:,} of them done before)" if self.resumed else ""
         return (
-            f"{self.regions:,} regions{resumed}, {self.substitutions:,} {self.what} -> {self.output} "
+            f"{counted(self.regions, 'region')}{resumed}, {self.substitutions:,} {self.what} -> {self.output} "
             f"({self.rate:,.0f} {self.what}/s)"
         )
 

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastism_cli.errors import Problems, UsageError, cell, log_of
+from fastism_cli.errors import Problems, UsageError, cell, counted, log_of
 from fastism_cli.genome import vcf_files
 from fastism_cli.genome.alphabet import Alphabet
 from fastism_cli.genome.fasta import Genome, open_fasta
@@ -74,7 +74,7 @@ class VariantReport:
     def fault(self) -> str:
         """Why the command ends with an error after all; "" if it does not."""
         if n := self.alleles.get(AlleleStatus.FAILED, 0):
-            return f"the model gave NaN or infinity for {n:,} alleles"
+            return f"the model gave NaN or infinity for {counted(n, 'allele')}"
         if self.records and not self.alleles.get(AlleleStatus.OK, 0):
             return f"no allele was scored: {self._why_nothing()}"
         return ""
@@ -103,9 +103,10 @@ class VariantReport:
         }
         scored = self.alleles.get(AlleleStatus.OK, 0)
         files = ", ".join(self.files)
-        lines = [f"{self.records:,} records, {scored:,} alleles scored in {self.windows:,} windows -> {files}"]
+        scored_text = f"{counted(scored, 'allele')} scored in {counted(self.windows, 'window')}"
+        lines = [f"{counted(self.records, 'record')}, {scored_text} -> {files}"]
         if n := self.alleles.get(AlleleStatus.REF_MISMATCH, 0):
-            lines.append(f"not scored: {n:,} alleles whose REF is not in the FASTA, first {self.mismatch}")
+            lines.append(f"not scored: {counted(n, 'allele')} whose REF is not in the FASTA, first {self.mismatch}")
         rest = [f"{self.alleles[status]:,} {word}" for status, word in words.items() if self.alleles.get(status)]
         return lines + ([f"not scored: {', '.join(rest)}"] if rest else [])
 
