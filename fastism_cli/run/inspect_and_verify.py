@@ -207,7 +207,8 @@ def _weights_without_numbers(model: Any) -> list[str]:
     from fastism_cli.model import backend
 
     floats = [x for x in model.variables if "float" in str(x.dtype)]
-    return [str(x.path) for x in floats if not np.isfinite(backend.to_numpy(x.value)).all()]
+    # tf_keras has names alone
+    return [getattr(x, "path", x.name) for x in floats if not np.isfinite(backend.to_numpy(x)).all()]
 
 
 def _regions(stack: ExitStack, bed: str | None, fasta: str | None, options: RunOptions) -> RegionInputs | None:
