@@ -180,7 +180,7 @@ def test_heads_have_the_names_that_keras_gives_them(rng):
 
 
 def test_a_positional_head_is_refused_with_its_size():
-    with pytest.raises(UsageError, match=r"head 'profile' has shape \(40, 2\).*100,000 regions .* TB.*reduce"):
+    with pytest.raises(UsageError, match=r"head 'profile' has shape \(40, 2\).*100,000 regions 5.12 GB. .*reduce"):
         FastISM(positional())
 
 
