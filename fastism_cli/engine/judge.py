@@ -294,6 +294,8 @@ def largest(values: np.ndarray) -> float:
 
 def agree(precise: np.ndarray, plain: np.ndarray) -> bool:
     """Whether two predictions differ by no more than rounding. True if ``plain`` is not finite: not checked here."""
+    if precise.shape != plain.shape:
+        return False
     if not np.isfinite(plain).all():
         return True
     # wider than model/adapt.py: float64 against bfloat16 or tf32, of which one rounding is up to 0.8 % of a value

@@ -24,9 +24,8 @@ logger = log_of(__name__)
 
 KEEP_NUMBERS = frozenset("Cast Reshape Flatten Permute Transpose Squeeze ExpandDims Identity".split())
 HOW_TO_CODE = "Give the integer of each letter with --codes, as in --codes A=1,C=2,G=3,T=4,N=0"
-MAX_ROWS = (
-    4  # times the letters and N: an Embedding of letters has some rows more, as for padding, one of k-mers 4 ** k
-)
+# Times the letters and N: an Embedding of letters has some rows more, as for padding, one of k-mers has 4 ** k.
+MAX_ROWS = 4
 
 
 class LetterIntegers:
@@ -219,6 +218,7 @@ def _chosen(shapes: Mapping[str, Shape], chosen: str | int | None, fitting: Sequ
             hint = f" --alphabet names the letters in the order of the channels; it is {alphabet.letters}."
             if any(len(shape) == 1 for shape in shapes.values()):
                 hint += " Integers of letters that no Embedding reads: name their input with --sequence-input."
+            hint += _wrapped(shapes, alphabet.size)
         raise ModelError(
             f"{what} of the model can hold a sequence of shape (length, {alphabet.size}): {listing}.{hint}"
         )
@@ -227,6 +227,18 @@ def _chosen(shapes: Mapping[str, Shape], chosen: str | int | None, fitting: Sequ
         raise ModelError(f"The model has no input {chosen!r}. Its inputs: {listing}.")
     require_sequence(names[index], shapes[names[index]], alphabet, listing)
     return index
+
+
+def _wrapped(shapes: Mapping[str, Shape], letters: int) -> str:
+    """How a model whose letters share an input with something else, or are flat, is given an input of letters."""
+    model = f" Wrap the model: x = keras.Input((length, {letters})); "
+    if wide := [n for shape in shapes.values() for n in shape[1:2] if len(shape) == 2 and n and n > letters]:
+        signals = f"y = keras.Input((length, {wide[0] - letters})); "
+        joined = "model(keras.layers.Concatenate()([x, y]))"
+        return f" Channels beside the letters need an input of their own.{model}{signals}keras.Model([x, y], {joined})"
+    if any(len(shape) == 1 and shape[0] and shape[0] % letters == 0 for shape in shapes.values()):
+        return f" One-hot letters in one row:{model[:1]}w{model[2:]}keras.Model(x, model(keras.layers.Flatten()(x)))"
+    return ""
 
 
 def require_sequence(name: str, shape: Shape, alphabet: Alphabet, listing: str) -> None:

@@ -10,6 +10,7 @@ from fastism_cli.engine.verify import verify
 from fastism_cli.errors import FastISMError, ModelError, SequenceError, UsageError
 from fastism_cli.options.run_options import parse_codes, parse_tie
 from fastism_cli.run.inspect_and_verify import verify_model
+from tests.helpers.truth import errors_of, inputs_of
 from tests.models.zoo import randomise
 
 pytestmark = pytest.mark.one_in(2)
@@ -185,6 +186,31 @@ def test_integers_that_no_embedding_reads(rng):
     for engine in ("fast", "naive"):
         scorer = FastISM(model, sequence_input="ids", engine=engine, batch_size=30)
         assert_exact(scorer, codes, codes, lambda x: model(x))
+
+
+def beside_signals(x):
+    """letters and two signals, as in FactorNet"""
+    y = keras.Input((40, 2), name="signals")
+    return [x, y], layers.Concatenate()([x, y])
+
+
+SHARED = {"signals": ((40, 6), beside_signals), "one row": ((160,), lambda x: (x, layers.Flatten()(x)))}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_letters_that_share_an_input_are_told_how_to_be_given_their_own(name, rng):
+    """Wrapped as the message says, the model is fast and exact."""
+    shape, wrap = SHARED[name]
+    shared = keras.Input(shape)
+    x = layers.Reshape((40, -1))(shared)
+    inner = keras.Model(shared, layers.Dense(2)(layers.GlobalMaxPooling1D()(layers.Conv1D(5, 7, activation="relu")(x))))
+    with pytest.raises(ModelError, match=r"x = keras.Input\(\(length, 4\)\).*keras.Model\(.*model\(keras.layers.[CF]"):
+        FastISM(inner)
+    inputs, joined = wrap(keras.Input((40, 4), name="dna"))
+    model = randomise(keras.Model(inputs, inner(joined)), seed=1)
+    assert FastISM(model, engine="fast").prepared.plan.limit > 2
+    errors = errors_of(model, inputs_of(model, rng))
+    assert errors.fast <= errors.allowed
 
 
 SCALED = {
