@@ -21,6 +21,7 @@ from fastism_cli.rules.layer_calls import argument, is_constant
 
 # More copies than this are left to the operation; each becomes a window of its own.
 MAX_COPIES = 8
+MAX_COLUMNS = 64  # entries of each window that is taken
 
 
 def with_simpler_operations(graph: LayerGraph) -> LayerGraph:
@@ -333,16 +334,38 @@ def _taken(node: Node, writer: _Writer) -> list[Node] | None:
         return None
     n, at = writer.shape(node.inputs[0])[axis - 1], np.asarray(backend.to_numpy(indices))
     at = np.where(at < 0, at + n, at)
-    if at.ndim > 1 or at.size == 0 or at.min() < 0 or at.max() >= n:
+    if at.ndim > 2 or at.size == 0 or at.min() < 0 or at.max() >= n:
         return None
     if at.ndim == 0:
         return [_item(node, axis, int(at), node.inputs[0], node.outputs[0])]
+    columns = at.T if at.ndim == 2 else [at]
+    keys = [key for column in columns if (key := _as_slice(column)) is not None]
+    if len(keys) != len(columns) or len(keys) > MAX_COLUMNS:
+        return None
+    if at.ndim == 1:
+        return [_item(node, axis, keys[0], node.inputs[0], node.outputs[0])]
+    return _windows(node, axis, keys, writer)
+
+
+def _as_slice(at: np.ndarray) -> slice | None:
     step = int(at[1] - at[0]) if at.size > 1 else 1
     if step == 0 or (np.diff(at) != step).any():
         return None
     stop = int(at[-1]) + (1 if step > 0 else -1)
-    key = slice(int(at[0]), None if stop < 0 else stop, step)
-    return [_item(node, axis, key, node.inputs[0], node.outputs[0])]
+    return slice(int(at[0]), None if stop < 0 else stop, step)
+
+
+def _windows(node: Node, axis: int, keys: Sequence[slice], writer: _Writer) -> list[Node]:
+    """Entries of windows: those at the same place of each, beside each other on a new axis."""
+    (source,), (output,) = node.inputs, node.outputs
+    wide, dtype = writer.shape(output), writer.dtype(source)
+    nodes, parts = list[Node](), list[int]()
+    for key in keys:
+        taken = writer.new((*wide[:axis], *wide[axis + 1 :]), dtype)
+        parts.append(writer.new((*wide[:axis], 1, *wide[axis + 1 :]), dtype))
+        nodes.append(_item(node, axis, key, source, taken))
+        nodes.append(operation_node(node, "expanddims", (taken,), parts[-1], axis=axis + 1))
+    return [*nodes, operation_node(node, "concatenate", tuple(parts), output, axis=axis + 1)]
 
 
 # --- several results, and minima --------------------------------------------------------------------------------------
@@ -524,9 +547,25 @@ def _constants_as_tensors(node: Node, writer: _Writer) -> list[Node] | None:
     return [*nodes, replace(node, inputs=tuple(inputs), arguments=(args, kwargs), call=call)]
 
 
+def _widened(node: Node, writer: _Writer) -> list[Node] | None:
+    """An operation of a tensor and a constant with more entries along an axis: the tensor is repeated before."""
+    if len(node.inputs) > 1:
+        return None
+    (source,), (output,) = node.inputs, node.outputs
+    shape, wide = writer.shape(source), writer.shape(output)
+    if len(shape) != len(wide) or shape == wide or None in wide:
+        return None
+    repeated = writer.new(wide, writer.dtype(source))
+    broadcast = operation_node(node, "broadcastto", (source,), repeated, shape=(None, *wide))
+    broadcast = replace(broadcast, call=lambda arrays: [_broadcast(arrays[0], wide)])
+    return [broadcast, replace(node, inputs=(repeated,))]
+
+
 def _quotient(node: Node, writer: _Writer) -> list[Node] | None:
     """A constant by a tensor; a tensor by a constant has a rule."""
-    return None if isinstance(argument(node, 0, "x1"), Input) else _constants_as_tensors(node, writer)
+    if isinstance(argument(node, 0, "x1"), Input):
+        return _widened(node, writer)
+    return _constants_as_tensors(node, writer)
 
 
 ELEMENTWISE = (
@@ -559,6 +598,9 @@ SIMPLER: dict[str, Callable[[Node, _Writer], list[Node] | None]] = {
     "take": _taken,
     "moments": _moments,
     "topk": _each_result,
+    "add": _widened,
+    "subtract": _widened,
+    "multiply": _widened,
     "divide": _quotient,
     "truedivide": _quotient,
     "min": _minimum,

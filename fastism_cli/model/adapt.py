@@ -188,22 +188,26 @@ def tolerance(values: np.ndarray) -> float:
     return relative * float(np.abs(values.astype("float64")).max(initial=1e-30))
 
 
-def agree(wanted: Sequence[Any], found: Sequence[Any], *, nan_is_nan: bool = False) -> bool:
-    """Whether two lists of arrays have the same shapes and, up to rounding, the same values.
+def agree(wanted: Sequence[Any], found: Sequence[Any], *, nan_is_nan: bool = False, times: float = 1.0) -> bool:
+    """Whether two lists of arrays have the same shapes and, up to ``times`` the usual rounding, the same values.
 
     Arrays of the backend or of NumPy. A NaN agrees with nothing; with ``nan_is_nan`` it agrees with another, as long as
     half of the values are numbers.
     """
     pairs = [(_as_numpy(x), _as_numpy(y)) for x, y in zip(wanted, found, strict=True)]
-    return all(x.shape == y.shape and _close(x.astype("float64"), y.astype("float64"), x, nan_is_nan) for x, y in pairs)
+    return all(
+        x.shape == y.shape
+        and _close(x.astype("float64"), y.astype("float64"), times * tolerance(x[np.isfinite(x)]), nan_is_nan)
+        for x, y in pairs
+    )
 
 
-def _close(wanted: np.ndarray, found: np.ndarray, given: np.ndarray, nan_is_nan: bool) -> bool:
+def _close(wanted: np.ndarray, found: np.ndarray, most: float, nan_is_nan: bool) -> bool:
     if not nan_is_nan:
-        return np.allclose(wanted, found, rtol=0, atol=tolerance(given))
+        return np.allclose(wanted, found, rtol=0, atol=most)
     numbers = np.isfinite(wanted)
     same = np.array_equal(wanted[~numbers], found[~numbers], equal_nan=True) and numbers.mean() >= 0.5
-    return same and np.allclose(wanted[numbers], found[numbers], rtol=0, atol=tolerance(given[numbers]))
+    return same and np.allclose(wanted[numbers], found[numbers], rtol=0, atol=most)
 
 
 def _as_numpy(x: Any) -> np.ndarray:

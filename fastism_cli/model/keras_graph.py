@@ -423,6 +423,11 @@ def _given_inputs(arguments: Arguments, nested: Any) -> list[Input] | None:
     return flat if len(flat) == len(nested.inputs) and all(isinstance(x, Input) for x in flat) else None
 
 
+def _array_of_tensorflow(argument: Any) -> Any:
+    """The numbers of a variable of TensorFlow, of which Keras does not know; anything else as it is."""
+    return argument.numpy() if hasattr(argument, "read_value") else argument
+
+
 def _can_be_given(tensor: Any, symbol: Any) -> bool:
     """Whether a tensor fits an input of a nested model, with a last axis of length 1 more or less."""
     shape, expected = tuple(tensor.shape[1:]), tuple(symbol.shape[1:])
@@ -441,7 +446,9 @@ def _calls(function: Any) -> Iterator[Any]:
 
 def _arguments(node: Any) -> Arguments:
     """The arguments of a call, with an :class:`Input` in place of each tensor."""
-    return node.arguments.fill_in({id(x): Input(i) for i, x in enumerate(node.input_tensors)})
+    filled = node.arguments.fill_in({id(x): Input(i) for i, x in enumerate(node.input_tensors)})
+    arguments: Arguments = keras.tree.map_structure(_array_of_tensorflow, filled)
+    return arguments
 
 
 def operation_class(name: str) -> type | None:

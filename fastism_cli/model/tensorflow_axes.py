@@ -6,6 +6,7 @@ TensorFlow's own description of its operations: https://www.tensorflow.org/api_d
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from math import prod
 from typing import Any
 
@@ -16,6 +17,7 @@ from fastism_cli.model.tensorflow_values import (
     BATCHES,
     NOT_WIDENED,
     Apart,
+    Beside,
     Made,
     NotFollowedError,
     Operation,
@@ -119,7 +121,23 @@ def _reduced(function: Callable[..., Any]) -> Operation:
             return x
         return function(x, axis=axes[0] if len(axes) == 1 else tuple(axes), keepdims=op.get_attr("keep_dims"))
 
-    return of_whole(computed)
+    def of_any(made: Made, op: Any, values: list[Any]) -> Any:
+        if isinstance(values[0], Beside) and not op.get_attr("keep_dims") and integers_of(values[1]) == [0]:
+            return merged(op.type, values[0].symbols)
+        return of_whole(computed)(made, op, values)
+
+    return of_any
+
+
+def merged(kind: str, symbols: Sequence[Any]) -> Any:
+    """What a reduction over the axis on which symbols lie side by side makes of them."""
+    if kind not in MERGING:
+        raise NotFollowedError(f"it uses TensorFlow's {kind} of tensors side by side")
+    total = reduce(MERGING[kind], symbols)
+    return total / len(symbols) if kind == "Mean" else total
+
+
+MERGING = {"Mean": ops.add, "Sum": ops.add, "Prod": ops.multiply, "Max": ops.maximum, "Min": ops.minimum}
 
 
 def _widened(made: Made, op: Any, values: list[Any]) -> Any:
@@ -237,7 +255,9 @@ def _along(array: np.ndarray, axis: int) -> np.ndarray:
 def _stacked(made: Made, op: Any, *parts: Any) -> Any:
     axis = op.get_attr("axis") % (next(len(x.shape) for x in parts if is_symbol(x)) + 1)
     if axis == 0:
-        raise NotFollowedError("it works along the axis of the sequences")
+        if not all(map(is_symbol, parts)):
+            raise NotFollowedError("it works along the axis of the sequences")
+        return Beside(parts)
     if not all(map(is_symbol, parts)):
         wide = [ops.expand_dims(x, axis) if is_symbol(x) else np.expand_dims(operand_of(x), axis) for x in parts]
         return _joined_with_constants(wide, axis)
@@ -350,11 +370,18 @@ def _gathered(made: Made, op: Any, x: Any, indices: Any, axis: Any) -> Any:
     found = constant_of(indices)
     if found.ndim == 0:
         return _at(x, place, int(found))
-    steps = set(np.diff(found.reshape(-1)).tolist())
-    if found.ndim == 1 and len(steps) == 1 and (step := steps.pop()):
-        stop = int(found[-1]) + (1 if step > 0 else -1)
-        return _at(x, place, slice(int(found[0]), stop if stop >= 0 else None, step))
+    if (at := _as_slice(found)) is not None:
+        return _at(x, place, at)
     return ops.take(x, found, axis=place)
+
+
+def _as_slice(indices: np.ndarray) -> slice | None:
+    """Numbers with equal steps as a slice; None for others."""
+    steps = set(np.diff(indices).tolist()) if indices.ndim == 1 else set()
+    if len(steps) != 1 or not (step := steps.pop()) or indices.min() < 0:
+        return None
+    stop = int(indices[-1]) + (1 if step > 0 else -1)
+    return slice(int(indices[0]), stop if stop >= 0 else None, step)
 
 
 def _looked_up(made: Made, op: Any, table: Any, indices: Any) -> Any:

@@ -42,12 +42,18 @@ class Apart(NamedTuple):
     rates: tuple[int, ...]
 
 
+class Beside(NamedTuple):
+    """Symbols of one shape on a new first axis, before that of the sequences: members of a mean, or strands."""
+
+    symbols: tuple[Any, ...]
+
+
 def is_symbol(value: Any) -> bool:
     return isinstance(value, keras.KerasTensor)
 
 
 def is_symbolic(value: Any) -> bool:
-    return is_symbol(value) or isinstance(value, (Rows, Apart))
+    return is_symbol(value) or isinstance(value, (Rows, Apart, Beside))
 
 
 def settled(values: tuple[Any, ...]) -> Any:
@@ -155,6 +161,8 @@ def one_by_one(function: Callable[..., Any]) -> Operation:
     """An operation of which every element depends on the elements at its place."""
 
     def computed(made: Made, op: Any, values: list[Any]) -> Any:
+        if any(isinstance(x, Beside) for x in values):
+            raise NotFollowedError("it puts sequences side by side")
         rows = [x for x in values if isinstance(x, Rows)]
         if not rows:
             return function(*_operands(values))
@@ -177,7 +185,7 @@ def of_whole(function: Callable[..., Any]) -> Operation:
     """An operation of symbols that are whole."""
 
     def computed(made: Made, op: Any, values: list[Any]) -> Any:
-        if any(isinstance(x, (Rows, Apart)) for x in values):
+        if any(isinstance(x, (Rows, Apart, Beside)) for x in values):
             raise NotFollowedError("it puts sequences side by side")
         return function(made, op, *values)
 

@@ -164,6 +164,64 @@ def test_relu_with_a_slope_and_a_ceiling_inside_a_layer(rng):
 
 
 @registered
+class Prototypes(layers.Layer):
+    """Squared distances of every position from five points."""
+
+    def build(self, shape):
+        self.points = self.add_weight(shape=(5, shape[-1]), initializer="random_normal", name="points")
+
+    def call(self, x):
+        return ops.sum(ops.square(x[:, :, None] - self.points), axis=-1)
+
+
+@registered
+class Windows(layers.Layer):
+    """Five positions side by side, every second one."""
+
+    def call(self, x):
+        windows = ops.take(x, np.arange(0, LENGTH - 4, 2)[:, None] + np.arange(5), axis=1)
+        return ops.reshape(windows, (-1, windows.shape[1], 5 * x.shape[-1]))
+
+
+@registered
+class OfTensorFlow(layers.Layer):
+    """A variable that Keras does not know of."""
+
+    def __init__(self, **options):
+        import tensorflow as tf
+
+        super().__init__(**options)
+        self.gain = tf.Variable(np.linspace(0.1, 1, 6), dtype=self.compute_dtype)
+
+    def call(self, x):
+        return x * self.gain
+
+
+@pytest.mark.parametrize("cls", [Prototypes, Windows, OfTensorFlow])
+def test_constants_that_widen_a_tensor_windows_and_variables_of_tensorflow(cls, rng):
+    if cls is OfTensorFlow and BACKEND != "tensorflow":
+        pytest.skip("a layer of TensorFlow")
+    model = randomise(keras.Model(inp := dna(LENGTH), layers.Flatten()(conv(cls()(conv(inp, 6)), 2))), seed=1)
+    found = inspect_scorer(FastISM(model, engine="fast"))
+    assert [node.reason for node in found.nodes if node.state == "opaque"] == []
+    errors = errors_of(model, inputs_of(model, rng))
+    assert errors.fast <= errors.allowed
+
+
+@registered
+class InSixteenBits(layers.Layer):
+    def call(self, x):
+        return ops.cast(ops.softmax(ops.cast(x, "float16")), "float32")
+
+
+def test_sixteen_bits_in_between_are_left_to_keras():
+    """Fused, the window would be rounded in other places."""
+    model = keras.Model(inp := dna(LENGTH), layers.Flatten()(conv(InSixteenBits()(conv(inp, 6)), 2)))
+    found = inspect_scorer(FastISM(model, engine="fast"))
+    assert [node.class_name for node in found.nodes if node.state == "opaque"] == ["InSixteenBits"]
+
+
+@registered
 class NamedAlike(layers.Layer):
     """Two layers of one name."""
 

@@ -154,6 +154,9 @@ SHAPES = {
     "concat_different_numbers": lambda x: tf.concat([tf.zeros_like(x[:, :3]), x, tf.ones_like(x[:, :2]), -x], 1),
     "concat_nothing": lambda x: tf.concat([tf.ones_like(x[:, 0:0]), x, tf.ones_like(x[:, 0:0])], 1),
     "stack_with_a_constant": lambda x: tf.stack([tf.ones_like(x), x, POSITIONS * tf.ones_like(x)], 2),
+    "mean_of_members": lambda x: tf.reduce_mean([x, tf.tanh(x), -2.0 * x], axis=0),
+    "largest_of_strands": lambda x: tf.reduce_max(tf.stack([x, x[:, ::-1, ::-1]], axis=0), axis=0),
+    "gather_windows": lambda x: tf.gather(x, np.arange(16)[:, None] + np.arange(5), axis=1),
     "items_in_a_row": lambda x: tf.stack(tf.unstack(x, axis=1)[2:5], 1),
     "items_elsewhere": lambda x: tf.stack(tf.unstack(x, axis=-1)[2:5], 1),
     "stack": lambda x: tf.reduce_sum(tf.stack([x, x * 2], 2), 2),
@@ -282,6 +285,8 @@ def test_every_operation_is_met():
 
 
 REFUSED = {
+    "median_of_members": (lambda x: tf.sort(tf.stack([x, -x, 2.0 * x], 0), axis=0)[1], "sequences"),
+    "stack_of_members": (lambda x: tf.stack([x, -x], 0), "one for each sequence"),
     "random": (lambda x: x + tf.random.normal(tf.shape(x)), "RandomStandardNormal"),
     "python": (lambda x: tf.ensure_shape(tf.py_function(lambda y: y, [x], tf.float32), x.shape), "EagerPyFunc"),
     "fourier": (lambda x: tf.math.real(tf.signal.fft(tf.cast(x, tf.complex64))), "FFT"),
