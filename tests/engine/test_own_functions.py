@@ -143,8 +143,12 @@ NAMES = [
 ]
 
 
+# With JAX, these functions of Keras take no symbols: a layer that calls them stays opaque.
+WITHOUT_SYMBOLS = ("hard_silu", "hard_swish", "mish", "sparsemax") if BACKEND == "jax" else ()
+
+
 @pytest.mark.one_in(4)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(WITHOUT_SYMBOLS)))
 def test_every_activation_by_its_name_inside_a_layer(name):
     model = keras.Model(inp := dna(LENGTH), conv(ByName(name)(conv(inp, 6)), 2))
     found = inspect_scorer(FastISM(model, engine="fast", reduce="sum"))
