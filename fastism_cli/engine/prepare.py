@@ -26,7 +26,14 @@ from fastism_cli.model.adapt import (
     with_targets,
 )
 from fastism_cli.model.graph import LayerGraph, Shape, WeightSets
-from fastism_cli.model.heads import Head, choose_heads, computed_heads, partners_of, with_logits
+from fastism_cli.model.heads import (
+    Head,
+    choose_heads,
+    computed_heads,
+    partners_of,
+    require_batch_axis,
+    with_logits,
+)
 from fastism_cli.model.keras_graph import input_names, layer_graph, output_names, quantised_layers, saved_in_training
 from fastism_cli.model.precision import dtype_of, require_precision, with_dtype
 from fastism_cli.model.reductions import Log2
@@ -178,7 +185,9 @@ def prepare(
         If an option does not fit the model.
     """
     letters, tied, integers = Alphabet(alphabet), parse_tie(tie), parse_codes(codes)
-    scales, model = parse_scale(scale), with_targets(as_functional(model, length))
+    scales, model = parse_scale(scale), as_functional(model, length)
+    require_batch_axis(model)
+    model = with_targets(model)
     shown, own = names_of(model, like), names_of(model)
     scaled = _scales_of_heads(shown.outputs, scales, targets) if scales else {}
     logits = {name for name, known in zip(own.outputs, shown.outputs, strict=True) if _is_logit(scaled.get(known))}

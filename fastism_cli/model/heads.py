@@ -106,14 +106,10 @@ def require_batch_axis(model: Any) -> None:
         return
     for name, y in zip(output_names(model), function.outputs, strict=True):
         if y.shape[:1] != (None,):
-            raise _mixed(name, f"has shape {tuple(y.shape)}, without an axis for the batch in front")
-
-
-def _mixed(name: str, fault: str) -> ModelError:
-    return ModelError(
-        f"Output {name!r} {fault}: it mixes the sequences of a batch. "
-        "Leave axis 0 out of sums, means and reshapes, and save the model again."
-    )
+            raise ModelError(
+                f"Output {name!r} has shape {tuple(y.shape)}, without an axis for the batch in front: it mixes the "
+                "sequences of a batch. Leave axis 0 out of sums, means and reshapes, and save the model again."
+            )
 
 
 def choose_heads(
@@ -137,14 +133,9 @@ def choose_heads(
 
     Raises
     ------
-    ModelError
-        If a head is one number for a whole batch.
     UsageError
         If a head, a target or a reduction does not exist, or a positional head has no reduction.
     """
-    whole = next((name for name, shape in shapes.items() if not shape), None)
-    if whole is not None:
-        raise _mixed(whole, "is one number for a whole batch")
     kinds = _kinds(shapes, reduce)
     chosen = by_head("--targets", shapes, targets or {})
     names = [name for name in shapes if not targets or name in chosen]

@@ -344,13 +344,11 @@ def load_scorer(
     import_backend(verbose=logger.isEnabledFor(logging.DEBUG))
     from fastism_cli.engine.fastism import FastISM
     from fastism_cli.model import backend
-    from fastism_cli.model.heads import require_batch_axis
     from fastism_cli.model.keras_graph import has_variable_length
     from fastism_cli.model.loading.config_entries import load_rules
 
     require_device(backend.device_kind())
     model = source.load()
-    require_batch_axis(model)
     load_rules(options.rules)
     chosen = options.scorer_options()
     if regions is not None and options.length is None and has_variable_length(model):
