@@ -254,10 +254,10 @@ def _checked_rows(path: str, name: str, report: _Report, unused: _Report) -> Gen
             raise RegionError(f"{name} {kind}")
         try:
             text = _text(raw)
-            if kind := _other_format(text):
+            columns = text.split("\t")
+            if kind := _other_format(text, columns):
                 raise RegionError(f"{name} is {kind}")
             if text and not is_header(text):
-                columns = text.split("\t")
                 record = _columns(text, columns)
                 if why := _why_no_narrowpeak(columns):
                     unused(line, why)
@@ -266,7 +266,7 @@ def _checked_rows(path: str, name: str, report: _Report, unused: _Report) -> Gen
             report(line, str(problem))
 
 
-def _other_format(text: str) -> str:
+def _other_format(text: str, columns: list[str]) -> str:
     """The format of a line that is not of a BED, and what to do; "" if it may be one."""
     if text.startswith(_VCF):
         return f"a VCF. fastism variants scores it; a BED of it: {_BED_OF_VCF}"
@@ -274,7 +274,6 @@ def _other_format(text: str) -> str:
         return "a table of MACS, whose positions count from 1. Take the .narrowPeak or .broadPeak of the same run."
     if text.startswith(">"):
         return "a FASTA. Give it by --fasta, and regions in BED by --bed."
-    columns = text.split("\t")
     if text.startswith("##gff-version") or (len(columns) == 9 and _is_gff(columns)):
         return f"a GFF or GTF, whose positions are columns 4 and 5 and count from 1. A BED of it: {_BED_OF_GFF}"
     return ""

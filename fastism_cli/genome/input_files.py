@@ -82,12 +82,15 @@ def state_of(path: str | os.PathLike[str]) -> FileState:
 UTF_16 = "is text in UTF-16. Save it as UTF-8: iconv -f UTF-16 -t UTF-8 OLD > NEW"
 BIGBED = (b"\xeb\xf2\x89\x87", b"\x87\x89\xf2\xeb")  # the first bytes, of either order of bytes
 HEAD = 64  # bytes that tell what a file is
-OTHER_KINDS = {
-    b"PK\x03\x04": "is a zip archive: unpack it first",
-    b"\x89HDF": "is an HDF5 file, such as a model of Keras or a result",
+COMPRESSED = {
     b"BZh": "is compressed by bzip2: unpack it first",
     b"\xfd7zXZ": "is compressed by xz: unpack it first",
     b"\x28\xb5\x2f\xfd": "is compressed by zstd: unpack it first",
+}
+OTHER_KINDS = {
+    **COMPRESSED,
+    b"PK\x03\x04": "is a zip archive: unpack it first",
+    b"\x89HDF": "is an HDF5 file, such as a model of Keras or a result",
     b"\x43\x27\x41\x1a": "is a 2bit file. A FASTA of it: twoBitToFa OLD.2bit NEW.fa",
     b"\x1a\x41\x27\x43": "is a 2bit file. A FASTA of it: twoBitToFa OLD.2bit NEW.fa",
     **dict.fromkeys(BIGBED, "is a bigBed file. A BED of it: bigBedToBed OLD.bb NEW.bed"),

@@ -14,6 +14,7 @@ from typing import Any
 import h5py
 
 from fastism_cli.errors import ModelError
+from fastism_cli.genome.input_files import COMPRESSED
 from fastism_cli.model.loading.config_entries import Config
 from fastism_cli.model.loading.safe_files import check_archive, check_hdf5
 
@@ -36,9 +37,7 @@ MAGIC_OF_OTHERS = {
     b"<": "looks like a web page or XML",
     b"%PDF": "is a PDF",
     b"GGUF": "is a GGUF file",
-    b"BZh": "is bzip2-compressed: unpack it first",
-    b"\xfd7zXZ": "is xz-compressed: unpack it first",
-    b"\x28\xb5\x2f\xfd": "is zstd-compressed: unpack it first",
+    **COMPRESSED,
 }
 
 
