@@ -448,10 +448,10 @@ class LatePart:
 
 
 def rules_of_changes(nodes: Iterable[Node], infinite: Set[int]) -> dict[int, Rule]:
-    """The rules of linear layers of one input, by node; a change between infinite numbers is no number."""
+    """The rules that may take a change alone, by node; a change between infinite numbers is no number."""
     single = [node for node in nodes if len(node.inputs) == 1 and infinite.isdisjoint(node.inputs)]
     rules = {node.index: rule_of(node) for node in single}
-    return {index: rule for index, rule in rules.items() if rule is not None and rule.linear}
+    return {index: rule for index, rule in rules.items() if rule is not None and rule.takes_changes}
 
 
 class _Piece:

@@ -335,6 +335,11 @@ class Rule:
         """The layer without its built-in activation, as a function of the input array; None if it has none."""
         return None
 
+    @property
+    def takes_changes(self) -> bool:
+        """Whether :meth:`change_everywhere` may give anything."""
+        return type(self).change_everywhere is not Rule.change_everywhere
+
     def change_everywhere(self, node: Node, delta: Any) -> Any | None:
         """The delta (n, *shape) of the output of that of the input, at all positions; None: Keras runs the layer."""
         return None
